@@ -1,0 +1,70 @@
+"""Crops of the photographs in scikit-image's wheel: real images with nothing to download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from recbench.contracts.dataset import Dataset, Split
+from recbench.entries import ImageShape
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
+    "train": ("astronaut", "rocket", "hubble_deep_field", "motorcycle_left"),
+    "validation": ("coffee",),
+    "test": ("chelsea",),
+}
+_SUFFIX = {"rocket": "jpg", "hubble_deep_field": "jpg"}
+
+
+class Photos(Dataset):
+    """Square crops at random places and scales, resized; half of them mirrored. Drawn from a fixed seed."""
+
+    def __init__(self, *, size: int, train: int, validation: int, test: int, smallest: float, largest: float) -> None:
+        self.size = size
+        self.counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+        self.smallest = smallest
+        self.largest = largest
+
+    @property
+    def shape(self) -> ImageShape:
+        return ImageShape(3, self.size, self.size)
+
+    def source(self) -> str:
+        return f"scikit-image {version('scikit-image')}, pillow {version('pillow')}"
+
+    def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
+        import numpy as np
+        from PIL import Image
+
+        photographs = [_photograph(name) for name in PHOTOGRAPHS[split]]
+        generator = np.random.default_rng([list(PHOTOGRAPHS).index(split), self.size])
+        for index in range(self.counts[split]):
+            photograph = photographs[index % len(photographs)]
+            part = generator.uniform(self.smallest, self.largest)
+            side = max(8, round(part * min(photograph.size)))
+            left = int(generator.integers(photograph.width - side + 1))
+            top = int(generator.integers(photograph.height - side + 1))
+            box = (left, top, left + side, top + side)
+            crop = photograph.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=None)
+            if generator.random() < 0.5:
+                crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            yield np.asarray(crop)
+
+
+def _photograph(name: str) -> Image.Image:
+    from importlib.resources import files
+
+    from PIL import Image
+
+    file = files("skimage.data") / f"{name}.{_SUFFIX.get(name, 'png')}"
+    with file.open("rb") as stream:
+        return Image.open(stream).convert("RGB")
+
+
+if TYPE_CHECKING:
+    from PIL import Image

@@ -1,0 +1,32 @@
+"""recbench: a benchmark of reconstruction losses for (variational) autoencoders.
+
+Importing this package imports neither torch nor any plugin. Plugin authors find the entries and the hook marker here,
+and the classes to derive from in :mod:`recbench.contracts`.
+"""
+
+from recbench.entries import (
+    ArchitectureEntry,
+    DatasetEntry,
+    ExecutorEntry,
+    ImageShape,
+    LossEntry,
+    MetricEntry,
+    Parameter,
+    Requirements,
+)
+from recbench.hookspecs import hookimpl
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArchitectureEntry",
+    "DatasetEntry",
+    "ExecutorEntry",
+    "ImageShape",
+    "LossEntry",
+    "MetricEntry",
+    "Parameter",
+    "Requirements",
+    "__version__",
+    "hookimpl",
+]

@@ -1,0 +1,86 @@
+"""The ``recbench`` command. Importing this package imports click and nothing heavier."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from recbench import __version__
+from recbench.errors import SuiteError, UserError
+
+_SHOWN_PROBLEMS = 25
+
+COMMANDS = {
+    "run": ("recbench.cli.run", "Run a suite and print its leaderboard; done jobs are not run again."),
+    "validate": ("recbench.cli.run", "Check a suite file without running anything."),
+    "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite that was run."),
+    "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),
+    "show": ("recbench.cli.catalogue", "Show parameters, requirements and citation of one entry."),
+    "plugins": ("recbench.cli.catalogue", "Show what plugins are installed, and what failed to load and why."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from recbench.errors import did_you_mean
+
+        if args and args[0] not in COMMANDS:
+            ctx.fail(f"no such command '{args[0]}'; {did_you_mean(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="recbench")
+def cli() -> None:
+    """A benchmark of reconstruction losses for (variational) autoencoders.
+
+    Exit codes: 0 all done, 1 some jobs failed (their rows say why), 2 an error of use, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line; errors of use end with one screen of text and exit code 2."""
+    try:
+        cli.main(prog_name="recbench")
+    except UserError as error:
+        fail(_explain(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"no space left on the device ({error.filename or error})")
+
+
+def _explain(error: UserError) -> str:
+    if not isinstance(error, SuiteError):
+        return str(error)
+    lines = [str(problem) for problem in error.problems[:_SHOWN_PROBLEMS]]
+    more = len(error.problems) - len(lines)
+    count = f"{len(error.problems)} problems" if len(error.problems) > 1 else "a problem"
+    lines += [f"… and {more} more"] if more > 0 else []
+    return f"{count} in the suite; nothing was run\n  " + "\n  ".join(lines)
+
+
+def fail(text: str) -> None:
+    """Print an error and exit with 2."""
+    click.echo(f"error: {text}", err=True)
+    sys.exit(2)

@@ -1,0 +1,91 @@
+"""``recbench list``, ``recbench show`` and ``recbench plugins``: what there is to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import click
+
+from recbench.cli.options import load, plugin_options
+from recbench.entries import Entry, ExecutorEntry, LossEntry, MetricEntry, Parameter
+from recbench.plugins import KINDS, load_plugins
+from recbench.registry import SINGULAR, Registry, conflicts
+
+_BASE = {field.name for field in fields(Entry)}
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@plugin_options
+def list_command(kind: str, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
+    """List what can stand in a suite: losses, architectures, datasets, metrics or executors."""
+    registry = Registry(load(plugin_files, blocked, strict))
+    found = registry.all(kind)
+    width = max((len(registered.entry.name) for registered in found), default=0)
+    for registered in found:
+        click.echo(f"{registered.entry.name:<{width}}  {registered.entry.summary}")
+
+
+@click.command("show")
+@click.argument("kind", type=click.Choice(list(SINGULAR.values())))
+@click.argument("name")
+@plugin_options
+def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
+    """Show parameters with defaults, requirements and citation of one entry, as in ``show loss wiener``."""
+    plural = next(plural for plural, singular in SINGULAR.items() if singular == kind)
+    registry = Registry(load(plugin_files, blocked, strict))
+    registered = registry.get(plural, name)
+    entry = registered.entry
+    click.echo(f"{entry.name}: {entry.summary}\n")
+    facts = [("plugin", registered.plugin.provider), *_facts(entry)]
+    for label, text in facts:
+        click.echo(f"  {label:<14}{text}")
+    if entry.parameters:
+        click.echo("\nparameters")
+        for parameter in entry.parameters:
+            click.echo(f"  {parameter.name}: {_signature(parameter)}\n      {parameter.doc}")
+    if entry.notes:
+        click.echo(f"\n{entry.notes}")
+    if entry.citation:
+        click.echo(f"\ncitation\n  {entry.citation}")
+
+
+def _facts(entry: Entry) -> list[tuple[str, str]]:
+    facts = [] if isinstance(entry, ExecutorEntry) else [("takes", str(entry.requirements))]
+    if isinstance(entry, LossEntry):
+        facts.append(("image values", f"{entry.value_range[0]:g} to {entry.value_range[1]:g}"))
+    if isinstance(entry, MetricEntry):
+        facts.append(("better", entry.direction))
+    if isinstance(entry, LossEntry | MetricEntry):
+        facts.append(("family", entry.family))
+    return facts
+
+
+def _signature(parameter: Parameter) -> str:
+    parts = [f"{parameter.type_name}, default {parameter.default}"]
+    if parameter.choices:
+        parts.append(f"one of {', '.join(map(str, parameter.choices))}")
+    for word, bound in (("at least", parameter.minimum), ("above", parameter.above), ("at most", parameter.maximum)):
+        if bound is not None:
+            parts.append(f"{word} {bound:g}")
+    return ", ".join(parts)
+
+
+@click.command("plugins")
+@click.option("--details", is_flag=True, help="Print whole tracebacks of broken plugins.")
+@plugin_options
+def plugins_command(details: bool, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
+    """Show every plugin, the distribution and version that it comes from, and what failed to load and why."""
+    from recbench.cli.terminal import print_table
+
+    plugins = load_plugins(plugin_files, blocked, strict=strict)
+    rows = []
+    for plugin in plugins.found:
+        offers = ", ".join(f"{len(entries)} {kind}" for kind, entries in plugin.entries.items())
+        rows.append((plugin.name, plugin.distribution, plugin.version, plugin.status, plugin.error or offers))
+    print_table("plugins", ("plugin", "distribution", "version", "status", "offers, or what is wrong"), rows)
+    for plugin in plugins.broken:
+        shown = plugin.details if details else "\n".join(plugin.details.splitlines()[-6:])
+        click.echo(f"\n{plugin.provider}, from {plugin.origin}:\n{shown}", err=True)
+    for conflict in conflicts(plugins):
+        click.echo(f"conflict: {conflict}", err=True)

@@ -1,0 +1,115 @@
+"""The live view of a sweep on stderr; plain lines where stderr is no terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from recbench.cli.terminal import err
+from recbench.contracts.executor import Ended, Event, Progress
+from recbench.jobs import Plan, PlannedJob
+from recbench.store import Record
+from recbench.sweep import State, Watcher
+
+_COLOURS = {"done": "green", "failed": "red", "diverged": "magenta"}
+
+
+class LiveView(Watcher):
+    """Draws jobs, epochs, images/s, the current loss and the time left while a sweep runs. A context manager."""
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.planned: dict[str, PlannedJob] = {}
+        self.running: dict[str, Progress] = {}
+        self.counts = {"done": 0, "failed": 0, "diverged": 0}
+        self.total = self.ended = 0
+        self.started = time.monotonic()
+        self.live = Live(console=err, refresh_per_second=4, get_renderable=self.draw, transient=True)
+
+    def __enter__(self) -> LiveView:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self.live.is_started:
+            self.live.stop()
+
+    def note(self, text: str) -> None:
+        err.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def begin(self, plan: Plan, state: State, how: str) -> None:
+        self.plan = plan
+        self.planned = {planned.id: planned for planned in plan.jobs}
+        self.total = len(state.to_run)
+        done = len(plan.jobs) - len(state.to_run)
+        err.print(Text(f"{plan.suite}: {self.total} of {len(plan.jobs)} jobs to run ({done} done before), {how}"))
+        self.started = time.monotonic()
+        if err.is_terminal:
+            self.live.start()
+
+    def event(self, event: Event, record: Record | None) -> None:
+        if isinstance(event, Progress):
+            self.running[event.job_id] = event
+            return
+        self.running.pop(event.job_id, None)
+        self.ended += 1
+        name = self.name(event.job_id)
+        if record is None:
+            err.print(Text(f"  {event.outcome}  {name} {event.detail}".rstrip()), soft_wrap=True)
+            return
+        self.counts[record.status] += 1
+        line = Text(f"  {record.status:<8}", style=_COLOURS[record.status])
+        line.append(f" {name}  {self.summary(record)}", style="default")
+        err.print(line, soft_wrap=True)
+
+    def name(self, job_id: str) -> str:
+        """``wiener, seed 1``, with the setting where there are several."""
+        assert self.plan is not None
+        planned = self.planned[job_id]
+        setting = f" ({self.plan.settings[planned.setting].label})" if len(self.plan.settings) > 1 else ""
+        return f"{self.plan.methods[planned.method].label}, seed {planned.seed}{setting}"
+
+    def summary(self, record: Record) -> str:
+        if record.failure is not None:
+            return record.failure.message.splitlines()[0] if record.failure.message else record.failure.type
+        scores = "  ".join(f"{name} {score.mean:.4g}" for name, score in record.scores.items())
+        speed = f"  {record.trained.images_per_second:.0f} images/s" if record.trained else ""
+        return scores + speed
+
+    def draw(self) -> Group:
+        """The current state, as often as rich asks for it."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for head in ("running", "epoch", "", "images/s", "loss", "time left"):
+            table.add_column(Text(head, style="dim"))
+        for job_id, now in list(self.running.items()):
+            bar = ProgressBar(total=now.epochs, completed=now.epoch - 1, width=20)
+            speed, loss, left = f"{now.images_per_second:.0f}", f"{now.loss:.5g}", duration(now.seconds_left)
+            table.add_row(Text(self.name(job_id)), f"{now.epoch}/{now.epochs}", bar, speed, loss, left)
+        states = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+        text = f"{self.ended}/{self.total} jobs{f' ({states})' if states else ''}, time left {self.left()}"
+        whole = Table.grid(padding=(0, 2, 0, 0))
+        whole.add_row(Text(text, style="bold"), ProgressBar(total=max(self.total, 1), completed=self.work(), width=40))
+        return Group(table, whole)
+
+    def work(self) -> float:
+        """Jobs' worth of work that is done, counting running ones by their time."""
+        spent = time.monotonic() - self.started
+        parts = (1 / (1 + now.seconds_left / spent) if spent else 0.0 for now in list(self.running.values()))
+        return min(self.total, self.ended + sum(parts))
+
+    def left(self) -> str:
+        """Time left for the whole sweep, from the work done so far."""
+        work = self.work()
+        return duration((time.monotonic() - self.started) * (self.total - work) / work) if work > 0.01 else "…"
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

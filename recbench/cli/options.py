@@ -1,0 +1,62 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from recbench.plugins import Plugins, load_plugins
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_PLUGIN_OPTIONS = (
+    click.option(
+        "--plugin",
+        "plugin_files",
+        multiple=True,
+        metavar="FILE",
+        envvar="RECBENCH_PLUGINS",
+        type=click.Path(),
+        help="Load a plugin from a Python file. Repeatable.",
+    ),
+    click.option(
+        "--block",
+        "blocked",
+        multiple=True,
+        metavar="DISTRIBUTION",
+        envvar="RECBENCH_BLOCK",
+        help="Do not load the plugins of a distribution, or one plugin by its name. Repeatable.",
+    ),
+    click.option("--strict", is_flag=True, help="Fail if any installed plugin is broken."),
+)
+
+
+def plugin_options(command: Command) -> Command:
+    """Add --plugin, --block and --strict; the command gets ``plugin_files``, ``blocked`` and ``strict``."""
+    return reduce(lambda inner, option: option(inner), reversed(_PLUGIN_OPTIONS), command)
+
+
+def results_option(command: Command) -> Command:
+    """Add --results; the command gets ``results``, a path."""
+    option = click.option(
+        "--results",
+        default="results",
+        show_default=True,
+        metavar="DIR",
+        envvar="RECBENCH_RESULTS",
+        type=click.Path(path_type=Path),
+        help="Folder of all results.",
+    )
+    return option(command)
+
+
+def load(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> Plugins:
+    """Load plugins as the options say; broken ones are named on stderr."""
+    plugins = load_plugins(plugin_files, blocked, strict=strict)
+    for plugin in plugins.broken:
+        click.echo(f"warning: plugin {plugin.provider} is not used: {plugin.error} (see 'recbench plugins')", err=True)
+    return plugins

@@ -1,0 +1,161 @@
+"""``recbench run`` and ``recbench validate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recbench import formats
+from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.terminal import err, print_leaderboard, print_table
+from recbench.contracts.executor import Executor
+from recbench.errors import UserError, did_you_mean
+from recbench.images import default_cache
+from recbench.jobs import Plan
+from recbench.leaderboard import Leaderboard, rank
+from recbench.picture import write_pictures
+from recbench.registry import Registry
+from recbench.store import Store
+from recbench.suite import Suite, load_suite
+from recbench.sweep import Options, State, inspect
+from recbench.sweep import run as run_sweep
+
+_suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
+_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
+_most = click.option("--max-jobs", default=10_000, show_default=True, help="Refuse a suite that spans more jobs.")
+
+
+@click.command("run")
+@_suite
+@_set
+@_most
+@results_option
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to train.")
+@click.option("--executor", default="local", show_default=True, help="Executor plugin that runs the jobs.")
+@click.option("--executor-option", multiple=True, metavar="KEY=VALUE", help="Parameter of the executor. Repeatable.")
+@click.option("--checkpoint-seconds", default=30.0, show_default=True, help="Seconds of training between checkpoints.")
+@click.option("--dry-run", is_flag=True, help="Print the jobs, what is done and what is missing; run nothing.")
+@plugin_options
+def run_command(
+    suite_file: Path,
+    overrides: tuple[str, ...],
+    max_jobs: int,
+    results: Path,
+    cache: Path | None,
+    device: str,
+    executor: str,
+    executor_option: tuple[str, ...],
+    checkpoint_seconds: float,
+    dry_run: bool,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Run the jobs of SUITE that are not done yet, and print its leaderboard.
+
+    The same command continues after an interruption. Results go to DIR/<suite>/.
+    """
+    if not (device in ("auto", "cpu", "cuda") or (device.startswith("cuda:") and device[5:].isdigit())):
+        raise UserError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
+    registry = Registry(load(plugin_files, blocked, strict))
+    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs)
+    store = Store(results / suite.plan.suite)
+    if dry_run:
+        _print_jobs(suite.plan, inspect(suite.plan, store))
+        return
+    options = Options(
+        cache=cache or default_cache(),
+        plugin_files=tuple(str(Path(file).resolve()) for file in plugin_files),
+        blocked=blocked,
+        device=device,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    finished = _run(suite, store, registry, _executor(registry, executor, executor_option), options)
+    state = inspect(suite.plan, store)
+    leaderboard = rank(suite.plan, state.records, state.unusable)
+    formats.write_all(leaderboard, store.root)
+    write_pictures(suite.plan, leaderboard.boards, state.records, store)
+    print_leaderboard(leaderboard)
+    err.print(f"leaderboard, pictures and records are in {store.root}", soft_wrap=True)
+    sys.exit(_exit_code(finished, leaderboard, err_state=state))
+
+
+def _run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> bool:
+    from recbench.cli.live import LiveView
+
+    with LiveView() as view:
+        finished = run_sweep(suite, store, registry, executor, options, view)
+    if finished and not view.total:
+        err.print(f"{suite.plan.suite}: all {len(suite.plan.jobs)} jobs are done; nothing to run")
+    return finished
+
+
+def _exit_code(finished: bool, leaderboard: Leaderboard, err_state: State) -> int:
+    if not finished:
+        err.print("interrupted; the same command continues")
+        return 130
+    if leaderboard.done < leaderboard.jobs:
+        bad = leaderboard.jobs - leaderboard.done
+        err.print(f"{bad} of {leaderboard.jobs} jobs have no scores; failed ones run again with the same command")
+        return 1
+    return 0
+
+
+def _executor(registry: Registry, name: str, assignments: tuple[str, ...]) -> Executor:
+    from recbench import yaml_lines
+
+    registered = registry.get("executors", name)
+    params: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        parameter = registered.entry.parameter(key)
+        if not equals or parameter is None:
+            known = [parameter.name for parameter in registered.entry.parameters]
+            raise UserError(f"--executor-option {assignment}: KEY=VALUE is needed; {did_you_mean(key, known)}")
+        try:
+            params[key] = parameter.coerce(yaml_lines.parse(text, file="--executor-option").data)
+        except ValueError as error:
+            raise UserError(f"--executor-option {assignment}: {error}") from None
+    executor: Executor = registered.create(**registered.entry.complete(params))
+    return executor
+
+
+def _print_jobs(plan: Plan, state: State) -> None:
+    rows = []
+    for planned in plan.jobs:
+        record = state.records.get(planned.id)
+        status = record.status if record else "unusable" if planned.id in state.unusable else "missing"
+        method, setting = plan.methods[planned.method].label, plan.settings[planned.setting].label
+        rows.append((planned.id, status, method, str(planned.seed), setting))
+    print_table(f"{plan.suite}: {len(plan.jobs)} jobs", ("job", "status", "method", "seed", "setting"), rows)
+    done = len(plan.jobs) - len(state.to_run)
+    err.print(f"{done} done, {len(state.to_run)} to run; nothing was run")
+    for job_id, reason in state.unusable.items():
+        err.print(f"job {job_id}: its record cannot be used: {reason}", soft_wrap=True)
+
+
+@click.command("validate")
+@_suite
+@_set
+@_most
+@plugin_options
+def validate_command(
+    suite_file: Path,
+    overrides: tuple[str, ...],
+    max_jobs: int,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Check SUITE and say what it spans; all problems are reported together, with file, line and key."""
+    registry = Registry(load(plugin_files, blocked, strict))
+    plan = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs).plan
+    seeds = len({job.seed for job in plan.jobs})
+    click.echo(
+        f"{suite_file} is valid: {len(plan.jobs)} jobs "
+        f"({len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds)"
+    )

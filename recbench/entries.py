@@ -1,0 +1,232 @@
+"""Entries: the frozen facts that a plugin yields about what it offers.
+
+An entry names a thing, says where its code is, what parameters it takes and what it can work with. The core reads
+entries to list, validate and document, long before any of that code (and torch) is imported.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin
+
+Range = tuple[float, float]
+Check = Callable[["ImageShape", Mapping[str, Any]], Iterable[str]]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """Shape of one image: channels, height and width in pixels."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an entry: what a suite may set under ``params``.
+
+    ``type`` is bool, int, float, str or a list of these (``list[int]``). The default given here is the only one:
+    the core always passes every parameter by keyword, so that records hold the complete set.
+    """
+
+    name: str
+    type: type | types.GenericAlias
+    default: Any
+    doc: str
+    choices: tuple[Any, ...] = ()
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+
+    @property
+    def type_name(self) -> str:
+        return self.type.__name__ if isinstance(self.type, type) and not get_origin(self.type) else str(self.type)
+
+    def coerce(self, value: Any) -> Any:
+        """Return ``value`` in this parameter's type (an int where a float is wanted becomes one).
+
+        Raises:
+            ValueError: the value has another type, or lies outside the choices or bounds; the text says which.
+        """
+        value = _coerce(value, self.type, self.type_name)
+        for item in value if isinstance(value, list) else [value]:
+            if self.choices and item not in self.choices:
+                raise ValueError(f"{item!r} is not one of {', '.join(map(str, self.choices))}")
+            if self.minimum is not None and not item >= self.minimum:
+                raise ValueError(f"{item!r} is below the minimum {self.minimum:g}")
+            if self.above is not None and not item > self.above:
+                raise ValueError(f"{item!r} is not above {self.above:g}")
+            if self.maximum is not None and not item <= self.maximum:
+                raise ValueError(f"{item!r} is over the maximum {self.maximum:g}")
+        return value
+
+
+def _coerce(value: Any, wanted: Any, shown: str) -> Any:
+    if get_origin(wanted) is list:
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError(f"{value!r} is not a non-empty {shown}")
+        return [_coerce(item, get_args(wanted)[0], shown) for item in value]
+    if wanted is float and value in ("Infinity", "-Infinity"):  # how JSON, which has no infinity, spells it
+        return float(value)
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        return float(value)
+    if type(value) is not wanted:
+        raise ValueError(f"{value!r} is not of type {shown}")
+    return value
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What images an entry can take. ``channels`` empty means any; sizes are in pixels, for height and width."""
+
+    channels: tuple[int, ...] = ()
+    minimum_size: int = 1
+    maximum_size: int | None = None
+    multiple_of: int = 1
+
+    def problems(self, shape: ImageShape) -> list[str]:
+        """Say in words why images of ``shape`` cannot be taken; an empty list means that they can."""
+        found = []
+        if self.channels and shape.channels not in self.channels:
+            allowed = " or ".join(map(str, self.channels))
+            found.append(f"takes images with {allowed} channels, not {shape.channels}")
+        if min(shape.height, shape.width) < self.minimum_size:
+            found.append(f"needs at least {self.minimum_size} pixels a side, not {shape.height}x{shape.width}")
+        if self.maximum_size is not None and max(shape.height, shape.width) > self.maximum_size:
+            found.append(f"takes at most {self.maximum_size} pixels a side, not {shape.height}x{shape.width}")
+        if shape.height % self.multiple_of or shape.width % self.multiple_of:
+            found.append(f"needs sides that are multiples of {self.multiple_of}, not {shape.height}x{shape.width}")
+        return found
+
+    def __str__(self) -> str:
+        parts = [f"{' or '.join(map(str, self.channels))} channels" if self.channels else "any number of channels"]
+        if self.maximum_size is not None:
+            parts.append(f"{self.minimum_size} to {self.maximum_size} pixels a side")
+        elif self.minimum_size > 1:
+            parts.append(f"at least {self.minimum_size} pixels a side")
+        if self.multiple_of > 1:
+            parts.append(f"sides in multiples of {self.multiple_of}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What all entries have.
+
+    Attributes:
+        name: how a suite calls it: lower case letters, digits and underscores.
+        factory: where its code is, ``"package.module:Class"``; resolved only when a job needs it. A plugin that is a
+            single file (``--plugin FILE``) gives the class itself. It is called with every parameter by keyword.
+        summary: one line for ``recbench list``.
+        parameters: what a suite may set.
+        requirements: what images it can take, whatever its parameters.
+        check: further conditions that depend on the parameters: ``check(shape, params)`` yields reasons to refuse.
+            Imports nothing heavy.
+        citation: where it was published.
+        notes: what a user must know, for ``recbench show``.
+    """
+
+    name: str
+    factory: str | Callable[..., Any]
+    summary: str
+    parameters: tuple[Parameter, ...] = ()
+    requirements: Requirements = field(default_factory=Requirements)
+    check: Check | None = None
+    citation: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ValueError(f"entry name {self.name!r} must be lower case letters, digits and underscores")
+        if isinstance(self.factory, str) and not re.fullmatch(r"[\w.]+:\w+", self.factory):
+            raise ValueError(f"{self.name}: factory {self.factory!r} is not of the form 'package.module:Class'")
+        names = [parameter.name for parameter in self.parameters]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{self.name}: a parameter is declared twice")
+        for parameter in self.parameters:
+            try:
+                parameter.coerce(parameter.default)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: default of parameter {parameter.name}: {error}") from None
+
+    def parameter(self, name: str) -> Parameter | None:
+        return next((parameter for parameter in self.parameters if parameter.name == name), None)
+
+    def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters: ``params`` in their types, the others at their defaults, in declared order.
+
+        Raises:
+            ValueError: a parameter is unknown or has a value that it cannot take.
+        """
+        unknown = set(params) - {parameter.name for parameter in self.parameters}
+        if unknown:
+            raise ValueError(f"{self.name} has no parameter {', '.join(sorted(unknown))}")
+        return {p.name: p.coerce(params.get(p.name, p.default)) for p in self.parameters}
+
+    def refusals(self, shape: ImageShape, params: Mapping[str, Any]) -> list[str]:
+        """Why this entry with these complete ``params`` cannot take images of ``shape``; empty if it can."""
+        found = self.requirements.problems(shape)
+        if not found and self.check is not None:
+            found.extend(self.check(shape, params))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossEntry(Entry):
+    """A reconstruction loss; ``factory(setting, **params)`` gives a :class:`recbench.contracts.loss.Loss`.
+
+    Attributes:
+        value_range: the range in which the loss wants both images; the core converts.
+        family: metrics of the same family are at home with this loss (``"ssim"`` judged by SSIM).
+    """
+
+    value_range: Range = (0.0, 1.0)
+    family: str = "pixel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureEntry(Entry):
+    """An autoencoder; ``factory(shape, **params)`` gives a :class:`recbench.contracts.architecture.Architecture`.
+
+    Attributes:
+        value_range: the range of its input and of its decoded images.
+    """
+
+    value_range: Range = (-1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry(Entry):
+    """A data set; ``factory(**params)`` gives a :class:`recbench.contracts.dataset.Dataset`. Must not import torch."""
+
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricEntry(Entry):
+    """A metric; ``factory(shape, **params)`` gives a :class:`recbench.contracts.metric.Metric`.
+
+    Attributes:
+        direction: whether higher or lower values are better.
+        unit: unit for column heads (``"dB"``), or empty.
+        family: losses of the same family have a home advantage on it.
+    """
+
+    direction: Literal["higher", "lower"]
+    unit: str = ""
+    family: str = "pixel"
+    digits: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorEntry(Entry):
+    """An executor; ``factory(**params)`` gives a :class:`recbench.contracts.executor.Executor`. Must not import torch."""

@@ -1,0 +1,144 @@
+"""Jobs: one cell of a suite's grid and one seed, as plain data whose hash is its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recbench.entries import ImageShape
+
+NUMERICS = 1
+"""Version of the numbers that training and evaluation produce. Raised whenever the same job would give other numbers,
+so that old and new records are never mixed; a test pins the numbers of a small job to it."""
+
+
+class Frozen(BaseModel):
+    """Immutable plain data: unknown keys are refused, and infinities survive JSON as text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Part(Frozen):
+    """An entry with its complete parameters, and the digest of the code behind it."""
+
+    name: str
+    params: dict[str, Any] = {}
+    code: str = ""
+
+
+class Training(Frozen):
+    """How every method of a suite is trained."""
+
+    epochs: int = Field(ge=1, description="passes over the training images")
+    batch_size: int = Field(64, ge=1, description="images per step; an incomplete last batch is left out")
+    learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False, description="of Adam")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="bf16 runs the network under autocast; losses always stay in float32"
+    )
+    compile: bool = Field(False, description="torch.compile the network (gains nothing on a CPU)")
+    deterministic: bool = Field(True, description="only deterministic algorithms; an operation without one fails")
+
+
+class Job(Frozen):
+    """Everything that defines a job's result."""
+
+    numerics: int = NUMERICS
+    dataset: Part
+    architecture: Part
+    loss: Part
+    kl_weight: float
+    training: Training
+    metrics: dict[str, Part] = Field(description="by label")
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the canonical form."""
+        return digest(self.model_dump(mode="json"))
+
+    def protocol(self, fingerprint: str) -> str:
+        """Hash of all that must be equal for two records to be compared: everything but method and seed.
+
+        Args:
+            fingerprint: of the images that the job really saw.
+        """
+        shared = self.model_dump(mode="json", exclude={"loss", "kl_weight", "seed"})
+        return digest({**shared, "fingerprint": fingerprint})
+
+
+def digest(data: Any) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of data as canonical JSON (sorted keys, no spaces, ASCII)."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Column(Frozen):
+    """A metric as the leaderboard shows it."""
+
+    name: str
+    direction: Literal["higher", "lower"]
+    unit: str = ""
+    family: str = ""
+    digits: int = 4
+
+
+class Setting(Frozen):
+    """What is equal for all methods of one leaderboard."""
+
+    label: str
+    dataset: Part
+    architecture: Part
+    training: Training
+    shape: tuple[int, int, int]
+
+    @property
+    def image_shape(self) -> ImageShape:
+        return ImageShape(*self.shape)
+
+
+class Method(Frozen):
+    """What is compared: a loss with its parameters and its weight of the KL term."""
+
+    label: str
+    loss: Part
+    kl_weight: float
+    family: str = ""
+
+
+class PlannedJob(Frozen):
+    """A job by its id, and its place in the plan's settings and methods."""
+
+    id: str
+    setting: int
+    method: int
+    seed: int
+
+
+class Plan(Frozen):
+    """A suite laid out as jobs: all that a leaderboard needs to know besides the records. Written to ``plan.json``."""
+
+    schema_version: Literal[1] = 1
+    suite: str
+    description: str = ""
+    metrics: dict[str, Part]
+    columns: tuple[Column, ...]
+    ranking: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    methods: tuple[Method, ...]
+    jobs: tuple[PlannedJob, ...]
+
+    def job(self, planned: PlannedJob) -> Job:
+        """The full job behind one line of the plan."""
+        setting, method = self.settings[planned.setting], self.methods[planned.method]
+        return Job(
+            dataset=setting.dataset,
+            architecture=setting.architecture,
+            loss=method.loss,
+            kl_weight=method.kl_weight,
+            training=setting.training,
+            metrics=self.metrics,
+            seed=planned.seed,
+        )

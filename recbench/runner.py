@@ -1,0 +1,257 @@
+"""Running one job, wherever an executor put it: create the plugins, train, evaluate, write the record."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas
+import safetensors.torch
+import torch
+
+from recbench.contracts.architecture import Architecture
+from recbench.contracts.dataset import Split
+from recbench.contracts.executor import Progress, Task
+from recbench.contracts.loss import Loss, Setting
+from recbench.contracts.metric import Metric
+from recbench.entries import ArchitectureEntry, ImageShape, LossEntry
+from recbench.errors import OutOfSpaceError, RecbenchError
+from recbench.evaluation import Evaluation, NotFinite, evaluate
+from recbench.images import Prepared, prepare
+from recbench.jobs import Job
+from recbench.plugins import Plugins, load_plugins
+from recbench.provenance import now, provenance
+from recbench.registry import Registry
+from recbench.store import Data, Evaluated, Failure, File, Record, Store, Trained, lock, write_atomically
+from recbench.training import Diverged, Interrupted, Model, Watch, seed_everything, train
+
+Outcome = Literal["recorded", "interrupted", "busy"]
+EVALUATION_BATCH = 128
+FILES = ("history.jsonl", "scores.parquet", "images.npz", "model.safetensors")
+
+
+def run_task(task: Task, progress: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
+    """Run one job to its record.
+
+    Whatever goes wrong in the job ends up in its record as ``failed`` or ``diverged``. Safe to call for a job that is
+    done or running elsewhere.
+
+    Args:
+        progress: told a few times a second.
+        stop: asked after every step; when it says True, a checkpoint is written and ``"interrupted"`` returned.
+
+    Raises:
+        OutOfSpaceError: no room for the job's files.
+    """
+    folder = Path(task.folder)
+    store = Store(folder.parent.parent)
+    with lock(folder) as mine:
+        if not mine:
+            return "busy"
+        earlier = store.read(task.job_id)
+        if earlier is not None and earlier.status != "failed":
+            return "recorded"
+        job, suite = store.read_task(task.job_id)
+        plugins = load_plugins(task.plugin_files, task.blocked)
+        attempt = _Attempt(job, suite, task, plugins)
+        attempt.observers.notify("recbench_job_started", job=job.model_dump(mode="json"), job_id=job.id)
+        try:
+            record = attempt.run(progress, stop)
+        except Interrupted:
+            return "interrupted"
+        except (OutOfSpaceError, KeyboardInterrupt):
+            raise
+        except Diverged as error:
+            failure = Failure(type="Diverged", message=str(error), epoch=error.epoch, step=error.step)
+            record = attempt.record("diverged", failure=failure)
+        except NotFinite as error:
+            record = attempt.record("diverged", failure=Failure(type="NotFinite", message=str(error)))
+        except Exception as error:
+            failure = Failure(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+            record = attempt.record("failed", failure=failure)
+        store.add(record)
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        attempt.observers.notify("recbench_job_ended", job_id=job.id, record=record.model_dump(mode="json"))
+        return "recorded"
+
+
+class _Attempt:
+    """One attempt at a job; remembers what is known so far, for a record that may have to tell of a failure."""
+
+    def __init__(self, job: Job, suite: str, task: Task, plugins: Plugins) -> None:
+        self.job = job
+        self.suite = suite
+        self.task = task
+        self.folder = Path(task.folder)
+        self.plugins = plugins
+        self.observers = Observers(plugins, self.folder)
+        self.started = now()
+        self.device = choose_device(task.device)
+        self.prepared: Prepared | None = None
+
+    def run(self, progress: Callable[[Progress], None], stop: Callable[[], bool]) -> Record:
+        job, config = self.job, self.job.training
+        registry = Registry(self.plugins)
+        self.prepared = prepared = prepare(job.dataset, registry, Path(self.task.cache))
+        seed_everything(job.seed, deterministic=config.deterministic)
+        model, metrics = build(job, registry, shape_of(prepared), self.device)
+
+        def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
+            progress(Progress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
+
+        def epoch_ended(values: Mapping[str, float]) -> None:
+            epoch = int(values["epoch"])
+            self.observers.notify("recbench_epoch_ended", job_id=job.id, epoch=epoch, values=values)
+
+        watch = Watch(tell, epoch_ended, stop, self.task.checkpoint_seconds)
+        position = train(model, on_device(prepared, "train", self.device), config, job.seed, self.folder, watch)
+
+        start = time.perf_counter()
+        evaluation = evaluate(
+            model,
+            metrics,
+            on_device(prepared, "test", self.device),
+            batch_size=EVALUATION_BATCH,
+            precision=config.precision,
+        )
+        seconds = time.perf_counter() - start
+        batch_size = min(config.batch_size, prepared.counts["train"])
+        final = json.loads((self.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        return self.record(
+            "done",
+            scores=evaluation.scores,
+            trained=Trained(
+                epochs=config.epochs,
+                steps=position.step,
+                parameters=_count(model.architecture),
+                loss_parameters=_count(model.loss),
+                seconds=round(position.seconds, 3),
+                images_per_second=round(position.step * batch_size / position.seconds, 2),
+                final=final,
+            ),
+            evaluated=Evaluated(n=prepared.counts["test"], kl=evaluation.kl, seconds=round(seconds, 3)),
+            files=self.write_files(model, evaluation),
+        )
+
+    def record(self, status: Literal["done", "failed", "diverged"], **known: Any) -> Record:
+        data = self.prepared and Data(fingerprint=self.prepared.fingerprint, **self.prepared.counts)
+        return Record(
+            job_id=self.job.id,
+            suite=self.suite,
+            status=status,
+            job=self.job,
+            protocol=self.job.protocol(self.prepared.fingerprint) if self.prepared else None,
+            data=data,
+            provenance=provenance(
+                self.plugins, device=device_name(self.device), threads=torch.get_num_threads(), started=self.started
+            ),
+            **known,
+        )
+
+    def write_files(self, model: Model, evaluation: Evaluation) -> dict[str, File]:
+        """Everything beside the record, each file whole; returns their sizes and checksums."""
+        table, pictures = io.BytesIO(), io.BytesIO()
+        pandas.DataFrame(evaluation.per_image).to_parquet(table, index=False)
+        np.savez_compressed(pictures, allow_pickle=False, **cast(dict[str, Any], evaluation.pictures))
+        state = {f"architecture.{name}": value for name, value in model.architecture.state_dict().items()}
+        state.update({f"loss.{name}": value for name, value in model.loss.state_dict().items()})
+        tensors = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
+        }
+        write_atomically(self.folder / "scores.parquet", table.getvalue())
+        write_atomically(self.folder / "images.npz", pictures.getvalue())
+        write_atomically(self.folder / "model.safetensors", safetensors.torch.save(tensors))
+        written = {}
+        for name in FILES:
+            content = (self.folder / name).read_bytes()
+            written[name] = File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        return written
+
+
+class Observers:
+    """Calls tracker hooks; one that raises is disabled for the rest of the job and never stops it."""
+
+    def __init__(self, plugins: Plugins, folder: Path) -> None:
+        self.manager = plugins.manager
+        self.log = folder / "observers.log"
+        self.disabled: list[object] = []
+
+    def notify(self, hook: str, **arguments: Any) -> None:
+        """Call one observer hook of every plugin that has it and is not disabled."""
+        for plugin in self.manager.get_plugins() - set(self.disabled):
+            others = [other for other in self.manager.get_plugins() if other is not plugin]
+            try:
+                self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+            except Exception:
+                self.disabled.append(plugin)
+                with self.log.open("a", encoding="utf-8") as stream:
+                    stream.write(f"{self.manager.get_name(plugin)} was disabled:\n{traceback.format_exc()}\n")
+
+
+def build(
+    job: Job, registry: Registry, shape: ImageShape, device: torch.device
+) -> tuple[Model, dict[str, Metric]]:
+    """Create a job's network, loss and metrics on a device. Weights come from torch's global random state."""
+    architecture_entry = registry.get("architectures", job.architecture.name)
+    loss_entry = registry.get("losses", job.loss.name)
+    architecture: Architecture = architecture_entry.create(shape, **job.architecture.params)
+    loss: Loss = loss_entry.create(Setting(shape, architecture.latent_size), **job.loss.params)
+    model = Model(
+        architecture=architecture.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        loss=loss.to(device),
+        image_range=cast(ArchitectureEntry, architecture_entry.entry).value_range,
+        loss_range=cast(LossEntry, loss_entry.entry).value_range,
+        kl_weight=job.kl_weight,
+    )
+    metrics = {}
+    for label, part in job.metrics.items():
+        metric: Metric = registry.get("metrics", part.name).create(shape, **part.params)
+        metrics[label] = metric.to(device)
+    return model, metrics
+
+
+def shape_of(prepared: Prepared) -> ImageShape:
+    """Shape of the images in a cache."""
+    _, channels, height, width = prepared.load("train").shape
+    return ImageShape(channels, height, width)
+
+
+def on_device(prepared: Prepared, split: Split, device: torch.device) -> torch.Tensor:
+    """The images of a split as a uint8 tensor: on the device where they fit into half of its free memory, otherwise
+    memory-mapped on the CPU."""
+    images = torch.from_numpy(prepared.load(split))
+    if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+        return images.to(device)
+    return images
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The torch device that is meant by ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        RecbenchError: it asks for a GPU that is not there.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecbenchError(f"there is no device {wanted}: torch sees {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """``cpu``, or a GPU's index and model."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,210 @@
+"""Running a suite: what is missing goes to an executor, until the store holds a record of every job. Imports no torch."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from recbench.contracts.executor import Ended, Event, Executor, Task
+from recbench.errors import OutOfSpaceError, UserError
+from recbench.images import Prepared, prepare
+from recbench.jobs import Plan, PlannedJob
+from recbench.provenance import now, provenance
+from recbench.registry import Registry
+from recbench.store import Failure, Record, Store
+from recbench.suite import Suite
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run; nothing here changes what a job's result is.
+
+    Attributes:
+        cache: folder of the image caches.
+        plugin_files, blocked: what the job processes are to load, as this process did.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        checkpoint_seconds: seconds of training between checkpoints.
+    """
+
+    cache: Path
+    plugin_files: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    device: str = "auto"
+    checkpoint_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What a store holds of a plan.
+
+    Attributes:
+        records: usable records by job id, whatever their status.
+        unusable: job ids with a record that cannot be used, and why.
+        to_run: jobs without a record, or with one of a failure, in the plan's order.
+    """
+
+    records: dict[str, Record]
+    unusable: dict[str, str]
+    to_run: tuple[PlannedJob, ...]
+
+
+class Watcher(Protocol):
+    """Who is told how a sweep goes."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+    def begin(self, plan: Plan, state: State, how: str) -> None:
+        """Jobs are about to run."""
+
+    def event(self, event: Event, record: Record | None) -> None:
+        """An executor's event; with the record where a job ended with one."""
+
+
+def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None) -> State:
+    """Compare a plan with a store; changes nothing.
+
+    Args:
+        fingerprints: of the prepared images, by setting; a record of other images cannot be used.
+    """
+    scan = store.scan(planned.id for planned in plan.jobs)
+    unusable = {damaged.job_id: damaged.reason for damaged in scan.damaged}
+    records = dict(scan.records)
+    for planned in plan.jobs:
+        record, wanted = records.get(planned.id), (fingerprints or {}).get(planned.setting)
+        if wanted and record and record.data and record.data.fingerprint != wanted:
+            dataset = plan.settings[planned.setting].dataset.name
+            unusable[planned.id] = f"the images of {dataset} have changed since it was made"
+            del records[planned.id]
+    open_jobs = (p for p in plan.jobs if p.id not in records or records[p.id].status == "failed")
+    return State(records, unusable, tuple(open_jobs))
+
+
+def run(
+    suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher
+) -> bool:
+    """Run every job that the store has no record of; returns False if the sweep was interrupted.
+
+    The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once.
+
+    Raises:
+        UserError: the results folder cannot be written, or a data set cannot be prepared.
+        OutOfSpaceError: a disk is full; finished jobs are safe.
+    """
+    plan = suite.plan
+    _check_writable(store.root)
+    fingerprints = {index: image.fingerprint for index, image in _prepare(plan, registry, options.cache).items()}
+    state = inspect(plan, store, fingerprints)
+    for job_id, reason in state.unusable.items():
+        target = store.set_aside(job_id, reason)
+        watcher.note(f"the record of job {job_id} cannot be used ({reason}); it was moved to {target}, the job runs again")
+    store.write_plan(plan, suite.resolved)
+    if not state.to_run:
+        return True
+    for planned in state.to_run:
+        store.write_task(plan.job(planned), plan.suite)
+    tasks = [_task(planned, store, options) for planned in state.to_run]
+    watcher.begin(plan, state, executor.describe(len(tasks)))
+    full: OutOfSpaceError | None = None
+    with _signals(executor, watcher) as interrupted:
+        for event in executor.map(tasks):
+            record = None
+            if isinstance(event, Ended):
+                if event.outcome == "full":
+                    full = OutOfSpaceError(event.detail)
+                    executor.stop()
+                elif event.outcome == "crashed":
+                    _record_crash(plan, store, registry, event, options)
+                elif event.outcome == "busy":
+                    watcher.note(f"job {event.job_id} is being run by another process; it was left to it")
+                record = store.read(event.job_id) if event.outcome in ("recorded", "crashed") else None
+            watcher.event(event, record)
+    if full is not None:
+        raise full
+    return not interrupted()
+
+
+def _task(planned: PlannedJob, store: Store, options: Options) -> Task:
+    return Task(
+        job_id=planned.id,
+        folder=str(store.folder(planned.id).resolve()),
+        cache=str(options.cache.resolve()),
+        plugin_files=options.plugin_files,
+        blocked=options.blocked,
+        device=options.device,
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+
+
+def _prepare(plan: Plan, registry: Registry, cache: Path) -> dict[int, Prepared]:
+    """Decode every data set of the plan once, here, so that jobs only read."""
+    done: dict[str, Prepared] = {}
+    found = {}
+    for index, setting in enumerate(plan.settings):
+        key = setting.dataset.model_dump_json()
+        if key not in done:
+            done[key] = prepare(setting.dataset, registry, cache)
+        found[index] = done[key]
+    return found
+
+
+def _check_writable(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the results folder {root} cannot be written: {error.strerror or error}; --results DIR sets another"
+        ) from None
+
+
+def _record_crash(plan: Plan, store: Store, registry: Registry, event: Ended, options: Options) -> None:
+    """Give a job whose process died without a record one that says so."""
+    existing = store.read(event.job_id)
+    if existing is not None and existing.status != "failed":
+        return
+    planned = next(job for job in plan.jobs if job.id == event.job_id)
+    log = store.folder(event.job_id) / "log.txt"
+    record = Record(
+        job_id=event.job_id,
+        suite=plan.suite,
+        status="failed",
+        job=plan.job(planned),
+        protocol=None,
+        failure=Failure(type="ProcessDied", message=event.detail, traceback=_tail(log)),
+        provenance=provenance(registry.plugins, device=options.device, threads=0, started=now()),
+    )
+    store.add(record)
+
+
+def _tail(log: Path, characters: int = 4000) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-characters:] if log.is_file() else ""
+
+
+@contextmanager
+def _signals(executor: Executor, watcher: Watcher) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM stop the executor, and kill its jobs the second time."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            watcher.note("stopping: running jobs write a checkpoint (Ctrl-C again ends them at once)")
+            executor.stop()
+        else:
+            executor.kill()
+
+    numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,351 @@
+"""Training one model, on one page.
+
+What is random is drawn from the global states of Python, NumPy and torch, which are seeded once and kept in every
+checkpoint; the order of images is drawn from seed and epoch. A resumed job therefore makes the same steps as an
+undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbench.contracts.architecture import Architecture
+from recbench.contracts.loss import Context, Loss
+from recbench.entries import Range
+from recbench.errors import RecbenchError
+from recbench.jobs import Training
+from recbench.store import full_disk_named, write_atomically
+
+TERMS = ("objective", "reconstruction", "kl", "auxiliary")
+
+
+class Diverged(RecbenchError):
+    """NaN or infinity in the objective. ``epoch`` and ``step`` (optimiser steps, over all epochs) count from 1."""
+
+    def __init__(self, message: str, epoch: int, step: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.step = step
+
+
+class Interrupted(RecbenchError):
+    """Training was asked to stop, and left a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained, and how its parts see images.
+
+    Attributes:
+        image_range: value range of the architecture's input and output.
+        loss_range: value range in which the loss wants images.
+    """
+
+    architecture: Architecture
+    loss: Loss
+    image_range: Range
+    loss_range: Range
+    kl_weight: float
+
+
+@dataclass
+class Position:
+    """Where training stands: the next batch, and what the running epoch and the whole run have added up to."""
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(TERMS))
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What training tells to whom, and who may stop it.
+
+    Attributes:
+        progress: called with ``(epoch, loss, images/s, seconds left)`` a few times a second at most.
+        epoch_ended: called with the line that was added to the history.
+        stop: asked after every step; training ends with a checkpoint once it says True.
+        checkpoint_seconds: seconds between checkpoints.
+    """
+
+    progress: Callable[[int, float, float, float], None]
+    epoch_ended: Callable[[Mapping[str, float]], None]
+    stop: Callable[[], bool]
+    checkpoint_seconds: float
+
+
+def seed_everything(seed: int, *, deterministic: bool) -> None:
+    """Seed Python, NumPy and torch on all devices, and choose deterministic algorithms if wanted."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - a plugin may use the global state
+    torch.manual_seed(seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def train(model: Model, images: Tensor, config: Training, seed: int, folder: Path, watch: Watch) -> Position:
+    """Train to the last epoch, from the checkpoint in ``folder`` if there is one.
+
+    Args:
+        model: on the device where it is to be trained; seeded already.
+        images: all training images, uint8 (N, C, H, W), on that device or on the CPU.
+        folder: of the job: gets ``history.jsonl``, and ``checkpoint/`` while unfinished.
+
+    Raises:
+        Diverged: the objective became NaN or infinite.
+        Interrupted: ``watch.stop()`` said so; the checkpoint is written.
+    """
+    device = next(model.architecture.parameters()).device
+    batch_size = min(config.batch_size, len(images))
+    batches = len(images) // batch_size
+    auxiliary = model.loss.auxiliary()
+    apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+    trained = [p for p in (*model.architecture.parameters(), *model.loss.parameters()) if id(p) not in apart]
+    optimisers = [torch.optim.Adam(trained, lr=config.learning_rate, fused=True)]
+    if auxiliary:
+        optimisers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
+    encode, decode = model.architecture.encode, model.architecture.decode
+    if config.compile:
+        encode, decode = torch.compile(encode), torch.compile(decode)
+
+    checkpoint = Checkpoint(folder, model, optimisers)
+    position = checkpoint.load()
+    guard = Guard(device)
+    model.architecture.train()
+    model.loss.train()
+    tick = saved = shown = time.perf_counter()
+    while position.epoch <= config.epochs:
+        order = epoch_order(len(images), seed, position.epoch)
+        sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
+        while position.batch < batches:
+            chosen = order[position.batch * batch_size : (position.batch + 1) * batch_size]
+            target = to_range(take(images, chosen, device), model.image_range)
+            with autocast(device, config.precision):
+                posterior = encode(target)
+            posterior = posterior.float()
+            z = posterior.sample()
+            with autocast(device, config.precision):
+                decoded = decode(z)
+            decoded = convert(decoded.float(), model.image_range, model.loss_range)
+            target = convert(target, model.image_range, model.loss_range)
+            context = Context(z=z, epoch=position.epoch, step=position.step, training=True)
+            reconstruction = model.loss(decoded, target, context).mean()
+            kl = posterior.kl().mean()
+            objective = reconstruction + model.kl_weight * kl
+            optimisers[0].zero_grad(set_to_none=True)
+            objective.backward()
+            optimisers[0].step()
+            fit = objective.new_zeros(())
+            if auxiliary:
+                fit = auxiliary.objective(decoded.detach(), target, context.detached()).mean()
+                optimisers[1].zero_grad(set_to_none=True)
+                fit.backward()
+                optimisers[1].step()
+
+            sums += torch.stack([objective, reconstruction, kl, fit]).detach()
+            position.batch += 1
+            position.step += 1
+            guard.see(objective.detach() + fit.detach(), position)
+            now = time.perf_counter()
+            if now - shown > 0.5:
+                done = (position.epoch - 1) * batches + position.batch
+                running = position.seconds + now - tick
+                left = running / done * (config.epochs * batches - done)
+                loss = float(sums[0]) / position.batch
+                watch.progress(position.epoch, loss, done * batch_size / running, left)
+                shown = now
+            stop = watch.stop()
+            if stop or now - saved >= watch.checkpoint_seconds:
+                guard.check()
+                position.sums = sums.tolist()
+                now = _clock(position, tick)
+                checkpoint.save(position)
+                tick = saved = time.perf_counter()
+                if stop:
+                    raise Interrupted(f"stopped in epoch {position.epoch}, after {position.step} steps")
+        guard.check()
+        position.sums = sums.tolist()
+        tick = _clock(position, tick)
+        values = _epoch_values(position, batches, batch_size)
+        checkpoint.add_history(values)
+        watch.epoch_ended(values)
+        position.epoch, position.batch = position.epoch + 1, 0
+        position.sums, position.epoch_seconds = [0.0] * len(TERMS), 0.0
+    return position
+
+
+def _clock(position: Position, tick: float) -> float:
+    """Add the time since ``tick`` to the position; return the time now."""
+    now = time.perf_counter()
+    position.seconds += now - tick
+    position.epoch_seconds += now - tick
+    return now
+
+
+def _epoch_values(position: Position, batches: int, batch_size: int) -> dict[str, float]:
+    means = {term: total / batches for term, total in zip(TERMS, position.sums, strict=True)}
+    speed = batches * batch_size / position.epoch_seconds
+    return {"epoch": position.epoch, "step": position.step, **means, "images_per_second": round(speed, 2)}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast for the network, or nothing; losses are always computed outside it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training images in an epoch; depends on nothing but its arguments."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(count, generator=generator)
+
+
+def take(images: Tensor, chosen: Tensor, device: torch.device) -> Tensor:
+    """Images by index, on the device, still uint8."""
+    if images.device.type != "cpu":
+        return images[chosen.to(images.device, non_blocking=True)]
+    batch = images[chosen]
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
+
+
+def to_range(images: Tensor, wanted: Range) -> Tensor:
+    """uint8 images as float32 in a value range, channels last in memory (which is what convolutions are fastest on)."""
+    low, high = wanted
+    scaled = images.to(torch.float32, memory_format=torch.channels_last)
+    return scaled.mul_((high - low) / 255).add_(low)
+
+
+def convert(images: Tensor, given: Range, wanted: Range) -> Tensor:
+    """Images from one value range in another: linear, without clamping."""
+    if given == wanted:
+        return images
+    scale = (wanted[1] - wanted[0]) / (given[1] - given[0])
+    return torch.add(wanted[0] - given[0] * scale, images, alpha=scale)
+
+
+class Guard:
+    """Finds the first step with a NaN or infinity.
+
+    Looking at a value makes a GPU wait for it, so values are collected there and looked at every so often; the step
+    is still the exact one. Nothing of later steps is kept, since the job ends.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.every = 1 if device.type == "cpu" else 50
+        self.seen: list[tuple[Tensor, int, int]] = []
+
+    def see(self, value: Tensor, position: Position) -> None:
+        self.seen.append((value, position.epoch, position.step))
+        if len(self.seen) >= self.every:
+            self.check()
+
+    def check(self) -> None:
+        if not self.seen:
+            return
+        values = torch.stack([value for value, _, _ in self.seen]).tolist()
+        for value, (_, epoch, step) in zip(values, self.seen, strict=True):
+            if not math.isfinite(value):
+                raise Diverged(f"the objective became {value} in epoch {epoch}, step {step}", epoch, step)
+        self.seen.clear()
+
+
+class Checkpoint:
+    """The unfinished state of a job: one file, written atomically, read without unpickling objects."""
+
+    def __init__(self, folder: Path, model: Model, optimisers: list[torch.optim.Optimizer]) -> None:
+        self.file = folder / "checkpoint" / "state.pt"
+        self.history = folder / "history.jsonl"
+        self.model = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
+        self.optimisers = optimisers
+        self.lines: list[str] = []
+
+    def save(self, position: Position) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "random": random_states(),
+            "position": vars(position),
+            "history": self.lines,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".tmp")
+        with full_disk_named(self.file.parent):
+            try:
+                with temporary.open("wb") as stream:
+                    torch.save(state, stream)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except RuntimeError as error:  # torch's writer hides the errno of a full disk
+                temporary.unlink(missing_ok=True)
+                raise OSError(28, str(error)) if _is_full(self.file.parent) else error from None
+            os.replace(temporary, self.file)
+
+    def load(self) -> Position:
+        """Restore everything and say where to go on: at the beginning where there is no usable checkpoint."""
+        try:
+            state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            state = {}
+        except Exception:  # whatever is wrong with the file, the job can begin anew
+            self.file.rename(self.file.with_suffix(".damaged"))
+            state = {}
+        if not state:
+            write_atomically(self.history, b"")
+            return Position()
+        self.model.load_state_dict(state["model"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        restore_random_states(state["random"])
+        self.lines = state["history"]
+        write_atomically(self.history, "".join(self.lines).encode())
+        return Position(**state["position"])
+
+    def add_history(self, values: Mapping[str, float]) -> None:
+        line = json.dumps(values, allow_nan=False) + "\n"
+        self.lines.append(line)
+        with full_disk_named(self.history.parent), self.history.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+
+
+def _is_full(folder: Path) -> bool:
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize < 2**20
+
+
+def random_states() -> dict[str, Any]:
+    """The global random states of Python, NumPy and torch, as tensors and plain data."""
+    version, numbers, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), place, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Undo :func:`random_states`."""
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, place, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
