@@ -6,6 +6,7 @@ entries to list, validate and document, long before any of that code (and torch)
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -77,7 +78,7 @@ def _coerce(value: Any, wanted: Any, shown: str) -> Any:
         return [_coerce(item, get_args(wanted)[0], shown) for item in value]
     if wanted is float and value in ("Infinity", "-Infinity"):  # how JSON, which has no infinity, spells it
         return float(value)
-    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
         return float(value)
     if type(value) is not wanted:
         raise ValueError(f"{value!r} is not of type {shown}")
@@ -229,4 +230,7 @@ class MetricEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorEntry(Entry):
-    """An executor; ``factory(**params)`` gives a :class:`recbench.contracts.executor.Executor`. Must not import torch."""
+    """An executor; ``factory(**params)`` gives a :class:`recbench.contracts.executor.Executor`.
+
+    Must not import torch.
+    """

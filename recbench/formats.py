@@ -23,6 +23,7 @@ def head(column: Column) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
+    """Render a number to so many decimals; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "−∞")
@@ -102,7 +103,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
 
 
 def to_latex(leaderboard: Leaderboard) -> str:
-    """A booktabs table for each board; the best of each column in bold. Needs ``\\usepackage{booktabs}``."""
+    """A booktabs table for each board; the best of each column in bold. Needs the package booktabs."""
 
     def cell(value: str, best: bool) -> str:
         text = _latex(value)

@@ -91,7 +91,7 @@ def _decode(dataset: Dataset, name: str, folder: Path) -> Prepared:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         hasher = hashlib.sha256()
-        counts = {}
+        counts: dict[str, int] = {}
         for split in SPLITS:
             counts[split] = _write(dataset, name, split, temporary / f"{split}.npy", hasher)
         for split in ("train", "test"):
@@ -108,7 +108,7 @@ def _decode(dataset: Dataset, name: str, folder: Path) -> Prepared:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return Prepared(folder, facts["fingerprint"], counts)
+    return Prepared(folder, hasher.hexdigest(), counts)
 
 
 def _write(dataset: Dataset, name: str, split: Split, file: Path, hasher: hashlib._Hash) -> int:

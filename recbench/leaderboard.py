@@ -94,8 +94,8 @@ def rank(plan: Plan, records: Mapping[str, Record], unusable: Mapping[str, str] 
         protocols = _protocols(jobs, records)
         if len(protocols) > 1:
             notes.append(
-                f"{plan.settings[setting].label}: its records follow {len(protocols)} protocols (other images, or other "
-                "code for the data or the network) and are not ranked together"
+                f"{plan.settings[setting].label}: its records follow {len(protocols)} protocols (other images, or "
+                "other code for the data or the network) and are not ranked together"
             )
         for protocol in protocols or [None]:
             boards.append(_board(plan, setting, protocol, jobs, records))

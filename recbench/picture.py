@@ -28,9 +28,7 @@ def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, 
             write_atomically(store.root / name, _sheet(rows))
 
 
-def _rows(
-    plan: Plan, board: Board, records: Mapping[str, Record], store: Store
-) -> list[tuple[str, NDArray[np.uint8]]]:
+def _rows(plan: Plan, board: Board, records: Mapping[str, Record], store: Store) -> list[tuple[str, NDArray[np.uint8]]]:
     import numpy as np
 
     rows: list[tuple[str, NDArray[np.uint8]]] = []

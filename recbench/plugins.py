@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -105,7 +106,7 @@ def load_plugins(files: Sequence[str | Path] = (), blocked: Iterable[str] = (), 
     for file in files:
         path = Path(file).resolve()
         plugin = Plugin(name=path.name, origin=str(path), distribution="(file)", version="")
-        _admit(manager, plugin, lambda path=path: _import_file(path))  # type: ignore[misc]
+        _admit(manager, plugin, partial(_import_file, path))
         if plugin.status == "broken":
             raise PluginError(f"the plugin file {file} cannot be used: {plugin.error}\n\n{plugin.details}")
         found.append(plugin)
@@ -121,7 +122,7 @@ def _normal(name: str) -> str:
 
 def _installed() -> list[EntryPoint]:
     """Entry points in an order that does not depend on the installation; a module registered twice counts once."""
-    unique = {}
+    unique: dict[tuple[str, str], EntryPoint] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value, p.dist.name if p.dist else "")):
         unique.setdefault((point.name, point.value), point)
     return list(unique.values())
@@ -143,7 +144,7 @@ def _admit(manager: pluggy.PluginManager, plugin: Plugin, load: Any) -> None:
         plugin.entries = _materialise(manager, module)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # SystemExit too: a plugin must not end its host
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: a plugin must not end its host
         if module is not None and manager.is_registered(module):
             manager.unregister(module)  # pluggy 1.6 leaves a plugin that it rejected registered
         plugin.fail(error)

@@ -9,7 +9,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -75,7 +74,7 @@ def run_task(task: Task, progress: Callable[[Progress], None], stop: Callable[[]
             record = attempt.record("diverged", failure=failure)
         except NotFinite as error:
             record = attempt.record("diverged", failure=Failure(type="NotFinite", message=str(error)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it goes into the record
             failure = Failure(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
             record = attempt.record("failed", failure=failure)
         store.add(record)
@@ -191,15 +190,13 @@ class Observers:
             others = [other for other in self.manager.get_plugins() if other is not plugin]
             try:
                 self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a tracker never stops a job
                 self.disabled.append(plugin)
                 with self.log.open("a", encoding="utf-8") as stream:
                     stream.write(f"{self.manager.get_name(plugin)} was disabled:\n{traceback.format_exc()}\n")
 
 
-def build(
-    job: Job, registry: Registry, shape: ImageShape, device: torch.device
-) -> tuple[Model, dict[str, Metric]]:
+def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, Metric]]:
     """Create a job's network, loss and metrics on a device. Weights come from torch's global random state."""
     architecture_entry = registry.get("architectures", job.architecture.name)
     loss_entry = registry.get("losses", job.loss.name)

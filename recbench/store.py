@@ -109,13 +109,13 @@ class Record(Frozen):
     status: Status
     job: Job
     protocol: str | None = Field(description="hash of all that must be equal for two records to be compared")
-    scores: dict[str, Score] = {}
+    scores: dict[str, Score] = Field(default_factory=dict)
     failure: Failure | None = None
     data: Data | None = None
     trained: Trained | None = None
     evaluated: Evaluated | None = None
     provenance: Provenance
-    files: dict[str, File] = {}
+    files: dict[str, File] = Field(default_factory=dict)
 
 
 class _Specification(Frozen):
@@ -310,8 +310,8 @@ def write_atomically(file: Path, content: bytes) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, file)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(file)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

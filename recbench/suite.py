@@ -93,9 +93,7 @@ class Suite:
     resolved: str
 
 
-def load_suite(
-    file: Path, registry: Registry, overrides: Sequence[str] = (), *, maximum_jobs: int = 10_000
-) -> Suite:
+def load_suite(file: Path, registry: Registry, overrides: Sequence[str] = (), *, maximum_jobs: int = 10_000) -> Suite:
     """Read, validate and expand a suite file.
 
     Args:
@@ -174,16 +172,16 @@ class _Validator:
                 self.blame(path, message)
             return None
 
-    def raw_choices(self, kind: str) -> list[_Choice]:
+    def raw_choices(self, kind: str) -> list[_Choice | None]:
         """The items of a section that are sound, where the file as a whole is not: their problems are told as well."""
         found = self.document.data.get(kind)
-        choices = []
+        choices: list[Any] = []
         for item in found if isinstance(found, list) else []:
             try:
                 choices.append(_MODELS[kind].model_validate(item))
             except ValidationError:
                 choices.append(None)
-        return cast(list[_Choice], choices)
+        return choices
 
     def cells(self, kind: str, choices: Sequence[_Choice | None]) -> list[_Cell]:
         cells: list[_Cell] = []
@@ -422,9 +420,7 @@ def _plan(
 
 def _column(cell: _Cell) -> Column:
     entry = cast(MetricEntry, cell.registered.entry)
-    return Column(
-        name=cell.label, direction=entry.direction, unit=entry.unit, family=entry.family, digits=entry.digits
-    )
+    return Column(name=cell.label, direction=entry.direction, unit=entry.unit, family=entry.family, digits=entry.digits)
 
 
 def _resolved(

@@ -1,4 +1,7 @@
-"""Running a suite: what is missing goes to an executor, until the store holds a record of every job. Imports no torch."""
+"""Running a suite: what is missing goes to an executor, until the store holds a record of every job.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -86,9 +89,7 @@ def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None
     return State(records, unusable, tuple(open_jobs))
 
 
-def run(
-    suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher
-) -> bool:
+def run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher) -> bool:
     """Run every job that the store has no record of; returns False if the sweep was interrupted.
 
     The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once.
@@ -103,7 +104,9 @@ def run(
     state = inspect(plan, store, fingerprints)
     for job_id, reason in state.unusable.items():
         target = store.set_aside(job_id, reason)
-        watcher.note(f"the record of job {job_id} cannot be used ({reason}); it was moved to {target}, the job runs again")
+        watcher.note(
+            f"the record of job {job_id} cannot be used ({reason}); it was moved to {target}, the job runs again"
+        )
     store.write_plan(plan, suite.resolved)
     if not state.to_run:
         return True

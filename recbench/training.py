@@ -118,7 +118,7 @@ def train(model: Model, images: Tensor, config: Training, seed: int, folder: Pat
     auxiliary = model.loss.auxiliary()
     apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
     trained = [p for p in (*model.architecture.parameters(), *model.loss.parameters()) if id(p) not in apart]
-    optimisers = [torch.optim.Adam(trained, lr=config.learning_rate, fused=True)]
+    optimisers: list[torch.optim.Optimizer] = [torch.optim.Adam(trained, lr=config.learning_rate, fused=True)]
     if auxiliary:
         optimisers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
     encode, decode = model.architecture.encode, model.architecture.decode
@@ -150,7 +150,7 @@ def train(model: Model, images: Tensor, config: Training, seed: int, folder: Pat
             kl = posterior.kl().mean()
             objective = reconstruction + model.kl_weight * kl
             optimisers[0].zero_grad(set_to_none=True)
-            objective.backward()
+            objective.backward()  # type: ignore[no-untyped-call]
             optimisers[0].step()
             fit = objective.new_zeros(())
             if auxiliary:
@@ -294,7 +294,7 @@ class Checkpoint:
             except RuntimeError as error:  # torch's writer hides the errno of a full disk
                 temporary.unlink(missing_ok=True)
                 raise OSError(28, str(error)) if _is_full(self.file.parent) else error from None
-            os.replace(temporary, self.file)
+            temporary.replace(self.file)
 
     def load(self) -> Position:
         """Restore everything and say where to go on: at the beginning where there is no usable checkpoint."""
@@ -302,7 +302,7 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             state = {}
-        except Exception:  # whatever is wrong with the file, the job can begin anew
+        except Exception:  # noqa: BLE001 - whatever is wrong with the file, the job can begin anew
             self.file.rename(self.file.with_suffix(".damaged"))
             state = {}
         if not state:

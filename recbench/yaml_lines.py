@@ -180,7 +180,7 @@ class _Reader:
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             try:
-                return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+                return self.loader.construct_object(node)
             except ValueError as error:
                 self.problems.append(Problem(self.file, node.start_mark.line + 1, dotted(path), str(error)))
                 return None

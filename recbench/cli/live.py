@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recbench.cli.terminal import err
-from recbench.contracts.executor import Ended, Event, Progress
+from recbench.contracts.executor import Event, Progress
 from recbench.jobs import Plan, PlannedJob
 from recbench.store import Record
 from recbench.sweep import State, Watcher

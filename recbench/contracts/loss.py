@@ -81,4 +81,4 @@ class Likelihood(Loss, ABC):
 
     @abstractmethod
     def log_prob(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        """log p(target|z) in nats for each image, (B,), with all constants, in the entry's value range."""
+        """Logarithm of p(target|z) in nats for each image, (B,), with all constants, in the entry's value range."""

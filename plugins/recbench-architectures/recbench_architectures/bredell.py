@@ -62,6 +62,6 @@ class VAEBredell(Architecture):
         return Gaussian(mean, log_variance)
 
     def decode(self, z: Tensor) -> Tensor:
-        code = self.decoder_mlp(z).unflatten(1, self.code_shape)
+        code = self.decoder_mlp(z).reshape(-1, *self.code_shape)
         decoded: Tensor = self.decoder(code)
         return decoded

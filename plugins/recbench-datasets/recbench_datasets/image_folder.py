@@ -66,13 +66,13 @@ class ImageFolder(Dataset):
         for path in self.files:
             first = path.relative_to(self.root).parts[0]
             if first in by_folder and path.parent != self.root:
-                by_folder[first].append(path)  # type: ignore[index]
+                by_folder[first].append(path)
         if by_folder["train"] and by_folder["test"]:
             if sum(map(len, by_folder.values())) < len(self.files):
                 raise UserError(f"{self.root} has folders train and test, but also images outside of them")
             return by_folder
         drawn = list(self.files)
-        random.Random(self.split_seed).shuffle(drawn)
+        random.Random(self.split_seed).shuffle(drawn)  # noqa: S311
         test = max(1, round(self.parts["test"] * len(drawn)))
         validation = round(self.parts["validation"] * len(drawn))
         return {

@@ -14,7 +14,9 @@ def recbench_executors() -> Iterator[ExecutorEntry]:
         factory="recbench_executors.local:Local",
         summary="a fresh process for each job, on the GPUs or the cores of this machine",
         parameters=(
-            Parameter("jobs", int, 0, "jobs side by side; 0: one for each GPU, or for each core without one", minimum=0),
+            Parameter(
+                "jobs", int, 0, "jobs side by side; 0: one for each GPU, or for each core without one", minimum=0
+            ),
             Parameter("threads", int, 0, "threads for each job; 0: the cores divided among the jobs", minimum=0),
         ),
         notes=(

@@ -167,7 +167,7 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
         outcome = Ended(task.job_id, run_task(task, tell, stopped.is_set))
     except OutOfSpaceError as error:
         outcome = Ended(task.job_id, "full", str(error))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator is told
         traceback.print_exc()
         outcome = Ended(task.job_id, "crashed", f"{type(error).__name__}: {error}")
     pipe.send(outcome)

@@ -31,7 +31,9 @@ def recbench_losses() -> Iterator[LossEntry]:
                 choices=("generator", "gaussian"),
             ),
             Parameter("variance", float, 2.0, "of the fixed Gaussian kernel, in squared pixels", above=0),
-            Parameter("kernel_size", int, 11, "side of k in pixels, odd; the paper: 11 for 64 px, 41 for 256", minimum=1),
+            Parameter(
+                "kernel_size", int, 11, "side of k in pixels, odd; the paper: 11 for 64 px, 41 for 256", minimum=1
+            ),
             Parameter("C", float, 0.025, "constant of the Wiener filter (eq. 7)", above=0),
             Parameter(
                 "determinant",

@@ -21,7 +21,7 @@ def gaussian_kernel(size: int, variance: float) -> Tensor:
     """A Gaussian of that variance (squared pixels) on size × size pixels, centred, unit sum; float64."""
     offset = torch.arange(size, dtype=torch.float64) - size // 2
     profile = torch.exp(-(offset**2) / (2 * variance))
-    kernel = profile[:, None] * profile
+    kernel = torch.outer(profile, profile)
     return kernel / kernel.sum()
 
 
@@ -76,15 +76,13 @@ class KernelGenerator(nn.Module):
         super().__init__()
         self.size = size
         self.normalise = normalise
-        self.layers = nn.Sequential(
-            nn.Linear(latent_size, hidden), nn.LeakyReLU(), nn.Linear(hidden, size * size)
-        )
+        self.layers = nn.Sequential(nn.Linear(latent_size, hidden), nn.LeakyReLU(), nn.Linear(hidden, size * size))
 
     def forward(self, z: Tensor) -> Tensor:
         flat: Tensor = self.layers(z)
         if self.normalise == "softmax":
             flat = flat.softmax(dim=1)
-        return flat.unflatten(1, (self.size, self.size))
+        return flat.reshape(-1, self.size, self.size)
 
 
 class Wiener(Likelihood):
