@@ -150,13 +150,13 @@ def train(model: Model, images: Tensor, config: Training, seed: int, folder: Pat
             kl = posterior.kl().mean()
             objective = reconstruction + model.kl_weight * kl
             optimisers[0].zero_grad(set_to_none=True)
-            objective.backward()  # type: ignore[no-untyped-call]
+            objective.backward()
             optimisers[0].step()
             fit = objective.new_zeros(())
             if auxiliary:
                 fit = auxiliary.objective(decoded.detach(), target, context.detached()).mean()
                 optimisers[1].zero_grad(set_to_none=True)
-                fit.backward()
+                fit.backward()  # type: ignore[no-untyped-call]
                 optimisers[1].step()
 
             sums += torch.stack([objective, reconstruction, kl, fit]).detach()

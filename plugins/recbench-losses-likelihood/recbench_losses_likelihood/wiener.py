@@ -33,7 +33,8 @@ def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
     size = kernel.shape[-1]
     padded = nn.functional.pad(kernel, (0, width - size, 0, height - size))
     centred = padded.roll((-(size // 2), -(size // 2)), dims=(-2, -1))
-    return torch.fft.rfft2(centred).unsqueeze(1)
+    transform: Tensor = torch.fft.rfft2(centred)
+    return transform.unsqueeze(1)
 
 
 def both_halves(values: Tensor, width: int) -> Tensor:

@@ -1,0 +1,77 @@
+"""What all tests share: a tiny suite that runs in a second, the command line, and the shared reference data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = Path(__file__).parent / "tiny_plugin.py"
+
+TINY_SUITE = """\
+name: tiny
+datasets: [blobs]
+architectures: [linear]
+losses:
+  - {name: l2, kl_weight: 0.001}
+  - {name: l1, kl_weight: 0.001}
+seeds: [0, 1]
+training: {epochs: 2, batch_size: 16, learning_rate: 1e-2}
+metrics: [psnr, ssim]
+"""
+
+Recbench = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of papers, golden values and data; tests that need it are skipped elsewhere, with the reason."""
+    folder = os.environ.get("RECBENCH_SHARED")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RECBENCH_SHARED names no folder with the shared reference data")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One image cache for the whole session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def environment(cache: Path) -> dict[str, str]:
+    """The environment of command lines: no settings of the person who runs the tests, no colours."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RECBENCH_")}
+    return {**clean, "RECBENCH_CACHE": str(cache), "NO_COLOR": "1", "COLUMNS": "160"}
+
+
+@pytest.fixture
+def recbench(tmp_path: Path, environment: dict[str, str]) -> Recbench:
+    """Run the command line in ``tmp_path``: ``recbench("run", "suite.yaml")`` gives the completed process."""
+
+    def call(*arguments: object, timeout: float = 300, **extra: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "recbench", *map(str, arguments)]
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**environment, **extra},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The tiny suite as ``tiny.yaml`` in ``tmp_path``; to be run with ``--plugin TINY``."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY_SUITE)
+    return file
