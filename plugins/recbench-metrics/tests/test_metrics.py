@@ -1,0 +1,119 @@
+"""The metrics against scikit-image and NumPy, on images rounded to 8 bits as evaluation gives them."""
+
+import importlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import data, filters
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+from recbench.contracts.metric import ImageMetric
+from recbench.entries import ImageShape
+from recbench.evaluation import to_8_bits
+from recbench_metrics import recbench_metrics
+
+ENTRIES = {entry.name: entry for entry in recbench_metrics()}
+SHAPE = ImageShape(3, 64, 64)
+RADIUS = 5  # of SSIM's 11 x 11 window
+
+
+def create(name: str) -> ImageMetric:
+    module, _, factory = ENTRIES[name].factory.partition(":")
+    metric: ImageMetric = getattr(importlib.import_module(module), factory)(SHAPE, **ENTRIES[name].complete({}))
+    return metric
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """Crops of a photograph, and blurred, noisy copies: uint8 (4, 64, 64, 3)."""
+    photograph = data.astronaut()
+    target = np.stack([photograph[a : a + 64, a : a + 64] for a in (20, 90, 160, 230)])
+    blurred = np.stack([filters.gaussian(t / 255.0, 0.4 * (i + 1), channel_axis=-1) for i, t in enumerate(target)])
+    noisy = blurred + np.random.default_rng(0).normal(0, 0.02, target.shape)
+    return (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8), target
+
+
+def score(name: str, decoded: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """A metric of uint8 images (N, H, W, C), which it sees as float32 (N, C, H, W) in 0 to 1."""
+    seen = (torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).float() / 255 for images in (decoded, target))
+    values = create(name)(*seen)
+    assert values.shape == (len(decoded),)
+    return values.numpy()
+
+
+def test_psnr_is_that_of_scikit_image(pair):
+    expected = [peak_signal_noise_ratio(t, d, data_range=255) for d, t in zip(*pair, strict=True)]
+    np.testing.assert_allclose(score("psnr", *pair), expected, rtol=1e-5)
+
+
+def test_psnr_of_images_rounded_to_8_bits_has_the_published_values():
+    shared = os.environ.get("RECBENCH_SHARED")
+    if not shared:
+        pytest.skip("RECBENCH_SHARED names no folder with the shared reference data")
+    golden = json.loads((Path(shared) / "golden" / "pairs_64.json").read_text())["psnr_8bit"]["values"]
+    pairs = np.load(Path(shared) / "golden" / "pairs_64.npz")
+    decoded, target = (to_8_bits(torch.from_numpy(pairs[name])).double() / 255 for name in ("pred", "target"))
+    np.testing.assert_allclose(create("psnr")(decoded, target).numpy(), golden, rtol=1e-12)
+
+
+def test_psnr_of_equal_images_is_infinite(pair):
+    assert np.isposinf(score("psnr", pair[1], pair[1])).all()
+
+
+def test_mse_is_that_of_scikit_image(pair):
+    expected = [mean_squared_error(t / 255.0, d / 255.0) for d, t in zip(*pair, strict=True)]
+    np.testing.assert_allclose(score("mse", *pair), expected, rtol=1e-5)
+
+
+def test_l1_is_the_mean_absolute_difference(pair):
+    decoded, target = (images.astype(np.float64) / 255 for images in pair)
+    np.testing.assert_allclose(score("l1", *pair), np.abs(decoded - target).mean((1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ssim_is_that_of_scikit_image(pair, channels):
+    """pytorch-msssim leaves out the border, where the window does not lie inside the image; so do we here."""
+    decoded, target = (images[..., :channels] for images in pair)
+    expected = []
+    for one, other in zip(decoded, target, strict=True):
+        _, full = structural_similarity(
+            one / 255.0,
+            other / 255.0,
+            win_size=11,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1.0,
+            channel_axis=-1,
+            full=True,
+        )
+        expected.append(full[RADIUS:-RADIUS, RADIUS:-RADIUS].mean())
+    np.testing.assert_allclose(score("ssim", decoded, target), expected, atol=5e-5)
+
+
+def test_ssim_of_equal_images_is_one(pair):
+    np.testing.assert_allclose(score("ssim", pair[1], pair[1]), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_the_direction_is_the_one_that_less_damage_takes(pair, name):
+    decoded, target = pair
+    halfway = ((decoded.astype(int) + target) // 2).astype(np.uint8)
+    better, worse = score(name, halfway, target), score(name, decoded, target)
+    assert ((better > worse) if ENTRIES[name].direction == "higher" else (better < worse)).all()
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_an_image_is_scored_alone(pair, name):
+    whole = score(name, *pair)
+    alone = [score(name, pair[0][i : i + 1], pair[1][i : i + 1])[0] for i in range(len(whole))]
+    np.testing.assert_allclose(whole, alone, rtol=1e-5)
+
+
+def test_ssim_refuses_images_smaller_than_its_window():
+    assert ENTRIES["ssim"].refusals(ImageShape(3, 10, 64), {})
+    assert not ENTRIES["ssim"].refusals(ImageShape(3, 11, 11), {})
