@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NAMED = 10
+_GREY = ("1", "L", "LA", "La")
 
 
 class ImageFolder(Dataset):
@@ -43,11 +45,15 @@ class ImageFolder(Dataset):
     @cached_property
     def files(self) -> list[Path]:
         """All visible files, in the order of their names, whatever the file system's."""
-        found = sorted(
+        visible = sorted(
             path
             for path in self.root.rglob("*")
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(self.root).parts)
+            if not any(part.startswith(".") for part in path.relative_to(self.root).parts)
         )
+        lost = [f"{path}: leads to {path.readlink()}" for path in visible if path.is_symlink() and not path.exists()]
+        if lost:
+            raise UserError(f"{len(lost)} of the links in {self.root} lead nowhere:\n  {_listed(lost)}")
+        found = [path for path in visible if path.is_file()]
         if not found:
             raise UserError(f"the folder {self.root} holds no images")
         return found
@@ -56,7 +62,8 @@ class ImageFolder(Dataset):
         digest = hashlib.sha256()
         for path in self.files:
             facts = path.stat()
-            digest.update(f"{path.relative_to(self.root).as_posix()} {facts.st_size} {facts.st_mtime_ns}\0".encode())
+            digest.update(os.fsencode(path.relative_to(self.root)))  # names need not be UTF-8
+            digest.update(f" {facts.st_size} {facts.st_mtime_ns}\0".encode())
         return f"{digest.hexdigest()}, pillow {version('pillow')}"
 
     @cached_property
@@ -92,31 +99,40 @@ class ImageFolder(Dataset):
             if not bad:
                 yield image
         if bad:
-            more = f"\n  … and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-            listed = "\n  ".join(bad[:_NAMED])
-            raise UserError(f"{len(bad)} of the {split} files in {self.root} cannot be used:\n  {listed}{more}")
+            raise UserError(f"{len(bad)} of the {split} files in {self.root} cannot be used:\n  {_listed(bad)}")
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
+        """One image, (size, size, channels).
+
+        Raises:
+            ValueError: it cannot be used; the text says why, as the rest of a sentence about the file.
+        """
         import numpy as np
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(path) as image:
-                image.load()
-                bands = len(image.convert("RGBA").getbands()) if image.mode == "P" else len(image.getbands())
-                if self.channels == 3 and bands < 3:
-                    raise ValueError("is grey, where colour is wanted (channels: 3)")
-                if self.channels == 1 and bands >= 3:
-                    raise ValueError("is in colour, where grey is wanted (channels: 1)")
-                plain = image.convert("RGB" if self.channels == 3 else "L")
+            with Image.open(path) as opened:
+                opened.load()
+                mode, image = opened.mode, opened.convert("RGB" if self.channels == 3 else "L")
         except UnidentifiedImageError:
             raise ValueError("is not an image") from None
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # noqa: BLE001 - given a broken file, decoders raise anything
             raise ValueError(f"is broken: {error}") from None
-        side = self.crop or min(plain.size)
-        if side > min(plain.size):
-            raise ValueError(f"is {plain.width}x{plain.height}, too small for a crop of {side}")
-        left, top = (plain.width - side) // 2, (plain.height - side) // 2
+        if mode == "F" or mode.startswith("I"):  # Pillow would clip them to white
+            raise ValueError(f"has more than 8 bits a channel (Pillow's mode {mode}): convert it first")
+        if self.channels == 3 and mode in _GREY:
+            raise ValueError("is grey, where colour is wanted (channels: 3)")
+        if self.channels == 1 and mode not in _GREY:
+            raise ValueError("is in colour, where grey is wanted (channels: 1)")
+        side = self.crop or min(image.size)
+        if side > min(image.size):
+            raise ValueError(f"is {image.width}x{image.height}, too small for a crop of {side}")
+        left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)
-        pixels = np.asarray(plain.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))
+        pixels = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))
         return pixels.reshape(self.size, self.size, self.channels)
+
+
+def _listed(lines: list[str]) -> str:
+    more = [f"… and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+    return "\n  ".join([*lines[:_NAMED], *more])
