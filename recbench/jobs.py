@@ -56,8 +56,11 @@ class Job(Frozen):
 
     @property
     def id(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical form."""
-        return digest(self.model_dump(mode="json"))
+        """First 16 hexadecimal digits of the SHA-256 of the canonical form.
+
+        Taken through JSON, where infinity is text, so that a job that was read back has the id that it had.
+        """
+        return digest(json.loads(self.model_dump_json()))
 
     def protocol(self, fingerprint: str) -> str:
         """Hash of all that must be equal for two records to be compared: everything but method and seed.
@@ -65,14 +68,16 @@ class Job(Frozen):
         Args:
             fingerprint: of the images that the job really saw.
         """
-        shared = self.model_dump(mode="json", exclude={"loss", "kl_weight", "seed"})
+        shared = json.loads(self.model_dump_json(exclude={"loss", "kl_weight", "seed"}))
         return digest({**shared, "fingerprint": fingerprint})
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def digest(data: Any) -> str:
     """Sixteen hexadecimal digits of the SHA-256 of data as canonical JSON (sorted keys, no spaces, ASCII)."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_canonical.encode(data).encode()).hexdigest()[:16]
 
 
 class Column(Frozen):

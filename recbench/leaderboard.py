@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from recbench.jobs import Column, Frozen, Method, Plan, PlannedJob
-from recbench.store import Record, Score
+from recbench.store import Number, Result, Score
 
 
 class Cell(Frozen):
@@ -25,12 +25,14 @@ class Cell(Frozen):
         std_images: spread over test images within a seed: root of the mean variance over seeds; null for set metrics.
         std_seeds: standard deviation (n − 1) of the seeds' means; null with a single seed.
         rank: place among the ranked methods by this metric (1 is best, ties share the mean place); null if unranked.
+        best: whether it is ranked, and no ranked method is better by this metric.
     """
 
-    mean: float
-    std_images: float | None
-    std_seeds: float | None
+    mean: Number
+    std_images: Number | None
+    std_seeds: Number | None
     rank: float | None = None
+    best: bool = False
 
 
 class Row(Frozen):
@@ -80,7 +82,7 @@ class Leaderboard(Frozen):
     notes: tuple[str, ...] = ()
 
 
-def rank(plan: Plan, records: Mapping[str, Record], unusable: Mapping[str, str] | None = None) -> Leaderboard:
+def rank(plan: Plan, records: Mapping[str, Result], unusable: Mapping[str, str] | None = None) -> Leaderboard:
     """Rank the methods of a plan by its records.
 
     Args:
@@ -99,7 +101,7 @@ def rank(plan: Plan, records: Mapping[str, Record], unusable: Mapping[str, str] 
             )
         for protocol in protocols or [None]:
             boards.append(_board(plan, setting, protocol, jobs, records))
-    done = sum(record.status == "done" for record in records.values())
+    done = sum(planned.id in records and records[planned.id].status == "done" for planned in plan.jobs)
     return Leaderboard(
         suite=plan.suite,
         description=plan.description,
@@ -110,7 +112,7 @@ def rank(plan: Plan, records: Mapping[str, Record], unusable: Mapping[str, str] 
     )
 
 
-def _protocols(jobs: Sequence[PlannedJob], records: Mapping[str, Record]) -> list[str | None]:
+def _protocols(jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> list[str | None]:
     """The protocols among records, the most frequent first."""
     counts: dict[str | None, int] = {}
     for planned in jobs:
@@ -121,19 +123,21 @@ def _protocols(jobs: Sequence[PlannedJob], records: Mapping[str, Record]) -> lis
 
 
 def _board(
-    plan: Plan, setting: int, protocol: str | None, jobs: Sequence[PlannedJob], records: Mapping[str, Record]
+    plan: Plan, setting: int, protocol: str | None, jobs: Sequence[PlannedJob], records: Mapping[str, Result]
 ) -> Board:
-    by_method: dict[int, list[Record | None]] = {}
+    by_method: dict[int, dict[int, Result | None]] = {}
     for planned in jobs:
         record = records.get(planned.id)
         if record is not None and record.protocol not in (protocol, None):
             record = None
-        by_method.setdefault(planned.method, []).append(record)
+        by_method.setdefault(planned.method, {})[planned.seed] = record
     names = [column.name for column in plan.columns]
     rows = [_row(plan.methods[method], seeds, names) for method, seeds in by_method.items()]
     ranked = _ranked([row for row in rows if row.status == "ranked"], plan.columns, plan.ranking)
     others = sorted((row for row in rows if row.status != "ranked"), key=lambda row: (row.status, row.label))
-    images = (r.data.test for seeds in by_method.values() for r in seeds if r is not None and r.data is not None)
+    images = (
+        r.data.test for seeds in by_method.values() for r in seeds.values() if r is not None and r.data is not None
+    )
     return Board(
         setting=plan.settings[setting].label,
         shape=plan.settings[setting].shape,
@@ -145,11 +149,11 @@ def _board(
     )
 
 
-def _row(method: Method, seeds: Sequence[Record | None], names: Sequence[str]) -> Row:
-    done = [record for record in seeds if record is not None and record.status == "done"]
-    trouble = [record for record in seeds if record is not None and record.status != "done"]
+def _row(method: Method, seeds: Mapping[int, Result | None], names: Sequence[str]) -> Row:
+    done = [record for record in seeds.values() if record is not None and record.status == "done"]
+    trouble = {seed: record for seed, record in seeds.items() if record is not None and record.status != "done"}
     status: Literal["ranked", "incomplete", "failed", "diverged"] = "ranked"
-    if any(record.status == "failed" for record in trouble):
+    if any(record.status == "failed" for record in trouble.values()):
         status = "failed"
     elif trouble:
         status = "diverged"
@@ -169,37 +173,46 @@ def _row(method: Method, seeds: Sequence[Record | None], names: Sequence[str]) -
         mean_rank=None,
         cells={name: _cell([record.scores[name] for record in done]) for name in names} if done else {},
         kl=statistics.fmean(rates) if rates else None,
-        trouble=tuple(_trouble(record) for record in trouble),
+        trouble=tuple(_trouble(seed, record) for seed, record in trouble.items()),
     )
 
 
-def _trouble(record: Record) -> str:
-    what = record.failure.message if record.failure is not None else record.status
-    return f"seed {record.job.seed} {record.status}: {what.splitlines()[0] if what else record.status}"
+def _trouble(seed: int, record: Result) -> str:
+    assert record.failure is not None, "a record without scores says why"
+    message = record.failure.message.strip().partition("\n")[0]
+    # An exception's message alone is often nothing ("'z'"); that a job diverged says it all.
+    what = message if record.status == "diverged" and message else f"{record.failure.type}: {message}".rstrip(": ")
+    return f"seed {seed} {record.status}: {what}"
 
 
 def _cell(scores: Sequence[Score]) -> Cell:
     means = [score.mean for score in scores]
-    variances = [score.std**2 for score in scores if score.std is not None]
-    finite = all(math.isfinite(mean) for mean in means)
+    spreads = [score.std for score in scores if score.std is not None]
+    mean = statistics.fmean(means)
+    several = len(means) > 1 and math.isfinite(mean)
     return Cell(
-        mean=statistics.fmean(means),
-        std_images=math.sqrt(statistics.fmean(variances)) if len(variances) == len(scores) else None,
-        std_seeds=statistics.stdev(means) if len(means) > 1 and finite else None,
+        mean=mean,
+        std_images=math.hypot(*spreads) / math.sqrt(len(spreads)) if len(spreads) == len(scores) else None,
+        std_seeds=math.dist(means, [mean] * len(means)) / math.sqrt(len(means) - 1) if several else None,
     )
 
 
 def _ranked(rows: Sequence[Row], columns: Iterable[Column], ranking: Sequence[str]) -> list[Row]:
     """The rows by mean rank over the suite's ranking metrics, with all ranks filled in."""
-    ranks = {}
+    ranks, best = {}, {}
     for column in columns:
-        better = -1 if column.direction == "higher" else 1
-        ranks[column.name] = _mean_places([better * row.cells[column.name].mean for row in rows])
+        sign = -1 if column.direction == "higher" else 1
+        values = [sign * row.cells[column.name].mean for row in rows]
+        ranks[column.name] = _mean_places(values)
+        best[column.name] = sign * min(values, default=math.inf)
     mean_ranks = [statistics.fmean(ranks[name][i] for name in ranking) for i in range(len(rows))]
     best_first = sorted(mean_ranks)
     full = []
     for i, row in enumerate(rows):
-        cells = {name: cell.model_copy(update={"rank": ranks[name][i]}) for name, cell in row.cells.items()}
+        cells = {
+            name: cell.model_copy(update={"rank": ranks[name][i], "best": cell.mean == best[name]})
+            for name, cell in row.cells.items()
+        }
         place = 1 + bisect_left(best_first, mean_ranks[i] - 1e-9)
         full.append(row.model_copy(update={"place": place, "mean_rank": mean_ranks[i], "cells": cells}))
     return sorted(full, key=lambda row: (row.place or 0, row.label))

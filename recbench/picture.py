@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from recbench.jobs import Plan
 from recbench.leaderboard import Board
-from recbench.store import Record, Store, write_atomically
+from recbench.store import Result, Store, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ _SHOWN = 12
 _GAP = 2
 
 
-def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, Record], store: Store) -> None:
+def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, Result], store: Store) -> None:
     """Write ``reconstructions.png`` (with a number for further settings): a row for the test images and for each
     method with its first seed, in the order of the board."""
     for index, board in enumerate(boards):
@@ -28,7 +28,7 @@ def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, 
             write_atomically(store.root / name, _sheet(rows))
 
 
-def _rows(plan: Plan, board: Board, records: Mapping[str, Record], store: Store) -> list[tuple[str, NDArray[np.uint8]]]:
+def _rows(plan: Plan, board: Board, records: Mapping[str, Result], store: Store) -> list[tuple[str, NDArray[np.uint8]]]:
     import numpy as np
 
     rows: list[tuple[str, NDArray[np.uint8]]] = []

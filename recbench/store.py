@@ -8,31 +8,40 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import json
+import math
 import os
+import sys
 import tempfile
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from recbench.errors import OutOfSpaceError, UserError
-from recbench.jobs import Frozen, Job, Plan
+from recbench.jobs import Frozen, Job, Plan, digest
 
 SCHEMA = 1
 Status = Literal["done", "failed", "diverged"]
+Number = Annotated[
+    float,
+    Field(ge=-math.inf),  # anything but NaN
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity"]}]}),
+]
+"""A number that may be infinite (the PSNR of equal images is), which JSON can only hold as text; never NaN."""
 
 
 class Score(Frozen):
     """A metric over the test images: mean and standard deviation over ``n`` images; ``std`` is null for metrics of
     whole sets."""
 
-    mean: float
-    std: float | None
+    mean: Number
+    std: Number | None
     n: int
 
 
@@ -100,22 +109,84 @@ class File(Frozen):
     sha256: str
 
 
-class Record(Frozen):
-    """What a job leaves behind."""
+_SCORED = ("protocol", "data", "evaluated")
+
+
+class Result(Frozen):
+    """The part of a record that leaderboards are made of: scores if the job is done, otherwise what went wrong."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"status": {"const": "done"}}},
+            "then": {
+                "properties": {"failure": {"type": "null"}, **{name: {"not": {"type": "null"}} for name in _SCORED}},
+                "required": ["scores", *_SCORED],
+            },
+            "else": {"properties": {"failure": {"type": "object"}}, "required": ["failure"]},
+        }
+    )
 
     schema_version: Literal[1] = 1
     job_id: str
     suite: str
     status: Status
-    job: Job
     protocol: str | None = Field(description="hash of all that must be equal for two records to be compared")
     scores: dict[str, Score] = Field(default_factory=dict)
     failure: Failure | None = None
     data: Data | None = None
-    trained: Trained | None = None
     evaluated: Evaluated | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.status != "done":
+            if self.failure is None:
+                raise ValueError(f"it is {self.status}, but does not say why")
+        elif self.failure is not None or any(getattr(self, name) is None for name in _SCORED):
+            raise ValueError(f"it is done, but has a failure, or lacks one of {', '.join(_SCORED)}")
+        elif self.scores.keys() != set(self.metrics()):
+            raise ValueError("it is done, but its scores are not those of its job's metrics")
+        return self
+
+    @abstractmethod
+    def metrics(self) -> Iterable[str]:
+        """The metrics that the job was to be scored by."""
+
+    @abstractmethod
+    def found_id(self) -> str:
+        """The id of the job that the record tells of, whatever it says it is."""
+
+
+class Record(Result):
+    """What a job leaves behind."""
+
+    job: Job
+    trained: Trained | None = None
     provenance: Provenance
     files: dict[str, File] = Field(default_factory=dict)
+
+    def metrics(self) -> Iterable[str]:
+        return self.job.metrics
+
+    def found_id(self) -> str:
+        return self.job.id
+
+
+class _Line(Result):
+    """A record among thousands: only what a leaderboard needs is checked. The job is checked by its hash alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    job: dict[str, Any]
+
+    def metrics(self) -> Iterable[str]:
+        metrics = self.job.get("metrics")
+        return metrics if isinstance(metrics, dict) else ()
+
+    def found_id(self) -> str:
+        return digest(self.job)
+
+
+_Kind = TypeVar("_Kind", bound=Result)
 
 
 class _Specification(Frozen):
@@ -135,7 +206,7 @@ class Damaged:
 class Scan:
     """What a store holds of the jobs that were asked for."""
 
-    records: dict[str, Record]
+    records: dict[str, Result]
     damaged: tuple[Damaged, ...]
 
 
@@ -156,16 +227,18 @@ class Store:
         return self.folder(job_id) / "record.json"
 
     def scan(self, job_ids: Iterable[str]) -> Scan:
-        """Read the records of these jobs; absent ones are simply missing from the answer."""
-        records, damaged = {}, []
-        for job_id in job_ids:
-            try:
-                record = self.read(job_id)
-            except ValueError as error:
-                damaged.append(Damaged(job_id, str(error)))
-            else:
-                if record is not None:
-                    records[job_id] = record
+        """Read the results of these jobs; absent ones are simply missing from the answer."""
+        records: dict[str, Result] = {}
+        damaged = []
+        with _out_of_sight_of_the_collector():
+            for job_id in job_ids:
+                try:
+                    record = self._read(job_id, _Line)
+                except ValueError as error:
+                    damaged.append(Damaged(job_id, str(error)))
+                else:
+                    if record is not None:
+                        records[job_id] = record
         return Scan(records, tuple(damaged))
 
     def read(self, job_id: str) -> Record | None:
@@ -174,18 +247,24 @@ class Store:
         Raises:
             ValueError: there is a file, but no record of this job that this version can use; the text says why.
         """
+        return self._read(job_id, Record)
+
+    def _read(self, job_id: str, kind: type[_Kind]) -> _Kind | None:
         try:
-            raw = self.record_file(job_id).read_bytes()
+            # Among ten thousand records, putting paths together with pathlib would cost more than reading the files.
+            with open(f"{self.root}/jobs/{job_id}/record.json", "rb", buffering=0) as stream:  # noqa: PTH123
+                raw = stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from None
         try:
-            record = Record.model_validate_json(raw)
-        except ValidationError:
-            raise ValueError(_why_not(raw)) from None
-        if record.job_id != job_id or record.job.id != job_id:
-            raise ValueError(f"foreign: it is of the job {record.job.id}, which does not belong here")
+            record = kind.model_validate_json(raw)
+        except ValidationError as error:
+            raise ValueError(_why_not(raw, error)) from None
+        found = record.found_id()
+        if record.job_id != job_id or found != job_id:
+            raise ValueError(f"foreign: it is of the job {found}, which does not belong here")
         return record
 
     def add(self, record: Record) -> None:
@@ -193,20 +272,21 @@ class Store:
 
         Raises:
             FileExistsError: there is a record of this job already that is not a failure.
+            ValueError: there is one that cannot be used.
         """
         file = self.record_file(record.job_id)
-        if file.exists():
-            earlier = self.read(record.job_id)
-            if earlier is not None and earlier.status != "failed":
+        earlier = self.read(record.job_id)
+        if earlier is not None:
+            if earlier.status != "failed":
                 raise FileExistsError(f"{file} exists already")
             file.rename(_free(file.parent, "failed-{}.json"))
-        write_atomically(file, (record.model_dump_json(indent=1) + "\n").encode())
+        write_atomically(file, (record.model_dump_json(indent=1) + "\n").encode(), new=True)
+        for leftover in file.parent.glob(f".*{_UNFINISHED}"):  # of processes that were killed while they wrote
+            leftover.unlink(missing_ok=True)
 
     def write_task(self, job: Job, suite: str) -> None:
         """Put a job's specification into its folder, for the process that will run it."""
-        file = self.folder(job.id) / "job.json"
-        if not file.is_file():
-            write_atomically(file, _Specification(suite=suite, job=job).model_dump_json(indent=1).encode())
+        _update(self.folder(job.id) / "job.json", _Specification(suite=suite, job=job).model_dump_json(indent=1))
 
     def read_task(self, job_id: str) -> tuple[Job, str]:
         """A job's specification, and the name of its suite.
@@ -232,9 +312,8 @@ class Store:
 
     def write_plan(self, plan: Plan, resolved: str) -> None:
         """Write ``plan.json`` and ``suite.yaml``; unchanged files are left alone."""
-        for file, text in ((self.plan_file, plan.model_dump_json()), (self.root / "suite.yaml", resolved)):
-            if not (file.is_file() and file.read_text(encoding="utf-8") == text):
-                write_atomically(file, text.encode())
+        _update(self.plan_file, plan.model_dump_json())
+        _update(self.root / "suite.yaml", resolved)
 
     def read_plan(self) -> Plan:
         """The plan of the last run.
@@ -244,8 +323,10 @@ class Store:
         """
         try:
             return Plan.model_validate_json(self.plan_file.read_bytes())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"there are no results in {self.root}; 'recbench run SUITE' makes some") from None
+        except OSError as error:
+            raise UserError(f"{self.plan_file} cannot be read: {error.strerror}") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -254,21 +335,32 @@ class Store:
             ) from None
 
 
-def _why_not(raw: bytes) -> str:
-    """Say what is wrong with the bytes of a record."""
+def _why_not(raw: bytes, error: ValidationError) -> str:
+    """Say why these bytes are not a record."""
     try:
         data = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "truncated or damaged: not whole JSON"
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         return f"from a newer recbench: schema {version}, this one reads {SCHEMA}"
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"foreign: not a record of recbench ({where + ': ' if where else ''}{first['msg']})"
+
+
+@contextmanager
+def _out_of_sight_of_the_collector() -> Iterator[None]:
+    """Keep Python's garbage collector from walking through all records again and again, while they are read and
+    afterwards: it would find nothing, and take longer than the reading."""
+    enabled = gc.isenabled()
+    gc.disable()
     try:
-        Record.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        return f"foreign: not a record of recbench ({'.'.join(map(str, first['loc']))}: {first['msg']})"
-    return "damaged"  # pragma: no cover - it was just found invalid
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def _free(folder: Path, pattern: str) -> Path:
@@ -282,10 +374,13 @@ def _free(folder: Path, pattern: str) -> Path:
 def lock(folder: Path) -> Iterator[bool]:
     """Hold a job's folder for this process; yields False where another process holds it.
 
-    A POSIX record lock: it dies with the process, however that dies, and works on NFS.
+    A POSIX record lock: it dies with the process, however that dies, and works on NFS. It does not keep out the
+    process that holds it, and the inner of two locks of one process would release both.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as handle:
+    with full_disk_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / "lock").open("w")
+    with stream as handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -296,30 +391,59 @@ def lock(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def write_atomically(file: Path, content: bytes) -> None:
+_UNFINISHED = ".unfinished"
+
+
+def write_atomically(file: Path, content: bytes, *, new: bool = False) -> None:
     """Write a file so that it is there whole, or as it was before: temporary file, fsync, rename, fsync of the folder.
 
+    Args:
+        new: do not replace a file, not even one that appears while this one is being written.
+
     Raises:
+        FileExistsError: it is there already, and should be new.
         OutOfSpaceError: the file system is full.
     """
     with full_disk_named(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=_UNFINISHED, dir=file.parent)
+        temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            temporary.chmod(0o644)
+            if new:
+                _link(temporary, file)
+            else:
+                temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _link(temporary: Path, file: Path) -> None:
+    """Give a file its name, unless that is taken: a rename would replace what has it."""
+    try:
+        file.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if file.exists():  # no hard links on this file system: the next best
+            raise FileExistsError(f"{file} exists already") from None
+        temporary.replace(file)
+
+
+def _update(file: Path, text: str) -> None:
+    """Write a file, unless it holds this text already."""
+    content = text.encode()
+    if not (file.is_file() and file.read_bytes() == content):
+        write_atomically(file, content)
 
 
 @contextmanager
@@ -337,7 +461,11 @@ def full_disk_named(folder: Path) -> Iterator[None]:
 
 
 def record_schema() -> dict[str, Any]:
-    """The JSON Schema of records, as shipped in ``record.schema.json``."""
-    text = (files("recbench") / "record.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    """The JSON Schema of records (Draft 2020-12). It is shipped as ``record.schema.json``, which
+    ``python -m recbench.store`` writes."""
+    schema = Record.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(record_schema(), indent=1, ensure_ascii=False) + "\n")

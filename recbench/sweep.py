@@ -20,7 +20,7 @@ from recbench.images import Prepared, prepare
 from recbench.jobs import Plan, PlannedJob
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
-from recbench.store import Failure, Record, Store
+from recbench.store import Failure, Record, Result, Store
 from recbench.suite import Suite
 
 
@@ -52,7 +52,7 @@ class State:
         to_run: jobs without a record, or with one of a failure, in the plan's order.
     """
 
-    records: dict[str, Record]
+    records: dict[str, Result]
     unusable: dict[str, str]
     to_run: tuple[PlannedJob, ...]
 
