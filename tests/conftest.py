@@ -75,3 +75,21 @@ def tiny(tmp_path: Path) -> Path:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY_SUITE)
     return file
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[..., Path]:
+    """Install a plugin as pip leaves it: ``install("dist", "plugin = module", module="source")`` gives the folder,
+    which is to be put on the path."""
+
+    def write(distribution: str, *points: str, version: str = "1.0", folder: str = "site", **modules: str) -> Path:
+        site = tmp_path / folder
+        facts = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        facts.mkdir(parents=True)
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (facts / "entry_points.txt").write_text("\n".join(["[recbench]", *points, ""]))
+        for name, source in modules.items():
+            (site / f"{name}.py").write_text(source)
+        return site
+
+    return write
