@@ -6,12 +6,15 @@ entries to list, validate and document, long before any of that code (and torch)
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
+
+from recbench.errors import quoted
 
 Range = tuple[float, float]
 Check = Callable[["ImageShape", Mapping[str, Any]], Iterable[str]]
@@ -48,6 +51,12 @@ class Parameter:
     above: float | None = None
     maximum: float | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name.lower()) or keyword.iskeyword(self.name):
+            raise ValueError(f"parameter name {quoted(self.name)} must be letters, digits and underscores")
+        if self.type not in (bool, int, float, str, list[bool], list[int], list[float], list[str]):
+            raise ValueError(f"parameter {self.name}: its type must be bool, int, float, str or a list of these")
+
     @property
     def type_name(self) -> str:
         return self.type.__name__ if isinstance(self.type, type) and not get_origin(self.type) else str(self.type)
@@ -61,27 +70,29 @@ class Parameter:
         value = _coerce(value, self.type, self.type_name)
         for item in value if isinstance(value, list) else [value]:
             if self.choices and item not in self.choices:
-                raise ValueError(f"{item!r} is not one of {', '.join(map(str, self.choices))}")
+                raise ValueError(f"{quoted(item)} is not one of {', '.join(map(str, self.choices))}")
             if self.minimum is not None and not item >= self.minimum:
-                raise ValueError(f"{item!r} is below the minimum {self.minimum:g}")
+                raise ValueError(f"{quoted(item)} is below the minimum {self.minimum:g}")
             if self.above is not None and not item > self.above:
-                raise ValueError(f"{item!r} is not above {self.above:g}")
+                raise ValueError(f"{quoted(item)} is not above {self.above:g}")
             if self.maximum is not None and not item <= self.maximum:
-                raise ValueError(f"{item!r} is over the maximum {self.maximum:g}")
+                raise ValueError(f"{quoted(item)} is over the maximum {self.maximum:g}")
         return value
 
 
 def _coerce(value: Any, wanted: Any, shown: str) -> Any:
     if get_origin(wanted) is list:
         if not isinstance(value, list | tuple) or not value:
-            raise ValueError(f"{value!r} is not a non-empty {shown}")
+            raise ValueError(f"{quoted(value)} is not a non-empty {shown}")
         return [_coerce(item, get_args(wanted)[0], shown) for item in value]
+    if wanted is float and isinstance(value, float) and math.isnan(value):
+        raise ValueError("NaN is not a number to work with")
     if wanted is float and value in ("Infinity", "-Infinity"):  # how JSON, which has no infinity, spells it
         return float(value)
-    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if type(value) is not wanted:
-        raise ValueError(f"{value!r} is not of type {shown}")
+        raise ValueError(f"{quoted(value)} is not of type {shown}")
     return value
 
 
@@ -147,9 +158,21 @@ class Entry:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ValueError(f"entry name {self.name!r} must be lower case letters, digits and underscores")
-        if isinstance(self.factory, str) and not re.fullmatch(r"[\w.]+:\w+", self.factory):
-            raise ValueError(f"{self.name}: factory {self.factory!r} is not of the form 'package.module:Class'")
+            raise ValueError(f"entry name {quoted(self.name)} must be lower case letters, digits and underscores")
+        if isinstance(self.factory, str):
+            if not re.fullmatch(r"\w+(\.\w+)*:\w+", self.factory):
+                raise ValueError(f"{self.name}: factory {quoted(self.factory)} is not 'package.module:Class'")
+        elif not callable(self.factory):
+            raise TypeError(f"{self.name}: factory {quoted(self.factory)} is neither text nor a class")
+        for text in ("summary", "citation", "notes"):
+            if not isinstance(getattr(self, text), str):
+                raise TypeError(f"{self.name}: {text} is not text")
+        if not isinstance(self.parameters, tuple) or not all(isinstance(p, Parameter) for p in self.parameters):
+            raise TypeError(f"{self.name}: parameters must be a tuple of Parameter (is there a comma missing?)")
+        if not isinstance(self.requirements, Requirements):
+            raise TypeError(f"{self.name}: requirements must be Requirements")
+        if self.check is not None and not callable(self.check):
+            raise TypeError(f"{self.name}: check must be a function of (shape, params)")
         names = [parameter.name for parameter in self.parameters]
         if len(set(names)) != len(names):
             raise ValueError(f"{self.name}: a parameter is declared twice")
@@ -181,6 +204,11 @@ class Entry:
         return found
 
 
+def _check_range(name: str, value_range: Range) -> None:
+    if not (len(value_range) == 2 and all(map(math.isfinite, value_range)) and value_range[0] < value_range[1]):
+        raise ValueError(f"{name}: value_range {value_range} is not (lowest, highest)")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossEntry(Entry):
     """A reconstruction loss; ``factory(setting, **params)`` gives a :class:`recbench.contracts.loss.Loss`.
@@ -193,6 +221,10 @@ class LossEntry(Entry):
     value_range: Range = (0.0, 1.0)
     family: str = "pixel"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range(self.name, self.value_range)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArchitectureEntry(Entry):
@@ -203,6 +235,10 @@ class ArchitectureEntry(Entry):
     """
 
     value_range: Range = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range(self.name, self.value_range)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +262,13 @@ class MetricEntry(Entry):
     unit: str = ""
     family: str = "pixel"
     digits: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.direction not in ("higher", "lower"):
+            raise ValueError(f"{self.name}: direction {quoted(self.direction)} is neither 'higher' nor 'lower'")
+        if type(self.digits) is not int or not 0 <= self.digits <= 15:
+            raise ValueError(f"{self.name}: digits {quoted(self.digits)} is not a whole number from 0 to 15")
 
 
 @dataclass(frozen=True, kw_only=True)

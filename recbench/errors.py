@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 
 class RecbenchError(Exception):
@@ -47,7 +49,19 @@ class SuiteError(UserError):
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
     """The tail of an error about an unknown name: the nearest choice, or all of them."""
-    close = get_close_matches(name, choices, n=1, cutoff=0.6)
+    close = get_close_matches(name[:100], choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     return f"choose from: {', '.join(sorted(choices))}" if choices else "there is none to choose from"
+
+
+def quoted(value: Any) -> str:
+    """A value as YAML spells it, on one line and short enough for a message."""
+    if isinstance(value, str):
+        text = "'" + value.replace("\n", "\\n") + "'"
+    else:
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError):  # nothing that YAML spells, or an integer with too many digits to print
+            text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "…"
