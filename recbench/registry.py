@@ -8,13 +8,13 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from recbench.entries import Entry
-from recbench.errors import PluginError, did_you_mean
-from recbench.plugins import KINDS, Plugin, Plugins
+from recbench.errors import PluginError, UserError, did_you_mean
+from recbench.plugins import FILE, KINDS, Plugin, Plugins
 
 
 @dataclass(frozen=True)
@@ -24,38 +24,58 @@ class Registered:
     entry: Entry
     plugin: Plugin
 
-    @property
+    @cached_property
     def code(self) -> str:
         """Digest of the source that implements the entry: a job is done again when its code has changed.
 
-        Covers all Python files in the folder of the package that directly holds the factory's module, or the one
-        file where the module has no package.
+        Covers the plugin's own module or file, where the entry's facts stand, and all Python files in the folder of
+        the package that directly holds the factory's module, or the one file where that module has no package.
+
+        Raises:
+            PluginError: the source cannot be found.
         """
-        return _source_digest(self._module)
+        files = {_source(self._plugin_module)}
+        module, file = self._module, _source(self._module)
+        packaged = "." in module or file.name == "__init__.py"
+        files.update(path for path in (file.parent.rglob("*.py") if packaged else [file]) if path.is_file())
+        # Names count from the folder of the factory, so that it does not matter where a plugin is installed.
+        named = sorted((_name_from(file.parent, path), path) for path in files)
+        digest = hashlib.sha256()
+        for name, path in named:
+            digest.update(name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+        return digest.hexdigest()[:16]
+
+    @property
+    def _plugin_module(self) -> str:
+        return self.plugin.origin.partition(":")[0] if self.plugin.distribution != FILE else self.plugin.origin
 
     @property
     def _module(self) -> str:
         factory = self.entry.factory
+        while isinstance(factory, partial):
+            factory = factory.func
         return factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
 
     def create(self, *args: Any, **params: Any) -> Any:
         """Import the factory and call it.
 
         Raises:
-            PluginError: the factory cannot be imported; the text names the plugin.
+            PluginError: the factory cannot be imported, or raises; the text names the plugin.
+            UserError: what the factory raises to tell the user.
         """
         factory = self.entry.factory
-        if isinstance(factory, str):
-            module, _, name = factory.partition(":")
-            try:
+        try:
+            if isinstance(factory, str):
+                module, _, name = factory.partition(":")
                 factory = getattr(importlib.import_module(module), name)
-            except Exception as error:
-                raise PluginError(
-                    f"{self.entry.name}: {factory!r} of {self.plugin.provider} cannot be imported: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-        assert not isinstance(factory, str)
-        return factory(*args, **params)
+            assert not isinstance(factory, str)
+            return factory(*args, **params)
+        except UserError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{self.entry.name} of {self.plugin.provider} cannot be made: {type(error).__name__}: {error}"
+            ) from error
 
 
 class Registry:
@@ -99,9 +119,9 @@ class Registry:
     def unknown(self, kind: str, name: str) -> str:
         """What to say about a name that no plugin offers."""
         text = f"there is no {SINGULAR[kind]} '{name}'; {did_you_mean(name, self.names(kind))}"
-        broken = [f"{plugin.provider}: {plugin.error}" for plugin in self.plugins.broken]
-        if broken:
-            text += f" (plugins that failed to load and may offer it: {'; '.join(broken)}; see 'recbench plugins')"
+        if self.plugins.broken:
+            broken = "; ".join(f"{plugin.provider}: {plugin.error}" for plugin in self.plugins.broken)
+            text += f" (plugins that failed to load and may offer it: {broken}; see 'recbench plugins')"
         return text
 
 
@@ -115,16 +135,26 @@ SINGULAR = {
 
 
 def conflicts(plugins: Plugins) -> list[str]:
-    """One line for each name that more than one plugin (or one plugin twice) claims."""
+    """One line for each set of plugins that claim the same names, or for one plugin that claims a name twice."""
     claims: dict[tuple[str, str], list[Plugin]] = {}
     for plugin, kind, entry in _offers(plugins):
         claims.setdefault((kind, entry.name), []).append(plugin)
-    return [
-        f"the {SINGULAR[kind]} '{name}' is claimed by {' and by '.join(p.provider for p in claimants)}; "
-        "block one of them with --block DISTRIBUTION"
-        for (kind, name), claimants in sorted(claims.items())
-        if len(claimants) > 1
-    ]
+    clashes: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (kind, name), claimants in sorted(claims.items(), key=lambda item: item[0]):
+        if len(claimants) > 1:
+            clashes.setdefault((kind, tuple(plugin.provider for plugin in claimants)), []).append(name)
+    return [_clash(kind, providers, names) for (kind, providers), names in clashes.items()]
+
+
+def _clash(kind: str, providers: tuple[str, ...], names: list[str]) -> str:
+    what = SINGULAR[kind] if len(names) == 1 else kind
+    listed = ", ".join(f"'{name}'" for name in names)
+    if len(set(providers)) == 1:
+        return f"the {what} {listed} {'is' if len(names) == 1 else 'are'} claimed twice by {providers[0]}"
+    return (
+        f"the {what} {listed} {'is' if len(names) == 1 else 'are'} claimed by {' and by '.join(providers)}; "
+        "leave out one of them (--block DISTRIBUTION)"
+    )
 
 
 def _offers(plugins: Plugins) -> Iterator[tuple[Plugin, str, Entry]]:
@@ -134,20 +164,21 @@ def _offers(plugins: Plugins) -> Iterator[tuple[Plugin, str, Entry]]:
                 yield plugin, kind, entry
 
 
-@cache
-def _source_digest(module: str) -> str:
-    loaded = sys.modules.get(module)
-    origin = getattr(loaded, "__file__", None)
+def _source(module: str) -> Path:
+    """The source file of a module (or of a file), found without importing more than the packages around it."""
+    if Path(module).is_absolute():
+        return Path(module)
+    origin = getattr(sys.modules.get(module), "__file__", None)
     if origin is None:
-        spec = importlib.util.find_spec(module)
+        try:
+            spec = importlib.util.find_spec(module)
+        except Exception as error:
+            raise PluginError(f"the module {module} cannot be found: {type(error).__name__}: {error}") from error
         origin = spec.origin if spec else None
-    if origin is None:
+    if origin is None or not Path(origin).is_file():
         raise PluginError(f"the source of the module {module} cannot be found")
-    file = Path(origin)
-    packaged = "." in module or file.name == "__init__.py"
-    files = sorted(file.parent.rglob("*.py")) if packaged else [file]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.relative_to(file.parent).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
-    return digest.hexdigest()[:16]
+    return Path(origin)
+
+
+def _name_from(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else f"../{path.name}"
