@@ -10,23 +10,24 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recbench import yaml_lines
 from recbench.contracts.dataset import Dataset
 from recbench.entries import ImageShape, LossEntry, MetricEntry
-from recbench.errors import Problem, SuiteError, UserError, did_you_mean
+from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Setting, Training
 from recbench.registry import Registered, Registry
 from recbench.yaml_lines import Document, Path_, dotted
 
+_Answer = TypeVar("_Answer")
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_LABEL = re.compile(r"[^\W_][^/\\\x00-\x1f\x7f]{0,79}")
-_MAXIMUM_CELLS = 100_000
+_LABEL = re.compile(r"[^\W_]([^/\\]{0,198}[^/\\\s])?")
 
 
 class _Strict(BaseModel):
@@ -61,6 +62,7 @@ class _SuiteFile(_Strict):
     ranking: _Ranking = _Ranking()
 
 
+_ITEMS = ("datasets", "architectures", "losses", "metrics")
 _MODELS: dict[str, type[BaseModel]] = {
     "datasets": _Choice,
     "architectures": _Choice,
@@ -68,6 +70,30 @@ _MODELS: dict[str, type[BaseModel]] = {
     "metrics": _Choice,
     "ranking": _Ranking,
 }
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One item of a section: its entry, and the values that its parameters take. Those of ``extra`` are no
+    parameters of the entry."""
+
+    path: Path_
+    label: str
+    registered: Registered
+    axes: dict[str, list[Any]]
+    extra: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return math.prod(len(values) for values in (*self.axes.values(), *self.extra.values()))
+
+    def cells(self) -> Iterator[_Cell]:
+        """All combinations, told apart by what varies."""
+        entry, axes = self.registered.entry, {**self.axes, **self.extra}
+        for assignment in _product(axes):
+            params = entry.complete({key: assignment[key] for key in self.axes})
+            extra = {key: assignment[key] for key in self.extra}
+            yield _Cell(self.path, " ".join([self.label, *_varied(assignment, axes)]), self.registered, params, extra)
 
 
 @dataclass(frozen=True)
@@ -106,15 +132,19 @@ def load_suite(file: Path, registry: Registry, overrides: Sequence[str] = (), *,
     document = yaml_lines.load(file)
     if not isinstance(document.data, dict):
         raise SuiteError([Problem(str(file), 1, "", "is not a suite: a mapping with datasets, losses … is needed")])
+    problems = list(document.problems)
     for assignment in overrides:
-        document.override(assignment)
+        try:
+            document.override(assignment)
+        except SuiteError as error:
+            problems.extend(error.problems)
     _unfold_short_forms(document.data)
-    return _Validator(document, registry, default_name=file.stem, maximum_jobs=maximum_jobs).suite()
+    return _Validator(document, problems, registry, default_name=file.stem, maximum_jobs=maximum_jobs).suite()
 
 
 def _unfold_short_forms(data: dict[str, Any]) -> None:
     """``- l2`` is short for ``- {name: l2}``, everywhere where entries are chosen."""
-    for key in ("datasets", "architectures", "losses", "metrics"):
+    for key in _ITEMS:
         if isinstance(data.get(key), list):
             data[key] = [{"name": item} if isinstance(item, str) else item for item in data[key]]
 
@@ -122,15 +152,24 @@ def _unfold_short_forms(data: dict[str, Any]) -> None:
 class _Validator:
     """Collects problems; what depends on something that is already wrong is not checked."""
 
-    def __init__(self, document: Document, registry: Registry, default_name: str, maximum_jobs: int) -> None:
+    def __init__(
+        self,
+        document: Document,
+        problems: Sequence[Problem],
+        registry: Registry,
+        default_name: str,
+        maximum_jobs: int,
+    ) -> None:
         self.document = document
         self.registry = registry
         self.default_name = default_name
         self.maximum_jobs = maximum_jobs
-        self.problems: list[Problem] = []
+        self.problems = list(problems)
+        self.unreadable = {problem.key for problem in problems}
 
     def blame(self, path: Path_, message: str) -> None:
-        self.problems.append(self.document.problem(path, message))
+        if dotted(path) not in self.unreadable:  # once is enough
+            self.problems.append(self.document.problem(path, message))
 
     def fail_if_any(self) -> None:
         if self.problems:
@@ -138,104 +177,105 @@ class _Validator:
 
     def suite(self) -> Suite:
         parsed = self.structure()
-        cells = {
-            kind: self.cells(kind, getattr(parsed, kind) if parsed else self.raw_choices(kind))
-            for kind in ("datasets", "architectures", "losses", "metrics")
-        }
-        trainings = self.trainings()
-        if parsed is None:
-            raise SuiteError(self.problems)
-        name = parsed.name if parsed.name is not None else self.default_name
-        if not NAME.fullmatch(name):
-            self.blame(("name",), f"{name!r} must start with a letter or digit and hold only those, '.', '_' and '-'")
-        self.unique_seeds(parsed.seeds)
-        ranking = self.ranking(parsed, cells["metrics"])
-        shapes = self.shapes(cells["datasets"])
-        self.compatible(cells, [shape for shape in shapes if shape is not None])
-        size = len(trainings) * len(parsed.seeds) * math.prod(len(cells[k]) for k in cells if k != "metrics")
-        if size > self.maximum_jobs:
-            self.blame((), f"spans {size:,} jobs, more than {self.maximum_jobs:,}; --max-jobs raises the limit")
+        name = self.name(parsed)
+        self.seeds(parsed.seeds)
+        training = self.training(parsed.training)
+        kl_weights = list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", 1.0), _kl_weight))
+        items = {kind: list(self.items(kind, getattr(parsed, kind), kl_weights)) for kind in _ITEMS}
+        self.small_enough(items, training, len(parsed.seeds))
+        cells = {kind: [cell for item in items[kind] for cell in item.cells()] for kind in _ITEMS}
+        for kind in _ITEMS:
+            self.distinct(cells[kind])
+        all_sound = len(items["metrics"]) == len(parsed.metrics)
+        ranking = self.ranking(parsed.ranking.metrics, [c.label for c in cells["metrics"]], all_sound=all_sound)
+        shapes = [self.shape(cell) for cell in cells["datasets"]]
+        self.compatible(cells, shapes)
+        self.sources(cells)
         self.fail_if_any()
+        trainings = [(" ".join(_varied(values, training)), Training(**values)) for values in _product(training)]
         plan = _plan(name, parsed, cells, trainings, cast(list[ImageShape], shapes), ranking)
         return Suite(plan, _resolved(name, parsed, cells, trainings, ranking))
 
-    def structure(self) -> _SuiteFile | None:
+    def structure(self) -> _SuiteFile:
+        """The file in its structure. What is wrong is blamed, and left out of what is returned."""
+        data = self.document.data
         try:
-            return _SuiteFile.model_validate(self.document.data)
+            return _SuiteFile.model_validate(data)
         except ValidationError as error:
             for detail in error.errors():
-                path = tuple(detail["loc"])
-                message = _message(detail)
-                if detail["type"] == "extra_forbidden":
-                    model = _MODELS.get(str(path[0]), _SuiteFile) if len(path) > 1 else _SuiteFile
-                    message = f"unknown key; {did_you_mean(str(path[-1]), list(model.model_fields))}"
-                self.blame(path, message)
-            return None
+                self.blame(detail["loc"], _structural(detail))
+            return _SuiteFile.model_construct(**{key: _salvaged(key, data.get(key)) for key in _SuiteFile.model_fields})
 
-    def raw_choices(self, kind: str) -> list[_Choice | None]:
-        """The items of a section that are sound, where the file as a whole is not: their problems are told as well."""
-        found = self.document.data.get(kind)
-        choices: list[Any] = []
-        for item in found if isinstance(found, list) else []:
-            try:
-                choices.append(_MODELS[kind].model_validate(item))
-            except ValidationError:
-                choices.append(None)
-        return choices
+    def name(self, parsed: _SuiteFile) -> str:
+        name = parsed.name if parsed.name is not None else self.default_name
+        if not NAME.fullmatch(name):
+            given = quoted(name) if parsed.name is not None else f"{quoted(name)}, from the file's name,"
+            self.blame(("name",), f"{given} must start with a letter or digit and hold only those, '.', '_' and '-'")
+        return name
 
-    def cells(self, kind: str, choices: Sequence[_Choice | None]) -> list[_Cell]:
-        cells: list[_Cell] = []
+    def seeds(self, seeds: Sequence[int]) -> None:
+        for index, seed in enumerate(seeds):
+            if seed in seeds[:index]:
+                self.blame(("seeds", index), f"the seed {quoted(seed)} is given twice")
+            if type(seed) is int and not 0 <= seed < 2**32:
+                self.blame(("seeds", index), f"{quoted(seed)} is not between 0 and {2**32 - 1}")
+
+    def training(self, section: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """The values of every key of the training section but ``kl_weight``."""
+        axes = {}
+        for key, value in section.items():
+            if key in Training.model_fields:
+                axes[key] = list(self.values(("training", key), value, partial(_training_value, key)))
+            elif key != "kl_weight":
+                known = [*Training.model_fields, "kl_weight"]
+                self.blame(("training", key), f"unknown key; {did_you_mean(key, known)}")
+        if "epochs" not in section and isinstance(self.document.data.get("training"), dict):
+            self.blame(("training",), "epochs is missing")
+        return {key: axes[key] for key in Training.model_fields if key in axes}
+
+    def items(self, kind: str, choices: Sequence[_Choice | None], kl_weights: list[float]) -> Iterator[_Item]:
+        """The sound items of a section."""
         for index, choice in enumerate(choices):
-            if choice is not None:
-                cells.extend(self.choice_cells(kind, (kind, index), choice))
-        for first, second in _twins(cells, lambda cell: cell.label):
-            message = f"the label '{second.label}' is also that of {dotted(first.path)}; give one of them another"
-            self.blame(second.path, message)
-        for first, second in _twins(cells, lambda cell: repr((cell.registered.entry.name, cell.params, cell.extra))):
-            if first.label != second.label:
-                self.blame(second.path, f"is the same as {dotted(first.path)}, under another label")
-        return cells
+            item = choice and self.item(kind, (kind, index), choice, kl_weights)
+            if item:
+                yield item
 
-    def choice_cells(self, kind: str, path: Path_, choice: _Choice) -> Iterator[_Cell]:
-        if choice.label is not None and not _LABEL.fullmatch(choice.label):
-            message = f"{choice.label!r} must start with a letter or digit, without slashes, in at most 80 characters"
-            self.blame((*path, "label"), message)
+    def item(self, kind: str, path: Path_, choice: _Choice, kl_weights: list[float]) -> _Item | None:
+        before = len(self.problems)
+        if choice.label is not None and not _is_label(choice.label):
+            message = "must start with a letter or digit and have no slashes, in one line of at most 200 characters"
+            self.blame((*path, "label"), f"{quoted(choice.label)} {message}")
+        extra = {}
+        if isinstance(choice, _LossChoice):
+            extra["kl_weight"] = kl_weights
+            if choice.kl_weight is not None:
+                extra["kl_weight"] = list(self.values((*path, "kl_weight"), choice.kl_weight, _kl_weight))
         registered = self.registry.find(kind, choice.name)
         if registered is None:
             self.blame((*path, "name"), self.registry.unknown(kind, choice.name))
-            return
-        entry, before = registered.entry, len(self.problems)
-        axes: dict[str, list[Any]] = {}
+            return None
+        entry, axes = registered.entry, {}
+        known = [parameter.name for parameter in entry.parameters]
         for key, value in choice.params.items():
-            parameter = entry.parameter(key)
-            place = (*path, "params", key)
+            parameter, place = entry.parameter(key), (*path, "params", key)
             if parameter is None:
-                known = [parameter.name for parameter in entry.parameters]
                 self.blame(place, f"{entry.name} has no such parameter; {did_you_mean(key, known)}")
             else:
                 axes[key] = list(self.values(place, value, parameter.coerce))
-        extra_axes: dict[str, list[Any]] = {}
-        if isinstance(choice, _LossChoice) and choice.kl_weight is not None:
-            extra_axes["kl_weight"] = list(self.values((*path, "kl_weight"), choice.kl_weight, _kl_weight))
-        elif isinstance(choice, _LossChoice):
-            default = self.document.data.get("training")
-            default = default.get("kl_weight", 1.0) if isinstance(default, dict) else 1.0
-            extra_axes["kl_weight"] = list(self.values(("training", "kl_weight"), default, _kl_weight))
-        if len(self.problems) > before or self.too_many(path, {**axes, **extra_axes}):
-            return
-        for assignment in _product({**axes, **extra_axes}):
-            varied = [f"{k}={_short(v)}" for k, v in assignment.items() if len((axes | extra_axes)[k]) > 1]
-            label = " ".join([choice.label or choice.name, *varied])
-            params = entry.complete({key: assignment[key] for key in axes})
-            yield _Cell(path, label, registered, params, {key: assignment[key] for key in extra_axes})
+        if len(self.problems) > before:
+            return None
+        return _Item(path, choice.label or choice.name, registered, {k: axes[k] for k in known if k in axes}, extra)
 
-    def values(self, path: Path_, value: Any, coerce: Any) -> Iterator[Any]:
+    def values(self, path: Path_, value: Any, coerce: Callable[[Any], Any]) -> Iterator[Any]:
         """The one value, or the values of a grid; those that cannot be coerced are blamed and left out."""
         grid = isinstance(value, dict) and set(value) == {"grid"}
+        if isinstance(value, dict) and not grid:
+            self.blame(path, f"{quoted(value)} is neither a value nor a grid of values, as in {{grid: [1, 2]}}")
+            return
         if grid and (not isinstance(value["grid"], list) or not value["grid"]):
             self.blame((*path, "grid"), "the grid is empty: a list with at least one value is needed")
             return
-        seen = []
+        seen: list[Any] = []
         for index, item in enumerate(value["grid"] if grid else [value]):
             place = (*path, "grid", index) if grid else path
             try:
@@ -244,85 +284,120 @@ class _Validator:
                 self.blame(place, str(error))
                 continue
             if coerced in seen:
-                self.blame(place, f"{_short(coerced)} stands in the grid twice")
+                self.blame(place, f"{quoted(coerced)} stands in the grid twice")
             seen.append(coerced)
             yield coerced
 
-    def too_many(self, path: Path_, axes: Mapping[str, Sequence[Any]]) -> bool:
-        size = math.prod(len(values) for values in axes.values())
-        if size > _MAXIMUM_CELLS:
-            self.blame(path, f"its grid has {size:,} combinations, more than {_MAXIMUM_CELLS:,}")
-        return size > _MAXIMUM_CELLS
+    def small_enough(self, items: Mapping[str, Sequence[_Item]], training: Mapping[str, list[Any]], seeds: int) -> None:
+        """Multiply before anything is expanded, since a few lines can span more than any memory holds."""
+        counts = {kind: max(1, sum(item.size for item in items[kind])) for kind in _ITEMS}
+        metrics = counts.pop("metrics")
+        size = math.prod([*counts.values(), *map(len, training.values()), seeds])
+        limit = f"more than {self.maximum_jobs:,}; --max-jobs raises the limit"
+        if size > self.maximum_jobs:
+            self.blame((), f"spans {size:,} jobs, {limit}")
+        if metrics > self.maximum_jobs:
+            self.blame(("metrics",), f"its grids span {metrics:,} metrics, {limit}")
+        if max(size, metrics, *counts.values()) > self.maximum_jobs:
+            self.fail_if_any()
 
-    def trainings(self) -> list[tuple[str, Training]]:
-        """Every combination of the training section with a label for what is varied ("" where nothing is)."""
-        section = self.document.data.get("training")
-        if not isinstance(section, dict):
-            return []
-        before = len(self.problems)
-        axes = {}
-        for key, value in section.items():
-            if key == "kl_weight":
-                continue
-            if key not in Training.model_fields:
-                known = [*Training.model_fields, "kl_weight"]
-                self.blame(("training", key), f"unknown key; {did_you_mean(key, known)}")
-                continue
-            axes[key] = list(self.values(("training", key), value, lambda item, key=key: _training_value(key, item)))
-        if "epochs" not in section:
-            self.blame(("training",), "epochs is missing")
-        if len(self.problems) > before or self.too_many(("training",), axes):
-            return []
-        found = []
-        for assignment in _product(axes):
-            varied = [f"{key}={_short(value)}" for key, value in assignment.items() if len(axes[key]) > 1]
-            found.append((" ".join(varied), Training(**assignment)))
-        return found
+    def distinct(self, cells: Sequence[_Cell]) -> None:
+        for cell in cells:
+            if not _is_label(cell.label):
+                self.blame(cell.path, f"its grid makes the label {quoted(cell.label)}, which cannot be; give a shorter")
+        for first, second in _twins(cells, lambda cell: cell.label):
+            message = f"the label '{second.label}' is also that of {dotted(first.path)}; give one of them another"
+            self.blame(second.path, message)
+        for first, second in _twins(cells, lambda cell: repr((cell.registered.entry.name, cell.params, cell.extra))):
+            if first.label != second.label:
+                self.blame(second.path, f"is the same as {dotted(first.path)}, under another label")
 
-    def unique_seeds(self, seeds: Sequence[int]) -> None:
-        for index, seed in enumerate(seeds):
-            if seed in seeds[:index]:
-                self.blame(("seeds", index), f"the seed {seed} is given twice")
-            if not 0 <= seed < 2**32:
-                self.blame(("seeds", index), f"{seed} is not between 0 and {2**32 - 1}")
+    def ranking(self, chosen: Sequence[str] | None, labels: Sequence[str], *, all_sound: bool) -> tuple[str, ...]:
+        for index, name in enumerate(chosen or ()):
+            place = ("ranking", "metrics", index)
+            if name not in labels and all_sound:
+                self.blame(place, f"the suite has no metric {quoted(name)}; {did_you_mean(name, labels)}")
+            if name in (chosen or ())[:index]:
+                self.blame(place, f"{quoted(name)} is given twice")
+        return tuple(labels if chosen is None else chosen)
 
-    def ranking(self, parsed: _SuiteFile, metrics: Sequence[_Cell]) -> tuple[str, ...]:
-        labels = [cell.label for cell in metrics]
-        if parsed.ranking.metrics is None:
-            return tuple(labels)
-        for index, name in enumerate(parsed.ranking.metrics):
-            if name not in labels and labels:
-                message = f"the suite has no metric '{name}'; {did_you_mean(name, labels)}"
-                self.blame(("ranking", "metrics", index), message)
-            if name in parsed.ranking.metrics[:index]:
-                self.blame(("ranking", "metrics", index), f"'{name}' is given twice")
-        return tuple(parsed.ranking.metrics)
+    def shape(self, dataset: _Cell) -> ImageShape | None:
+        """The shape of a data set's images; None, and a problem, where it cannot be made or does not fit itself."""
 
-    def shapes(self, datasets: Sequence[_Cell]) -> list[ImageShape | None]:
-        """The image shape of each data set; None, and a problem, for one that cannot be made."""
-        shapes: list[ImageShape | None] = []
-        for cell in datasets:
-            try:
-                dataset: Dataset = cell.registered.create(**cell.params)
-                shapes.append(dataset.shape)
-            except UserError as error:
-                self.blame(cell.path, str(error))
-                shapes.append(None)
-            else:
-                for reason in cell.registered.entry.refusals(dataset.shape, cell.params):
-                    self.blame(cell.path, reason)
-        return shapes
+        def make() -> ImageShape:
+            made: Dataset = dataset.registered.create(**dataset.params)
+            if not isinstance(made.shape, ImageShape):
+                raise TypeError(f"its shape {quoted(made.shape)} is not an ImageShape")
+            return made.shape
 
-    def compatible(self, cells: Mapping[str, Sequence[_Cell]], shapes: Sequence[ImageShape]) -> None:
+        shape = self.ask(dataset, make)
+        for reason in self.refusals(dataset, shape) if shape else ():
+            self.blame(dataset.path, reason)
+        return shape
+
+    def compatible(self, cells: Mapping[str, Sequence[_Cell]], shapes: Sequence[ImageShape | None]) -> None:
+        first_of: dict[ImageShape | None, str] = {}
+        for dataset, shape in zip(cells["datasets"], shapes, strict=True):
+            first_of.setdefault(shape, dataset.label)
+        first_of.pop(None, None)
         for kind in ("architectures", "losses", "metrics"):
             for cell in cells[kind]:
-                for shape in dict.fromkeys(shapes):
-                    for reason in cell.registered.entry.refusals(shape, cell.params):
-                        self.blame(cell.path, f"{cell.label} cannot take this suite's {shape} images: it {reason}")
+                for shape, label in first_of.items():
+                    for reason in self.refusals(cell, cast(ImageShape, shape)):
+                        self.blame(cell.path, f"{cell.label} cannot take the {shape} images of {label}: it {reason}")
+
+    def refusals(self, cell: _Cell, shape: ImageShape) -> list[str]:
+        return self.ask(cell, lambda: cell.registered.entry.refusals(shape, cell.params)) or []
+
+    def sources(self, cells: Mapping[str, Sequence[_Cell]]) -> None:
+        """Job ids are made from the source behind the entries, which therefore must be there."""
+        for kind in _ITEMS:
+            for cell in cells[kind]:
+                self.ask(cell, partial(getattr, cell.registered, "code"))
+
+    def ask(self, cell: _Cell, question: Callable[[], _Answer]) -> _Answer | None:
+        """Call a plugin's code; whatever it raises is its problem."""
+        try:
+            return question()
+        except UserError as error:
+            self.blame(cell.path, str(error))
+        except Exception as error:  # noqa: BLE001
+            who = f"{cell.registered.entry.name} of {cell.registered.plugin.provider}"
+            self.blame(cell.path, f"{who} fails: {type(error).__name__}: {error}")
+        return None
 
 
-def _message(detail: Mapping[str, Any]) -> str:
-    kind, given = detail["type"], detail["input"]
+def _salvaged(key: str, value: Any) -> Any:
+    """What can be used of a section that may be wrong; wrong items of a list become None, so that all keep places."""
+    if key in _ITEMS:
+        return [_salvaged_item(_MODELS[key], item) for item in value] if isinstance(value, list) else []
+    if key == "seeds":
+        return [seed if type(seed) is int else None for seed in value] if isinstance(value, list) else []
+    if key == "training":
+        return value if isinstance(value, dict) else {}
+    if key == "ranking":
+        return _salvaged_item(_Ranking, value) or _Ranking()
+    if key == "name":
+        return value if isinstance(value, str) or value is None else "suite"
+    return value if isinstance(value, str) else ""
+
+
+def _salvaged_item(model: type[BaseModel], item: Any) -> BaseModel | None:
+    for _ in range(2):
+        try:
+            return model.model_validate(item)
+        except ValidationError as error:
+            if isinstance(item, dict):
+                item = {key: value for key, value in item.items() if key not in {e["loc"][0] for e in error.errors()}}
+    return None
+
+
+def _structural(detail: Mapping[str, Any]) -> str:
+    """A problem that pydantic found, in our words."""
+    kind, path = detail["type"], detail["loc"]
+    if kind == "extra_forbidden":
+        model = _MODELS.get(str(path[0]), _SuiteFile) if len(path) > 1 else _SuiteFile
+        return f"unknown key; {did_you_mean(str(path[-1]), list(model.model_fields))}"
     if kind == "missing":
         return "is missing"
     if kind == "too_short":
@@ -332,20 +407,30 @@ def _message(detail: Mapping[str, Any]) -> str:
         "list_type": "a list",
         "dict_type": "a mapping",
         "int_type": "a whole number",
-        "model_type": "a mapping, or a name",
-        "model_attributes_type": "a mapping, or a name",
+        "model_type": "a name, or a mapping with one" if path[0] in _ITEMS else "a mapping",
     }.get(kind)
-    return f"{_short(given)} is not {expected}" if expected else str(detail["msg"])
+    return f"{quoted(detail['input'])} is not {expected}" if expected else str(detail["msg"])
 
 
-def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _is_label(text: str) -> bool:
+    return _LABEL.fullmatch(text) is not None and text.isprintable()
+
+
+def _varied(assignment: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[str]:
+    """``C=0.1`` for everything that has more than one value."""
+    return [f"{key}={_brief(value)}" for key, value in assignment.items() if len(axes[key]) > 1]
+
+
+def _brief(value: Any) -> str:
+    """A value as a part of a label, which must not hold slashes."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return re.sub(r"[/\\]", "_", value) if isinstance(value, str) else quoted(value)
 
 
 def _kl_weight(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"{_short(value)} is not a finite number from 0")
+        raise ValueError(f"{quoted(value)} is not a finite number from 0")
     return float(value)
 
 
@@ -355,7 +440,10 @@ def _training_value(key: str, value: Any) -> Any:
     try:
         return getattr(Training.model_validate(fields, strict=True), key)
     except ValidationError as error:
-        raise ValueError(f"{_short(value)}: {error.errors()[0]['msg']}") from None
+        message = error.errors()[0]["msg"]
+        raise ValueError(
+            f"{quoted(value)} {message[0].lower()}{message[1:]}".replace("input should", "should")
+        ) from None
 
 
 def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -448,4 +536,4 @@ def _resolved(
         "training": {key: axis(key) for key in Training.model_fields},
         "ranking": {"metrics": list(ranking)},
     }
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return yaml_lines.dump(data)
