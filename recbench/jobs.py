@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recbench.entries import ImageShape
 
 NUMERICS = 1
 """Version of the numbers that training and evaluation produce. Raised whenever the same job would give other numbers,
 so that old and new records are never mixed; a test pins the numbers of a small job to it."""
+
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Frozen(BaseModel):
@@ -134,6 +137,19 @@ class Plan(Frozen):
     settings: tuple[Setting, ...]
     methods: tuple[Method, ...]
     jobs: tuple[PlannedJob, ...]
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Plan:
+        """Refuse a plan whose parts do not fit together, as in a file that was edited or damaged."""
+        names = [column.name for column in self.columns]
+        if sorted(names) != sorted(self.metrics) or not set(self.ranking) <= set(names):
+            raise ValueError("its metrics, columns and ranking do not fit together")
+        for job in self.jobs:
+            if not (0 <= job.setting < len(self.settings) and 0 <= job.method < len(self.methods)):
+                raise ValueError(f"the job {job.id} has no such setting or method")
+            if not _ID.fullmatch(job.id):  # ids become names of folders
+                raise ValueError(f"{job.id!r} is no id of a job")
+        return self
 
     def job(self, planned: PlannedJob) -> Job:
         """The full job behind one line of the plan."""
