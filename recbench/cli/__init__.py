@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
 from recbench import __version__
-from recbench.errors import SuiteError, UserError
+from recbench.errors import SuiteError, UserError, did_you_mean
 
-_SHOWN_PROBLEMS = 25
+_SHOWN_PROBLEMS = 20
+_LINES = 24
+_WIDTH = 600
 
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; done jobs are not run again."),
@@ -42,8 +45,6 @@ class _Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from recbench.errors import did_you_mean
-
         if args and args[0] not in COMMANDS:
             ctx.fail(f"no such command '{args[0]}'; {did_you_mean(args[0], list(COMMANDS))}")
         return super().resolve_command(ctx, args)
@@ -60,14 +61,30 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors of use end with one screen of text and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks ± or → shows a question mark
+            stream.reconfigure(errors="replace")
     try:
-        cli.main(prog_name="recbench")
+        cli.main(prog_name="recbench", standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         fail(_explain(error))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python flushes stdout once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fail(f"no space left on the device ({error.filename or error}); make room and run the same command again")
+        if error.filename is None:  # not about a file of the user's, so it is a mistake of ours
             raise
-        fail(f"no space left on the device ({error.filename or error})")
+        fail(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}")
 
 
 def _explain(error: UserError) -> str:
@@ -77,10 +94,14 @@ def _explain(error: UserError) -> str:
     more = len(error.problems) - len(lines)
     count = f"{len(error.problems)} problems" if len(error.problems) > 1 else "a problem"
     lines += [f"… and {more} more"] if more > 0 else []
-    return f"{count} in the suite; nothing was run\n  " + "\n  ".join(lines)
+    return f"{count} in what was asked for; nothing was run\n  " + "\n  ".join(lines)
 
 
 def fail(text: str) -> None:
-    """Print an error and exit with 2."""
-    click.echo(f"error: {text}", err=True)
+    """Print an error, in one screen and without control characters, and exit with 2."""
+    lines = ["".join(c if c.isprintable() else "?" for c in line) for line in text.expandtabs(4).split("\n")]
+    lines = [line if len(line) <= _WIDTH else line[:_WIDTH] + "…" for line in lines]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES - 1], f"… and {len(lines) - _LINES + 1} more lines"]
+    click.echo("error: " + "\n".join(lines), err=True)
     sys.exit(2)

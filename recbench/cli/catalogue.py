@@ -8,7 +8,8 @@ import click
 
 from recbench.cli.options import load, plugin_options
 from recbench.entries import Entry, ExecutorEntry, LossEntry, MetricEntry, Parameter
-from recbench.plugins import KINDS, load_plugins
+from recbench.errors import PluginError
+from recbench.plugins import KINDS, find_plugins
 from recbench.registry import SINGULAR, Registry, conflicts
 
 _BASE = {field.name for field in fields(Entry)}
@@ -78,14 +79,22 @@ def plugins_command(details: bool, plugin_files: tuple[str, ...], blocked: tuple
     """Show every plugin, the distribution and version that it comes from, and what failed to load and why."""
     from recbench.cli.terminal import print_table
 
-    plugins = load_plugins(plugin_files, blocked, strict=strict)
+    plugins = find_plugins(plugin_files, blocked)
     rows = []
     for plugin in plugins.found:
-        offers = ", ".join(f"{len(entries)} {kind}" for kind, entries in plugin.entries.items())
+        offers = ", ".join(_count(kind, len(entries)) for kind, entries in plugin.entries.items())
         rows.append((plugin.name, plugin.distribution, plugin.version, plugin.status, plugin.error or offers))
     print_table("plugins", ("plugin", "distribution", "version", "status", "offers, or what is wrong"), rows)
     for plugin in plugins.broken:
-        shown = plugin.details if details else "\n".join(plugin.details.splitlines()[-6:])
-        click.echo(f"\n{plugin.provider}, from {plugin.origin}:\n{shown}", err=True)
-    for conflict in conflicts(plugins):
-        click.echo(f"conflict: {conflict}", err=True)
+        click.echo(f"\n{plugin.report(10_000 if details else 6)}", err=True)
+    if any(plugin.details for plugin in plugins.broken) and not details:
+        click.echo("\nrecbench plugins --details shows whole tracebacks", err=True)
+    clashes = conflicts(plugins)
+    for clash in clashes:
+        click.echo(f"\nconflict: {clash}", err=True)
+    if strict and (plugins.broken or clashes):
+        raise PluginError(f"{len(plugins.broken)} plugins are broken, {len(clashes)} conflicts (--strict)")
+
+
+def _count(kind: str, number: int) -> str:
+    return f"{number} {kind if number != 1 else SINGULAR[kind]}"

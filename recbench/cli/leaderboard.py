@@ -42,9 +42,12 @@ def leaderboard_command(suite: str | None, results: Path, form: str, output: Pat
         click.echo(text, nl=False)
         return
     try:
-        write_atomically(output, text.encode())
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}") from None
+        if output.exists() and not output.is_file():  # /dev/stdout and the like must not be replaced by a file
+            output.write_text(text, encoding="utf-8")
+        else:
+            write_atomically(output.resolve(), text.encode())
+    except (OSError, RuntimeError) as error:  # resolve finds loops of links
+        raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
 
 
 def _name(suite: str) -> str:

@@ -21,7 +21,7 @@ _PLUGIN_OPTIONS = (
         metavar="FILE",
         envvar="RECBENCH_PLUGINS",
         type=click.Path(),
-        help="Load a plugin from a Python file. Repeatable.",
+        help="Load a plugin from a Python file. Repeatable. (Or RECBENCH_PLUGINS=FILE:FILE)",
     ),
     click.option(
         "--block",
@@ -29,7 +29,8 @@ _PLUGIN_OPTIONS = (
         multiple=True,
         metavar="DISTRIBUTION",
         envvar="RECBENCH_BLOCK",
-        help="Do not load the plugins of a distribution, or one plugin by its name. Repeatable.",
+        help="Do not import the plugins of a distribution, or one plugin by its name. Repeatable. "
+        '(Or RECBENCH_BLOCK="NAME NAME")',
     ),
     click.option("--strict", is_flag=True, help="Fail if any installed plugin is broken."),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recbench import formats
+from recbench import formats, yaml_lines
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.terminal import err, print_leaderboard, print_table
 from recbench.contracts.executor import Executor
@@ -25,7 +26,14 @@ from recbench.sweep import run as run_sweep
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
-_most = click.option("--max-jobs", default=10_000, show_default=True, help="Refuse a suite that spans more jobs.")
+_most = click.option(
+    "--max-jobs",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Refuse a suite that spans more jobs.",
+)
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
 @click.command("run")
@@ -37,7 +45,13 @@ _most = click.option("--max-jobs", default=10_000, show_default=True, help="Refu
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to train.")
 @click.option("--executor", default="local", show_default=True, help="Executor plugin that runs the jobs.")
 @click.option("--executor-option", multiple=True, metavar="KEY=VALUE", help="Parameter of the executor. Repeatable.")
-@click.option("--checkpoint-seconds", default=30.0, show_default=True, help="Seconds of training between checkpoints.")
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds of training between checkpoints.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the jobs, what is done and what is missing; run nothing.")
 @plugin_options
 def run_command(
@@ -59,11 +73,12 @@ def run_command(
 
     The same command continues after an interruption. Results go to DIR/<suite>/.
     """
-    if not (device in ("auto", "cpu", "cuda") or (device.startswith("cuda:") and device[5:].isdigit())):
+    if not _DEVICE.fullmatch(device):
         raise UserError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
     registry = Registry(load(plugin_files, blocked, strict))
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs)
     store = Store(results / suite.plan.suite)
+    runs = _executor(registry, executor, executor_option)
     if dry_run:
         _print_jobs(suite.plan, inspect(suite.plan, store))
         return
@@ -74,7 +89,7 @@ def run_command(
         device=device,
         checkpoint_seconds=checkpoint_seconds,
     )
-    finished = _run(suite, store, registry, _executor(registry, executor, executor_option), options)
+    finished = _run(suite, store, registry, runs, options)
     state = inspect(suite.plan, store)
     leaderboard = rank(suite.plan, state.records, state.unusable)
     formats.write_all(leaderboard, store.root)
@@ -106,18 +121,18 @@ def _exit_code(finished: bool, leaderboard: Leaderboard, err_state: State) -> in
 
 
 def _executor(registry: Registry, name: str, assignments: tuple[str, ...]) -> Executor:
-    from recbench import yaml_lines
-
     registered = registry.get("executors", name)
     params: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--executor-option {assignment}: is not of the form KEY=VALUE")
         parameter = registered.entry.parameter(key)
-        if not equals or parameter is None:
+        if parameter is None:
             known = [parameter.name for parameter in registered.entry.parameters]
-            raise UserError(f"--executor-option {assignment}: KEY=VALUE is needed; {did_you_mean(key, known)}")
+            raise UserError(f"--executor-option {assignment}: {name} has no option '{key}'; {did_you_mean(key, known)}")
         try:
-            params[key] = parameter.coerce(yaml_lines.parse(text, file="--executor-option").data)
+            params[key] = parameter.coerce(yaml_lines.parse_value(text, f"--executor-option {assignment}", key))
         except ValueError as error:
             raise UserError(f"--executor-option {assignment}: {error}") from None
     executor: Executor = registered.create(**registered.entry.complete(params))

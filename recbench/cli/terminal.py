@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,29 +28,43 @@ def print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]])
 
 
 def print_leaderboard(leaderboard: Leaderboard) -> None:
-    """All boards on stdout."""
-    wide = Console(highlight=False, width=160) if not out.is_terminal else out
+    """All boards on stdout. A board that is wider than the terminal is continued below, with the methods repeated;
+    where stdout is no terminal, lines are as long as they have to be."""
     for board in leaderboard.boards:
         title = f"{leaderboard.suite}: {board.setting} ({leaderboard.done}/{leaderboard.jobs} jobs done)"
-        table = Table(title=Text(title, style="bold"), title_justify="left", caption=formats.legend(board))
-        table.caption_justify = "left"
-        table.add_column("#", justify="right")
-        table.add_column("method", overflow="fold")
-        for column in board.columns:
-            table.add_column(Text(formats.head(column)), justify="right")
-        table.add_column("mean rank", justify="right")
-        table.add_column("seeds")
-        for row in board.rows:
-            cells = []
-            for column in board.columns:
-                cell = row.cells.get(column.name)
-                style = "bold green" if formats.is_best(board, row, column) else ""
-                cells.append(Text("–" if cell is None else formats.spread(cell, column.digits), style=style))
-            state = Text(formats.status(row), style="" if row.status == "ranked" else "red")
-            table.add_row(str(row.place or "–"), Text(row.label), *cells, formats.number(row.mean_rank, 2), state)
-        wide.print(table)
+        page = Text(f"{title}\n\n", style="bold")
+        for part in _parts(formats.table(board), out.width if out.is_terminal else None):
+            page.append_text(part)
+        page.append(f"{formats.legend(board)}\n", style="dim")
         for row in board.rows:
             for trouble in row.trouble:
-                wide.print(Text(f"  {row.label}, {trouble}", style="red"))
+                page.append(f"  {row.label}, {trouble}\n", style="red")
+        out.print(page, soft_wrap=True)
     for note in leaderboard.notes:
-        err.print(Text(f"note: {note}", style="yellow"))
+        err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+
+def _parts(table: list[list[tuple[str, bool]]], width: int | None) -> Iterator[Text]:
+    """A board as text, in parts of as many columns as the width allows. Drawn here, since rich's own tables cut texts
+    off to fit, and take seconds for a thousand rows."""
+    widths = [max(cell_len(text) for text, _ in column) for column in zip(*table, strict=True)]
+    place, method, *others = range(len(widths))
+    while others:
+        chosen = [place, method]
+        while others and (
+            width is None or len(chosen) == 2 or sum(widths[i] + len(_GAP) for i in chosen) + widths[others[0]] <= width
+        ):
+            chosen.append(others.pop(0))
+        part = Text()
+        for number, row in enumerate(table):
+            for index in chosen:
+                text, best = row[index]
+                padding = " " * (widths[index] - cell_len(text))
+                to_the_left = index in (method, len(row) - 1)
+                style = "dim" if number == 0 else "bold green" if best else ""
+                part.append(text + padding if to_the_left else padding + text, style=style)
+                part.append(_GAP if index != chosen[-1] else "\n")
+        yield part.append("\n")
+
+
+_GAP = "  "
