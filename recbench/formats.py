@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,11 +54,17 @@ def status(row: Row) -> str:
     return seeds if row.status == "ranked" else f"{seeds} {row.status}"
 
 
-def is_best(board: Board, row: Row, column: Column) -> bool:
-    """Whether a ranked row has the best mean of a column."""
-    means = [other.cells[column.name].mean for other in board.rows if other.place is not None]
-    best = max if column.direction == "higher" else min
-    return row.place is not None and row.cells[column.name].mean == best(means)
+def table(board: Board) -> list[list[tuple[str, bool]]]:
+    """Head and rows as texts, each told whether it is the best of its column."""
+    heads = ["#", "method", *(head(column) for column in board.columns), "mean rank", "seeds"]
+    rows = [[(text, False) for text in heads]]
+    for row in board.rows:
+        line = [(str(row.place or "–"), False), (row.label, False)]
+        for column in board.columns:
+            cell = row.cells.get(column.name)
+            line.append(("–", False) if cell is None else (spread(cell, column.digits), cell.best))
+        rows.append([*line, (number(row.mean_rank, 2), False), (status(row), False)])
+    return rows
 
 
 def to_json(leaderboard: Leaderboard) -> str:
@@ -76,76 +84,94 @@ def to_csv(leaderboard: Leaderboard) -> str:
     for board in leaderboard.boards:
         for row in board.rows:
             values: list[object] = [leaderboard.suite, board.setting, board.protocol, row.place, row.label, row.loss]
-            values += [json.dumps(row.params), row.kl_weight, row.status, row.seeds_done, row.seeds]
+            values += [json.dumps(row.params, ensure_ascii=False), row.kl_weight, row.status]
+            values += [row.seeds_done, row.seeds]
             values += [row.mean_rank, row.kl]
             for metric in metrics:
                 cell = row.cells.get(metric)
                 values += [None] * len(parts) if cell is None else [getattr(cell, part) for part in parts]
-            writer.writerow([*values, " | ".join(row.trouble)])
+            writer.writerow(map(_csv, [*values, " | ".join(row.trouble)]))
     return stream.getvalue()
+
+
+def _csv(value: object) -> object:
+    """A value for a cell; text that a spreadsheet would take for a formula is kept from that by an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def to_markdown(leaderboard: Leaderboard) -> str:
     """A table for each board; the best of each column in bold."""
 
-    def cell(value: str, best: bool) -> str:
-        return f"**{value}**" if best else value.replace("|", "\\|")
+    def line(row: list[tuple[str, bool]]) -> str:
+        return "| " + " | ".join(f"**{text}**" if best else _markdown(text) for text, best in row) + " |"
 
-    lines = [f"# {leaderboard.suite}", ""]
+    blocks = [f"# {_markdown(leaderboard.suite)}"]
     for board in leaderboard.boards:
-        lines += [f"## {board.setting}", ""]
-        rows = _table(board, cell)
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
-        lines.insert(len(lines) - len(rows) + 1, "|" + "|".join(["---:", "---"] + ["---:"] * (len(rows[0]) - 2)) + "|")
-        lines += ["", legend(board) + ".", ""]
-        lines += [f"- {row.label}: {text}" for row in board.rows for text in row.trouble]
-    return "\n".join([*lines, *(f"- {note}" for note in leaderboard.notes)]).rstrip() + "\n"
+        header, *rows = table(board)
+        alignment = ["---:", ":---", *["---:"] * (len(header) - 3), ":---"]
+        blocks.append(f"## {_markdown(board.setting)}")
+        blocks.append("\n".join([line(header), "| " + " | ".join(alignment) + " |", *map(line, rows)]))
+        blocks.append(_markdown(legend(board)) + ".")
+        blocks.append("\n".join(f"- {_markdown(f'{row.label}, {text}')}" for row in board.rows for text in row.trouble))
+    blocks.append("\n".join(f"- {_markdown(note)}" for note in leaderboard.notes))
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown would take for markup, escaped; brackets only where they would make a link."""
+    escaped = re.sub(r"[\\`*_<>|~$]|\](?=[(\[])", r"\\\g<0>", text)
+    return " ".join(escaped.replace("&", "&amp;").split())
 
 
 def to_latex(leaderboard: Leaderboard) -> str:
-    """A booktabs table for each board; the best of each column in bold. Needs the package booktabs."""
+    """A booktabs table for each board; the best of each column in bold. Needs the package booktabs; Greek letters
+    become mathematics, any other letter that is not Latin needs LuaLaTeX or XeLaTeX."""
 
-    def cell(value: str, best: bool) -> str:
-        text = _latex(value)
-        return f"\\textbf{{{text}}}" if best else text
+    def line(row: list[tuple[str, bool]]) -> str:
+        texts = (f"\\textbf{{{_latex(text)}}}" if best else _latex(text) for text, best in row)
+        return "    " + " & ".join(texts) + " \\\\"
 
     blocks = []
     for board in leaderboard.boards:
-        header, *rows = _table(board, cell)
-        lines = ["\\begin{table}", "  \\centering", f"  \\begin{{tabular}}{{rl{'r' * (len(header) - 2)}}}"]
-        lines += ["    \\toprule", "    " + " & ".join(_latex(name) for name in header) + " \\\\", "    \\midrule"]
-        lines += ["    " + " & ".join(row) + " \\\\" for row in rows]
+        header, *rows = table(board)
+        lines = ["\\begin{table}", "  \\centering", f"  \\begin{{tabular}}{{rl{'r' * (len(header) - 3)}l}}"]
+        lines += ["    \\toprule", line(header), "    \\midrule", *map(line, rows), "    \\bottomrule"]
         caption = _latex(f"{leaderboard.suite}: {board.setting}. {legend(board)}.")
-        lines += ["    \\bottomrule", "  \\end{tabular}", f"  \\caption{{{caption}}}", "\\end{table}"]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _table(board: Board, cell: Callable[[str, bool], str]) -> list[list[str]]:
-    """Head and rows as text; ``cell`` marks up a text, told whether it is the best of its column."""
-    table = [["#", "method", *(head(column) for column in board.columns), "mean rank", "seeds"]]
-    for row in board.rows:
-        line = [cell(str(row.place or "–"), False), cell(row.label, False)]
-        for column in board.columns:
-            found = row.cells.get(column.name)
-            text = "–" if found is None else spread(found, column.digits)
-            line.append(cell(text, is_best(board, row, column)))
-        line += [cell(number(row.mean_rank, 2), False), cell(status(row), False)]
-        table.append(line)
-    return table
+        lines += ["  \\end{tabular}", f"  \\caption{{{caption}}}", "\\end{table}"]
+        remarks = [f"{row.label}, {text}" for row in board.rows for text in row.trouble]
+        blocks.append("\n".join([*lines, *map(_latex_comment, remarks)]))
+    blocks.append("\n".join(map(_latex_comment, leaderboard.notes)))
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-        "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
-        "∞": r"$\infty$", "−": r"$-$", "–": "--", "·": r"$\cdot$",
+        "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
+        "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "∞": r"$\infty$", "−": r"$-$", "·": r"$\cdot$",
+        "×": r"$\times$", "–": "--", "ς": r"$\varsigma$", "ο": "o",
     }
 )  # fmt: skip
+_GREEK = re.compile("GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)")
+_CAPITALS_OF_LATEX = ("gamma", "delta", "theta", "lambda", "xi", "pi", "sigma", "upsilon", "phi", "psi", "omega")
 
 
 def _latex(text: str) -> str:
-    return text.translate(_LATEX)
+    return "".join(map(_latex_character, " ".join(text.split())))
+
+
+def _latex_character(character: str) -> str:
+    greek = _GREEK.fullmatch(unicodedata.name(character, ""))
+    if ord(character) in _LATEX or not greek:
+        return character.translate(_LATEX)
+    name = greek[2].lower().replace("lamda", "lambda")
+    if greek[1] == "SMALL":
+        return f"$\\{name}$"
+    return f"$\\{name.capitalize()}$" if name in _CAPITALS_OF_LATEX else character
+
+
+def _latex_comment(text: str) -> str:
+    return "% " + " ".join(text.split())
 
 
 FORMATS: dict[str, tuple[str, Callable[[Leaderboard], str]]] = {

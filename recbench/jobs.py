@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -163,3 +164,12 @@ class Plan(Frozen):
             metrics=self.metrics,
             seed=planned.seed,
         )
+
+    def forms(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The id and the canonical form of every job; much faster than job by job."""
+        shared: dict[tuple[int, int], dict[str, Any]] = {}
+        for planned in self.jobs:
+            place = planned.setting, planned.method
+            if place not in shared:
+                shared[place] = json.loads(self.job(planned).model_dump_json())
+            yield planned.id, {**shared[place], "seed": planned.seed}

@@ -14,14 +14,13 @@ import math
 import os
 import sys
 import tempfile
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, WithJsonSchema, model_validator
 
 from recbench.errors import OutOfSpaceError, UserError
 from recbench.jobs import Frozen, Job, Plan, digest
@@ -143,17 +142,7 @@ class Result(Frozen):
                 raise ValueError(f"it is {self.status}, but does not say why")
         elif self.failure is not None or any(getattr(self, name) is None for name in _SCORED):
             raise ValueError(f"it is done, but has a failure, or lacks one of {', '.join(_SCORED)}")
-        elif self.scores.keys() != set(self.metrics()):
-            raise ValueError("it is done, but its scores are not those of its job's metrics")
         return self
-
-    @abstractmethod
-    def metrics(self) -> Iterable[str]:
-        """The metrics that the job was to be scored by."""
-
-    @abstractmethod
-    def found_id(self) -> str:
-        """The id of the job that the record tells of, whatever it says it is."""
 
 
 class Record(Result):
@@ -164,29 +153,31 @@ class Record(Result):
     provenance: Provenance
     files: dict[str, File] = Field(default_factory=dict)
 
-    def metrics(self) -> Iterable[str]:
-        return self.job.metrics
+    @model_validator(mode="after")
+    def _scored(self) -> Self:
+        _check_scores(self, self.job.metrics)
+        return self
 
-    def found_id(self) -> str:
-        return self.job.id
+
+def _check_scores(result: Result, metrics: Mapping[str, object]) -> None:
+    if result.status == "done" and result.scores.keys() != metrics.keys():
+        raise ValueError("it is done, but its scores are not those of its job's metrics")
+
+
+def _id_of(job: dict[str, Any], info: ValidationInfo) -> str:
+    """The id of a job in canonical form; the context holds the id and form that are expected, as it is cheaper to
+    compare forms than to hash them."""
+    assert info.context is not None, "set by scan"
+    job_id, form = info.context
+    return str(job_id) if job == form else digest(job)
 
 
 class _Line(Result):
-    """A record among thousands: only what a leaderboard needs is checked. The job is checked by its hash alone."""
+    """A record as a scan reads it: nothing is checked that leaderboards do not need, and of the job its id is kept."""
 
     model_config = ConfigDict(extra="ignore")
 
-    job: dict[str, Any]
-
-    def metrics(self) -> Iterable[str]:
-        metrics = self.job.get("metrics")
-        return metrics if isinstance(metrics, dict) else ()
-
-    def found_id(self) -> str:
-        return digest(self.job)
-
-
-_Kind = TypeVar("_Kind", bound=Result)
+    job: Annotated[str, PlainValidator(_id_of)]
 
 
 class _Specification(Frozen):
@@ -226,19 +217,21 @@ class Store:
     def record_file(self, job_id: str) -> Path:
         return self.folder(job_id) / "record.json"
 
-    def scan(self, job_ids: Iterable[str]) -> Scan:
-        """Read the results of these jobs; absent ones are simply missing from the answer."""
+    def scan(self, plan: Plan) -> Scan:
+        """Read the results of a plan's jobs; absent ones are simply missing from the answer."""
         records: dict[str, Result] = {}
         damaged = []
         with _out_of_sight_of_the_collector():
-            for job_id in job_ids:
+            for job_id, form in plan.forms():
                 try:
-                    record = self._read(job_id, _Line)
+                    raw = self._raw(job_id)
+                    if raw is not None:
+                        line = _validated(_Line, raw, (job_id, form))
+                        _check_owner(job_id, line.job_id, line.job)
+                        _check_scores(line, form["metrics"])
+                        records[job_id] = line
                 except ValueError as error:
                     damaged.append(Damaged(job_id, str(error)))
-                else:
-                    if record is not None:
-                        records[job_id] = record
         return Scan(records, tuple(damaged))
 
     def read(self, job_id: str) -> Record | None:
@@ -247,25 +240,22 @@ class Store:
         Raises:
             ValueError: there is a file, but no record of this job that this version can use; the text says why.
         """
-        return self._read(job_id, Record)
+        raw = self._raw(job_id)
+        if raw is None:
+            return None
+        record = _validated(Record, raw)
+        _check_owner(job_id, record.job_id, record.job.id)
+        return record
 
-    def _read(self, job_id: str, kind: type[_Kind]) -> _Kind | None:
+    def _raw(self, job_id: str) -> bytes | None:
         try:
             # Among ten thousand records, putting paths together with pathlib would cost more than reading the files.
             with open(f"{self.root}/jobs/{job_id}/record.json", "rb", buffering=0) as stream:  # noqa: PTH123
-                raw = stream.read()
+                return stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from None
-        try:
-            record = kind.model_validate_json(raw)
-        except ValidationError as error:
-            raise ValueError(_why_not(raw, error)) from None
-        found = record.found_id()
-        if record.job_id != job_id or found != job_id:
-            raise ValueError(f"foreign: it is of the job {found}, which does not belong here")
-        return record
 
     def add(self, record: Record) -> None:
         """Write a record; an earlier failed one is kept beside it as ``failed-N.json``.
@@ -333,6 +323,21 @@ class Store:
             raise UserError(
                 f"{self.plan_file} cannot be used ({where}: {first['msg']}); 'recbench run SUITE' writes it anew"
             ) from None
+
+
+_Kind = TypeVar("_Kind", bound=Result)
+
+
+def _validated(kind: type[_Kind], raw: bytes, context: object = None) -> _Kind:
+    try:
+        return kind.model_validate_json(raw, context=context)
+    except ValidationError as error:
+        raise ValueError(_why_not(raw, error)) from None
+
+
+def _check_owner(job_id: str, claimed: str, found: str) -> None:
+    if claimed != job_id or found != job_id:
+        raise ValueError(f"foreign: it is of the job {found}, which does not belong here")
 
 
 def _why_not(raw: bytes, error: ValidationError) -> str:

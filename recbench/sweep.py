@@ -76,7 +76,7 @@ def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None
     Args:
         fingerprints: of the prepared images, by setting; a record of other images cannot be used.
     """
-    scan = store.scan(planned.id for planned in plan.jobs)
+    scan = store.scan(plan)
     unusable = {damaged.job_id: damaged.reason for damaged in scan.damaged}
     records = dict(scan.records)
     for planned in plan.jobs:
