@@ -40,7 +40,7 @@ KINDS: dict[str, type[Entry]] = {
     "executors": ExecutorEntry,
 }
 
-_MACHINERY = (__file__, str(Path(pluggy.__file__).parent), "<frozen importlib")
+_MACHINERY = (__file__, str(Path(pluggy.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
 """Frames of a traceback that lie between recbench and the plugin, and tell nobody anything."""
 
 
@@ -193,6 +193,8 @@ def _reject(error: Exception) -> Any:
 
 
 def _import_point(point: EntryPoint) -> Any:
+    if not re.fullmatch(r"\w[\w.-]*", point.name):
+        raise PluginError(f"its name {quoted(point.name)} must be letters, digits, '.', '_' and '-'")
     if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", point.value):
         raise PluginError(f"its entry point {quoted(point.value)} names no module")
     return point.load()
