@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 from recbench.jobs import Plan
 from recbench.leaderboard import Board
@@ -21,39 +24,33 @@ _GAP = 2
 def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, Result], store: Store) -> None:
     """Write ``reconstructions.png`` (with a number for further settings): a row for the test images and for each
     method with its first seed, in the order of the board."""
+    shown: dict[tuple[str, str | None, str], str] = {}
+    for planned in plan.jobs:
+        record = records.get(planned.id)
+        if record is not None and record.status == "done":
+            setting, method = plan.settings[planned.setting].label, plan.methods[planned.method].label
+            shown.setdefault((setting, record.protocol, method), planned.id)
     for index, board in enumerate(boards):
-        rows = _rows(plan, board, records, store)
+        jobs = {row.label: shown.get((board.setting, board.protocol, row.label)) for row in board.rows}
+        rows = _rows({label: store.folder(job) for label, job in jobs.items() if job is not None})
         if rows:
             name = "reconstructions.png" if index == 0 else f"reconstructions-{index + 1}.png"
             write_atomically(store.root / name, _sheet(rows))
 
 
-def _rows(plan: Plan, board: Board, records: Mapping[str, Result], store: Store) -> list[tuple[str, NDArray[np.uint8]]]:
+def _rows(folders: Mapping[str, Path]) -> list[tuple[str, NDArray[np.uint8]]]:
     import numpy as np
 
     rows: list[tuple[str, NDArray[np.uint8]]] = []
-    for row in board.rows:
-        planned = next(
-            (
-                job
-                for job in plan.jobs
-                if plan.methods[job.method].label == row.label
-                and plan.settings[job.setting].label == board.setting
-                and job.id in records
-                and records[job.id].status == "done"
-                and records[job.id].protocol == board.protocol
-            ),
-            None,
-        )
-        if planned is None:
-            continue
+    for label, folder in folders.items():
         try:
-            with np.load(store.folder(planned.id) / "images.npz", allow_pickle=False) as pictures:
-                if not rows:
-                    rows.append(("test image", pictures["target"][:_SHOWN]))
-                rows.append((row.label, pictures["decoded"][:_SHOWN]))
-        except (OSError, ValueError, KeyError):  # the record holds; only the picture lacks a row
-            continue
+            with np.load(folder / "images.npz", allow_pickle=False) as pictures:
+                target, decoded = pictures["target"][:_SHOWN], pictures["decoded"][:_SHOWN]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):
+            continue  # the record holds; only the picture lacks a row
+        if not rows:
+            rows.append(("test image", target))
+        rows.append((label, decoded))
     return rows
 
 
@@ -73,7 +70,7 @@ def _sheet(rows: list[tuple[str, NDArray[np.uint8]]]) -> bytes:
         draw.text((8, top + height // 2), label, fill="black", font=font, anchor="lm")
         for across, image in enumerate(images):
             pixels = image.transpose(1, 2, 0)
-            tile = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, :3]).convert("RGB")
+            tile = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] < 3 else pixels[:, :, :3]).convert("RGB")
             tile = tile.resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(tile, (margin + across * (width + _GAP), top))
     stream = io.BytesIO()

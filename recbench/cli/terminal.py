@@ -62,8 +62,9 @@ def _parts(table: list[list[tuple[str, bool]]], width: int | None) -> Iterator[T
                 padding = " " * (widths[index] - cell_len(text))
                 to_the_left = index in (method, len(row) - 1)
                 style = "dim" if number == 0 else "bold green" if best else ""
-                part.append(text + padding if to_the_left else padding + text, style=style)
-                part.append(_GAP if index != chosen[-1] else "\n")
+                last = index == chosen[-1]
+                shown = padding + text if not to_the_left else text if last else text + padding
+                part.append(shown, style=style).append("\n" if last else _GAP)
         yield part.append("\n")
 
 
