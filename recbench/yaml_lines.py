@@ -32,7 +32,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+")
+_EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+\Z")
 for _either in (_Loader, _Dumper):
     _either.yaml_implicit_resolvers = {
         first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
