@@ -89,17 +89,22 @@ class ImageFolder(Dataset):
         }
 
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
-        bad: list[str] = []
         for path in self.splits[split]:
             try:
                 image = self._decode(path)
+            except ValueError:
+                raise UserError(self._trouble()) from None
+            yield image
+
+    def _trouble(self) -> str:
+        """All files that cannot be used, of all splits: whoever mends them wants to do it once."""
+        bad = []
+        for path in self.files:
+            try:
+                self._decode(path)
             except ValueError as error:
                 bad.append(f"{path}: {error}")
-                continue
-            if not bad:
-                yield image
-        if bad:
-            raise UserError(f"{len(bad)} of the {split} files in {self.root} cannot be used:\n  {_listed(bad)}")
+        return f"{len(bad)} of the {len(self.files)} files in {self.root} cannot be used:\n  {_listed(bad)}"
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
         """One image, (size, size, channels).
