@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from recbench.plugins import load_plugins
 from tests.conftest import ROOT
+from tests.readme import table
 
 FAMILIES = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name[0] not in "._")
 
@@ -55,6 +57,15 @@ def test_a_family_has_a_readme_and_tests(family: str) -> None:
     folder = ROOT / "plugins" / family
     assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {family}\n")
     assert list((folder / "tests").glob("test_*.py"))
+
+
+def test_the_readme_lists_what_the_family_offers(family: str) -> None:
+    """In its table, and nothing else there."""
+    found = next(plugin for plugin in load_plugins().found if plugin.name == family)
+    offered = {entry.name for entries in found.entries.values() for entry in entries}
+    listed = table((ROOT / "plugins" / family / "README.md").read_text(encoding="utf-8"))
+    assert offered
+    assert set(listed) == offered
 
 
 def test_facts_are_the_roots(project: dict[str, Any]) -> None:
