@@ -62,6 +62,7 @@ class _SuiteFile(_Strict):
     ranking: _Ranking = _Ranking()
 
 
+_MAXIMUM_METRICS = 1_000
 _ITEMS = ("datasets", "architectures", "losses", "metrics")
 _MODELS: dict[str, type[BaseModel]] = {
     "datasets": _Choice,
@@ -214,8 +215,8 @@ class _Validator:
         return name
 
     def seeds(self, seeds: Sequence[int]) -> None:
-        for index, seed in enumerate(seeds):
-            if seed in seeds[:index]:
+        for index, (seed, earlier) in enumerate(_repeated(seeds)):
+            if earlier and seed is not None:
                 self.blame(("seeds", index), f"the seed {quoted(seed)} is given twice")
             if type(seed) is int and not 0 <= seed < 2**32:
                 self.blame(("seeds", index), f"{quoted(seed)} is not between 0 and {2**32 - 1}")
@@ -275,7 +276,7 @@ class _Validator:
         if grid and (not isinstance(value["grid"], list) or not value["grid"]):
             self.blame((*path, "grid"), "the grid is empty: a list with at least one value is needed")
             return
-        seen: list[Any] = []
+        seen: set[str] = set()
         for index, item in enumerate(value["grid"] if grid else [value]):
             place = (*path, "grid", index) if grid else path
             try:
@@ -283,9 +284,9 @@ class _Validator:
             except ValueError as error:
                 self.blame(place, str(error))
                 continue
-            if coerced in seen:
+            if repr(coerced) in seen:
                 self.blame(place, f"{quoted(coerced)} stands in the grid twice")
-            seen.append(coerced)
+            seen.add(repr(coerced))
             yield coerced
 
     def small_enough(self, items: Mapping[str, Sequence[_Item]], training: Mapping[str, list[Any]], seeds: int) -> None:
@@ -293,12 +294,11 @@ class _Validator:
         counts = {kind: max(1, sum(item.size for item in items[kind])) for kind in _ITEMS}
         metrics = counts.pop("metrics")
         size = math.prod([*counts.values(), *map(len, training.values()), seeds])
-        limit = f"more than {self.maximum_jobs:,}; --max-jobs raises the limit"
         if size > self.maximum_jobs:
-            self.blame((), f"spans {size:,} jobs, {limit}")
-        if metrics > self.maximum_jobs:
-            self.blame(("metrics",), f"its grids span {metrics:,} metrics, {limit}")
-        if max(size, metrics, *counts.values()) > self.maximum_jobs:
+            self.blame((), f"spans {size:,} jobs, more than {self.maximum_jobs:,}; --max-jobs raises the limit")
+        if metrics > _MAXIMUM_METRICS:
+            self.blame(("metrics",), f"has {metrics:,} metrics, more than {_MAXIMUM_METRICS:,}")
+        if max(size, *counts.values()) > self.maximum_jobs or metrics > _MAXIMUM_METRICS:
             self.fail_if_any()
 
     def distinct(self, cells: Sequence[_Cell]) -> None:
@@ -313,11 +313,11 @@ class _Validator:
                 self.blame(second.path, f"is the same as {dotted(first.path)}, under another label")
 
     def ranking(self, chosen: Sequence[str] | None, labels: Sequence[str], *, all_sound: bool) -> tuple[str, ...]:
-        for index, name in enumerate(chosen or ()):
+        for index, (name, earlier) in enumerate(_repeated(chosen or ())):
             place = ("ranking", "metrics", index)
             if name not in labels and all_sound:
                 self.blame(place, f"the suite has no metric {quoted(name)}; {did_you_mean(name, labels)}")
-            if name in (chosen or ())[:index]:
+            if earlier:
                 self.blame(place, f"{quoted(name)} is given twice")
         return tuple(labels if chosen is None else chosen)
 
@@ -410,6 +410,14 @@ def _structural(detail: Mapping[str, Any]) -> str:
         "model_type": "a name, or a mapping with one" if path[0] in _ITEMS else "a mapping",
     }.get(kind)
     return f"{quoted(detail['input'])} is not {expected}" if expected else str(detail["msg"])
+
+
+def _repeated(values: Sequence[_Answer]) -> Iterator[tuple[_Answer, bool]]:
+    """Each value, and whether it stood there before."""
+    seen = set()
+    for value in values:
+        yield value, value in seen
+        seen.add(value)
 
 
 def _is_label(text: str) -> bool:

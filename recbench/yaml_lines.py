@@ -56,7 +56,11 @@ class Document:
         self._overridden: dict[Path_, str] = {}
 
     def problem(self, path: Path_, message: str) -> Problem:
-        """A problem at the path, or at the nearest thing above it that stands in the file."""
+        """A problem at the path, or at the nearest thing above it that stands in the file or was set."""
+        if path and path not in self._lines:
+            for place, assignment in self._overridden.items():
+                if _below(place, path):  # it is only there because something in it was set
+                    return Problem(f"--set {assignment}", 0, dotted(path), message)
         for end in range(len(path), -1, -1):
             if path[:end] in self._overridden:
                 return Problem(f"--set {self._overridden[path[:end]]}", 0, dotted(path), message)
