@@ -20,7 +20,6 @@ from pydantic import BaseModel
 
 from recbench import hookspecs
 from recbench.cli import COMMANDS, cli
-from recbench.contracts.executor import Ended
 from recbench.entries import Entry
 from recbench.jobs import Training
 from recbench.plugins import KINDS, load_plugins
@@ -214,7 +213,9 @@ def test_parts_of_suites_in_the_docs_name_what_there_is(registry: Registry) -> N
     checked = 0
     for page in PAGES:
         for block in blocks(page):
-            data = yaml.safe_load(block.text) if block.language == "yaml" else {}
+            data = yaml.safe_load(block.text) if block.language == "yaml" else None
+            if not isinstance(data, dict):
+                continue
             for kind in KINDS:
                 for item in data.get(kind, []):
                     choice = {"name": item} if isinstance(item, str) else item
@@ -413,9 +414,3 @@ def test_exit_codes_are_the_same_everywhere() -> None:
     for code in re.findall(r"\b(\d+) (?:all|some|an|inter)", cli.help.replace("\n", " ")):
         assert f"**{code}**" in text(DOCS / "cli.md")
         assert re.search(rf"\b{code} ", section(DOCS / "files.md", "## Exit codes"))
-
-
-def test_outcomes_of_jobs_need_no_docs() -> None:
-    """``Ended`` is for executors; its outcomes are described where they are defined."""
-    for outcome in typing.get_args(typing.get_type_hints(Ended)["outcome"]):
-        assert f'``"{outcome}"``' in str(Ended.__doc__)
