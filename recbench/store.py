@@ -319,10 +319,10 @@ class Store:
             raise UserError(f"{self.plan_file} cannot be read: {error.strerror}") from None
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UserError(
-                f"{self.plan_file} cannot be used ({where}: {first['msg']}); 'recbench run SUITE' writes it anew"
-            ) from None
+            what = ": ".join(
+                filter(None, [".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")])
+            )
+            raise UserError(f"{self.plan_file} cannot be used ({what}); 'recbench run SUITE' writes it anew") from None
 
 
 _Kind = TypeVar("_Kind", bound=Result)
