@@ -18,14 +18,17 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             Parameter("train", int, 4096, "number of training crops", minimum=1, maximum=100_000),
             Parameter("validation", int, 256, "number of validation crops", minimum=0, maximum=100_000),
             Parameter("test", int, 256, "number of test crops", minimum=1, maximum=100_000),
-            Parameter("smallest", float, 0.2, "smallest crop, as a part of the photograph's shorter side", above=0),
+            Parameter("smallest", float, 0.1, "smallest crop, as a part of the photograph's shorter side", above=0),
             Parameter(
-                "largest", float, 0.6, "largest crop, as a part of the photograph's shorter side", above=0, maximum=1
+                "largest", float, 0.4, "largest crop, as a part of the photograph's shorter side", above=0, maximum=1
             ),
         ),
         check=lambda shape, params: ["needs smallest <= largest"] if params["smallest"] > params["largest"] else [],
         licence="public domain or CC0, see skimage/data/README.txt",
-        notes="Training, validation and test crops come from different photographs.",
+        notes=(
+            "Training, validation and test crops come from different photographs. Half of all crops are mirrored; "
+            "training crops are also turned by a multiple of 90 degrees and have their colour channels shuffled."
+        ),
     )
     yield DatasetEntry(
         name="image_folder",

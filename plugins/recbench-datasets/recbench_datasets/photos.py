@@ -14,15 +14,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
-    "train": ("astronaut", "rocket", "hubble_deep_field", "motorcycle_left"),
-    "validation": ("coffee",),
-    "test": ("chelsea",),
+    "train": (
+        *("astronaut", "motorcycle_left", "hubble_deep_field", "retina", "ihc"),
+        *("brick", "grass", "gravel", "camera", "coins", "moon"),
+    ),
+    "validation": ("rocket",),
+    "test": ("coffee", "chelsea"),
 }
-_SUFFIX = {"rocket": "jpg", "hubble_deep_field": "jpg"}
+_SUFFIX = {"rocket": "jpg", "hubble_deep_field": "jpg", "retina": "jpg"}
 
 
 class Photos(Dataset):
-    """Square crops at random places and scales, resized; half of them mirrored. Drawn from a fixed seed."""
+    """Square crops at random places and scales, resized. Drawn from a fixed seed.
+
+    Half of them are mirrored. Training crops are also turned by a random multiple of 90°, and their colour channels
+    are shuffled: with so few photographs, a network would otherwise learn them by heart.
+    """
 
     def __init__(self, *, size: int, train: int, validation: int, test: int, smallest: float, largest: float) -> None:
         self.size = size
@@ -53,7 +60,10 @@ class Photos(Dataset):
             crop = photograph.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=None)
             if generator.random() < 0.5:
                 crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            yield np.asarray(crop)
+            pixels = np.asarray(crop)
+            if split == "train":
+                pixels = np.rot90(pixels, generator.integers(4))[:, :, generator.permutation(3)]
+            yield pixels
 
 
 def _photograph(name: str) -> Image.Image:

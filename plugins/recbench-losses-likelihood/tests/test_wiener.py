@@ -1,0 +1,236 @@
+"""The Wiener loss against float64 values of an independent implementation, and against dense linear algebra."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recbench import ImageShape
+from recbench.contracts.loss import Context, Setting
+from recbench_losses_likelihood import recbench_losses
+from recbench_losses_likelihood.wiener import (
+    KernelGenerator,
+    Wiener,
+    gaussian_kernel,
+    kernel_fit,
+    log_determinant,
+    transfer_function,
+    weighted_squared_error,
+)
+
+ENTRY = next(iter(recbench_losses()))
+CONSTANTS = (0.005, 0.025, 0.1)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    folder = os.environ.get("RECBENCH_SHARED")
+    if not folder or not (Path(folder) / "golden").is_dir():
+        pytest.skip("RECBENCH_SHARED names no folder with the shared golden values")
+    values = json.loads((Path(folder) / "golden" / "pairs_64.json").read_text())
+    with np.load(Path(folder) / "golden" / "pairs_64.npz") as pairs:
+        images = {name: torch.from_numpy(pairs[name]).double() for name in ("target", "pred")}
+    return {**values, **images}
+
+
+def make(**params: Any) -> Wiener:
+    setting = Setting(ImageShape(3, 64, 64), latent_size=8)
+    return Wiener(setting, **ENTRY.complete({"warmup_epochs": 0, **params}))
+
+
+def kernel_of(name: str, golden: dict[str, Any]) -> Tensor:
+    if name == "asym":
+        return torch.tensor(golden["wiener_asym_kernel"], dtype=torch.float64)
+    return gaussian_kernel(11, float(name.removeprefix("var")))
+
+
+@pytest.mark.parametrize("constant", CONSTANTS)
+@pytest.mark.parametrize("name", ["var2", "var4", "asym"])
+def test_terms_equal_the_golden_values(name: str, constant: float, golden: dict[str, Any]) -> None:
+    want = golden[f"wiener_{name}_C{constant}"]
+    transfer = transfer_function(kernel_of(name, golden)[None], 64, 64)
+    target, decoded = golden["target"], golden["pred"]
+    squared = weighted_squared_error(target - decoded, transfer, constant)
+    determinant = log_determinant(transfer, 0.5, 3, 64)
+    fit = kernel_fit(target, decoded, transfer)
+    assert squared.tolist() == pytest.approx(want["weighted_sq_error"], rel=1e-9)
+    assert determinant.item() == pytest.approx(want["log_det_K_eps0.5"], rel=1e-9)
+    assert fit.tolist() == pytest.approx(want["kernel_fit_sq_error"], rel=1e-9)
+
+
+@pytest.mark.parametrize("constant", CONSTANTS)
+@pytest.mark.parametrize("variance", [2, 4])
+def test_the_loss_with_a_fixed_kernel_equals_the_golden_values(
+    variance: int, constant: float, golden: dict[str, Any]
+) -> None:
+    want = golden[f"wiener_var{variance}_C{constant}"]
+    loss = make(kernel="gaussian", variance=float(variance), C=constant)
+    value = loss(golden["pred"], golden["target"], Context())
+    log_prob = loss.log_prob(golden["pred"], golden["target"], Context())
+    assert value.tolist() == pytest.approx([0.5 * v for v in want["weighted_sq_error"]], rel=1e-9)
+    assert log_prob.tolist() == pytest.approx([-v for v in want["nll_eps0.5"]], rel=1e-9)
+    single = loss(golden["pred"].float(), golden["target"].float(), Context())
+    assert single.tolist() == pytest.approx(value.tolist(), rel=1e-4)
+
+
+def circulant(kernel: Tensor, height: int, width: int) -> Tensor:
+    """The dense matrix K of circular convolution with a centred kernel, by convolving every unit image."""
+    columns = []
+    middle = kernel.shape[-1] // 2
+    for place in range(height * width):
+        image = torch.zeros(height, width, dtype=torch.float64)
+        for row in range(kernel.shape[-2]):
+            for column in range(kernel.shape[-1]):
+                y = (place // width + row - middle) % height
+                x = (place % width + column - middle) % width
+                image[y, x] += kernel[row, column]
+        columns.append(image.flatten())
+    return torch.stack(columns, dim=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 8), (7, 5)])
+def test_against_dense_matrices_of_odd_and_even_size(height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    kernel = torch.rand(3, 3, generator=generator, dtype=torch.float64)
+    kernel /= kernel.sum()
+    target, decoded = torch.rand(2, 1, 2, height, width, generator=generator, dtype=torch.float64)
+    transfer = transfer_function(kernel[None], height, width)
+    matrix = circulant(kernel, height, width)
+
+    blurred = (matrix @ target.flatten(2).transpose(1, 2)).transpose(1, 2)
+    assert kernel_fit(target, decoded, transfer).item() == pytest.approx(
+        (blurred - decoded.flatten(2)).square().sum().item(), rel=1e-10
+    )
+    # W = K^T (K K^T + C I)^-1 is the Wiener filter as a matrix: circulant matrices commute
+    identity = torch.eye(height * width, dtype=torch.float64)
+    wiener = matrix.T @ torch.linalg.inv(matrix @ matrix.T + 0.025 * identity)
+    error = (target - decoded).flatten(2).transpose(1, 2)
+    assert weighted_squared_error(target - decoded, transfer, 0.025).item() == pytest.approx(
+        (wiener @ error).square().sum().item(), rel=1e-10
+    )
+    dense = 2 * torch.linalg.slogdet(matrix + 0.5 * identity).logabsdet
+    assert log_determinant(transfer, 0.5, 2, width).item() == pytest.approx(dense.item(), rel=1e-10)
+
+
+def test_a_kernel_of_one_pixel_blurs_nothing() -> None:
+    kernel = torch.zeros(1, 5, 5, dtype=torch.float64)
+    kernel[0, 2, 2] = 1
+    error = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    value = weighted_squared_error(error, transfer_function(kernel, 8, 8), 0.1)
+    assert torch.allclose(value, error.square().sum((1, 2, 3)) / 1.1**2)
+
+
+def test_warm_up_is_l2_and_ends_after_its_last_epoch() -> None:
+    loss = make(warmup_epochs=3)
+    decoded, target, z = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64), torch.randn(2, 8)
+    l2 = 0.5 * (decoded - target).square().sum((1, 2, 3))
+    assert torch.equal(loss(decoded, target, Context(z=z, epoch=3)), l2)
+    assert not torch.allclose(loss(decoded, target, Context(z=z, epoch=4)), l2)
+    constant = 0.5 * math.log(2 * math.pi) * 3 * 64 * 64
+    assert torch.allclose(loss.log_prob(decoded, target, Context(z=z, epoch=3)), -constant - l2)
+
+
+def test_the_exact_determinant_is_added_for_each_image() -> None:
+    decoded, target, z = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64), torch.randn(2, 8)
+    torch.manual_seed(0)
+    omitted = make()
+    torch.manual_seed(0)
+    exact = make(determinant="exact", epsilon=0.3)
+    context = Context(z=z)
+    transfer = exact.transfer(target, context)
+    expected = omitted(decoded, target, context) + log_determinant(transfer, 0.3, 3, 64)
+    assert torch.allclose(exact(decoded, target, context), expected)
+
+
+def test_generated_kernels_are_positive_with_unit_sum_unless_asked_not_to_be() -> None:
+    z = torch.randn(5, 8)
+    kernels = KernelGenerator(8, 11, 16, "softmax")(z)
+    assert kernels.shape == (5, 11, 11)
+    assert (kernels > 0).all()
+    assert torch.allclose(kernels.sum((1, 2)), torch.ones(5))
+    assert (KernelGenerator(8, 11, 16, "none")(z) < 0).any()
+
+
+def test_g_has_two_linear_layers_with_1000_hidden_nodes() -> None:
+    linear = [module for module in make().modules() if isinstance(module, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(8, 1000), (1000, 121)]
+
+
+def test_equation_12_trains_the_generator_and_nothing_else() -> None:
+    """G finds the blur of images that really are blurred copies, starting from noise."""
+    torch.manual_seed(0)
+    loss = make(kernel_size=5, hidden=32, generator_lr=1e-2)
+    auxiliary = loss.auxiliary()
+    assert auxiliary is not None
+    assert {id(p) for p in auxiliary.parameters} == {id(p) for p in loss.parameters()}
+    target = torch.rand(8, 3, 64, 64)
+    true = gaussian_kernel(5, 1.0).float()
+    transform = torch.fft.rfft2(target) * transfer_function(true[None], 64, 64)
+    decoded = torch.fft.irfft2(transform, s=(64, 64)).requires_grad_()
+    optimiser = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate)
+    z = torch.randn(8, 8)
+    for _ in range(300):
+        value = auxiliary.objective(decoded.detach(), target, Context(z=z)).mean()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+    assert decoded.grad is None
+    assert loss.generator is not None
+    assert (loss.generator(z) - true).abs().max() < 0.02
+
+
+def test_the_latent_gradient_is_a_choice() -> None:
+    decoded, target = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    for wanted in (True, False):
+        z = torch.randn(2, 8, requires_grad=True)
+        make(latent_gradient=wanted)(decoded.requires_grad_(), target, Context(z=z)).sum().backward()
+        assert (z.grad is not None) is wanted
+
+
+@pytest.mark.parametrize("params", [{}, {"kernel": "gaussian"}, {"determinant": "exact"}])
+def test_gradients_are_right_and_finite_at_identity_and_on_constant_images(params: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    loss = Wiener(
+        Setting(ImageShape(2, 6, 6), latent_size=3),
+        **ENTRY.complete({"warmup_epochs": 0, "kernel_size": 3, "hidden": 4, **params}),
+    ).double()
+    target = torch.rand(2, 2, 6, 6, dtype=torch.float64)
+    z = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    decoded = torch.rand(2, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda d, z: loss(d, target, Context(z=z)), (decoded, z))
+    for same in (target, torch.full_like(target, 0.5), torch.zeros_like(target), torch.ones_like(target)):
+        decoded = same.clone().requires_grad_()
+        value = loss(decoded, same, Context(z=z))
+        value.sum().backward()
+        assert decoded.grad is not None
+        assert decoded.grad.abs().max() < 1e-12  # the minimum over decoded images is at identity
+        assert value.isfinite().all()
+
+
+def test_without_z_a_generated_kernel_is_refused() -> None:
+    images = torch.rand(1, 3, 64, 64)
+    with pytest.raises(ValueError, match="kernel=gaussian"):
+        make()(images, images, Context())
+
+
+@pytest.mark.parametrize(
+    ("shape", "params", "reason"),
+    [
+        (ImageShape(3, 8, 8), {}, "at most the image's side"),
+        (ImageShape(3, 64, 64), {"kernel_size": 10}, "odd"),
+    ],
+)
+def test_kernels_that_do_not_fit_are_refused_before_anything_runs(
+    shape: ImageShape, params: dict[str, Any], reason: str
+) -> None:
+    refusals = ENTRY.refusals(shape, ENTRY.complete(params))
+    assert len(refusals) == 1
+    assert reason in refusals[0]
