@@ -74,7 +74,7 @@ def prepare(part: Part, registry: Registry, cache: Path) -> Prepared:
                 raise UserError(f"another process is preparing {part.name} in {cache}; wait for it to end")
             found = _find(folder)
             return found if found is not None else _decode(dataset, part.name, folder)
-    except PermissionError as error:
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"the cache folder {cache} cannot be written: {error.strerror}; --cache sets another") from None
 
 

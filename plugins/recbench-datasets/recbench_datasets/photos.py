@@ -62,7 +62,7 @@ class Photos(Dataset):
                 crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             pixels = np.asarray(crop)
             if split == "train":
-                pixels = np.rot90(pixels, generator.integers(4))[:, :, generator.permutation(3)]
+                pixels = np.rot90(pixels, int(generator.integers(4)))[:, :, generator.permutation(3)]
             yield pixels
 
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from recbench.contracts.executor import Ended, Event, Executor, Progress, Task
+from recbench.errors import UserError
 
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
@@ -45,11 +49,15 @@ class Local(Executor):
     """See the entry's notes."""
 
     def __init__(self, *, jobs: int, threads: int) -> None:
-        self.gpus = visible_gpus()
         self.jobs = jobs
         self.threads = threads
         self.stopping = False
         self.workers: list[_Worker] = []
+
+    @cached_property
+    def gpus(self) -> list[str]:
+        """GPUs of this machine; looked for when the first job is about to start."""
+        return visible_gpus()
 
     def describe(self, tasks: int) -> str:
         slots = self._slots("auto")
@@ -60,6 +68,8 @@ class Local(Executor):
     def map(self, tasks: Sequence[Task]) -> Iterator[Event]:
         if not tasks:
             return
+        if tasks[0].device.startswith("cuda") and not self.gpus:
+            raise UserError(f"--device {tasks[0].device}: no NVIDIA GPU was found on this machine")
         for name, value in ALLOCATOR.items():  # inherited by the fork server, before it imports torch
             os.environ.setdefault(name, value)
         context = multiprocessing.get_context("forkserver")
@@ -196,8 +206,16 @@ def cores() -> int:
 
 
 def visible_gpus() -> list[str]:
-    """GPUs as CUDA_VISIBLE_DEVICES names them, without starting CUDA."""
+    """GPUs as CUDA_VISIBLE_DEVICES names them, without starting CUDA in this process, which a fork could not share."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name for name in chosen.split(",") if name and name != "-1"]
-    return [str(index) for index, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    lister = shutil.which("nvidia-smi")
+    if lister is None:
+        return []
+    try:
+        listed = subprocess.run([lister, "-L"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):  # a driver without a working device
+        return []
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return [str(index) for index in range(count)]

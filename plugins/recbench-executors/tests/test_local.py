@@ -1,0 +1,119 @@
+"""The local executor's choices; how it runs jobs is tested with whole sweeps in the root's tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbench.contracts.executor import Task
+from recbench.errors import UserError
+from recbench_executors import local, recbench_executors
+
+TASK = Task(job_id="0" * 16, folder="nowhere", cache="nowhere")
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 8)
+
+
+def make(**params: int) -> local.Local:
+    (entry,) = recbench_executors()
+    return local.Local(**entry.complete(params))
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("gpus", "params", "words"),
+    [
+        ("", {}, "8 side by side on the CPU, 1 thread each"),
+        ("", {"jobs": 2}, "2 side by side on the CPU, 4 threads each"),
+        ("", {"jobs": 3, "threads": 5}, "3 side by side on the CPU, 5 threads each"),
+        ("", {"jobs": 16}, "16 side by side on the CPU, 1 thread each"),
+        ("0,1", {}, "2 side by side on 2 GPUs, 4 threads each"),
+        ("GPU-5ebe9f43", {"jobs": 4}, "4 side by side on 1 GPU, 2 threads each"),
+        ("-1", {}, "8 side by side on the CPU, 1 thread each"),
+    ],
+)
+def test_jobs_and_threads_follow_the_machine_and_never_the_number_of_tasks(
+    gpus: str, params: dict[str, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    assert {make(**params).describe(tasks) for tasks in (1, 7, 1000)} == {words}
+
+
+def test_gpus_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lister = tmp_path / "nvidia-smi"
+    lister.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-2)'\n")
+    lister.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert local.visible_gpus() == ["0", "1"]
+    lister.write_text("#!/bin/sh\necho 'No devices were found' >&2\nexit 6\n")
+    assert local.visible_gpus() == []
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    task = Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device="cuda")
+    with pytest.raises(UserError, match="no NVIDIA GPU"):
+        next(make().map([task]))
+
+
+def test_exit_codes_in_words() -> None:
+    assert "SIGSEGV" in local.how_it_died(-signal.SIGSEGV)
+    assert "no memory left" in local.how_it_died(-signal.SIGKILL)
+    assert "exit code 3" in local.how_it_died(3)
+
+
+def test_without_tasks_nothing_starts() -> None:
+    assert list(make().map([])) == []
+
+
+def test_the_executor_imports_no_torch() -> None:
+    code = "import sys, recbench_executors.local; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_jobs_get_the_allocator_settings_unless_the_user_chose_others(tmp_path: Path) -> None:
+    """A job's environment is read from its process while it waits for its specification, which is missing."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from recbench.contracts.executor import Task\n"
+        "from recbench_executors.local import Local\n"
+        "if __name__ == '__main__':\n"
+        "    task = Task(job_id='0' * 16, folder=sys.argv[1], cache=sys.argv[1])\n"
+        "    print([event.outcome for event in Local(jobs=1, threads=1).map([task])])\n"
+    )
+    folder = tmp_path / "results" / "suite" / "jobs" / ("0" * 16)
+    folder.mkdir(parents=True)
+    plugin = tmp_path / "sitecustomize.py"
+    plugin.write_text(
+        "import os\n"
+        f"file = os.open({str(tmp_path / 'arenas')!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "os.write(file, (str(os.environ.get('MALLOC_ARENA_MAX')) + ' ').encode())\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "MALLOC_ARENA_MAX"}
+    for chosen, expected in ((None, "1"), ("7", "7")):
+        extra = {} if chosen is None else {"MALLOC_ARENA_MAX": chosen}
+        done = subprocess.run(
+            [sys.executable, str(script), str(folder)],
+            env={**environment, "PYTHONPATH": str(tmp_path), **extra},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        # the first is the script itself, the next are the fork server that jobs come from, and its helper
+        seen = (tmp_path / "arenas").read_text().split()
+        assert seen[0] == str(chosen)
+        assert set(seen[1:]) == {expected}
+        (tmp_path / "arenas").unlink()
+        assert "['crashed']" in done.stdout
+        assert "no specification" in (folder / "log.txt").read_text()
