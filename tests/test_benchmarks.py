@@ -1,0 +1,29 @@
+"""The benchmarks still run; what they measure is for docs/benchmarks.md, and no test's business."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "shown"),
+    [
+        ("leaderboard.py", ["--seeds", "1", "--weights", "1", "--repeats", "1"], "100 jobs, 20 boards of 5 methods"),
+        ("startup.py", ["--repeats", "2"], "run, all done"),
+        ("training.py", ["--steps", "3", "4", "4", "--repeats", "1"], "tiny, 16 px"),
+        ("settings.py", ["--rounds", "1", "--steps", "1", "--network", "tiny, 16 px"], "bf16, not channels last"),
+    ],
+)
+def test_a_benchmark_runs(script: str, arguments: list[str], shown: str, environment: dict[str, str]) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+    assert "median" in done.stdout
