@@ -14,10 +14,13 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from recbench_executors.local import ALLOCATOR
 
 CORES = len(os.sched_getaffinity(0))
+FLAGS = Path("/proc/cpuinfo").read_text().split()
+FAST_BF16 = "amx_bf16" in FLAGS or "avx512_bf16" in FLAGS
 VARIANTS = {  # allocator's settings, options of the loop, processes, threads of each
     "as the local executor runs one job": (True, {}, 1, CORES),
     "without the allocator's settings": (False, {}, 1, CORES),
@@ -94,8 +97,10 @@ def main() -> None:
     variants = {
         name: Variant(arguments.network, allocator, options, jobs, 1 if alone else threads)
         for name, (allocator, options, jobs, threads) in VARIANTS.items()
-        if jobs == 1 or not alone
+        if (jobs == 1 or not alone) and (FAST_BF16 or "bf16" not in options)
     }
+    if not FAST_BF16:
+        print("bf16 is left out: this processor has neither AMX nor avx512_bf16, and takes many times as long")
     speeds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(arguments.rounds + 1):
         for name, variant in variants.items():

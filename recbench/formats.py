@@ -9,6 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from recbench.jobs import Column
@@ -160,6 +161,7 @@ def _latex(text: str) -> str:
     return "".join(map(_latex_character, " ".join(text.split())))
 
 
+@cache
 def _latex_character(character: str) -> str:
     greek = _GREEK.fullmatch(unicodedata.name(character, ""))
     if ord(character) in _LATEX or not greek:
