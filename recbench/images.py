@@ -62,7 +62,7 @@ def prepare(part: Part, registry: Registry, cache: Path) -> Prepared:
     Raises:
         UserError: the data are missing, unreadable or not what they should be, or there is no room for the cache.
     """
-    dataset: Dataset = registry.get("datasets", part.name).create(**part.params)
+    dataset: Dataset = registry.get("datasets", part.name).create(part.params)
     key = digest({"part": part.model_dump(mode="json"), "source": dataset.source()})
     folder = cache / "images" / f"{part.name}-{key}"
     found = _find(folder)

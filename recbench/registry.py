@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -56,8 +56,9 @@ class Registered:
             factory = factory.func
         return factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
 
-    def create(self, *args: Any, **params: Any) -> Any:
-        """Import the factory and call it.
+    def create(self, params: Mapping[str, Any], *args: Any) -> Any:
+        """Import the factory and call it, with ``args`` and all parameters: ``params`` in their types, the others at
+        their defaults.
 
         Raises:
             PluginError: the factory cannot be imported, or raises; the text names the plugin.
@@ -69,7 +70,7 @@ class Registered:
                 module, _, name = factory.partition(":")
                 factory = getattr(importlib.import_module(module), name)
             assert not isinstance(factory, str)
-            return factory(*args, **params)
+            return factory(*args, **self.entry.complete(params))
         except UserError:
             raise
         except Exception as error:

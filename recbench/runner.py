@@ -200,8 +200,8 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
     """Create a job's network, loss and metrics on a device. Weights come from torch's global random state."""
     architecture_entry = registry.get("architectures", job.architecture.name)
     loss_entry = registry.get("losses", job.loss.name)
-    architecture: Architecture = architecture_entry.create(shape, **job.architecture.params)
-    loss: Loss = loss_entry.create(Setting(shape, architecture.latent_size), **job.loss.params)
+    architecture: Architecture = architecture_entry.create(job.architecture.params, shape)
+    loss: Loss = loss_entry.create(job.loss.params, Setting(shape, architecture.latent_size))
     model = Model(
         architecture=architecture.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         loss=loss.to(device),
@@ -211,7 +211,7 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
     )
     metrics = {}
     for label, part in job.metrics.items():
-        metric: Metric = registry.get("metrics", part.name).create(shape, **part.params)
+        metric: Metric = registry.get("metrics", part.name).create(part.params, shape)
         metrics[label] = metric.to(device)
     return model, metrics
 

@@ -325,7 +325,7 @@ class _Validator:
         """The shape of a data set's images; None, and a problem, where it cannot be made or does not fit itself."""
 
         def make() -> ImageShape:
-            made: Dataset = dataset.registered.create(**dataset.params)
+            made: Dataset = dataset.registered.create(dataset.params)
             if not isinstance(made.shape, ImageShape):
                 raise TypeError(f"its shape {quoted(made.shape)} is not an ImageShape")
             return made.shape

@@ -96,6 +96,8 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+    # Deterministic mode would also fill all memory that it allocates, which no operation here reads before writing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
 
@@ -159,10 +161,11 @@ def train(model: Model, images: Tensor, config: Training, seed: int, folder: Pat
                 fit.backward()  # type: ignore[no-untyped-call]
                 optimisers[1].step()
 
-            sums += torch.stack([objective, reconstruction, kl, fit]).detach()
+            terms = torch.stack([objective, reconstruction, kl, fit]).detach()
+            sums += terms
             position.batch += 1
             position.step += 1
-            guard.see(objective.detach() + fit.detach(), position)
+            guard.see(terms, position)
             now = time.perf_counter()
             if now - shown > 0.5:
                 done = (position.epoch - 1) * batches + position.batch
@@ -250,18 +253,25 @@ class Guard:
         self.every = 1 if device.type == "cpu" else 50
         self.seen: list[tuple[Tensor, int, int]] = []
 
-    def see(self, value: Tensor, position: Position) -> None:
-        self.seen.append((value, position.epoch, position.step))
+    def see(self, terms: Tensor, position: Position) -> None:
+        """Note the values of all terms of a step, in the order of ``TERMS``."""
+        self.seen.append((terms, position.epoch, position.step))
         if len(self.seen) >= self.every:
             self.check()
 
     def check(self) -> None:
+        """Look at what was noted.
+
+        Raises:
+            Diverged: something of it is NaN or infinite.
+        """
         if not self.seen:
             return
-        values = torch.stack([value for value, _, _ in self.seen]).tolist()
-        for value, (_, epoch, step) in zip(values, self.seen, strict=True):
-            if not math.isfinite(value):
-                raise Diverged(f"the objective became {value} in epoch {epoch}, step {step}", epoch, step)
+        values = torch.stack([terms for terms, _, _ in self.seen]).tolist()
+        for row, (_, epoch, step) in zip(values, self.seen, strict=True):
+            for term, value in zip(TERMS, row, strict=True):
+                if not math.isfinite(value):
+                    raise Diverged(f"the {term} became {value} in epoch {epoch}, step {step}", epoch, step)
         self.seen.clear()
 
 

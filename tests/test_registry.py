@@ -14,7 +14,7 @@ from recbench.registry import Registered, Registry
 
 LOSS = """\
 from functools import partial
-from recbench import LossEntry, hookimpl
+from recbench import LossEntry, Parameter, hookimpl
 
 class Loss:
     def __init__(self, **params):
@@ -22,7 +22,9 @@ class Loss:
 
 @hookimpl
 def recbench_losses():
-    yield LossEntry(name="mine", factory={factory}, summary="a loss")
+    yield LossEntry(
+        name="mine", factory={factory}, summary="a loss", parameters=(Parameter("a", float, 1.5, "a number"),)
+    )
 """
 
 
@@ -193,9 +195,11 @@ def test_requirements_say_why_not():
 # Making things
 
 
-def test_create_passes_parameters_by_keyword(tmp_path):
+def test_create_passes_all_parameters_by_keyword_and_in_their_types(tmp_path):
     registered = from_file(tmp_path / "p.py", body="self.params = params")
-    assert registered.create(a=1).params == {"a": 1}
+    assert registered.create({}).params == {"a": 1.5}
+    assert registered.create({"a": 2}).params == {"a": 2.0}
+    assert registered.create({"a": "Infinity"}).params == {"a": float("inf")}  # as records hold it
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ def test_create_passes_parameters_by_keyword(tmp_path):
 def test_a_factory_that_fails_names_its_plugin(tmp_path, factory, body, error):
     registered = from_file(tmp_path / "p.py", factory, body)
     with pytest.raises(PluginError) as caught:
-        registered.create()
+        registered.create({})
     assert "mine of the plugin file" in str(caught.value)
     assert error in str(caught.value)
 
@@ -218,7 +222,7 @@ def test_a_factory_that_fails_names_its_plugin(tmp_path, factory, body, error):
 def test_what_a_factory_tells_the_user_goes_through(tmp_path):
     body = "from recbench.errors import UserError; raise UserError('download it first')"
     with pytest.raises(UserError, match=r"^download it first$"):
-        from_file(tmp_path / "p.py", body=body).create()
+        from_file(tmp_path / "p.py", body=body).create({})
 
 
 # The digest of the source, from which job ids are made

@@ -205,8 +205,9 @@ def test_the_guard_names_the_first_bad_step_though_it_looks_later() -> None:
     guard = Guard(torch.device("cpu"))
     guard.every = 50
     for step in range(1, 30):
-        guard.see(torch.tensor(float("inf") if step >= 7 else 0.5), Position(epoch=2, step=step))
-    with pytest.raises(Diverged, match="epoch 2, step 7"):
+        auxiliary = float("inf") if step >= 7 else 0.5
+        guard.see(torch.tensor([0.5, 0.5, 0.5, auxiliary]), Position(epoch=2, step=step))
+    with pytest.raises(Diverged, match="the auxiliary became inf in epoch 2, step 7"):
         guard.check()
 
 

@@ -47,7 +47,8 @@ class LiveView(Watcher):
         self.planned = {planned.id: planned for planned in plan.jobs}
         self.total = len(state.to_run)
         done = len(plan.jobs) - len(state.to_run)
-        err.print(Text(f"{plan.suite}: {self.total} of {len(plan.jobs)} jobs to run ({done} done before), {how}"))
+        text = f"{plan.suite}: {self.total} of {len(plan.jobs)} jobs to run ({done} done before), {how}"
+        err.print(Text(text), soft_wrap=True)
         self.started = time.monotonic()
         if err.is_terminal:
             self.live.start()

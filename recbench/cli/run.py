@@ -96,7 +96,7 @@ def run_command(
     write_pictures(suite.plan, leaderboard.boards, state.records, store)
     print_leaderboard(leaderboard)
     err.print(f"leaderboard, pictures and records are in {store.root}", soft_wrap=True)
-    sys.exit(_exit_code(finished, leaderboard, err_state=state))
+    sys.exit(_exit_code(finished, leaderboard))
 
 
 def _run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> bool:
@@ -109,7 +109,7 @@ def _run(suite: Suite, store: Store, registry: Registry, executor: Executor, opt
     return finished
 
 
-def _exit_code(finished: bool, leaderboard: Leaderboard, err_state: State) -> int:
+def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
     if not finished:
         err.print("interrupted; the same command continues")
         return 130
@@ -135,7 +135,7 @@ def _executor(registry: Registry, name: str, assignments: tuple[str, ...]) -> Ex
             params[key] = parameter.coerce(yaml_lines.parse_value(text, f"--executor-option {assignment}", key))
         except ValueError as error:
             raise UserError(f"--executor-option {assignment}: {error}") from None
-    executor: Executor = registered.create(**registered.entry.complete(params))
+    executor: Executor = registered.create(params)
     return executor
 
 
