@@ -37,7 +37,7 @@ KL_WEIGHT, LEARNING_RATE, BATCH = 0.01, 1e-4, 64
 
 NETWORKS = {
     "vae_bredell, 64 px": (64, {"widths": [64, 128, 256, 512], "latent_size": 256, "hidden": 1024}),
-    "quickstart's, 32 px": (32, {"widths": [32, 64, 128], "latent_size": 128, "hidden": 256}),
+    "quickstart-like, 32 px": (32, {"widths": [32, 64, 128], "latent_size": 128, "hidden": 256}),
     "tiny, 16 px": (16, {"widths": [8, 16], "latent_size": 8, "hidden": 32}),
 }
 
