@@ -13,6 +13,7 @@ from recbench.entries import (
     MetricEntry,
     Parameter,
     Requirements,
+    Weights,
 )
 from recbench.hookspecs import hookimpl
 
@@ -27,6 +28,7 @@ __all__ = [
     "MetricEntry",
     "Parameter",
     "Requirements",
+    "Weights",
     "__version__",
     "hookimpl",
 ]

