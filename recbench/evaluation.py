@@ -18,7 +18,7 @@ from torch import Tensor
 from recbench.contracts.metric import ImageMetric, Metric, SetMetric
 from recbench.errors import RecbenchError
 from recbench.store import Score
-from recbench.training import Model, autocast, convert, take, to_range
+from recbench.training import Model, autocast, convert, reconstruct, take, to_range
 
 KEPT_IMAGES = 16
 _UNIT = (0.0, 1.0)
@@ -70,12 +70,8 @@ def evaluate(
     kept: dict[str, list[Tensor]] = {"target": [], "decoded": []}
     for start in range(0, len(images), batch_size):
         target = take(images, torch.arange(start, min(start + batch_size, len(images))), device)
-        with autocast(device, precision):
-            posterior = model.architecture.encode(to_range(target, model.image_range))
-        posterior = posterior.float()
-        with autocast(device, precision):
-            decoded = model.architecture.decode(posterior.mean)
-        decoded = convert(decoded.float(), model.image_range, _UNIT)
+        posterior, decoded, _ = reconstruct(model, target, precision)
+        decoded = convert(decoded, model.image_range, _UNIT)
         kl = posterior.kl()
         if not (decoded.isfinite().all() and kl.isfinite().all()):
             raise NotFinite(f"the trained model gives NaN or infinity for test images {start} to {start + len(kl) - 1}")

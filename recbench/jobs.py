@@ -16,6 +16,8 @@ NUMERICS = 1
 """Version of the numbers that training and evaluation produce. Raised whenever the same job would give other numbers,
 so that old and new records are never mixed; a test pins the numbers of a small job to it."""
 
+NEEDS_VALIDATION = "schedule: plateau goes by the validation loss, and the data set has no validation images"
+
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -38,7 +40,17 @@ class Training(Frozen):
 
     epochs: int = Field(ge=1, description="passes over the training images")
     batch_size: int = Field(64, ge=1, description="images per step; an incomplete last batch is left out")
-    learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False, description="of Adam")
+    optimiser: Literal["adam", "lion"] = Field("adam", description="of network and loss, without weight decay")
+    learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False, description="of the optimiser, at the start")
+    beta1: float = Field(0.9, ge=0, lt=1, allow_inf_nan=False, description="decay of the optimiser's mean gradient")
+    beta2: float = Field(
+        0.999, ge=0, lt=1, allow_inf_nan=False, description="decay of Adam's mean square, or of Lion's momentum"
+    )
+    schedule: Literal["constant", "plateau"] = Field(
+        "constant", description="plateau multiplies the learning rate by factor when the validation loss stalls"
+    )
+    patience: int = Field(3, ge=0, description="epochs without a lower validation loss before a plateau is called one")
+    factor: float = Field(0.9, gt=0, lt=1, allow_inf_nan=False, description="of the learning rate, at a plateau")
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="bf16 runs the network under autocast; losses always stay in float32"
     )

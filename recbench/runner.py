@@ -31,11 +31,14 @@ from recbench.plugins import Plugins, load_plugins
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
 from recbench.store import Data, Evaluated, Failure, File, Record, Store, Trained, lock, write_atomically
-from recbench.training import Diverged, Interrupted, Model, Watch, seed_everything, train
+from recbench.training import Diverged, Images, Interrupted, Model, Watch, seed_everything, train
 
 Outcome = Literal["recorded", "interrupted", "busy"]
 EVALUATION_BATCH = 128
 FILES = ("history.jsonl", "scores.parquet", "images.npz", "model.safetensors")
+TRACES = "traces.npz"
+TRACED_IMAGES = 4
+"""As many as figure 2 of Bredell et al. shows."""
 
 
 def run_task(task: Task, progress: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
@@ -112,7 +115,12 @@ class _Attempt:
             self.observers.notify("recbench_epoch_ended", job_id=job.id, epoch=epoch, values=values)
 
         watch = Watch(tell, epoch_ended, stop, self.task.checkpoint_seconds)
-        position = train(model, on_device(prepared, "train", self.device), config, job.seed, self.folder, watch)
+        data = Images(
+            train=on_device(prepared, "train", self.device),
+            validation=on_device(prepared, "validation", self.device),
+            traced=on_device(prepared, "test", self.device)[:TRACED_IMAGES],
+        )
+        position, traces = train(model, data, config, job.seed, self.folder, watch)
 
         start = time.perf_counter()
         evaluation = evaluate(
@@ -138,7 +146,7 @@ class _Attempt:
                 final=final,
             ),
             evaluated=Evaluated(n=prepared.counts["test"], kl=evaluation.kl, seconds=round(seconds, 3)),
-            files=self.write_files(model, evaluation),
+            files=self.write_files(model, evaluation, traces),
         )
 
     def record(self, status: Literal["done", "failed", "diverged"], **known: Any) -> Record:
@@ -156,8 +164,15 @@ class _Attempt:
             **known,
         )
 
-    def write_files(self, model: Model, evaluation: Evaluation) -> dict[str, File]:
+    def write_files(self, model: Model, evaluation: Evaluation, traces: Mapping[str, torch.Tensor]) -> dict[str, File]:
         """Everything beside the record, each file whole; returns their sizes and checksums."""
+        names = list(FILES)
+        if traces:
+            names.append(TRACES)
+            stream = io.BytesIO()
+            arrays: dict[str, Any] = {name: value.numpy() for name, value in traces.items()}
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+            write_atomically(self.folder / TRACES, stream.getvalue())
         table, pictures = io.BytesIO(), io.BytesIO()
         pandas.DataFrame(evaluation.per_image).to_parquet(table, index=False)
         np.savez_compressed(pictures, allow_pickle=False, **cast(dict[str, Any], evaluation.pictures))
@@ -170,7 +185,7 @@ class _Attempt:
         write_atomically(self.folder / "images.npz", pictures.getvalue())
         write_atomically(self.folder / "model.safetensors", safetensors.torch.save(tensors))
         written = {}
-        for name in FILES:
+        for name in names:
             content = (self.folder / name).read_bytes()
             written[name] = File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
         return written

@@ -17,7 +17,7 @@ from typing import Protocol
 from recbench.contracts.executor import Ended, Event, Executor, Task
 from recbench.errors import OutOfSpaceError, UserError
 from recbench.images import Prepared, prepare
-from recbench.jobs import Plan, PlannedJob
+from recbench.jobs import NEEDS_VALIDATION, Plan, PlannedJob
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
 from recbench.store import Failure, Record, Result, Store
@@ -100,7 +100,11 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     """
     plan = suite.plan
     _check_writable(store.root)
-    fingerprints = {index: image.fingerprint for index, image in _prepare(plan, registry, options.cache).items()}
+    prepared = _prepare(plan, registry, options.cache)
+    for index, images in prepared.items():
+        if plan.settings[index].training.schedule == "plateau" and not images.counts["validation"]:
+            raise UserError(f"{plan.settings[index].label}: {NEEDS_VALIDATION}")
+    fingerprints = {index: images.fingerprint for index, images in prepared.items()}
     state = inspect(plan, store, fingerprints)
     for job_id, reason in state.unusable.items():
         target = store.set_aside(job_id, reason)

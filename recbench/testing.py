@@ -279,7 +279,8 @@ def _blurred(images: Tensor, deviation: float) -> Tensor:
     height, width = images.shape[-2:]
     down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :]
     gain = torch.exp(-2 * (torch.pi * deviation) ** 2 * (down.square() + across.square()))
-    return torch.fft.irfft2(torch.fft.rfft2(images) * gain, s=(height, width))
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * gain, s=(height, width))
+    return blurred
 
 
 def _assert_growing(values: Sequence[Tensor]) -> None:

@@ -12,20 +12,23 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lion_pytorch import Lion
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from recbench.contracts.architecture import Architecture
-from recbench.contracts.loss import Context, Loss
+from recbench.contracts.architecture import Architecture, Posterior
+from recbench.contracts.loss import Auxiliary, Context, Loss
 from recbench.entries import Range
 from recbench.errors import RecbenchError
-from recbench.jobs import Training
+from recbench.jobs import NEEDS_VALIDATION, Training
 from recbench.store import full_disk_named, write_atomically
 
 TERMS = ("objective", "reconstruction", "kl", "auxiliary")
@@ -102,32 +105,52 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def train(model: Model, images: Tensor, config: Training, seed: int, folder: Path, watch: Watch) -> Position:
+@dataclass(frozen=True)
+class Images:
+    """What training sees, each uint8 (N, C, H, W), on the model's device or on the CPU.
+
+    Attributes:
+        train: what the model learns from.
+        validation: what a schedule of the learning rate goes by.
+        traced: a few images for which the loss's own state is kept after every epoch; nothing is learned from them.
+    """
+
+    train: Tensor
+    validation: Tensor
+    traced: Tensor
+
+
+def train(
+    model: Model, data: Images, config: Training, seed: int, folder: Path, watch: Watch
+) -> tuple[Position, dict[str, Tensor]]:
     """Train to the last epoch, from the checkpoint in ``folder`` if there is one.
 
     Args:
         model: on the device where it is to be trained; seeded already.
-        images: all training images, uint8 (N, C, H, W), on that device or on the CPU.
         folder: of the job: gets ``history.jsonl``, and ``checkpoint/`` while unfinished.
 
+    Returns:
+        Where training ended, and what the loss traced, (epochs, B, …) by name.
+
     Raises:
+        RecbenchError: a schedule needs validation images, and there are none.
         Diverged: the objective became NaN or infinite.
         Interrupted: ``watch.stop()`` said so; the checkpoint is written.
     """
     device = next(model.architecture.parameters()).device
+    images = data.train
     batch_size = min(config.batch_size, len(images))
     batches = len(images) // batch_size
     auxiliary = model.loss.auxiliary()
-    apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
-    trained = [p for p in (*model.architecture.parameters(), *model.loss.parameters()) if id(p) not in apart]
-    optimisers: list[torch.optim.Optimizer] = [torch.optim.Adam(trained, lr=config.learning_rate, fused=True)]
-    if auxiliary:
-        optimisers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
+    optimisers = make_optimisers(model, config, auxiliary)
+    schedule = make_schedule(optimisers[0], config)
+    if schedule and not len(data.validation):
+        raise RecbenchError(NEEDS_VALIDATION)
     encode, decode = model.architecture.encode, model.architecture.decode
     if config.compile:
         encode, decode = torch.compile(encode), torch.compile(decode)
 
-    checkpoint = Checkpoint(folder, model, optimisers)
+    checkpoint = Checkpoint(folder, model, [*optimisers, *([schedule] if schedule else [])])
     position = checkpoint.load()
     guard = Guard(device)
     model.architecture.train()
@@ -187,11 +210,97 @@ def train(model: Model, images: Tensor, config: Training, seed: int, folder: Pat
         position.sums = sums.tolist()
         tick = _clock(position, tick)
         values = _epoch_values(position, batches, batch_size)
+        values["learning_rate"] = optimisers[0].param_groups[0]["lr"]
+        if schedule:
+            values["validation"] = validation_loss(model, data.validation, config, position)
+            schedule.step(values["validation"])
+        for name, traced in trace(model, data.traced, config, position).items():
+            checkpoint.traces.setdefault(name, []).append(traced)
         checkpoint.add_history(values)
         watch.epoch_ended(values)
         position.epoch, position.batch = position.epoch + 1, 0
         position.sums, position.epoch_seconds = [0.0] * len(TERMS), 0.0
-    return position
+        tick = time.perf_counter()
+    return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}
+
+
+def make_optimisers(model: Model, config: Training, auxiliary: Auxiliary | None) -> list[torch.optim.Optimizer]:
+    """The optimiser of everything that learns, and Adam for the auxiliary objective if there is one."""
+    apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+    candidates = (*model.architecture.parameters(), *model.loss.parameters())
+    learning = [p for p in candidates if p.requires_grad and id(p) not in apart]
+    betas = config.beta1, config.beta2
+    optimisers: list[torch.optim.Optimizer] = []
+    if config.optimiser == "lion":
+        optimisers.append(Lion(learning, lr=config.learning_rate, betas=betas))
+    else:
+        optimisers.append(torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True))
+    if auxiliary:
+        optimisers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
+    return optimisers
+
+
+def make_schedule(optimiser: torch.optim.Optimizer, config: Training) -> ReduceLROnPlateau | None:
+    """The schedule of the learning rate, to be stepped with the validation loss; None if it is constant."""
+    if config.schedule == "constant":
+        return None
+    return ReduceLROnPlateau(optimiser, factor=config.factor, patience=config.patience)
+
+
+@contextmanager
+def _aside(model: Model, seed: int) -> Iterator[None]:
+    """Look at the model without changing anything about its training: its mode, its gradients, the random states."""
+    device = next(model.architecture.parameters()).device
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model.architecture.eval()
+        model.loss.eval()
+        try:
+            yield
+        finally:
+            model.architecture.train()
+            model.loss.train()
+
+
+def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior, Tensor, Tensor]:
+    """Posterior of uint8 images, decoded posterior means, and the images; both in the architecture's value range."""
+    device = next(model.architecture.parameters()).device
+    target = to_range(images.to(device), model.image_range)
+    with autocast(device, precision):
+        posterior = model.architecture.encode(target)
+    posterior = posterior.float()
+    with autocast(device, precision):
+        decoded = model.architecture.decode(posterior.mean)
+    return posterior, decoded.float(), target
+
+
+def validation_loss(model: Model, images: Tensor, config: Training, position: Position) -> float:
+    """The objective on the validation images, reconstructed from posterior means, as a mean over images."""
+    total = torch.zeros((), dtype=torch.float64)
+    with _aside(model, seed=0):
+        for start in range(0, len(images), config.batch_size):
+            posterior, decoded, target = reconstruct(model, images[start : start + config.batch_size], config.precision)
+            decoded = convert(decoded, model.image_range, model.loss_range)
+            target = convert(target, model.image_range, model.loss_range)
+            context = Context(z=posterior.mean, epoch=position.epoch, step=position.step)
+            total += (model.loss(decoded, target, context) + model.kl_weight * posterior.kl()).sum().double().cpu()
+    mean = float(total) / len(images)
+    if not math.isfinite(mean):
+        raise Diverged(f"the validation loss became {mean} after epoch {position.epoch}", position.epoch, position.step)
+    return mean
+
+
+def trace(model: Model, images: Tensor, config: Training, position: Position) -> dict[str, Tensor]:
+    """What the loss shows of itself for these images after an epoch, on the CPU."""
+    if type(model.loss).trace is Loss.trace or not len(images):
+        return {}
+    with _aside(model, seed=0):
+        posterior, decoded, target = reconstruct(model, images, config.precision)
+        context = Context(z=posterior.mean, epoch=position.epoch, step=position.step)
+        decoded = convert(decoded, model.image_range, model.loss_range)
+        target = convert(target, model.image_range, model.loss_range)
+        # A copy: what is shown may be a view of a parameter, which the next step changes.
+        return {name: value.cpu().clone() for name, value in model.loss.trace(decoded, target, context).items()}
 
 
 def _clock(position: Position, tick: float) -> float:
@@ -278,12 +387,15 @@ class Guard:
 class Checkpoint:
     """The unfinished state of a job: one file, written atomically, read without unpickling objects."""
 
-    def __init__(self, folder: Path, model: Model, optimisers: list[torch.optim.Optimizer]) -> None:
+    def __init__(
+        self, folder: Path, model: Model, optimisers: Sequence[torch.optim.Optimizer | ReduceLROnPlateau]
+    ) -> None:
         self.file = folder / "checkpoint" / "state.pt"
         self.history = folder / "history.jsonl"
         self.model = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
         self.optimisers = optimisers
         self.lines: list[str] = []
+        self.traces: dict[str, list[Tensor]] = {}
 
     def save(self, position: Position) -> None:
         state = {
@@ -292,6 +404,7 @@ class Checkpoint:
             "random": random_states(),
             "position": vars(position),
             "history": self.lines,
+            "traces": self.traces,
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".tmp")
@@ -322,7 +435,7 @@ class Checkpoint:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         restore_random_states(state["random"])
-        self.lines = state["history"]
+        self.lines, self.traces = state["history"], state["traces"]
         write_atomically(self.history, "".join(self.lines).encode())
         return Position(**state["position"])
 

@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lion_pytorch import Lion
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from recbench.contracts.architecture import Architecture, Deterministic, Gaussian
 from recbench.contracts.loss import Auxiliary, Context, Loss
+from recbench.errors import RecbenchError
 from recbench.jobs import Training
 from recbench.training import (
     Diverged,
     Guard,
+    Images,
     Interrupted,
     Model,
     Position,
@@ -33,7 +37,9 @@ from recbench.training import (
     train,
 )
 
-IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+PIXELS = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+NONE = PIXELS[:0]
+IMAGES = Images(train=PIXELS, validation=NONE, traced=NONE)
 
 
 class Network(Architecture):
@@ -109,7 +115,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 def test_the_loop_makes_the_steps_of_a_plain_one(tmp_path: Path) -> None:
     model = make(auxiliary=True)
-    position = train(model, IMAGES, CONFIG, 0, tmp_path, watch())
+    position, _ = train(model, IMAGES, CONFIG, 0, tmp_path, watch())
     assert (position.step, position.epoch) == (6, 4)
 
     plain = make(auxiliary=True)
@@ -122,7 +128,7 @@ def test_the_loop_makes_the_steps_of_a_plain_one(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         order = epoch_order(40, 0, epoch)
         for batch in (order[:16], order[16:32]):
-            x = IMAGES[batch].float() / 127.5 - 1
+            x = PIXELS[batch].float() / 127.5 - 1
             mean, log_variance = network.encoder(x).chunk(2, dim=1)
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
             y = network.decoder(z).reshape(-1, 1, 8, 8)
@@ -166,7 +172,7 @@ def test_an_interrupted_training_ends_bitwise_like_an_undisturbed_one(stops: set
             train(make(auxiliary=True), IMAGES, CONFIG, 0, tmp_path / "parts", watch(stop))
     continued = make(auxiliary=True)
     torch.rand(7)
-    position = train(continued, IMAGES, CONFIG, 0, tmp_path / "parts", watch(stop))
+    position, _ = train(continued, IMAGES, CONFIG, 0, tmp_path / "parts", watch(stop))
     assert position.step == 6
     for name, wanted in state(whole).items():
         assert torch.equal(state(continued)[name], wanted), name
@@ -176,7 +182,7 @@ def test_an_interrupted_training_ends_bitwise_like_an_undisturbed_one(stops: set
 def test_a_damaged_checkpoint_is_kept_and_training_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.pt").write_bytes(b"not a checkpoint")
-    position = train(make(), IMAGES, CONFIG, 0, tmp_path, watch())
+    position, _ = train(make(), IMAGES, CONFIG, 0, tmp_path, watch())
     assert position.step == 6
     assert (tmp_path / "checkpoint" / "state.damaged").read_bytes() == b"not a checkpoint"
 
@@ -246,7 +252,7 @@ def test_an_epoch_uses_every_image_once_in_an_order_of_its_own() -> None:
 
 
 def test_fewer_images_than_a_batch_make_one_step_an_epoch(tmp_path: Path) -> None:
-    assert train(make(), IMAGES[:5], CONFIG, 0, tmp_path, watch()).step == 3
+    assert train(make(), Images(PIXELS[:5], NONE, NONE), CONFIG, 0, tmp_path, watch())[0].step == 3
 
 
 def test_value_ranges() -> None:
@@ -281,3 +287,115 @@ def test_the_numbers_of_a_small_training_are_pinned(tmp_path: Path) -> None:
 
 
 PINNED = (11.113548, 0.5337062, 0.0647151)
+
+
+class Traced(Probe):
+    """Shows the scale that it learns."""
+
+    def trace(self, decoded: Tensor, target: Tensor, context: Context) -> dict[str, Tensor]:
+        assert not torch.is_grad_enabled()
+        assert not self.training
+        assert context.epoch is not None
+        self.drawn = torch.rand(())  # must not shift what training draws
+        return {"scale": self.scale.expand(len(target)), "epoch": torch.full((len(target),), float(context.epoch))}
+
+
+def make_traced() -> Model:
+    seed_everything(0, deterministic=True)
+    return Model(Network(), Traced(auxiliary=True), (-1.0, 1.0), (0.0, 1.0), kl_weight=0.1)
+
+
+PLATEAU = CONFIG.model_copy(update={"epochs": 12, "schedule": "plateau", "patience": 0, "factor": 0.5})
+WATCHED = Images(train=PIXELS, validation=PIXELS[:10], traced=PIXELS[:4])
+
+
+def test_lion_makes_the_steps_of_the_package(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"optimiser": "lion", "beta2": 0.99, "learning_rate": 1e-3})
+    model = make()
+    train(model, IMAGES, config, 0, tmp_path, watch())
+    plain = make()
+    learning = [*plain.architecture.parameters(), *plain.loss.parameters()]
+    optimiser = Lion(learning, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    plain.architecture.train()
+    step = 0
+    for epoch in range(1, config.epochs + 1):
+        for batch in epoch_order(40, 0, epoch)[:32].split(16):
+            x = to_range(PIXELS[batch], (-1.0, 1.0))
+            posterior = plain.architecture.encode(x)
+            z = posterior.sample()
+            decoded = convert(plain.architecture.decode(z), (-1.0, 1.0), (0.0, 1.0))
+            value = plain.loss(decoded, convert(x, (-1.0, 1.0), (0.0, 1.0)), Context(z, epoch, step, True))
+            optimiser.zero_grad()
+            (value.mean() + 0.1 * posterior.kl().mean()).backward()
+            optimiser.step()
+            step += 1
+    for name, value in state(plain).items():
+        torch.testing.assert_close(state(model)[name], value, msg=name)
+
+
+def test_a_plateau_lowers_the_learning_rate_as_torch_does(tmp_path: Path) -> None:
+    train(make(), WATCHED, PLATEAU.model_copy(update={"learning_rate": 0.3}), 0, tmp_path, watch())
+    lines = history(tmp_path)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.ones(()))], lr=0.3)
+    schedule = ReduceLROnPlateau(optimiser, factor=0.5, patience=0)
+    for line in lines:
+        assert line["learning_rate"] == optimiser.param_groups[0]["lr"]
+        schedule.step(line["validation"])
+    assert lines[-1]["learning_rate"] < 0.3
+
+
+def test_the_validation_loss_is_the_objective_on_those_images(tmp_path: Path) -> None:
+    """Recomputed after the last epoch, from the posterior's mean, with the batch norm's running statistics."""
+    model = make()
+    train(model, WATCHED, PLATEAU, 0, tmp_path, watch())
+    with torch.no_grad():
+        model.architecture.eval()
+        x = to_range(WATCHED.validation, (-1.0, 1.0))
+        posterior = model.architecture.encode(x)
+        decoded = model.architecture.decode(posterior.mean)
+        error = 0.5 * ((decoded - x) / 2).square().sum((1, 2, 3))  # in 0 to 1
+        assert isinstance(model.loss, Probe)
+        value = model.loss.scale.exp() * error - model.loss.scale + 0.1 * posterior.kl()
+    assert history(tmp_path)[-1]["validation"] == pytest.approx(float(value.mean()), rel=5e-3)  # the probe's jitter
+
+
+def test_a_plateau_without_validation_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecbenchError, match="no validation images"):
+        train(make(), IMAGES, PLATEAU, 0, tmp_path, watch())
+
+
+def test_looking_does_not_change_training(tmp_path: Path) -> None:
+    """Validation and traces draw no random number of training's, and leave batch norm alone."""
+    looked = make_traced()
+    _, traces = train(looked, Images(PIXELS, NONE, PIXELS[:4]), CONFIG, 0, tmp_path / "looked", watch())
+    plain = make_traced()
+    train(plain, IMAGES, CONFIG, 0, tmp_path / "plain", watch())
+    for name, value in state(plain).items():
+        assert torch.equal(state(looked)[name], value), name
+    assert traces["epoch"].tolist() == [[epoch] * 4 for epoch in (1, 2, 3)]
+    assert isinstance(looked.loss, Traced)
+    assert torch.equal(traces["scale"][-1], looked.loss.scale.detach().expand(4))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "lion"])
+def test_schedule_and_traces_survive_interruptions(tmp_path: Path, optimiser: str) -> None:
+    config = PLATEAU.model_copy(update={"optimiser": optimiser, "epochs": 6})
+    whole = make_traced()
+    _, expected = train(whole, WATCHED, config, 0, tmp_path / "whole", watch())
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls in (3, 6, 7, 10)
+
+    for _ in range(4):
+        with pytest.raises(Interrupted):
+            train(make_traced(), WATCHED, config, 0, tmp_path / "parts", watch(stop))
+    continued = make_traced()
+    _, traces = train(continued, WATCHED, config, 0, tmp_path / "parts", watch(stop))
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    for name, value in expected.items():
+        assert torch.equal(traces[name], value), name
+    for name, value in state(whole).items():
+        assert torch.equal(state(continued)[name], value), name
