@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import hypot
 from typing import Any
 
 from recbench import ArchitectureEntry, ImageShape, Parameter, Requirements, hookimpl
+from recbench_architectures.layout import block_widths
 
 
 def _halves_evenly(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
-    factor = 2 ** len(params["widths"])
+    """For networks that halve their input in every block: ``widths``, and ``blocks`` where they have it."""
+    networks = [params[name] for name in ("widths", "mapping_widths") if name in params]
+    halvings = max(len(block_widths(widths, params.get("blocks", len(widths)), shape)) for widths in networks)
+    factor = 2**halvings
     if shape.height % factor or shape.width % factor:
-        yield f"halves its input {len(params['widths'])} times: sides must be multiples of {factor}"
+        yield f"halves its input {halvings} times: sides must be multiples of {factor}"
+
+
+def _halves_and_filters(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    yield from _halves_evenly(shape, params)
+    corner = hypot(shape.height // 2, shape.width // 2)
+    if params["cutoff"] >= corner:
+        yield f"its high-pass filter would leave nothing: the spectrum's corner is {corner:.1f} pixels from the origin"
+
+
+def _widths(name: str, default: list[int], doc: str) -> Parameter:
+    return Parameter(name, list[int], default, doc, minimum=1, maximum=4096)
+
+
+def _latent_size(doc: str = "entries of z") -> Parameter:
+    return Parameter("latent_size", int, 256, doc, minimum=1, maximum=65536)
+
+
+def _hidden(default: int) -> Parameter:
+    return Parameter("hidden", int, default, "hidden nodes of the perceptrons around z", minimum=1, maximum=65536)
+
+
+_BLOCKS = Parameter(
+    "blocks",
+    int,
+    0,
+    "how many blocks, of which later ones repeat the last width; 0: one for each width, and above 64 pixels as many as "
+    "leave a code of at least 4x4 (128 pixels: five, 256: six)",
+    minimum=0,
+    maximum=8,
+)
+
+_DECODER_WIDTHS = Parameter(
+    "decoder_widths",
+    str,
+    "outputs",
+    "whether the reversed widths are the decoder blocks' outputs, or their inputs (cheaper)",
+    choices=("outputs", "inputs"),
+)
+
+_BREDELL = "Bredell et al., Explicitly Minimizing the Blur Error of Variational Autoencoders, ICLR 2023, appendix A"
+_KIM_JO = "Kim and Jo, Two Proposed Solutions for Mitigating Blurred Output of Autoencoder"
+_SIZES = Requirements(minimum_size=16, maximum_size=256)
 
 
 @hookimpl
@@ -21,22 +68,106 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
         factory="recbench_architectures.bredell:VAEBredell",
         summary="convolutional VAE with stride-2 blocks and two-layer perceptrons around the latent",
         parameters=(
-            Parameter("widths", list[int], [64, 128, 256, 512], "channels of the encoder's blocks", minimum=1),
-            Parameter("latent_size", int, 256, "entries of z", minimum=1),
-            Parameter("hidden", int, 1024, "hidden nodes of the perceptrons around z", minimum=1),
+            _widths("widths", [64, 128, 256, 512], "channels of the encoder's blocks"),
+            _BLOCKS,
+            _latent_size(),
+            _hidden(1024),
+            _DECODER_WIDTHS,
+        ),
+        requirements=_SIZES,
+        check=_halves_evenly,
+        citation=f"{_BREDELL}, first architecture",
+        notes=(
+            "Four blocks up to 64 pixels and six at 256, as published; five at 128 are ours. The paper gives the "
+            "latent's size, 256, but neither the perceptrons' hidden size (ours: 1024), nor the widths of blocks five "
+            "and six (ours: the last one repeated), nor the slope of the Leaky-ReLUs (ours: 0.01, torch's default). "
+            "It says that vae_czolbe has a factor of three more parameters: that is so with 'hidden: 2048' (3.1 at 64 "
+            "pixels), and 5.2 with ours."
+        ),
+    )
+    yield ArchitectureEntry(
+        name="vae_bredell_small",
+        factory="recbench_architectures.bredell:VAEBredellSmall",
+        summary="convolutional VAE with stride-2 blocks, bilinear upsampling and one linear layer either side of z",
+        parameters=(
+            _widths("widths", [32, 64, 128, 256, 512], "channels of the encoder's blocks"),
+            _latent_size(),
+            _DECODER_WIDTHS,
+        ),
+        requirements=_SIZES,
+        check=_halves_evenly,
+        citation=f"{_BREDELL}, second architecture (Table 4)",
+        notes=(
+            "The paper uses it for 64 pixels, and leaves open its latent's size (ours: 256, as of the first), the "
+            "slope of the Leaky-ReLUs (0.01) and how upsampling treats borders (ours: corners not aligned, torch's "
+            "default). There is no activation between the decoder's linear layer and its first block."
+        ),
+    )
+    yield ArchitectureEntry(
+        name="vae_czolbe",
+        factory="recbench_architectures.czolbe:VAECzolbe",
+        summary="convolutional VAE with max pooling, a wide perceptron around the latent and bilinear upsampling",
+        parameters=(
+            _widths("widths", [64, 128], "channels of the encoder's stages, each of which halves the image"),
+            _latent_size(),
+            _hidden(2048),
+        ),
+        requirements=_SIZES,
+        check=_halves_evenly,
+        value_range=(0.0, 1.0),
+        citation=(
+            "Czolbe et al., A Loss Function for Generative Neural Networks Based on Watson's Perceptual Model, NeurIPS "
+            "2020, CelebA model"
+        ),
+        notes=(
+            "As in the authors' code, which differs from what it seems to intend in one point: it adds two batch norms "
+            "of the decoder to the list of the encoder's layers, too late to be part of either; here, too, the decoder "
+            "has none. It was made for 64 pixels: its perceptron keeps a quarter of each side, which takes 136 million "
+            "parameters there and 2150 million at 256."
+        ),
+    )
+    yield ArchitectureEntry(
+        name="standard_ae",
+        factory="recbench_architectures.kim_jo:StandardAE",
+        summary="deterministic convolutional autoencoder; the KL term is zero",
+        parameters=(
+            _widths("widths", [64, 128, 256, 512], "channels of the encoder's blocks; the decoder mirrors them"),
+            _BLOCKS,
+            _latent_size("entries of the latent vector"),
+        ),
+        requirements=_SIZES,
+        check=_halves_evenly,
+        citation=f"{_KIM_JO}, figure 7",
+        notes=(
+            "The paper says 'deep convolutional autoencoder' for 256 pixels, and no sizes in its text. Ours: blocks "
+            "and widths of vae_bredell, one linear layer either side of a latent vector of 256, tanh."
+        ),
+    )
+    yield ArchitectureEntry(
+        name="freq_latent_ae",
+        factory="recbench_architectures.kim_jo:FreqLatentAE",
+        summary="standard_ae, to whose latent vector a code of the phase spectrum and high-passed image is added",
+        parameters=(
+            _widths("widths", [64, 128, 256, 512], "channels of the encoder's blocks; the decoder mirrors them"),
+            _widths("mapping_widths", [64, 128, 256, 512], "channels of the information-mapping network's blocks"),
+            _BLOCKS,
+            _latent_size("entries of the latent vector"),
             Parameter(
-                "decoder_widths",
-                str,
-                "outputs",
-                "whether the reversed widths are the decoder blocks' outputs, or their inputs (cheaper)",
-                choices=("outputs", "inputs"),
+                "cutoff",
+                float,
+                20.0,
+                "radius f_c of the ideal high-pass filter, in pixels of the centred spectrum (cycles per image)",
+                minimum=0,
             ),
         ),
-        requirements=Requirements(minimum_size=16, maximum_size=256),
-        check=_halves_evenly,
-        citation="Bredell et al., Explicitly Minimizing the Blur Error of Variational Autoencoders, appendix A",
+        requirements=_SIZES,
+        check=_halves_and_filters,
+        citation=f"{_KIM_JO}, section III.A and figure 6",
         notes=(
-            "The paper gives neither the perceptrons' hidden size (ours: 1024) nor the slope of the Leaky-ReLUs (ours: "
-            "0.01, torch's default). For 256 pixels it uses six blocks: [64, 128, 256, 512, 512, 512]."
+            "The paper gives the cut-off, 20 pixels for images of 256. It is not scaled with the image: 5 is the same "
+            "frequency in cycles per pixel at 64 pixels. Ours are the sizes (as of standard_ae) and the "
+            "information-mapping network (built like the encoder, of its own weights). Phase and high-passed image are "
+            "taken of each channel, the phase centred and divided by pi, both stacked as 2C channels, in float32 also "
+            "under bf16. The filter removes the radius f_c itself, and with it always the mean."
         ),
     )
