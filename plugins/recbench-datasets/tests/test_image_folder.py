@@ -28,8 +28,8 @@ def write(file: Path, number: int = 0, size: tuple[int, int] = (24, 20), mode: s
     return file
 
 
-def fill(root: Path, count: int = 20) -> Path:
-    for number in range(count):
+def fill(root: Path, count: int = 20, first: int = 0) -> Path:
+    for number in range(first, first + count):
         write(root / f"{number:03}.png", number)
     return root
 
@@ -98,6 +98,7 @@ def test_the_crop_is_square_and_from_the_centre(tmp_path, crop, corner):
     pixels[:, :4] = pixels[:, 24:] = 99  # outside of the square
     pixels[:2, 4:24] = pixels[18:, 4:24] = 255  # inside of the square, outside of a crop of 10
     for name in ("a.png", "b.png"):
+        pixels[10, 14] = ord(name[0])  # no two files are the same
         Image.fromarray(pixels).save(tmp_path / name)
     (image,) = folder(tmp_path, size=20, crop=crop, validation=0.0).images("train")
     assert image[0, 0, 0] == corner
@@ -105,8 +106,8 @@ def test_the_crop_is_square_and_from_the_centre(tmp_path, crop, corner):
 
 
 def test_grey_images(tmp_path):
-    for name in "ab":
-        write(tmp_path / f"{name}.png", mode="L")
+    for number in range(2):
+        write(tmp_path / f"{number}.png", 100 * number, mode="L")
     dataset = folder(tmp_path, channels=1, validation=0.0)
     assert dataset.shape == ImageShape(1, 16, 16)
     assert [image.shape for image in dataset.images("train")] == [(16, 16, 1)]
@@ -158,7 +159,7 @@ def spoil(file: Path, how: str) -> None:
 )
 def test_files_that_cannot_be_used_are_counted_and_named(tmp_path, how, said):
     fill(tmp_path / "train", 3)
-    fill(tmp_path / "test", 3)
+    fill(tmp_path / "test", 3, first=3)
     bad = [tmp_path / "train" / "bad 1.png", tmp_path / "test" / "bad 2.png"]
     for file in bad:
         spoil(file, how)
@@ -199,6 +200,57 @@ def test_an_empty_folder(tmp_path):
         folder(tmp_path).source()
 
 
+def test_photographs_are_turned_upright(tmp_path):
+    """Orientation 6: the camera was turned, and the first row of the file is the right side of the scene."""
+    for number in range(2):
+        pixels = np.full((16, 24, 3), 10 + number, dtype=np.uint8)
+        pixels[:4] = 200
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png", exif=exif)
+    (image,) = folder(tmp_path, validation=0.0).images("train")
+    assert (image[:, -3:] == 200).all()
+    assert (image[:, :8] < 20).all()
+
+
+@pytest.mark.parametrize("duplicates", ["error", "drop"])
+def test_contents_that_are_in_two_splits(tmp_path, duplicates):
+    fill(tmp_path / "train", 4)
+    write(tmp_path / "train" / "twice.png", 3)  # a copy in the same split is none of our business
+    fill(tmp_path / "validation", 1, first=20)
+    fill(tmp_path / "test", 2, first=30)
+    for copy, original in [("train/a.png", "test/030.png"), ("train/b.png", "validation/020.png")]:
+        (tmp_path / copy).write_bytes((tmp_path / original).read_bytes())
+    dataset = folder(tmp_path, duplicates=duplicates)
+    if duplicates == "drop":
+        assert [numbers(dataset, split) for split in SPLITS] == [[0, 1, 2, 3, 3], [20], [30, 31]]
+        return
+    for split in SPLITS:
+        with pytest.raises(UserError) as caught:
+            list(dataset.images(split))
+        text = str(caught.value)
+        assert f"2 of the 10 files in {tmp_path} cannot be used" in text
+        assert f"{tmp_path}/train/a.png: in train is the same as {tmp_path}/test/030.png in test" in text
+        assert f"{tmp_path}/train/b.png: in train is the same as {tmp_path}/validation/020.png in validation" in text
+        assert "duplicates: drop" in text
+
+
+def test_files_of_one_size_are_no_duplicates(tmp_path):
+    fill(tmp_path / "train", 4)
+    fill(tmp_path / "test", 4, first=4)
+    assert len({path.stat().st_size for path in tmp_path.rglob("*.png")}) < 8
+    assert numbers(folder(tmp_path), "train") == [0, 1, 2, 3]
+
+
+def test_folders_may_be_links_even_in_a_circle(tmp_path):
+    fill(tmp_path / "elsewhere", 4)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images" / "circle").symlink_to(tmp_path)
+    dataset = folder(tmp_path / "images")
+    assert sorted(path.name for path in dataset.files) == [f"{number:03}.png" for number in range(4)]
+
+
 def test_links_that_lead_nowhere_are_not_left_out_silently(tmp_path):
     fill(tmp_path, 3)
     (tmp_path / "lost.png").symlink_to(tmp_path / "annex" / "object")
@@ -208,7 +260,7 @@ def test_links_that_lead_nowhere_are_not_left_out_silently(tmp_path):
 
 def test_names_need_not_be_utf_8(tmp_path):
     fill(tmp_path, 3)
-    write(tmp_path / "odd.png").rename(tmp_path / os.fsdecode(b"\xff\xfe.png"))
+    write(tmp_path / "odd.png", 3).rename(tmp_path / os.fsdecode(b"\xff\xfe.png"))
     dataset = folder(tmp_path)
     assert dataset.source()
     assert sum(len(list(dataset.images(split))) for split in SPLITS) == 4

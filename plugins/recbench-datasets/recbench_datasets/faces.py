@@ -1,0 +1,93 @@
+"""Photographs and drawings of faces, in the folders in which they are published."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from recbench.contracts.dataset import Split
+from recbench.errors import UserError
+from recbench_datasets.folder import Decoder, FolderDataset
+from recbench_datasets.raw import existing_folder, listed, visible_files
+from recbench_datasets.splits import by_number, in_order
+
+
+class _InOrder(FolderDataset):
+    """All images of a folder, split in the order of their numbers; there must be as many as were published."""
+
+    def __init__(
+        self, root: Path, decode: Decoder, duplicates: str, *, count: int, validation: float, test: float
+    ) -> None:
+        super().__init__(root, decode, duplicates)
+        self.count = count
+        self.validation = validation
+        self.test = test
+
+    def assign(self) -> dict[Split, list[Path]]:
+        if self.count and len(self.files) != self.count:
+            raise UserError(
+                f"the folder {self.root} holds {len(self.files)} files, where {self.count} are wanted "
+                "(count: 0 takes as many as there are)"
+            )
+        return in_order(sorted(self.files, key=by_number), self.validation, self.test)
+
+
+class CelebA(_InOrder):
+    """The aligned images of CelebA, 178 x 218 pixels, cut to a square of ``crop`` pixels from the centre and resized.
+
+    The published partition is in the order of the numbers too (162,770, 19,867 and 19,962 images, no person in two
+    parts), so that training on the first 80% and testing on the last 20% nearly keeps persons apart.
+    """
+
+    def __init__(
+        self, *, root: str, size: int, crop: int, count: int, validation: float, test: float, duplicates: str
+    ) -> None:
+        decode = Decoder(size, 3, crop, originals=((178, 218),))
+        folder = _inside(existing_folder(root), "img_align_celeba")
+        super().__init__(folder, decode, duplicates, count=count, validation=validation, test=test)
+
+
+class CelebAHQ(_InOrder):
+    """The square images of CelebA-HQ, 256, 512 or 1024 pixels a side, resized."""
+
+    def __init__(self, *, root: str, size: int, count: int, validation: float, test: float, duplicates: str) -> None:
+        sides = [side for side in (256, 512, 1024) if side >= size]
+        decode = Decoder(size, originals=tuple((side, side) for side in sides))
+        folder = _inside(existing_folder(root), "CelebA-HQ-img")
+        super().__init__(folder, decode, duplicates, count=count, validation=validation, test=test)
+
+
+class Selfie2Anime(FolderDataset):
+    """The drawn faces of selfie2anime: ``trainB`` for training and validation, ``testB`` for testing."""
+
+    def __init__(self, *, root: str, size: int, train: int, validation: int, test: int, duplicates: str) -> None:
+        super().__init__(existing_folder(root), Decoder(size, originals=((256, 256),)), duplicates)
+        self.counts = {"trainB": train + validation, "testB": test}
+        self.train = train
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The files of ``trainB``, then those of ``testB``, each in the order of their numbers."""
+        missing = [str(self.root / name) for name in self.counts if not (self.root / name).is_dir()]
+        if missing:
+            raise UserError(f"{len(missing)} of the 2 folders of selfie2anime are missing:\n  {listed(missing)}")
+        return [path for name in self.counts for path in sorted(visible_files(self.root / name), key=by_number)]
+
+    def assign(self) -> dict[Split, list[Path]]:
+        parts = {}
+        for name, wanted in self.counts.items():
+            parts[name] = [path for path in self.files if path.is_relative_to(self.root / name)]
+            if len(parts[name]) < wanted:
+                raise UserError(f"the folder {self.root / name} holds {len(parts[name])} images, {wanted} are wanted")
+        return {
+            "train": parts["trainB"][: self.train],
+            "validation": parts["trainB"][self.train : self.counts["trainB"]],
+            "test": parts["testB"][: self.counts["testB"]],
+        }
+
+
+def _inside(root: Path, name: str) -> Path:
+    """The folder that the published archive unpacks to, however deep in ``root``; ``root`` itself without one."""
+    while (root / name).is_dir():
+        root /= name
+    return root

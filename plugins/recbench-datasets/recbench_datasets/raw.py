@@ -1,0 +1,122 @@
+"""Raw files: where they are, the state that they are in, and what is said about those that cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from recbench.contracts.dataset import SPLITS, Split
+from recbench.errors import UserError
+
+_NAMED = 10
+_CHUNK = 1 << 20
+
+Item = TypeVar("Item")
+
+
+def existing_folder(root: str) -> Path:
+    """The folder that a parameter names, with ``~`` spelt out.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    return folder
+
+
+def visible_files(root: Path) -> list[Path]:
+    """All files below ``root`` but hidden ones, in the order of their names, whatever the file system's.
+
+    Raises:
+        UserError: links lead nowhere.
+    """
+    found, lost = [], []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        here = Path(folder).resolve()
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(here, name)]
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith("."):
+                continue
+            if path.is_file():
+                found.append(path)
+            elif path.is_symlink():
+                lost.append(path)
+    if lost:
+        links = [f"{path}: leads to {path.readlink()}" for path in sorted(lost)]
+        raise UserError(f"{len(lost)} of the links in {root} lead nowhere:\n  {listed(links)}")
+    return sorted(found)
+
+
+def _leads_back(folder: Path, name: str) -> bool:
+    """Whether a folder in ``folder`` is a link to where one came from, to be followed for ever."""
+    return (folder / name).is_symlink() and folder.is_relative_to((folder / name).resolve())
+
+
+def stamp(root: Path, files: Iterable[Path]) -> str:
+    """A digest of names, sizes and times, which changes when the files do. Opens none of them."""
+    digest = hashlib.sha256()
+    for path in files:
+        facts = path.stat()
+        digest.update(os.fsencode(path.relative_to(root) if path != root else path.name))  # need not be UTF-8
+        digest.update(f" {facts.st_size} {facts.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def listed(lines: Sequence[str]) -> str:
+    """The lines below each other, indented; of many, the first ten and how many more there are."""
+    more = [f"… and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+    return "\n  ".join([*lines[:_NAMED], *more])
+
+
+@dataclass(frozen=True)
+class Duplicate(Generic[Item]):
+    """An item whose content is also in a split that goes before its own (test before validation before train)."""
+
+    item: Item
+    split: Split
+    other: Item
+    other_split: Split
+
+
+def duplicates(splits: Mapping[Split, Sequence[Item]], content: Callable[[Item], Hashable]) -> list[Duplicate[Item]]:
+    """Items of the training and validation splits whose ``content`` another split holds as well.
+
+    Two equal items of one split are no duplicates in this sense: nothing is tested on what was trained on.
+    """
+    first: dict[Hashable, tuple[Split, Item]] = {}
+    found = []
+    for split in reversed(SPLITS):
+        for item in splits[split]:
+            other_split, other = first.setdefault(content(item), (split, item))
+            if other_split != split:
+                found.append(Duplicate(item, split, other, other_split))
+    return found
+
+
+def file_contents(files: Sequence[Path]) -> Callable[[Path], Hashable]:
+    """What tells the contents of these files apart. Reads only files whose size another one has, too."""
+    sizes = {path: path.stat().st_size for path in files}
+    shared: dict[int, int] = {}
+    for size in sizes.values():
+        shared[size] = shared.get(size, 0) + 1
+
+    def content(path: Path) -> Hashable:
+        size = sizes[path]
+        return (size, _digest(path)) if shared[size] > 1 else size
+
+    return content
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,51 @@
+"""Which items are for training, validation and testing: always the same ones, and each in one split only."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from recbench.contracts.dataset import Split
+
+Item = TypeVar("Item")
+
+
+def drawn(items: Sequence[Item], validation: float, test: float, seed: int) -> dict[Split, list[Item]]:
+    """At random by ``seed``; ``validation`` and ``test`` are parts of all items. Each split keeps their order.
+
+    At least one item is for testing, unless ``test`` is 0.
+    """
+    order = list(range(len(items)))
+    random.Random(seed).shuffle(order)  # noqa: S311
+    tested, validated = _counts(len(items), validation, test)
+    chosen: dict[Split, list[int]] = {
+        "train": order[tested + validated :],
+        "validation": order[tested : tested + validated],
+        "test": order[:tested],
+    }
+    return {split: [items[index] for index in sorted(indices)] for split, indices in chosen.items()}
+
+
+def in_order(items: Sequence[Item], validation: float, test: float) -> dict[Split, list[Item]]:
+    """The last part for testing, the part before it for validation, the others for training; none is drawn."""
+    tested, validated = _counts(len(items), validation, test)
+    trained = len(items) - tested - validated
+    return {
+        "train": list(items[:trained]),
+        "validation": list(items[trained : trained + validated]),
+        "test": list(items[trained + validated :]),
+    }
+
+
+def _counts(count: int, validation: float, test: float) -> tuple[int, int]:
+    """How many items are for testing, and for validation."""
+    return max(1, round(test * count)) if test else 0, round(validation * count)
+
+
+def by_number(path: Path) -> tuple[tuple[str | int, ...], str]:
+    """A key that sorts ``2.jpg`` before ``10.jpg``; numbers count by their value, with and without leading zeros."""
+    parts = re.split(r"(\d+)", path.as_posix())  # text and numbers in turn
+    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), path.as_posix()
