@@ -35,9 +35,11 @@ def log_determinant(kernel: Tensor, epsilon: float, channels: int, height: int, 
 
 def kernel_fit(decoded: Tensor, target: Tensor, kernel: Tensor) -> Tensor:
     """Equation 12, ‖x ∗ k − x̂‖², with one circular convolution for each image of the batch: (B,)."""
-    batch, channels, height, width = target.shape
+    batch, channels, height, _ = target.shape
     margin = kernel.shape[-1] // 2
-    padded = functional.pad(target, (margin,) * 4, mode="circular").reshape(1, batch * channels, height + 2 * margin, -1)
+    padded = functional.pad(target, (margin,) * 4, mode="circular").reshape(
+        1, batch * channels, height + 2 * margin, -1
+    )
     flipped = kernel.flip((1, 2)).repeat_interleave(channels, dim=0).unsqueeze(1)  # conv2d is a correlation
     blurred = functional.conv2d(padded, flipped, groups=batch * channels).reshape(target.shape)
     return ((blurred - decoded) ** 2).sum((1, 2, 3))

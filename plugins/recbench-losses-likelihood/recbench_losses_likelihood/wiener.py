@@ -7,7 +7,8 @@ frequencies (Parseval). Images are real: half of the spectrum holds everything, 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,13 @@ def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
     return transform.unsqueeze(1)
 
 
-def both_halves(values: Tensor, width: int) -> Tensor:
-    """Sum real values on a half spectrum, (B, C, H, W // 2 + 1), as over the full one of that width: (B,)."""
-    total = 2 * values.sum(PER_IMAGE) - values[..., 0].sum((1, 2))
-    return total - values[..., -1].sum((1, 2)) if width % 2 == 0 else total
+def multiplicity(width: int, like: Tensor) -> Tensor:
+    """How often each column of a half spectrum occurs in the full one of that width: (W // 2 + 1,)."""
+    counts = torch.full((width // 2 + 1,), 2, dtype=like.dtype, device=like.device)
+    counts[0] = 1
+    if width % 2 == 0:
+        counts[-1] = 1
+    return counts
 
 
 def squared_modulus(values: Tensor) -> Tensor:
@@ -51,23 +55,101 @@ def squared_modulus(values: Tensor) -> Tensor:
 def weighted_squared_error(error: Tensor, transfer: Tensor, C: float) -> Tensor:  # noqa: N803 - the paper's name
     """‖F*(k) / (|F(k)|² + C) · F(e)‖² of images e = x − x̂, (B, C, H, W): the squared norm of equation 7, (B,).
 
-    No factor ½. Only |F(k)|² / (|F(k)|² + C)² enters.
+    No factor ½. Only |F(k)|² / (|F(k)|² + C)² enters. ``transfer`` is (B, 1, H, W // 2 + 1), or one for all images.
     """
     power = squared_modulus(transfer)
-    weight = power / (power + C).square()
-    return both_halves(weight * squared_modulus(torch.fft.rfft2(error, norm="ortho")), error.shape[-1])
+    value: Tensor = _WeightedNorm.apply(error, power / (power + C).square())  # type: ignore[no-untyped-call]
+    return value
 
 
 def log_determinant(transfer: Tensor, epsilon: float, channels: int, width: int) -> Tensor:
     """log|K + εI| from the eigenvalues F(k) + ε of the block-circulant K (section 3.4), over all channels: (B,)."""
     shifted = torch.complex(transfer.real + epsilon, transfer.imag)
-    return channels * both_halves(0.5 * torch.log(squared_modulus(shifted)), width)
+    logarithms = 0.5 * torch.log(squared_modulus(shifted))
+    return channels * (logarithms * multiplicity(width, logarithms)).sum(PER_IMAGE)
 
 
 def kernel_fit(target: Tensor, decoded: Tensor, transfer: Tensor) -> Tensor:
-    """‖x ∗ k − x̂‖² (equations 9, 10 and 12), (B,)."""
-    difference = torch.fft.rfft2(target, norm="ortho") * transfer - torch.fft.rfft2(decoded, norm="ortho")
-    return both_halves(squared_modulus(difference), target.shape[-1])
+    """‖x ∗ k − x̂‖² of images (B, C, H, W) (equations 9, 10 and 12), (B,)."""
+    value: Tensor = _KernelFit.apply(target, decoded, transfer)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _WeightedNorm(torch.autograd.Function):
+    """Σ w |F(e)|² over the full spectrum, (B,), of images e (B, C, H, W).
+
+    The weights w are real, (B, 1, H, W // 2 + 1), or one for all images. The gradient is made in the forward pass,
+    where the spectrum is at hand: autograd's own goes through full complex spectra and takes twice the time. A backward
+    pass that has to be differentiated itself is left to autograd.
+    """
+
+    @staticmethod
+    def plain(error: Tensor, weight: Tensor) -> Tensor:
+        power = squared_modulus(torch.fft.rfft2(error, norm="ortho"))
+        return (weight * multiplicity(error.shape[-1], weight) * power).sum(PER_IMAGE)
+
+    @staticmethod
+    def forward(ctx: Any, error: Tensor, weight: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(error, norm="ortho")
+        power = squared_modulus(spectrum).sum(1, keepdim=True) * multiplicity(error.shape[-1], weight)
+        slope = None
+        if ctx.needs_input_grad[0]:
+            slope = torch.fft.irfft2(spectrum.mul_(weight), s=error.shape[-2:], norm="ortho").mul_(2)
+        ctx.save_for_backward(error, weight, slope, power if ctx.needs_input_grad[1] else None)
+        return (weight * power).sum(PER_IMAGE)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        error, weight, slope, power = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _by_autograd(_WeightedNorm.plain, (error, weight), ctx.needs_input_grad, gradient)
+        gradient = gradient[:, None, None, None]
+        to_weight = None if power is None else (gradient * power).sum_to_size(weight.shape)
+        return None if slope is None else gradient * slope, to_weight
+
+
+class _KernelFit(torch.autograd.Function):
+    """‖x ∗ k − x̂‖², (B,), of x, x̂ (B, C, H, W) and F(k), (B or 1, 1, H, W // 2 + 1).
+
+    The gradient with respect to F(k), the only one that training needs, is made in the forward pass. The others, and
+    a backward pass that has to be differentiated itself, are left to autograd.
+    """
+
+    @staticmethod
+    def plain(target: Tensor, decoded: Tensor, transfer: Tensor) -> Tensor:
+        residual = torch.fft.rfft2(target, norm="ortho") * transfer - torch.fft.rfft2(decoded, norm="ortho")
+        return (squared_modulus(residual) * multiplicity(target.shape[-1], target)).sum(PER_IMAGE)
+
+    @staticmethod
+    def forward(ctx: Any, target: Tensor, decoded: Tensor, transfer: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(target, norm="ortho")
+        residual = (spectrum * transfer).sub_(torch.fft.rfft2(decoded, norm="ortho"))
+        counts = multiplicity(target.shape[-1], target)
+        value = (squared_modulus(residual).sum(1) * counts).sum((1, 2))
+        slope = None
+        if ctx.needs_input_grad[2]:
+            slope = residual.mul_(spectrum.conj_physical_()).sum(1, keepdim=True).mul_(2 * counts)
+        ctx.save_for_backward(target, decoded, transfer, slope)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        target, decoded, transfer, slope = ctx.saved_tensors
+        if torch.is_grad_enabled() or ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            return _by_autograd(_KernelFit.plain, (target, decoded, transfer), ctx.needs_input_grad, gradient)
+        return None, None, (gradient[:, None, None, None] * slope).sum_to_size(transfer.shape)
+
+
+def _by_autograd(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], wanted: tuple[bool, ...], gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of a plain function, differentiable again if grad mode is on."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        value = function(*inputs)
+    chosen = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
+    found = iter(torch.autograd.grad(value, chosen, gradient, create_graph=differentiable))
+    return tuple(next(found) if want else None for want in wanted)
 
 
 class KernelGenerator(nn.Module):
@@ -146,6 +228,16 @@ class Wiener(Likelihood):
             return None
         return Auxiliary(tuple(self.generator.parameters()), self.generator_lr, self._fit)
 
+    def trace(self, decoded: Tensor, target: Tensor, context: Context) -> Mapping[str, Tensor]:
+        """``kernels``, (B, size, size): k as G estimates it for each image (figure 2), in the warm-up too.
+
+        A fixed kernel leaves nothing to see.
+
+        Raises:
+            ValueError: the context has no z.
+        """
+        return {} if self.generator is None else {"kernels": self.generator(self.latent(context))}
+
     def warming_up(self, context: Context) -> bool:
         """Whether Σ = I in this epoch. A fixed kernel needs no warm-up to be learned, but the assumption of section
         4.2, that the output is a blurred input, has to come true all the same."""
@@ -156,10 +248,13 @@ class Wiener(Likelihood):
         height, width = images.shape[-2:]
         if self.generator is None:
             return transfer_function(self.kernel.to(images.dtype)[None], height, width)
+        return transfer_function(self.generator(self.latent(context)), height, width)
+
+    def latent(self, context: Context) -> Tensor:
+        """z, cut from the graph where ``latent_gradient`` is off."""
         if context.z is None:
-            raise ValueError("the kernel generator needs the latent z; for given images use kernel=gaussian")
-        z = context.z if self.latent_gradient else context.z.detach()
-        return transfer_function(self.generator(z), height, width)
+            raise ValueError("wiener with kernel=generator needs the latent z; for given images use kernel=gaussian")
+        return context.z if self.latent_gradient else context.z.detach()
 
     def _fit(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
         return kernel_fit(target, decoded, self.transfer(target, context))

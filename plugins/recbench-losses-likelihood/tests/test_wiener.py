@@ -26,7 +26,7 @@ from recbench_losses_likelihood.wiener import (
     weighted_squared_error,
 )
 
-ENTRY = next(iter(recbench_losses()))
+ENTRY = next(entry for entry in recbench_losses() if entry.name == "wiener")
 CONSTANTS = (0.005, 0.025, 0.1)
 
 
@@ -213,6 +213,44 @@ def test_gradients_are_right_and_finite_at_identity_and_on_constant_images(param
         assert decoded.grad is not None
         assert decoded.grad.abs().max() < 1e-12  # the minimum over decoded images is at identity
         assert value.isfinite().all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
+@pytest.mark.parametrize("one_for_all", [False, True])
+def test_closed_gradients_are_right_once_and_twice(height: int, width: int, one_for_all: bool) -> None:
+    """With respect to images and to kernels, of one kernel for each image and of one for all."""
+    generator = torch.Generator().manual_seed(2)
+    target, decoded = torch.rand(2, 2, 2, height, width, generator=generator, dtype=torch.float64).requires_grad_()
+    kernel = torch.rand(1 if one_for_all else 2, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    def squared(decoded: Tensor, kernel: Tensor) -> Tensor:
+        return weighted_squared_error(target.detach() - decoded, transfer_function(kernel, height, width), 0.1)
+
+    def fit(target: Tensor, decoded: Tensor, kernel: Tensor) -> Tensor:
+        return kernel_fit(target, decoded, transfer_function(kernel, height, width))
+
+    def fit_of_kernel_alone(kernel: Tensor) -> Tensor:
+        return fit(target.detach(), decoded.detach(), kernel)
+
+    for function, inputs in (
+        (squared, (decoded, kernel)),
+        (fit, (target, decoded, kernel)),
+        (fit_of_kernel_alone, (kernel,)),
+    ):
+        assert torch.autograd.gradcheck(function, inputs)
+        assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def test_estimated_kernels_are_traced_in_the_warm_up_too() -> None:
+    loss = make(warmup_epochs=3)
+    images, z = torch.rand(2, 3, 64, 64), torch.randn(2, 8)
+    trace = loss.trace(images, images, Context(z=z, epoch=1))
+    assert loss.generator is not None
+    assert torch.equal(trace["kernels"], loss.generator(z))
+    assert trace["kernels"].shape == (2, 11, 11)
+    assert not make(kernel="gaussian").trace(images, images, Context())
+    with pytest.raises(ValueError, match="latent z"):
+        loss.trace(images, images, Context())
 
 
 def test_without_z_a_generated_kernel_is_refused() -> None:
