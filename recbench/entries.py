@@ -90,7 +90,7 @@ def _coerce(value: Any, wanted: Any, shown: str) -> Any:
         return [_coerce(item, get_args(wanted)[0], shown) for item in value]
     if wanted is float and isinstance(value, float) and math.isnan(value):
         raise ValueError("NaN is not a number to work with")
-    if wanted is float and value in ("Infinity", "-Infinity"):  # how JSON, which has no infinity, spells it
+    if wanted is float and value in ("Infinity", "-Infinity", "inf", "-inf"):  # as JSON and Python spell .inf
         return float(value)
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+from recbench import yaml_lines
+from recbench.entries import Entry
+from recbench.errors import UserError, did_you_mean
 from recbench.plugins import Plugins, load_plugins
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,3 +64,26 @@ def load(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) 
     for plugin in plugins.broken:
         click.echo(f"warning: plugin {plugin.provider} is not used: {plugin.error} (see 'recbench plugins')", err=True)
     return plugins
+
+
+def parameters(entry: Entry, option: str, assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters of an entry that are given as ``KEY=VALUE``, in their types.
+
+    Raises:
+        UserError: one is not of that form, is unknown, or has a value that it cannot take.
+    """
+    params: dict[str, Any] = {}
+    for assignment in assignments:
+        source = f"{option} {assignment}"
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"{source}: is not of the form KEY=VALUE")
+        parameter = entry.parameter(key)
+        if parameter is None:
+            known = [parameter.name for parameter in entry.parameters]
+            raise UserError(f"{source}: {entry.name} has no parameter '{key}'; {did_you_mean(key, known)}")
+        try:
+            params[key] = parameter.coerce(yaml_lines.parse_value(text, source, key))
+        except ValueError as error:
+            raise UserError(f"{source}: {error}") from None
+    return params

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from recbench import formats, yaml_lines
-from recbench.cli.options import load, plugin_options, results_option
+from recbench import formats
+from recbench.cli.options import load, parameters, plugin_options, results_option
 from recbench.cli.terminal import err, print_leaderboard, print_table
 from recbench.contracts.executor import Executor
-from recbench.errors import UserError, did_you_mean
+from recbench.errors import UserError
 from recbench.images import default_cache
 from recbench.jobs import Plan
 from recbench.leaderboard import Leaderboard, rank
@@ -122,19 +121,7 @@ def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
 
 def _executor(registry: Registry, name: str, assignments: tuple[str, ...]) -> Executor:
     registered = registry.get("executors", name)
-    params: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(f"--executor-option {assignment}: is not of the form KEY=VALUE")
-        parameter = registered.entry.parameter(key)
-        if parameter is None:
-            known = [parameter.name for parameter in registered.entry.parameters]
-            raise UserError(f"--executor-option {assignment}: {name} has no option '{key}'; {did_you_mean(key, known)}")
-        try:
-            params[key] = parameter.coerce(yaml_lines.parse_value(text, f"--executor-option {assignment}", key))
-        except ValueError as error:
-            raise UserError(f"--executor-option {assignment}: {error}") from None
+    params = parameters(registered.entry, "--executor-option", assignments)
     executor: Executor = registered.create(params)
     return executor
 

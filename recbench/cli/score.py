@@ -1,0 +1,115 @@
+"""``recbench score``: a loss or metric of given images."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recbench.cli.options import load, parameters, plugin_options
+from recbench.entries import LossEntry
+from recbench.errors import UserError
+from recbench.registry import Registry
+
+
+@click.command("score")
+@click.argument("kind", type=click.Choice(["loss", "metric"]))
+@click.argument("name")
+@click.argument("decoded", type=click.Path(path_type=Path, exists=True))
+@click.argument("target", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter of the loss or metric. Repeatable."
+)
+@click.option(
+    "--range", "value_range", metavar="LOW,HIGH", help="Value range of floating-point arrays.  [default: 0,1]"
+)
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--grad", is_flag=True, help="Also the norm of the gradient by each decoded image (losses).")
+@click.option(
+    "--epoch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Epoch that a loss takes it to be; by default warm-ups are over.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For what a loss draws at random.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@plugin_options
+def score_command(
+    kind: str,
+    name: str,
+    decoded: Path,
+    target: Path,
+    assignments: tuple[str, ...],
+    value_range: str | None,
+    dtype: str,
+    grad: bool,
+    epoch: int | None,
+    seed: int,
+    form: str,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Print the value of a loss or metric for DECODED and TARGET, for each image and as a mean.
+
+    Both are .npy arrays (N, C, H, W), or folders of images with the same file names. Metrics see images rounded to 8
+    bits, as in evaluation.
+    """
+    if kind == "metric" and (grad or epoch is not None):
+        raise UserError("--grad and --epoch are for losses")
+    registered = Registry(load(plugin_files, blocked, strict)).get("losses" if kind == "loss" else "metrics", name)
+    params = parameters(registered.entry, "-p", assignments)
+    limits = _range(value_range) if value_range is not None else None
+
+    import torch
+
+    from recbench.score import read_pair, score_loss, score_metric
+
+    pair = read_pair(decoded, target, limits, getattr(torch, dtype))
+    low = min(float(images.amin()) for images in (pair.decoded, pair.target))
+    high = max(float(images.amax()) for images in (pair.decoded, pair.target))
+    if low < pair.value_range[0] or high > pair.value_range[1]:
+        stated = f"{pair.value_range[0]:g} to {pair.value_range[1]:g}"
+        click.echo(f"warning: the images have values from {low:g} to {high:g}, outside of {stated} (--range)", err=True)
+    if isinstance(registered.entry, LossEntry):
+        scored = score_loss(registered, params, pair, epoch=epoch, gradient=grad, seed=seed)
+    else:
+        scored = score_metric(registered, params, pair, seed=seed)
+    if form == "json":
+        data = {
+            "name": scored.name,
+            "params": _plain(scored.params),
+            "per_image": _plain(scored.per_image),
+            "mean": _plain(scored.mean),
+            "grad_norm": _plain(scored.grad_norm),
+        }
+        click.echo(json.dumps(data, allow_nan=False))
+        return
+    for index, value in enumerate(scored.per_image or ()):
+        norm = f"  gradient {scored.grad_norm[index]:.10g}" if scored.grad_norm else ""
+        click.echo(f"{index:>6}  {value:.10g}{norm}")
+    click.echo(f"  mean  {scored.mean:.10g}" if scored.per_image else f"{scored.mean:.10g}")
+
+
+def _plain(value: Any) -> Any:
+    """Data as JSON has them; NaN and infinities, which it has not, become text."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--range {text}: give two numbers, as in --range -1,1") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"--range {text}: the first number must be the lower")
+    return low, high

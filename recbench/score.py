@@ -1,0 +1,213 @@
+"""Any loss or metric for two given sets of images, outside of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from recbench.contracts.loss import Context, Loss, Setting
+from recbench.contracts.metric import ImageMetric, Metric, SetMetric
+from recbench.entries import ImageShape, LossEntry, MetricEntry, Range
+from recbench.errors import UserError
+from recbench.evaluation import to_8_bits
+from recbench.registry import Registered
+from recbench.training import convert, seed_everything
+from recbench.weights import missing
+
+BATCH = 64
+_UNIT = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Decoded and target images, (N, C, H, W), and the value range that they are in."""
+
+    decoded: Tensor
+    target: Tensor
+    value_range: Range
+
+    @property
+    def shape(self) -> ImageShape:
+        _, channels, height, width = self.decoded.shape
+        return ImageShape(channels, height, width)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came out.
+
+    Attributes:
+        params: all parameters that it was computed with.
+        per_image: one value for each image; None for a metric of the whole set.
+        mean: over the images, or the value of the set.
+        grad_norm: Euclidean norm of the gradient, by the decoded image in its given range, for each image.
+    """
+
+    name: str
+    params: dict[str, Any]
+    per_image: list[float] | None
+    mean: float
+    grad_norm: list[float] | None = None
+
+
+def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: torch.dtype) -> Pair:
+    """Read two .npy arrays, (N, C, H, W), or two folders of images with the same file names.
+
+    Args:
+        value_range: of floating-point arrays, by default 0 to 1. Whole numbers of 8 bits are brought to 0 to 1.
+
+    Raises:
+        UserError: something cannot be read, is no set of images, or the two do not fit together.
+    """
+    ours, ours_range = _read(decoded, value_range, dtype)
+    theirs, theirs_range = _read(target, value_range, dtype)
+    if decoded.is_dir() and target.is_dir() and _names(decoded) != _names(target):
+        odd = sorted(set(_names(decoded)) ^ set(_names(target)))
+        raise UserError(f"{decoded} and {target} hold different files: {_few(odd)} in one of them only")
+    if ours.shape != theirs.shape:
+        raise UserError(f"{decoded} is {_dimensions(ours)}, {target} is {_dimensions(theirs)}; they must be equal")
+    return Pair(convert(ours, ours_range, theirs_range), theirs, theirs_range)
+
+
+def score_loss(
+    registered: Registered, params: Mapping[str, Any], pair: Pair, *, epoch: int | None, gradient: bool, seed: int
+) -> Scored:
+    """Value of a loss for each image; see :class:`Scored`.
+
+    Losses that couple the images of a batch see all of them as one batch.
+
+    Raises:
+        UserError: the loss cannot take such images, lacks its weights, or needs a latent z.
+    """
+    entry = cast(LossEntry, registered.entry)
+    params = _complete(registered, params, pair.shape)
+    seed_everything(seed, deterministic=True)
+    loss: Loss = registered.create(params, Setting(pair.shape, latent_size=1))
+    loss.to(pair.decoded.dtype).eval()
+    size = len(pair.decoded) if entry.couples_batch else BATCH
+    values, norms = [], []
+    for decoded, target in _batches(pair, size):
+        images = decoded.clone().requires_grad_(gradient)
+        both = (convert(each, pair.value_range, entry.value_range) for each in (images, target))
+        try:
+            value = loss(*both, Context(epoch=epoch))
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{entry.name} cannot be computed for these images: {error}") from error
+        values.append(value.detach())
+        if gradient:
+            value.sum().backward()
+            assert images.grad is not None
+            norms.append(images.grad.flatten(1).norm(dim=1))
+    found = torch.cat(values).double()
+    norm = torch.cat(norms).tolist() if gradient else None
+    return Scored(entry.name, params, found.tolist(), float(found.mean()), norm)
+
+
+@torch.no_grad()
+def score_metric(registered: Registered, params: Mapping[str, Any], pair: Pair, *, seed: int) -> Scored:
+    """Value of a metric, on images rounded to 8 bits as in evaluation; see :class:`Scored`.
+
+    Raises:
+        UserError: the metric cannot take such images, or lacks its weights.
+    """
+    entry = cast(MetricEntry, registered.entry)
+    params = _complete(registered, params, pair.shape)
+    seed_everything(seed, deterministic=True)
+    metric: Metric = registered.create(params, pair.shape)
+    metric.to(pair.decoded.dtype).eval()
+    values = []
+    for both in _batches(pair, BATCH):
+        rounded = [to_8_bits(convert(each, pair.value_range, _UNIT)).to(each.dtype) / 255 for each in both]
+        if isinstance(metric, ImageMetric):
+            values.append(metric(*rounded))
+        elif isinstance(metric, SetMetric):
+            metric.update(*rounded)
+    if isinstance(metric, SetMetric):
+        return Scored(entry.name, params, None, metric.compute())
+    found = torch.cat(values).double()
+    return Scored(entry.name, params, found.tolist(), float(found.mean()))
+
+
+def _complete(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> dict[str, Any]:
+    entry = registered.entry
+    complete = entry.complete(params)
+    reasons = entry.refusals(shape, complete)
+    if not reasons:
+        lacking = missing(entry.needed_weights(shape, complete))
+        reasons = [lacking] if lacking else []
+    if reasons:
+        raise UserError("\n".join(f"{entry.name} cannot take the {shape} images: it {reason}" for reason in reasons))
+    return complete
+
+
+def _batches(pair: Pair, size: int) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(torch.split(pair.decoded, size), torch.split(pair.target, size), strict=True))
+
+
+def _read(path: Path, value_range: Range | None, dtype: torch.dtype) -> tuple[Tensor, Range]:
+    array = _folder(path) if path.is_dir() else _array(path)
+    if array.dtype == np.uint8:
+        if value_range is not None:
+            raise UserError(f"{path} holds whole numbers of 8 bits, whose range is 0 to 255; leave out --range")
+        return torch.from_numpy(array).to(dtype) / 255, _UNIT
+    images = torch.from_numpy(array).to(dtype)
+    if not images.isfinite().all():
+        raise UserError(f"{path} holds NaN or infinity")
+    return images, value_range or _UNIT
+
+
+def _array(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an .npy array: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} holds several arrays; save one (N, C, H, W) with numpy.save")
+    if array.ndim != 4 or 0 in array.shape or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+        raise UserError(f"{path} holds {array.dtype} of shape {array.shape}; (N, C, H, W) of floats or uint8 is needed")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the image files in a folder, in order."""
+    known = Image.registered_extensions()
+    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in known and path.is_file())
+
+
+def _folder(folder: Path) -> np.ndarray[Any, Any]:
+    """All images of a folder, (N, C, H, W): grey if all of them are."""
+    images, broken = [], []
+    for name in _names(folder):
+        try:
+            with Image.open(folder / name) as image:
+                images.append(np.asarray(image if image.mode == "L" else image.convert("RGB")))
+        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+            broken.append(name)
+    if broken:
+        raise UserError(f"{folder}: {len(broken)} files cannot be read as images: {_few(broken)}")
+    if not images:
+        raise UserError(f"{folder} holds no images")
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
+    else:
+        images = [image[:, :, None] for image in images]
+    sizes = sorted({image.shape for image in images})
+    if len(sizes) > 1:
+        shown = _few([f"{width}x{height}" for height, width, _ in sizes])
+        raise UserError(f"{folder} holds images of {len(sizes)} sizes: {shown}")
+    return np.stack(images).transpose(0, 3, 1, 2)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _dimensions(images: Tensor) -> str:
+    return "x".join(map(str, images.shape))
