@@ -29,7 +29,7 @@ def spectrum_weight(power: Tensor, *, alpha: float, log_matrix: bool, batch_matr
 
     The maximum is that of each spectrum, or with ``batch_matrix`` that of all. Where it is 0, so are the weights.
     """
-    matrix = power.pow(alpha / 2)
+    matrix = power.sqrt().pow(alpha)  # exponents of 0.5, 1 and 2 are quick, 0.25 is not
     if log_matrix:
         matrix = matrix.log1p()
     largest = matrix.amax() if batch_matrix else matrix.amax((-2, -1), keepdim=True)
@@ -57,12 +57,11 @@ class WeightedSpectrum(torch.autograd.Function):
         spectrum = torch.fft.rfft2(error, norm="ortho")
         power = _squared_modulus(spectrum)
         weight = weigh(power)
-        value = _full_mean(power.mul_(weight), error.shape[-1])
         if ctx.needs_input_grad[0]:
             ctx.weigh = weigh
-            # As in `weighted`, but in place: an image's size is what this pass costs in memory beyond its parts.
-            ctx.save_for_backward(error, torch.fft.irfft2(spectrum.mul_(weight), s=error.shape[-2:], norm="ortho"))
-        return value
+            spectrum *= weight  # as in `weighted`, but in place
+            ctx.save_for_backward(error, torch.fft.irfft2(spectrum, s=error.shape[-2:], norm="ortho"))
+        return _full_mean(weight.mul_(power), error.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
