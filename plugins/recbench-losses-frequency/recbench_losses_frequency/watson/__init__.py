@@ -1,0 +1,8 @@
+"""The losses that Czolbe et al. 2020 built on Watson's perceptual model.
+
+An image is cut into blocks, each channel of a block is transformed, and differences between the coefficients of target
+and decoded image are divided by what the eye overlooks there: more in bright blocks (luminance masking), more where the
+target has a strong coefficient itself (contrast masking). blocks and colour lead to coefficients, masking to what is
+overlooked, dct and dft to the two distances with their gradients, losses to what recbench calls. Nothing here imports
+torch before one of those is imported.
+"""

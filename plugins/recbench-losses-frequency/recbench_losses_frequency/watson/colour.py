@@ -1,0 +1,55 @@
+"""From RGB to the channels that the losses judge, Y, Cb and Cr, for blocks of relative pixels (see blocks)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# As the authors round it. Rows: Y, Cb, Cr.
+YCBCR = ((0.299, 0.587, 0.114), (-0.1687, -0.3313, 0.5), (0.5, -0.4187, -0.0813))
+CENTRE = (0.0, 0.5, 0.5)
+
+
+def relative_channels(blocks: Tensor, matrix: Tensor | None, *, centred: bool) -> Tensor:
+    """Channels of blocks of pixels (B, C, size², K), relative to each block's first pixel, which stands first.
+
+    Args:
+        blocks: RGB, or grey.
+        matrix: float64 (3, 3) from RGB to YCbCr; None for grey, which is taken as it is.
+        centred: add 0.5 to Cb and Cr. Not wanted for differences of images.
+
+    Where R = G = B, Cb and Cr would be the rounding noise of sums that cancel; so the sums run over G, R − G and B − G.
+    """
+    first = blocks[:, :, :1]
+    relative = blocks - first
+    if matrix is None:
+        relative[:, :, :1] = first
+        return relative
+    relative[:, 0].sub_(relative[:, 1])
+    relative[:, 2].sub_(relative[:, 1])
+    from_green = torch.stack([matrix[:, 0], matrix.sum(1), matrix[:, 2]], dim=1).to(blocks.dtype)
+    channels = torch.matmul(from_green, relative.flatten(2)).reshape(blocks.shape)
+    channels[:, :, 0] = _levels(first[:, :, 0], matrix, centred=centred)
+    return channels
+
+
+def to_rgb(slope: Tensor, matrix: Tensor | None) -> Tensor:
+    """A gradient by the pixels of channels, (B, C, size², K), as one by those of RGB images."""
+    if matrix is None:
+        return slope
+    return torch.matmul(matrix.T.to(slope.dtype), slope.flatten(2)).reshape(slope.shape)
+
+
+def _levels(pixels: Tensor, matrix: Tensor, *, centred: bool) -> Tensor:
+    """YCbCr of RGB pixels (B, 3, K).
+
+    With 0.5 added, Cb of yellow and Cr of cyan are zero. They are summed from colour shares and missing colour shares,
+    which are all positive, so that no rounding makes them negative.
+    """
+    if not centred:
+        return torch.matmul(matrix.to(pixels.dtype), pixels)
+    positive, negative = matrix.clamp(min=0), (-matrix).clamp(min=0)
+    remainder = matrix.new_tensor(CENTRE) - negative.sum(1)
+    parts = torch.cat([positive, negative, remainder[:, None]], dim=1).to(pixels.dtype)
+    one = torch.ones_like(pixels[:, :1])
+    return torch.matmul(parts, torch.cat([pixels, 1 - pixels, one], dim=1))

@@ -1,0 +1,79 @@
+"""Watson-DFT: differences of amplitudes and of phases of the blocks' Fourier coefficients, on half spectra."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbench_losses_frequency.watson.masking import EPSILON, Learned, pooled, slack
+
+# The angle between two phases is acos(κ cos φ), whose slope is finite at φ = 0 and φ = π as well.
+KAPPA = 1 - 1e-7
+_SINE = 1 - KAPPA**2
+
+
+def dft_distance(
+    decoded: Tensor, target: Tensor, matrix: Tensor, learned: Learned, *, gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Distance of blocks and, if wanted, its gradient by the decoded blocks' coefficients.
+
+    Angles are computed from sines and cosines, never as a difference of two phases or near the branch points of acos,
+    where float32 has 3 digits: acos(κ cos φ) is the argument of κ cos φ + i √(1 − κ² + κ² sin² φ).
+
+    Args:
+        decoded: relative pixels of decoded blocks, (B, C, size², K), centred.
+        target: those of the target.
+        matrix: from relative pixels to real and imaginary parts, (2F, size²).
+        learned: the parameters.
+        gradient: whether the gradient is wanted.
+
+    Returns:
+        The distance (B,), and the gradient (B, C, 2F, K) or None.
+    """
+    assert learned.phase is not None
+    real0, imaginary0, modulus0, amplitude0 = _spectrum(target, matrix)
+    real, imaginary, modulus, amplitude = _spectrum(decoded, matrix)
+    overlooked = slack(amplitude0, learned)
+    difference = amplitude - amplitude0
+    norm, outer, inner = pooled(difference.abs() / overlooked, learned.beta)
+
+    unit = KAPPA / modulus0.sqrt()
+    unit_real, unit_imaginary = real0 * unit, imaginary0 * unit
+    cosine = unit_real * real + unit_imaginary * imaginary  # these three are |decoded coefficient| times what they say
+    sine = unit_imaginary * real - unit_real * imaginary
+    hypotenuse = (_SINE * modulus + sine * sine).sqrt()
+    angle = torch.atan2(hypotenuse, cosine).sum(3, keepdim=True)
+    weights = learned.channel[:, None, None]
+    phase_weights = weights * learned.phase
+    value = (weights * norm).sum((1, 2, 3)) + (phase_weights * angle).sum((1, 2, 3))
+    if not gradient:
+        return value, None
+
+    by_amplitude = inner * difference.sign() / (overlooked * amplitude) * (weights * outer)
+    by_phase = sine / (hypotenuse * modulus) * phase_weights
+    frequencies = real.shape[2]
+    slope = torch.empty_like(real).repeat(1, 1, 2, 1)
+    torch.addcmul(by_amplitude * real, by_phase, imaginary, out=slope[:, :, :frequencies])
+    torch.addcmul(by_amplitude * (imaginary + EPSILON), by_phase, real, value=-1, out=slope[:, :, frequencies:])
+    return value, slope
+
+
+def no_phase(size: int) -> list[int]:
+    """Places in a half spectrum whose coefficients are real, so that they have no phase: zero and Nyquist frequencies.
+
+    ``size`` is even.
+    """
+    half = size // 2
+    columns = half + 1
+    return sorted({row * columns + column for row in (0, half) for column in (0, half)})
+
+
+def _spectrum(pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Real part plus ε, imaginary part, the squared modulus of these two, and the amplitude |c + ε + iε|."""
+    parts = torch.matmul(matrix, pixels)
+    frequencies = len(matrix) // 2
+    real, imaginary = parts[:, :, :frequencies] + EPSILON, parts[:, :, frequencies:]
+    square = real * real
+    shifted = imaginary + EPSILON
+    amplitude = (square + shifted * shifted).sqrt()
+    return real, imaginary, square + imaginary * imaginary, amplitude
