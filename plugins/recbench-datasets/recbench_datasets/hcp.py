@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -163,7 +164,8 @@ class Hcp(Dataset):
     def _trouble(self) -> str:
         """All volumes that cannot be used, of all splits. Reads each: a second a volume."""
         bad = []
-        for source in (source for sources in self.splits.values() for source in sources):
+        sources = itertools.chain.from_iterable(self.splits.values())
+        for source in sorted(sources, key=lambda source: (source.path, source.stream)):
             try:
                 self._draw(source)
             except ValueError as error:
