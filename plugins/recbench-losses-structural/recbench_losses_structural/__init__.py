@@ -1,10 +1,84 @@
-"""Losses that compare local structure."""
+"""Losses and metrics that compare local structure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from recbench import LossEntry, Parameter, Requirements, hookimpl
+from recbench import ImageShape, LossEntry, MetricEntry, Parameter, hookimpl
+
+_SSIM = (
+    Parameter("sigma", float, 1.5, "standard deviation of the Gaussian window, in pixels", minimum=0.1),
+    Parameter("window", int, 11, "side of the window, in pixels; odd", minimum=3),
+    Parameter("K1", float, 0.01, "C1 = K1² keeps the luminance of black regions a number", above=0),
+    Parameter("K2", float, 0.03, "C2 = K2² keeps the structure of flat regions a number", above=0),
+)
+_MS_SSIM = (
+    *_SSIM,
+    Parameter("scales", int, 0, "number of scales; 0: as many as the image has room for, up to all weights", minimum=0),
+    Parameter(
+        "weights",
+        list[float],
+        [0.0448, 0.2856, 0.3001, 0.2363, 0.1333],
+        "exponents of the scales, from the finest; with fewer scales, the first ones divided by their sum",
+        above=0,
+    ),
+)
+_CITATION = "Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004"
+_MS_CITATION = "Wang et al., Multiscale structural similarity for image quality assessment, ACSSC 2003"
+_SCALES = (
+    "Five scales need more than 160 pixels, s scales more than (window - 1) * 2^(s-1). Smaller images use as many "
+    "scales as they have room for (32 px: 2, 64 px: 3, 128 px: 4), with the first weights divided by their sum: values "
+    "of different image sizes are not comparable. With one scale, up to 20 pixels, it is SSIM with negative channels "
+    "set to 0."
+)
+_KILLED = (
+    "Where the structure of a channel is inverted on average at any scale, its product is 0 and so is its gradient."
+)
+
+
+def scale_weights(shape: ImageShape, scales: int, weights: Sequence[float], window: int) -> list[float]:
+    """The exponents that MS-SSIM uses for images of this shape, one for each scale.
+
+    All weights as they are, where there is room for all or ``scales`` asks for all; else the first ones, divided by
+    their sum. ``scales`` is 0 for as many as there is room for.
+    """
+    count = scales or min(len(weights), room_for_scales(shape, window))
+    return list(weights) if count == len(weights) else [weight / sum(weights[:count]) for weight in weights[:count]]
+
+
+def room_for_scales(shape: ImageShape, window: int) -> int:
+    """The largest number of scales s of which the last, halved s − 1 times (rounded up), still holds the window.
+
+    That is the largest s with min(height, width) > (window − 1)·2ˢ⁻¹: for five scales, what pytorch-msssim asks for.
+    """
+    return (-(-min(shape.height, shape.width) // (window - 1)) - 1).bit_length()
+
+
+def _window_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    window = params["window"]
+    if window % 2 == 0:
+        yield f"needs an odd window, to have a centre, not {window}"
+    if min(shape.height, shape.width) < window:
+        yield f"needs at least {window} pixels a side, those of its window, not {shape.height}x{shape.width}"
+
+
+def _scales_fit(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    problems = list(_window_fits(shape, params))
+    yield from problems
+    scales, weights, window = params["scales"], params["weights"], params["window"]
+    if scales > len(weights):
+        yield f"needs a weight for each scale, of which {scales} are asked for, not {len(weights)}"
+    elif not problems and scales > room_for_scales(shape, window):
+        least = (window - 1) * 2 ** (scales - 1)
+        yield f"needs more than {least} pixels a side for {scales} scales, not {shape.height}x{shape.width}"
+
+
+def _mix_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    yield from _scales_fit(shape, params)
+    if math.isfinite(params["beta"]) and not params["beta"].is_integer():
+        yield f"needs a whole number of epochs or .inf for beta, not {params['beta']:g}"
 
 
 @hookimpl
@@ -13,14 +87,69 @@ def recbench_losses() -> Iterator[LossEntry]:
         name="ssim",
         factory="recbench_losses_structural.losses:SSIM",
         summary="one minus the structural similarity index",
-        parameters=(
-            Parameter("sigma", float, 1.5, "standard deviation of the 11x11 Gaussian window, in pixels", above=0),
-        ),
-        requirements=Requirements(minimum_size=11),
+        parameters=_SSIM,
+        check=_window_fits,
         family="ssim",
-        citation="Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004",
+        citation=_CITATION,
         notes=(
-            "Values lie between 0 and 2, whatever the image size: thousands of times smaller than the sums of l1 or "
-            "l2, so the KL weight must be smaller by as much."
+            "Images need as many pixels a side as the window. Values lie between 0 and 2, whatever the image size: "
+            "thousands of times smaller than the sums of l1 or l2, so the KL weight must be smaller by as much."
         ),
+    )
+    yield LossEntry(
+        name="ms_ssim",
+        factory="recbench_losses_structural.losses:MSSSIM",
+        summary="one minus the multi-scale structural similarity index",
+        parameters=_MS_SSIM,
+        check=_scales_fit,
+        family="ssim",
+        citation=_MS_CITATION,
+        notes=f"{_SCALES} {_KILLED} Values lie between 0 and 1, so the KL weight must be small.",
+    )
+    yield LossEntry(
+        name="mix",
+        factory="recbench_losses_structural.losses:Mix",
+        summary="MS-SSIM with a mean of absolute, in late epochs of squared differences",
+        parameters=(
+            Parameter("alpha", float, 0.64, "weight of 1 - MS-SSIM; the pixels weigh 1 - alpha", minimum=0, maximum=1),
+            Parameter("beta", float, 100.0, "last epoch with l1; l2 follows (0: always, .inf: never)", minimum=0),
+            *_MS_SSIM,
+        ),
+        check=_mix_fits,
+        family="ssim",
+        citation=(
+            "Kim & Jo, Two Proposed Solutions for Mitigating Blurred Output of Autoencoder, equations 11-14; after "
+            "Zhao et al., Loss Functions for Image Restoration with Neural Networks, TCI 2017"
+        ),
+        notes=(
+            "Here l1 and l2 are means over pixels and channels (equations 12 and 13), not the sums of the losses of "
+            "these names, so the KL weight must be small. Outside of training the value is that of the first epoch. "
+            f"{_SCALES}"
+        ),
+    )
+
+
+@hookimpl
+def recbench_metrics() -> Iterator[MetricEntry]:
+    yield MetricEntry(
+        name="ssim",
+        factory="recbench_losses_structural.metrics:SSIM",
+        summary="structural similarity index",
+        parameters=_SSIM,
+        direction="higher",
+        check=_window_fits,
+        family="ssim",
+        citation=_CITATION,
+        notes="Images need as many pixels a side as the window.",
+    )
+    yield MetricEntry(
+        name="ms_ssim",
+        factory="recbench_losses_structural.metrics:MSSSIM",
+        summary="multi-scale structural similarity index",
+        parameters=_MS_SSIM,
+        direction="higher",
+        check=_scales_fit,
+        family="ssim",
+        citation=_MS_CITATION,
+        notes=f"{_SCALES} Zero where the structure is inverted on average at any scale.",
     )

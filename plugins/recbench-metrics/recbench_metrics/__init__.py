@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recbench import MetricEntry, Requirements, hookimpl
+from recbench import MetricEntry, hookimpl
 
 
 @hookimpl
@@ -29,13 +29,4 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         factory="recbench_metrics.pixel:L1",
         summary="mean absolute error of pixels in 0 to 1",
         direction="lower",
-    )
-    yield MetricEntry(
-        name="ssim",
-        factory="recbench_metrics.structural:SSIM",
-        summary="structural similarity index",
-        direction="higher",
-        requirements=Requirements(minimum_size=11),
-        family="ssim",
-        citation="Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004",
     )

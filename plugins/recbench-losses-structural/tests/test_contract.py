@@ -1,0 +1,21 @@
+"""What every loss must do, put to all losses that this plugin yields."""
+
+import pytest
+
+import recbench_losses_structural as plugin
+from recbench.testing import imports_no_torch, loss_cases
+
+VARIANTS = {
+    "ssim": [{}, {"window": 7, "sigma": 1.0}],
+    "ms_ssim": [{}, {"scales": 1}, {"window": 5, "weights": [0.3, 0.7]}],
+    "mix": [{}, {"beta": float("inf")}],
+}
+
+
+@pytest.mark.parametrize("case", loss_cases(plugin, VARIANTS), ids=str)
+def test_conformance(case):
+    case.run()
+
+
+def test_listing_imports_no_torch():
+    imports_no_torch(plugin)
