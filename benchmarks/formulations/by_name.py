@@ -120,11 +120,10 @@ def lpips(made: Made) -> Formulation:
     """The package's network with weights drawn at random: it would download its own, whose time is the same."""
     from lpips import LPIPS
 
-    package = (
-        LPIPS(net=made.params["net"], lpips=made.params["linear"], pretrained=False, pnet_rand=True, verbose=False)
+    p = made.params
+    package = LPIPS(net=p["net"], lpips=p["linear"], pretrained=False, pnet_rand=True, verbose=False)
     package.eval().requires_grad_(False).to(made.device)
-    )
-        return lambda decoded, target, z: package(decoded, target)
+    return lambda decoded, target, z: package(decoded, target)
 
 
 AUTHORS: dict[str, Callable[[Made], Formulation | None]] = {
