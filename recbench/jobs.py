@@ -138,6 +138,23 @@ class PlannedJob(Frozen):
     seed: int
 
 
+class Published(Frozen):
+    """A number that somebody printed for one method under one setting.
+
+    Attributes:
+        source: where it was printed.
+        metric: label of the metric, whether the suite computes it or not, in the unit of recbench's metric.
+        std: what was printed as its spread, if anything was.
+    """
+
+    source: str
+    setting: int
+    method: int
+    metric: str
+    mean: float
+    std: float | None = None
+
+
 class Plan(Frozen):
     """A suite laid out as jobs: all that a leaderboard needs to know besides the records. Written to ``plan.json``."""
 
@@ -150,6 +167,7 @@ class Plan(Frozen):
     settings: tuple[Setting, ...]
     methods: tuple[Method, ...]
     jobs: tuple[PlannedJob, ...]
+    published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
     def _coherent(self) -> Plan:
@@ -157,9 +175,11 @@ class Plan(Frozen):
         names = [column.name for column in self.columns]
         if sorted(names) != sorted(self.metrics) or not set(self.ranking) <= set(names):
             raise ValueError("its metrics, columns and ranking do not fit together")
+        places = {(p.setting, p.method) for p in self.jobs} | {(p.setting, p.method) for p in self.published}
+        for setting, method in places:
+            if not (0 <= setting < len(self.settings) and 0 <= method < len(self.methods)):
+                raise ValueError(f"it has no setting {setting} or no method {method}")
         for job in self.jobs:
-            if not (0 <= job.setting < len(self.settings) and 0 <= job.method < len(self.methods)):
-                raise ValueError(f"the job {job.id} has no such setting or method")
             if not _ID.fullmatch(job.id):  # ids become names of folders
                 raise ValueError(f"{job.id!r} is no id of a job")
         return self

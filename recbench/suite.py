@@ -20,8 +20,9 @@ from recbench import yaml_lines
 from recbench.contracts.dataset import Dataset
 from recbench.entries import ImageShape, LossEntry, MetricEntry
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
-from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Setting, Training
+from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Published, Setting, Training
 from recbench.registry import Registered, Registry
+from recbench.weights import missing
 from recbench.yaml_lines import Document, Path_, dotted
 
 _Answer = TypeVar("_Answer")
@@ -42,6 +43,14 @@ class _Choice(_Strict):
 
 class _LossChoice(_Choice):
     kl_weight: Any = None
+    architectures: list[str] | None = Field(None, min_length=1)
+
+
+class _Published(_Strict):
+    source: str
+    dataset: str | None = None
+    architecture: str | None = None
+    scores: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
 class _Ranking(_Strict):
@@ -60,6 +69,7 @@ class _SuiteFile(_Strict):
     seeds: list[int] = Field(min_length=1)
     training: dict[str, Any]
     ranking: _Ranking = _Ranking()
+    published: list[_Published] = []
 
 
 _MAXIMUM_METRICS = 1_000
@@ -70,19 +80,21 @@ _MODELS: dict[str, type[BaseModel]] = {
     "losses": _LossChoice,
     "metrics": _Choice,
     "ranking": _Ranking,
+    "published": _Published,
 }
 
 
 @dataclass(frozen=True)
 class _Item:
     """One item of a section: its entry, and the values that its parameters take. Those of ``extra`` are no
-    parameters of the entry."""
+    parameters of the entry. A loss may be meant for some architectures ``only``."""
 
     path: Path_
     label: str
     registered: Registered
     axes: dict[str, list[Any]]
     extra: dict[str, list[Any]] = field(default_factory=dict)
+    only: tuple[str, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -94,7 +106,8 @@ class _Item:
         for assignment in _product(axes):
             params = entry.complete({key: assignment[key] for key in self.axes})
             extra = {key: assignment[key] for key in self.extra}
-            yield _Cell(self.path, " ".join([self.label, *_varied(assignment, axes)]), self.registered, params, extra)
+            label = " ".join([self.label, *_varied(assignment, axes)])
+            yield _Cell(self.path, label, self.registered, params, extra, self.label, self.only)
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,17 @@ class _Cell:
     label: str
     registered: Registered
     params: dict[str, Any]
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any]
+    item: str
+    only: tuple[str, ...] | None
+
+    def answers_to(self, label: str | None) -> bool:
+        """Whether a label means this combination: its own, that of its whole item, or none at all."""
+        return label is None or label in (self.label, self.item)
+
+    def goes_with(self, architecture: _Cell) -> bool:
+        """Whether this loss is tried with that architecture."""
+        return self.only is None or any(architecture.answers_to(label) for label in self.only)
 
     @property
     def part(self) -> Part:
@@ -114,10 +137,15 @@ class _Cell:
 
 @dataclass(frozen=True)
 class Suite:
-    """A valid suite: its plan, and its text as resolved (a suite file again, with every default filled in)."""
+    """A valid suite: its plan, and its text as resolved (a suite file again, with every default filled in).
+
+    Attributes:
+        lacking: pretrained weights that are missing on this machine; without them its jobs cannot run.
+    """
 
     plan: Plan
     resolved: str
+    lacking: tuple[Problem, ...] = ()
 
 
 def load_suite(file: Path, registry: Registry, overrides: Sequence[str] = (), *, maximum_jobs: int = 10_000) -> Suite:
@@ -166,6 +194,7 @@ class _Validator:
         self.default_name = default_name
         self.maximum_jobs = maximum_jobs
         self.problems = list(problems)
+        self.lacking: list[Problem] = []
         self.unreadable = {problem.key for problem in problems}
 
     def blame(self, path: Path_, message: str) -> None:
@@ -191,11 +220,15 @@ class _Validator:
         ranking = self.ranking(parsed.ranking.metrics, [c.label for c in cells["metrics"]], all_sound=all_sound)
         shapes = [self.shape(cell) for cell in cells["datasets"]]
         self.compatible(cells, shapes)
+        self.restrictions(cells)
         self.sources(cells)
         self.fail_if_any()
         trainings = [(" ".join(_varied(values, training)), Training(**values)) for values in _product(training)]
         plan = _plan(name, parsed, cells, trainings, cast(list[ImageShape], shapes), ranking)
-        return Suite(plan, _resolved(name, parsed, cells, trainings, ranking))
+        published = tuple(self.published(parsed.published, cells, len(trainings)))
+        self.fail_if_any()
+        plan = plan.model_copy(update={"published": published})
+        return Suite(plan, _resolved(name, parsed, cells, trainings, ranking), tuple(dict.fromkeys(self.lacking)))
 
     def structure(self) -> _SuiteFile:
         """The file in its structure. What is wrong is blamed, and left out of what is returned."""
@@ -265,7 +298,9 @@ class _Validator:
                 axes[key] = list(self.values(place, value, parameter.coerce))
         if len(self.problems) > before:
             return None
-        return _Item(path, choice.label or choice.name, registered, {k: axes[k] for k in known if k in axes}, extra)
+        axes = {key: axes[key] for key in known if key in axes}
+        only = tuple(choice.architectures) if isinstance(choice, _LossChoice) and choice.architectures else None
+        return _Item(path, choice.label or choice.name, registered, axes, extra, only)
 
     def values(self, path: Path_, value: Any, coerce: Callable[[Any], Any]) -> Iterator[Any]:
         """The one value, or the values of a grid; those that cannot be coerced are blamed and left out."""
@@ -343,11 +378,71 @@ class _Validator:
         for kind in ("architectures", "losses", "metrics"):
             for cell in cells[kind]:
                 for shape, label in first_of.items():
-                    for reason in self.refusals(cell, cast(ImageShape, shape)):
+                    assert shape is not None
+                    reasons = self.refusals(cell, shape)
+                    for reason in reasons:
                         self.blame(cell.path, f"{cell.label} cannot take the {shape} images of {label}: it {reason}")
+                    lacking = None if reasons else self.ask(cell, partial(_missing_weights, cell, shape))
+                    if lacking:
+                        self.lacking.append(self.document.problem(cell.path, f"{cell.label} {lacking}"))
 
     def refusals(self, cell: _Cell, shape: ImageShape) -> list[str]:
         return self.ask(cell, lambda: cell.registered.entry.refusals(shape, cell.params)) or []
+
+    def restrictions(self, cells: Mapping[str, Sequence[_Cell]]) -> None:
+        """What losses say about the architectures that they go with."""
+        known = [cell.label for cell in cells["architectures"]]
+        for loss in cells["losses"]:
+            for index, label in enumerate(loss.only or ()):
+                if not any(cell.answers_to(label) for cell in cells["architectures"]):
+                    what = f"the suite has no architecture {quoted(label)}; {did_you_mean(label, known)}"
+                    self.blame((*loss.path, "architectures", index), what)
+        for cell in cells["architectures"]:
+            if cells["losses"] and not any(loss.goes_with(cell) for loss in cells["losses"]):
+                self.blame(cell.path, f"no loss is tried with {cell.label}")
+
+    def published(
+        self, tables: Sequence[_Published], cells: Mapping[str, Sequence[_Cell]], trainings: int
+    ) -> Iterator[Published]:
+        """The numbers of the section ``published``, each with its places in the plan."""
+        pairs = list(itertools.product(cells["datasets"], cells["architectures"]))
+        for index, table in enumerate(tables):
+            path: Path_ = ("published", index)
+            self.one_place(path, table, cells)
+            meant = [
+                place for place, (d, a) in enumerate(pairs)
+                if d.answers_to(table.dataset) and a.answers_to(table.architecture)
+            ]  # fmt: skip
+            for label, scores in table.scores.items():
+                method = next((i for i, cell in enumerate(cells["losses"]) if cell.label == label), None)
+                if method is None:
+                    known = [cell.label for cell in cells["losses"]]
+                    what = f"the suite has no method {quoted(label)}; {did_you_mean(label, known)}"
+                    self.blame((*path, "scores", label), what)
+                    continue
+                for metric, value in scores.items():
+                    try:
+                        mean, std = _printed(value)
+                    except ValueError as error:
+                        self.blame((*path, "scores", label, metric), str(error))
+                        continue
+                    for place, training in itertools.product(meant, range(trainings)):
+                        if cells["losses"][method].goes_with(pairs[place][1]):
+                            setting = place * trainings + training
+                            yield Published(
+                                source=table.source, setting=setting, method=method, metric=metric, mean=mean, std=std
+                            )
+
+    def one_place(self, path: Path_, table: _Published, cells: Mapping[str, Sequence[_Cell]]) -> None:
+        """A printed table belongs to one data set and one architecture of the suite."""
+        for key, kind in (("dataset", "datasets"), ("architecture", "architectures")):
+            label = getattr(table, key)
+            known = [cell.label for cell in cells[kind]]
+            meant = [cell.label for cell in cells[kind] if cell.answers_to(label)]
+            if not meant:
+                self.blame((*path, key), f"the suite has no {key} {quoted(label)}; {did_you_mean(label, known)}")
+            elif len(meant) > 1:
+                self.blame((*path, key), f"say for which {key} the numbers were printed: {', '.join(meant)}")
 
     def sources(self, cells: Mapping[str, Sequence[_Cell]]) -> None:
         """Job ids are made from the source behind the entries, which therefore must be there."""
@@ -367,10 +462,25 @@ class _Validator:
         return None
 
 
+def _missing_weights(cell: _Cell, shape: ImageShape) -> str | None:
+    return missing(cell.registered.entry.needed_weights(shape, cell.params))
+
+
+def _printed(value: Any) -> tuple[float, float | None]:
+    """A printed number, or a pair of mean and spread."""
+    numbers = value if isinstance(value, list) else [value]
+    sound = all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
+    if not sound or len(numbers) not in (1, 2):
+        raise ValueError(f"{quoted(value)} is neither a number nor a pair [mean, std]")
+    return float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None
+
+
 def _salvaged(key: str, value: Any) -> Any:
     """What can be used of a section that may be wrong; wrong items of a list become None, so that all keep places."""
     if key in _ITEMS:
         return [_salvaged_item(_MODELS[key], item) for item in value] if isinstance(value, list) else []
+    if key == "published":
+        return []
     if key == "seeds":
         return [seed if type(seed) is int else None for seed in value] if isinstance(value, list) else []
     if key == "training":
@@ -508,7 +618,10 @@ def _plan(
         jobs=(),
     )
     jobs = []
+    used = [architecture for _ in shapes for architecture in cells["architectures"] for _ in trainings]
     for setting, method, seed in itertools.product(range(len(settings)), range(len(methods)), parsed.seeds):
+        if not cells["losses"][method].goes_with(used[setting]):
+            continue
         planned = PlannedJob(id="", setting=setting, method=method, seed=seed)
         jobs.append(planned.model_copy(update={"id": plan.job(planned).id}))
     return plan.model_copy(update={"jobs": tuple(jobs)})
@@ -530,7 +643,10 @@ def _resolved(
     jobs."""
 
     def item(cell: _Cell) -> dict[str, Any]:
-        return {"name": cell.registered.entry.name, "label": cell.label, "params": cell.params, **cell.extra}
+        told = {"name": cell.registered.entry.name, "label": cell.label, "params": cell.params, **cell.extra}
+        if cell.only is not None:
+            told["architectures"] = [other.label for other in cells["architectures"] if cell.goes_with(other)]
+        return told
 
     def axis(key: str) -> Any:
         values = list(dict.fromkeys(getattr(training, key) for _, training in trainings))
@@ -544,4 +660,6 @@ def _resolved(
         "training": {key: axis(key) for key in Training.model_fields},
         "ranking": {"metrics": list(ranking)},
     }
+    if parsed.published:
+        data["published"] = [table.model_dump(exclude_none=True) for table in parsed.published]
     return yaml_lines.dump(data)

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Protocol
 
 from recbench.contracts.executor import Ended, Event, Executor, Task
-from recbench.errors import OutOfSpaceError, UserError
+from recbench.errors import OutOfSpaceError, SuiteError, UserError
 from recbench.images import Prepared, prepare
 from recbench.jobs import NEEDS_VALIDATION, Plan, PlannedJob
 from recbench.provenance import now, provenance
@@ -95,11 +95,14 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once.
 
     Raises:
+        SuiteError: jobs are to be run, and pretrained weights that they need are missing.
         UserError: the results folder cannot be written, or a data set cannot be prepared.
         OutOfSpaceError: a disk is full; finished jobs are safe.
     """
     plan = suite.plan
     _check_writable(store.root)
+    if suite.lacking and inspect(plan, store).to_run:
+        raise SuiteError(suite.lacking)
     prepared = _prepare(plan, registry, options.cache)
     for index, images in prepared.items():
         if plan.settings[index].training.schedule == "plateau" and not images.counts["validation"]:

@@ -6,6 +6,8 @@ import itertools
 import json
 import re
 import shlex
+import subprocess
+import sys
 import types
 import typing
 from dataclasses import MISSING, fields
@@ -145,11 +147,12 @@ FILES = {block.file: block for block in blocks(DOCS / "plugins.md") if block.fil
 
 @pytest.mark.slow
 def test_the_plugins_in_the_docs_run(tmp_path: Path, tiny: Path, recbench: Recbench) -> None:
-    assert sorted(FILES) == ["adversarial.py", "student_t.py"]
+    assert sorted(FILES) == ["adversarial.py", "student_t.py", "test_contract.py"]
     options: list[object] = ["--plugin", TINY]
     for name, block in FILES.items():
         (tmp_path / str(name)).write_text(block.text)
-        options += ["--plugin", name]
+        if name != "test_contract.py":
+            options += ["--plugin", name]
     losses = "[{name: student_t, kl_weight: 0.001}, {name: adversarial, kl_weight: 0.001}]"
     done = recbench("run", tiny, *options, "--set", f"losses={losses}", "--set", "seeds=[0]", "--device", "cpu")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -164,6 +167,15 @@ def test_the_plugins_in_the_docs_run(tmp_path: Path, tiny: Path, recbench: Recbe
     assert trained["student_t"].loss_parameters == 1
     assert trained["adversarial"] is not None
     assert trained["adversarial"].final["auxiliary"] > 0
+
+
+def test_the_contract_test_in_the_docs_passes(tmp_path: Path) -> None:
+    for name in ("student_t.py", "test_contract.py"):
+        (tmp_path / name).write_text(FILES[name].text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_contract.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
 
 
 def test_the_loss_in_the_docs_is_a_likelihood() -> None:
@@ -233,10 +245,18 @@ def test_parts_of_suites_in_the_docs_name_what_there_is(registry: Registry) -> N
 
 def test_the_keys_of_suites_are_listed(tmp_path: Path, registry: Registry) -> None:
     """The resolved suite spells out every key; nothing else may be listed."""
-    file = tmp_path / "suite.yaml"
-    file.write_text(next(block.text for block in blocks(DOCS / "suites.md") if block.language == "yaml"))
-    resolved = yaml.safe_load(load_suite(file, registry).resolved)
     page = DOCS / "suites.md"
+    data = yaml.safe_load(next(block.text for block in blocks(page) if block.language == "yaml"))
+    data["architectures"] = ["vae_bredell"]
+    data["losses"] = [{"name": "l2", "architectures": ["vae_bredell"]}]
+    data["published"] = [
+        {"source": "x", "dataset": "faces", "architecture": "vae_bredell", "scores": {"l2": {"psnr": 1}}}
+    ]
+    data["datasets"] = [{"name": "photos", "label": "faces"}]
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml.safe_dump(data))
+    resolved = yaml.safe_load(load_suite(file, registry).resolved)
+    assert table(section(page, "### `published`")).keys() == resolved["published"][0].keys()
     assert table(section(page, "## Keys")).keys() == resolved.keys()
     assert table(section(page, "### Choices")).keys() == {key for loss in resolved["losses"] for key in loss}
     assert table(section(page, "### `training`")).keys() == {*resolved["training"], "kl_weight"}
@@ -250,7 +270,8 @@ def test_the_defaults_of_training_are_those_of_the_docs() -> None:
         assert yaml.safe_load(default.strip("`")) == ("required" if field.is_required() else field.default), name
         assert meaning == field.description
         names = {int: "int", float: "float", bool: "bool"}
-        assert kind == names.get(typing.cast(Any, field.annotation), "`float32` or `bf16`"), name
+        choices = " or ".join(f"`{choice}`" for choice in typing.get_args(field.annotation))
+        assert kind == names.get(typing.cast(Any, field.annotation), choices), name
 
 
 def test_the_default_kl_weight_is_that_of_the_docs(tmp_path: Path, registry: Registry) -> None:
@@ -354,7 +375,7 @@ def test_the_files_of_a_run_are_those_of_the_docs(tmp_path: Path, tiny: Path, re
     listed = set(re.findall(r"^ +([\w.-]+)", tree, re.MULTILINE))
     found = {path.name for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")}
     assert found <= listed, found - listed
-    assert listed - found <= {"jobs", "checkpoint", "set-aside", "failed-1.json", "observers.log"}
+    assert listed - found <= {"jobs", "checkpoint", "set-aside", "failed-1.json", "observers.log", "traces.npz"}
 
     (job,) = (root / "jobs").iterdir()
     record = Record.model_validate_json((job / "record.json").read_bytes())

@@ -175,7 +175,7 @@ ONE_BY_ONE = [
     ({"datasets": "datasets: [3]"}, "s.yaml:2: datasets[0]: 3 is not a name, or a mapping with one"),
     ({"datasets": "datasets: [{params: {size: 16}}]"}, "s.yaml:2: datasets[0].name: is missing"),
     ({"datasets": "datasets: [blob]"}, "s.yaml:2: datasets[0].name: there is no dataset 'blob'; did you mean 'blobs'?"),
-    ({"datasets": "datasets: [../x]"}, "s.yaml:2: datasets[0].name: there is no dataset '../x'; choose from: blobs, "),
+    ({"datasets": "datasets: [../x]"}, "s.yaml:2: datasets[0].name: there is no dataset '../x'; choose from: arrays, "),
     (
         {"datasets": "datasets: [{name: blobs, params: {sise: 16}}]"},
         "s.yaml:2: datasets[0].params.sise: blobs has no such parameter; did you mean 'size'?",
@@ -206,7 +206,7 @@ ONE_BY_ONE = [
         {"architectures": "architectures: [{name: vae_bredell, params: {widths: [8, 8, 8, 8, 8]}}]"},
         "s.yaml:3: architectures[0]: vae_bredell cannot take the 3x16x16 images of blobs: it halves its input 5 times",
     ),
-    ({"losses": "losses: [l3]"}, "s.yaml:4: losses[0].name: there is no loss 'l3'; choose from: ce, "),
+    ({"losses": "losses: [l3]"}, "s.yaml:4: losses[0].name: there is no loss 'l3'; choose from: barron, "),
     ({"losses": "losses: [[l1]]"}, 's.yaml:4: losses[0]: ["l1"] is not a name, or a mapping with one'),
     ({"losses": "losses: [{name: l1, lable: x}]"}, "s.yaml:4: losses[0].lable: unknown key; did you mean 'label'?"),
     ({"losses": "losses: [{name: l1, label: 3}]"}, "s.yaml:4: losses[0].label: 3 is not text"),
@@ -629,7 +629,13 @@ CHANGES = {
         f"training.{key}": {"training": f"training: {{epochs: 2, {key}: {value}}}"}
         for key, value in {
             "batch_size": 32,
+            "optimiser": "lion",
             "learning_rate": 1e-3,
+            "beta1": 0.95,
+            "beta2": 0.99,
+            "schedule": "plateau",
+            "patience": 4,
+            "factor": 0.5,
             "precision": "bf16",
             "compile": "true",
             "deterministic": "false",
@@ -672,5 +678,128 @@ def test_a_plan_that_was_tampered_with_is_refused(load):
         {"ranking": ["lpips"]},
         {"columns": []},
     ):
-        with pytest.raises(ValueError, match=r"its metrics|no such setting|no id of a job"):
+        with pytest.raises(ValueError, match=r"its metrics|it has no setting|no id of a job"):
             type(plan).model_validate({**data, **change})
+
+
+TWO = """\
+datasets: [blobs]
+architectures: [linear, {name: linear, label: wide, params: {latent_size: {grid: [6, 8]}}}]
+losses:
+  - {name: l2, architectures: [linear]}
+  - {name: l1, architectures: [wide latent_size=8]}
+  - {name: ce, architectures: [wide]}
+  - charbonnier
+seeds: [0]
+training: {epochs: 2}
+metrics: [psnr]
+"""
+
+
+def test_a_loss_is_tried_with_the_architectures_it_names(load):
+    suite = load(text=TWO)
+    found = {(suite.plan.settings[j.setting].label, suite.plan.methods[j.method].label) for j in suite.plan.jobs}
+    assert found == {
+        ("blobs · linear", "l2"),
+        ("blobs · wide latent_size=8", "l1"),
+        ("blobs · wide latent_size=6", "ce"),
+        ("blobs · wide latent_size=8", "ce"),
+        *((f"blobs · {label}", "charbonnier") for label in ("linear", "wide latent_size=6", "wide latent_size=8")),
+    }
+
+
+def test_the_resolved_form_has_the_same_restrictions(load):
+    suite = load(text=TWO)
+    assert ids(load(text=suite.resolved)) == ids(suite)
+
+
+def test_architectures_that_are_not_there_or_not_used(load):
+    problems = refuse_with(load, TWO.replace("architectures: [linear]}", "architectures: [linaer]}"))
+    assert any(
+        "losses[0].architectures[0]: the suite has no architecture 'linaer'; did you mean" in p for p in problems
+    )
+    text = TWO.replace("  - charbonnier\n", "").replace("[wide]", "[wide latent_size=8]")
+    problems = refuse_with(load, text)
+    assert any("no loss is tried with wide latent_size=6" in problem for problem in problems)
+
+
+PUBLISHED = """
+published:
+  - source: A paper, table 1
+    architecture: linear
+    scores:
+      l2: {psnr: [20.5, 1.5]}
+      charbonnier: {psnr: 21, fid_gen: 65.6}
+"""
+
+
+def test_published_numbers_have_their_places(load):
+    suite = load(text=TWO + PUBLISHED)
+    found = {
+        (suite.plan.settings[p.setting].label, suite.plan.methods[p.method].label, p.metric, p.mean, p.std)
+        for p in suite.plan.published
+    }
+    assert found == {
+        ("blobs · linear", "l2", "psnr", 20.5, 1.5),
+        ("blobs · linear", "charbonnier", "psnr", 21.0, None),
+        ("blobs · linear", "charbonnier", "fid_gen", 65.6, None),
+    }
+    assert {p.source for p in suite.plan.published} == {"A paper, table 1"}
+    assert ids(suite) == ids(load(text=TWO))
+    assert load(text=suite.resolved).plan.published == suite.plan.published
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("l2: {", "l3: {", "published[0].scores.l3: the suite has no method 'l3'"),
+        ("[20.5, 1.5]", "[1, 2, 3]", "published[0].scores.l2.psnr: [1, 2, 3] is neither a number nor a pair"),
+        ("[20.5, 1.5]", "high", "published[0].scores.l2.psnr: 'high' is neither a number nor a pair"),
+        ("    architecture: linear\n", "", "published[0].architecture: say for which architecture"),
+        ("architecture: linear", "architecture: lines", "published[0].architecture: the suite has no architecture"),
+        ("  - source: A paper, table 1\n   ", "  -", "published[0].source: is missing"),
+        ("    scores:", "    score:", "published[0].score: unknown key; did you mean 'scores'?"),
+    ],
+)
+def test_published_numbers_of_nothing(load, old, new, message):
+    assert old in PUBLISHED
+    assert any(message in problem for problem in refuse_with(load, TWO + PUBLISHED.replace(old, new)))
+
+
+def refuse_with(load, text):
+    with pytest.raises(SuiteError) as caught:
+        load(text=text)
+    return [str(problem) for problem in caught.value.problems]
+
+
+WEIGHTY = """\
+from recbench import LossEntry, Parameter, Weights, hookimpl
+
+FILE = Weights(
+    file="learned.pth", address="https://example.org/learned.pth", sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483"
+    "bfa0f98a5e886266e7ae", size=3, licence="MIT", alternative="weights: initial",
+)
+
+@hookimpl
+def recbench_losses():
+    yield LossEntry(
+        name="weighty", factory="torch.nn:Identity", summary="", weights=(FILE,),
+        parameters=(Parameter("weights", str, "pretrained", "", choices=("pretrained", "initial")),),
+        needed=lambda shape, params: [FILE] if params["weights"] == "pretrained" else [],
+    )
+"""
+
+
+def test_missing_weights_are_told_before_anything_runs(tmp_path, monkeypatch):
+    (tmp_path / "plugin.py").write_text(WEIGHTY)
+    registry = Registry(load_plugins([TINY, tmp_path / "plugin.py"]))
+    (tmp_path / "s.yaml").write_text(replaced(GOOD, "losses", "losses: [weighty]"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("RECBENCH_WEIGHTS", str(tmp_path / "weights"))
+    (problem,) = load_suite(tmp_path / "s.yaml", registry).lacking
+    for part in ("s.yaml:4: losses[0]: weighty needs", "learned.pth", "recbench weights fetch", "weights: initial"):
+        assert part in str(problem)
+    assert not load_suite(tmp_path / "s.yaml", registry, ["losses.weighty.params.weights=initial"]).lacking
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "learned.pth").write_bytes(b"foo")
+    assert not load_suite(tmp_path / "s.yaml", registry).lacking

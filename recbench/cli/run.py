@@ -155,9 +155,11 @@ def validate_command(
 ) -> None:
     """Check SUITE and say what it spans; all problems are reported together, with file, line and key."""
     registry = Registry(load(plugin_files, blocked, strict))
-    plan = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs).plan
+    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs)
+    plan = suite.plan
     seeds = len({job.seed for job in plan.jobs})
-    click.echo(
-        f"{suite_file} is valid: {len(plan.jobs)} jobs "
-        f"({len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds)"
-    )
+    whole = len(plan.methods) * len(plan.settings) * seeds == len(plan.jobs)
+    spans = f"{len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds"
+    click.echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', where they go together'})")
+    for problem in suite.lacking:
+        click.echo(f"before it can run: {problem}", err=True)
