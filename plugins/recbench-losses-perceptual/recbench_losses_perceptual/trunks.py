@@ -1,0 +1,168 @@
+"""Convolutional networks whose features are compared, frozen.
+
+All weights are buffers that are not saved: an optimiser never sees them, and a job's model file does not hold hundreds
+of megabytes that every user has anyway. There is no dropout and no batch normalisation, so training mode changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Filters = Iterator[tuple[Tensor, Tensor]]
+
+
+def filters(state: Mapping[str, Tensor], prefix: str) -> Filters:
+    """Weight and bias of every convolution whose name starts so, in the order of the file, which is the network's."""
+    for name, weight in state.items():
+        if name.startswith(prefix) and name.endswith(".weight"):
+            yield weight, state[f"{name.removesuffix('weight')}bias"]
+
+
+class Convolution(nn.Module):
+    """A convolution with given weights, in the precision of its input."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, source: Filters, *, stride: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        weight, bias = next(source)
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.stride = stride
+        self.padding = padding
+
+    def forward(self, images: Tensor) -> Tensor:
+        weight, bias = self.weight.to(images.dtype), self.bias.to(images.dtype)
+        return functional.conv2d(images, weight, bias, stride=self.stride, padding=self.padding)
+
+
+class Fire(nn.Module):
+    """Iandola et al. 2016, figure 1: 1×1 convolutions to fewer channels, then 1×1 and 3×3 ones side by side."""
+
+    def __init__(self, source: Filters) -> None:
+        super().__init__()
+        self.squeeze = Convolution(source)
+        self.expand1x1 = Convolution(source)
+        self.expand3x3 = Convolution(source, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        squeezed = self.squeeze(features).relu()
+        return torch.cat((self.expand1x1(squeezed), self.expand3x3(squeezed)), dim=1).relu()
+
+
+def blurring_matrix(size: int, like: Tensor) -> Tensor:
+    """(size, size // 2 + 1): every second entry of a signal that is mirrored by 2 at its ends and filtered by
+    [1, 2, 1] / 4. For signals of at least 3 entries; in the dtype and on the device of ``like``."""
+    mirrored = functional.pad(torch.eye(size, dtype=like.dtype, device=like.device)[None], (2, 2), mode="reflect")[0]
+    blurred: Tensor = (mirrored[:, :-2] + 2 * mirrored[:, 1:-1] + mirrored[:, 2:]) / 4
+    return blurred[:, ::2]
+
+
+class Blur(nn.Module):
+    """Zhang 2019, anti-aliased down-sampling by 2, with the wider padding of Ghildyal & Liu 2022, section 3.3.
+
+    As two matrix products: mirroring, filter and stride in one, and deterministic on a GPU, where the gradient of
+    mirrored padding is not.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        down = blurring_matrix(features.shape[-2], features)
+        across = blurring_matrix(features.shape[-1], features)
+        return down.T @ features @ across
+
+
+class Trunk(nn.Module):
+    """A network cut into blocks.
+
+    With ``precision="bf16"`` all blocks but the first run in bfloat16. The first one looks at the image at its full
+    resolution, and there most of bfloat16's error arises: the gradient with respect to the image is turned by 2° to 3°
+    this way and by 4° to 8° with the first block in bfloat16 as well (the shift-tolerant VGG, 64×64 photographs with
+    blur and noise).
+    """
+
+    def __init__(self, *blocks: nn.Sequential, precision: Literal["float32", "bf16"]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.precision = precision
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features (B, C, H, W) after every block, in the precision of the images."""
+        outputs = []
+        features = images
+        for number, block in enumerate(self.blocks):
+            if self.precision == "bf16" and number > 0:
+                features = features.bfloat16()
+            features = block(features)
+            outputs.append(features.to(images.dtype))
+        return outputs
+
+
+def vgg16(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+    """VGG16 up to relu5_3, by torchvision's names; features of relu1_2, 2_2, 3_3, 4_3, 5_3."""
+    return _vgg16(filters(state, "features."), [nn.MaxPool2d(2)], precision)
+
+
+def shift_tolerant_vgg16(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+    """VGG16 with anti-aliased pooling (Ghildyal & Liu 2022)."""
+    return _vgg16(filters(state, "net."), [nn.MaxPool2d(2, stride=1), Blur()], precision)
+
+
+def _vgg16(source: Filters, down: list[nn.Module], precision: Literal["float32", "bf16"]) -> Trunk:
+    blocks = []
+    for number, count in enumerate((2, 2, 3, 3, 3)):
+        layers: list[nn.Module] = [*down] if number else []
+        for _ in range(count):
+            layers += [Convolution(source, padding=1), nn.ReLU(inplace=True)]
+        blocks.append(nn.Sequential(*layers))
+    return Trunk(*blocks, precision=precision)
+
+
+def alexnet(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+    """AlexNet's five convolutions, by torchvision's names; features after each of them."""
+    source = filters(state, "features.")
+    first = nn.Sequential(Convolution(source, stride=4, padding=2), nn.ReLU(inplace=True))
+    return _alexnet(first, source, [nn.MaxPool2d(3, stride=2)], precision)
+
+
+def shift_tolerant_alexnet(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+    """AlexNet whose first convolution has stride 1, with anti-aliased down-sampling (Ghildyal & Liu 2022)."""
+    source = filters(state, "net.")
+    first = nn.Sequential(Convolution(source, padding=2), Blur(), nn.ReLU(inplace=True))
+    return _alexnet(first, source, [nn.MaxPool2d(3, stride=1), Blur()], precision)
+
+
+def _alexnet(
+    first: nn.Sequential, source: Filters, down: list[nn.Module], precision: Literal["float32", "bf16"]
+) -> Trunk:
+    return Trunk(
+        first,
+        nn.Sequential(*down, Convolution(source, padding=2), nn.ReLU(inplace=True)),
+        nn.Sequential(*down, Convolution(source, padding=1), nn.ReLU(inplace=True)),
+        nn.Sequential(Convolution(source, padding=1), nn.ReLU(inplace=True)),
+        nn.Sequential(Convolution(source, padding=1), nn.ReLU(inplace=True)),
+        precision=precision,
+    )
+
+
+def squeezenet(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+    """SqueezeNet 1.1, by torchvision's names; features after the first convolution, and of the fire modules 3, 5, 6,
+    7, 8, 9, numbered as in the paper."""
+    source = filters(state, "features.")
+    down = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    return Trunk(
+        nn.Sequential(Convolution(source, stride=2), nn.ReLU(inplace=True)),
+        nn.Sequential(down, Fire(source), Fire(source)),
+        nn.Sequential(down, Fire(source), Fire(source)),
+        nn.Sequential(down, Fire(source)),
+        nn.Sequential(Fire(source)),
+        nn.Sequential(Fire(source)),
+        nn.Sequential(Fire(source)),
+        precision=precision,
+    )
