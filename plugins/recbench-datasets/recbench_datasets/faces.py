@@ -23,12 +23,17 @@ class _InOrder(FolderDataset):
         self.validation = validation
         self.test = test
 
-    def assign(self) -> dict[Split, list[Path]]:
-        if self.count and len(self.files) != self.count:
+    @cached_property
+    def files(self) -> list[Path]:
+        found = super().files
+        if self.count and len(found) != self.count:
             raise UserError(
-                f"the folder {self.root} holds {len(self.files)} files, where {self.count} are wanted "
+                f"the folder {self.root} holds {len(found)} files, where {self.count} are wanted "
                 "(count: 0 takes as many as there are)"
             )
+        return found
+
+    def assign(self) -> dict[Split, list[Path]]:
         return in_order(sorted(self.files, key=by_number), self.validation, self.test)
 
 
@@ -66,23 +71,31 @@ class Selfie2Anime(FolderDataset):
         self.train = train
 
     @cached_property
-    def files(self) -> list[Path]:
-        """The files of ``trainB``, then those of ``testB``, each in the order of their numbers."""
+    def folders(self) -> dict[str, list[Path]]:
+        """The files of ``trainB`` and of ``testB``, in the order of their numbers.
+
+        Raises:
+            UserError: a folder is missing, or holds fewer than are wanted.
+        """
         missing = [str(self.root / name) for name in self.counts if not (self.root / name).is_dir()]
         if missing:
             raise UserError(f"{len(missing)} of the 2 folders of selfie2anime are missing:\n  {listed(missing)}")
-        return [path for name in self.counts for path in sorted(visible_files(self.root / name), key=by_number)]
+        found = {name: sorted(visible_files(self.root / name), key=by_number) for name in self.counts}
+        for name, wanted in self.counts.items():
+            if len(found[name]) < wanted:
+                raise UserError(f"the folder {self.root / name} holds {len(found[name])} images, {wanted} are wanted")
+        return found
+
+    @cached_property
+    def files(self) -> list[Path]:
+        return [path for files in self.folders.values() for path in files]
 
     def assign(self) -> dict[Split, list[Path]]:
-        parts = {}
-        for name, wanted in self.counts.items():
-            parts[name] = [path for path in self.files if path.is_relative_to(self.root / name)]
-            if len(parts[name]) < wanted:
-                raise UserError(f"the folder {self.root / name} holds {len(parts[name])} images, {wanted} are wanted")
+        trained, tested = self.folders["trainB"], self.folders["testB"]
         return {
-            "train": parts["trainB"][: self.train],
-            "validation": parts["trainB"][self.train : self.counts["trainB"]],
-            "test": parts["testB"][: self.counts["testB"]],
+            "train": trained[: self.train],
+            "validation": trained[self.train : self.counts["trainB"]],
+            "test": tested[: self.counts["testB"]],
         }
 
 

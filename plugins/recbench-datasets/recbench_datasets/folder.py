@@ -100,14 +100,17 @@ class FolderDataset(Dataset):
 
     @cached_property
     def files(self) -> list[Path]:
-        """All visible files, in the order of their names."""
+        """All visible files, in the order of their names.
+
+        Raises:
+            UserError: there are none.
+        """
         found = visible_files(self.root)
         if not found:
             raise UserError(f"the folder {self.root} holds no images")
         return found
 
     def source(self) -> str:
-        self.assign()
         return f"{stamp(self.root, self.files)}, pillow {version('pillow')}"
 
     @cached_property

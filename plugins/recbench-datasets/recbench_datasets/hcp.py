@@ -30,8 +30,14 @@ _ATTEMPTS = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """Where patches of a split come from: a volume, between two parts of its slices, how many patches, and the number
-    of the random stream that draws them.
+    """Where patches of a split come from.
+
+    Attributes:
+        path: the volume.
+        first, last: the range of its slices, as parts of them all.
+        patches: how many.
+        stream: number of the random stream that draws them.
+        before, after: slices left out at both ends of the range.
     """
 
     path: Path
@@ -39,6 +45,8 @@ class Source:
     last: float
     patches: int
     stream: int = 0
+    before: int = 0
+    after: int = 0
 
 
 class Hcp(Dataset):
@@ -142,14 +150,17 @@ class Hcp(Dataset):
         }
 
     def _slabs(self, path: Path) -> dict[Split, list[Source]]:
-        """Three slabs of one volume; the gap between them is kept by ``_slices``."""
+        """Three slabs of one volume. Gaps are taken from the training and test slabs, which are the larger ones."""
         parts = {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
+        before = {"test": self.gap}
+        after = {"train": self.gap} if self.validation else {}
         splits: dict[Split, list[Source]] = {}
         first = self.first
         for stream, split in enumerate(SPLITS):
             last = first + parts[split] * (self.last - self.first)
             patches = max(1, round(parts[split] * self.patches)) if parts[split] else 0
-            splits[split] = [Source(path, first, last, patches, stream)] if patches else []
+            source = Source(path, first, last, patches, stream, before.get(split, 0), after.get(split, 0))
+            splits[split] = [source] if patches else []
             first = last
         return splits
 
@@ -205,9 +216,8 @@ class Hcp(Dataset):
         return patches
 
     def _slices(self, source: Source, count: int) -> range:
-        """The slices to draw from; a slab that begins inside of the range of slices leaves a gap before it."""
-        start = round(source.first * count) + (self.gap if source.first > self.first else 0)
-        found = range(start, round(source.last * count), self.step)
+        start, stop = round(source.first * count) + source.before, round(source.last * count) - source.after
+        found = range(start, stop, self.step)
         if not found:
             raise ValueError(
                 f"has {count} slices, too few to take any from {source.first:g} to {source.last:g} of them"

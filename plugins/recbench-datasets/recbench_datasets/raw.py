@@ -36,35 +36,39 @@ def visible_files(root: Path) -> list[Path]:
     Raises:
         UserError: links lead nowhere.
     """
-    found, lost = [], []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        here = Path(folder).resolve()
-        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(here, name)]
-        for name in names:
-            path = Path(folder, name)
-            if name.startswith("."):
-                continue
-            if path.is_file():
-                found.append(path)
-            elif path.is_symlink():
-                lost.append(path)
+    found: list[Path] = []
+    lost: list[Path] = []
+    _walk(root, [root.resolve()], found, lost)
     if lost:
         links = [f"{path}: leads to {path.readlink()}" for path in sorted(lost)]
         raise UserError(f"{len(lost)} of the links in {root} lead nowhere:\n  {listed(links)}")
-    return sorted(found)
+    return sorted(found, key=lambda path: path.parts)
 
 
-def _leads_back(folder: Path, name: str) -> bool:
-    """Whether a folder in ``folder`` is a link to where one came from, to be followed for ever."""
-    return (folder / name).is_symlink() and folder.is_relative_to((folder / name).resolve())
+def _walk(folder: Path, above: list[Path], found: list[Path], lost: list[Path]) -> None:
+    """``above`` are the folders that one came through, links resolved. No link to or above them is followed."""
+    with os.scandir(folder) as entries:  # tells files from folders without a call for each
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_file():
+                found.append(folder / entry.name)
+            elif entry.is_dir():
+                inner = folder / entry.name
+                real = inner.resolve()
+                if not any(one.is_relative_to(real) for one in above):
+                    _walk(inner, [*above, real], found, lost)
+            elif entry.is_symlink():
+                lost.append(folder / entry.name)
 
 
 def stamp(root: Path, files: Iterable[Path]) -> str:
-    """A digest of names, sizes and times, which changes when the files do. Opens none of them."""
+    """A digest of names below ``root``, sizes and times, which changes when the files do. Opens none of them."""
     digest = hashlib.sha256()
-    for path in files:
-        facts = path.stat()
-        digest.update(os.fsencode(path.relative_to(root) if path != root else path.name))  # need not be UTF-8
+    start = len(os.fsencode(root))
+    for path in map(os.fsencode, files):  # names need not be UTF-8
+        facts = os.stat(path)  # noqa: PTH116 - a third faster than Path.stat, which counts with 200,000 files
+        digest.update(path[start:])
         digest.update(f" {facts.st_size} {facts.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 

@@ -12,6 +12,8 @@ from recbench.contracts.dataset import Split
 
 Item = TypeVar("Item")
 
+_NUMBER = re.compile(r"([0-9]+)")
+
 
 def drawn(items: Sequence[Item], validation: float, test: float, seed: int) -> dict[Split, list[Item]]:
     """At random by ``seed``; ``validation`` and ``test`` are parts of all items. Each split keeps their order.
@@ -45,7 +47,7 @@ def _counts(count: int, validation: float, test: float) -> tuple[int, int]:
     return max(1, round(test * count)) if test else 0, round(validation * count)
 
 
-def by_number(path: Path) -> tuple[tuple[str | int, ...], str]:
-    """A key that sorts ``2.jpg`` before ``10.jpg``; numbers count by their value, with and without leading zeros."""
-    parts = re.split(r"(\d+)", path.as_posix())  # text and numbers in turn
-    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), path.as_posix()
+def by_number(path: Path) -> tuple[str, tuple[str | int, ...], str]:
+    """A key that sorts ``2.jpg`` before ``10.jpg`` in a folder; numbers count by their value, whatever their zeros."""
+    parts = _NUMBER.split(path.name)  # text and numbers in turn
+    return str(path.parent), tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), path.name

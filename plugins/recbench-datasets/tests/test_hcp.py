@@ -209,14 +209,14 @@ def test_a_lone_volume_is_divided_along_its_slices(tmp_path):
     patches = {split: load(dataset, split) for split in SPLITS}
     assert {split: len(found) for split, found in patches.items()} == {"train": 140, "validation": 20, "test": 40}
     slices = {split: {round(int(v) / 255 * 99) for v in found[:, 0, 0, 0]} for split, found in patches.items()}
-    assert slices["train"] <= set(range(70))
-    assert slices["validation"] <= set(range(75, 80))
+    assert slices["train"] <= set(range(65))
+    assert slices["validation"] <= set(range(70, 80))
     assert slices["test"] <= set(range(85, 100))
 
 
 def test_a_lone_volume_that_is_too_small_to_divide(tmp_path):
     write(tmp_path / "only.nii", brain(0))
-    with pytest.raises(UserError, match="has 28 slices, too few to take any from"):
+    with pytest.raises(UserError, match=r"has 28 slices, too few to take any from 0\.8 to 1 of them"):
         list(create(tmp_path, validation=0.1, gap=20).images("test"))
 
 
