@@ -58,7 +58,7 @@ def weighted_squared_error(error: Tensor, transfer: Tensor, C: float) -> Tensor:
     No factor ½. Only |F(k)|² / (|F(k)|² + C)² enters. ``transfer`` is (B, 1, H, W // 2 + 1), or one for all images.
     """
     power = squared_modulus(transfer)
-    value: Tensor = _WeightedNorm.apply(error, power / (power + C).square())  # type: ignore[no-untyped-call]
+    value: Tensor = _WeightedNorm.apply(error, power / (power + C).square())
     return value
 
 
@@ -71,7 +71,7 @@ def log_determinant(transfer: Tensor, epsilon: float, channels: int, width: int)
 
 def kernel_fit(target: Tensor, decoded: Tensor, transfer: Tensor) -> Tensor:
     """‖x ∗ k − x̂‖² of images (B, C, H, W) (equations 9, 10 and 12), (B,)."""
-    value: Tensor = _KernelFit.apply(target, decoded, transfer)  # type: ignore[no-untyped-call]
+    value: Tensor = _KernelFit.apply(target, decoded, transfer)
     return value
 
 

@@ -215,7 +215,7 @@ def test_gradients_are_right_and_finite_at_identity_and_on_constant_images(param
         assert value.isfinite().all()
 
 
-@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
+@pytest.mark.parametrize(("height", "width"), [(3, 4), (4, 3)])
 @pytest.mark.parametrize("one_for_all", [False, True])
 def test_closed_gradients_are_right_once_and_twice(height: int, width: int, one_for_all: bool) -> None:
     """With respect to images and to kernels, of one kernel for each image and of one for all."""
@@ -238,7 +238,7 @@ def test_closed_gradients_are_right_once_and_twice(height: int, width: int, one_
         (fit_of_kernel_alone, (kernel,)),
     ):
         assert torch.autograd.gradcheck(function, inputs)
-        assert torch.autograd.gradgradcheck(function, inputs)
+        assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
 def test_estimated_kernels_are_traced_in_the_warm_up_too() -> None:
