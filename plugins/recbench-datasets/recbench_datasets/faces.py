@@ -23,9 +23,8 @@ class _InOrder(FolderDataset):
         self.validation = validation
         self.test = test
 
-    @cached_property
-    def files(self) -> list[Path]:
-        found = super().files
+    def find(self) -> list[Path]:
+        found = super().find()
         if self.count and len(found) != self.count:
             raise UserError(
                 f"the folder {self.root} holds {len(found)} files, where {self.count} are wanted "
@@ -86,8 +85,7 @@ class Selfie2Anime(FolderDataset):
                 raise UserError(f"the folder {self.root / name} holds {len(found[name])} images, {wanted} are wanted")
         return found
 
-    @cached_property
-    def files(self) -> list[Path]:
+    def find(self) -> list[Path]:
         return [path for files in self.folders.values() for path in files]
 
     def assign(self) -> dict[Split, list[Path]]:

@@ -98,17 +98,20 @@ class FolderDataset(Dataset):
     def shape(self) -> ImageShape:
         return ImageShape(self.decode.channels, self.decode.size, self.decode.size)
 
-    @cached_property
-    def files(self) -> list[Path]:
+    def find(self) -> list[Path]:
         """All visible files, in the order of their names.
 
         Raises:
-            UserError: there are none.
+            UserError: there are none, or not as many as there should be.
         """
         found = visible_files(self.root)
         if not found:
             raise UserError(f"the folder {self.root} holds no images")
         return found
+
+    @cached_property
+    def files(self) -> list[Path]:
+        return self.find()
 
     def source(self) -> str:
         return f"{stamp(self.root, self.files)}, pillow {version('pillow')}"
