@@ -223,8 +223,8 @@ class Barron(Likelihood):
     """Σ ρ(x_i, α_i, c_i) + log c_i + log Z(α_i) over all coefficients i of the error x in a representation of images.
 
     The negative log-density of the target in nats per image, with all constants, in pixel space. Every coefficient has
-    a shape α = lo + (hi − lo) sigmoid(a) and a scale c = lo + (init − lo) softplus(s + log(e − 1)) of its own, with a and
-    s learned by the model's optimiser. They are fixed where alpha_lo = alpha_hi, or scale_lo = scale_init.
+    a shape α = lo + (hi − lo) sigmoid(a) and a scale c = lo + (init − lo) softplus(s + log(e − 1)) of its own, where a
+    and s are learned by the model's optimiser. They are fixed where alpha_lo = alpha_hi, or scale_lo = scale_init.
     """
 
     def __init__(
