@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from recbench.contracts.dataset import SPLITS, Dataset, Split
@@ -35,7 +36,7 @@ class Shapes(Dataset):
         return ImageShape(self.channels, self.size, self.size)
 
     def source(self) -> str:
-        return "drawn"
+        return f"numpy {version('numpy')}"
 
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
         import numpy as np
