@@ -135,7 +135,7 @@ def recbench_losses() -> Iterator[LossEntry]:
             "reading, 'normalise: none' takes the output as it is. Equation 11 is printed as a maximum, with the "
             "signs of a minimum; equation 3 decides. G's activation (LeakyReLU, as in the encoder) and learning rate "
             "(the model's) are our reading, too. One kernel serves all channels. All convolutions are circular. A "
-            "squared error weighs from about 1, where k blurs nothing, up to 1 / (4 C) times as much as in l2. During the "
+            "squared error weighs about as in l2 where k blurs nothing, and up to 1 / (4 C) times that. During the "
             "warm-up the loss equals l2, with a fixed kernel too. log_prob takes log|Sigma| / 2 = log|K + epsilon I|; "
             "the paper's table 6 has epsilon 0.5."
         ),
