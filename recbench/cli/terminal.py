@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +27,15 @@ def print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]])
         table.add_row(*(Text(text) for text in row))
     wide = Console(highlight=False, width=160) if not out.is_terminal else out
     wide.print(table)
+
+
+@contextmanager
+def download_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, to be called with bytes done and bytes in all; nothing where stderr is no terminal."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_leaderboard(leaderboard: Leaderboard) -> None:

@@ -1,0 +1,114 @@
+"""``recbench weights``: the files of pretrained weights that losses and metrics need."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from recbench import weights
+from recbench.cli.options import load, plugin_options
+from recbench.entries import Weights
+from recbench.errors import UserError, did_you_mean, quoted
+from recbench.plugins import KINDS
+from recbench.registry import SINGULAR, Registry
+from recbench.weights import WeightsError
+
+Users = dict[Weights, list[str]]
+
+
+@click.group("weights")
+def weights_command() -> None:
+    """List, fetch or verify the files of pretrained weights that losses and metrics need."""
+
+
+@weights_command.command("list")
+@plugin_options
+def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
+    """List every file that an entry can need, and where it is."""
+    for file, users in _files(plugin_files, blocked, strict).items():
+        place = weights.find(file)
+        click.echo(f"{file.file}  {_size(file.size)}  {place or 'missing'}")
+        facts = [("for", ", ".join(users)), ("by", file.citation), ("licence", file.licence), ("from", file.address)]
+        facts += [("instead", file.alternative)] if place is None else []
+        for label, text in facts:
+            if text:
+                click.echo(f"  {label:<9}{text}")
+
+
+@weights_command.command("fetch")
+@click.argument("names", nargs=-1, metavar="[FILE]...")
+@click.option(
+    "--to",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Put them there, instead of into torch hub's cache.",
+)
+@plugin_options
+def fetch_command(
+    names: tuple[str, ...], folder: Path | None, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool
+) -> None:
+    """Fetch the named files, or all that are missing. Each is checked by its SHA-256."""
+    from recbench.cli.terminal import download_bar
+
+    files = list(_files(plugin_files, blocked, strict))
+    known = [file.file for file in files]
+    for name in names:
+        if name not in known:
+            raise UserError(f"no entry needs weights {quoted(name)}; {did_you_mean(name, known)}")
+    failed = []
+    for file in [file for file in files if not names or file.file in names]:
+        click.echo(f"{file.file}, {_size(file.size)}, from {file.address}", err=True)
+        try:
+            with download_bar(file.file) as progress:
+                place = weights.fetch(file, folder, progress)
+        except WeightsError as error:  # the others may be within reach
+            click.echo(f"{file.file}: {error}", err=True)
+            failed.append(file.file)
+        else:
+            click.echo(str(place))
+    if folder is not None and not _searched(folder):
+        click.echo(f"to use them, set {weights.VARIABLE}={folder}", err=True)
+    if failed:
+        raise UserError(f"not fetched: {', '.join(failed)}")
+
+
+@weights_command.command("verify")
+@plugin_options
+def verify_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
+    """Hash every copy that is found; exit with 1 if one is damaged."""
+    damaged = False
+    for file in _files(plugin_files, blocked, strict):
+        for place in dict.fromkeys(weights.candidates(file)):
+            whole = weights.is_whole(place, file)
+            damaged |= not whole
+            click.echo(f"{'whole' if whole else 'damaged':<8} {place}")
+    if damaged:
+        click.echo("damaged files are never used; delete them and run 'recbench weights fetch'", err=True)
+        sys.exit(1)
+
+
+def _files(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> Users:
+    """Every file that an entry can need, and the entries' kinds and names, by the files' names."""
+    registry = Registry(load(plugin_files, blocked, strict))
+    users: Users = {}
+    for kind in KINDS:
+        for registered in registry.all(kind):
+            for file in registered.entry.weights:
+                users.setdefault(file, []).append(f"{SINGULAR[kind]} {registered.entry.name}")
+    return dict(sorted(users.items(), key=lambda item: item[0].file))
+
+
+def _searched(folder: Path) -> bool:
+    """Whether weights are looked for in that folder."""
+    roots = [Path(root).expanduser() for root in os.environ.get(weights.VARIABLE, "").split(os.pathsep) if root]
+    here = folder.resolve()
+    return here == weights.hub_folder().resolve() or any(here.is_relative_to(root.resolve()) for root in roots)
+
+
+def _size(count: int) -> str:
+    """Bytes in decimal units, as file managers show them."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
