@@ -137,6 +137,6 @@ def recbench_losses() -> Iterator[LossEntry]:
             "(the model's) are our reading, too. One kernel serves all channels. All convolutions are circular. A "
             "squared error weighs about as in l2 where k blurs nothing, and up to 1 / (4 C) times that. During the "
             "warm-up the loss equals l2, with a fixed kernel too. log_prob takes log|Sigma| / 2 = log|K + epsilon I|; "
-            "the paper's table 6 has epsilon 0.5."
+            "the paper's table 6 has epsilon 0.5, and its table 1 a small epsilon without a number."
         ),
     )

@@ -59,20 +59,25 @@ class SigmaGaussian(Likelihood):
         self.register_buffer("weight", torch.zeros(()))
 
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
+        sigma = self.sigma(decoded, target, context)
         if context.training:
-            self._remember(decoded, target)
-        return -self.log_prob(decoded, target, context)
+            self._remember(sigma)
+        return negative_log_density(decoded, target, soft_lower_bound(sigma, self.log_sigma_min))
 
     def log_prob(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        sigma = optimal_sigma(decoded, target)
-        if not context.training and context.epoch is not None:
-            trained = self.weight > 0  # chosen by `where`: asking would make a GPU wait
-            running = torch.where(trained, self.mean_square / self.weight, 0).sqrt()
-            sigma = torch.where(trained, running.to(sigma.dtype), sigma)
+        sigma = self.sigma(decoded, target, context)
         return -negative_log_density(decoded, target, soft_lower_bound(sigma, self.log_sigma_min))
 
+    def sigma(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
+        """σ before its bound, a scalar: of these images, or of the training batches."""
+        here = optimal_sigma(decoded, target)
+        if context.training or context.epoch is None:
+            return here
+        trained = self.weight > 0  # chosen by `where`: asking would make a GPU wait
+        running = torch.where(trained, self.mean_square / self.weight, 0).sqrt()
+        return torch.where(trained, running.to(here.dtype), here)
+
     @torch.no_grad()
-    def _remember(self, decoded: Tensor, target: Tensor) -> None:
-        found = optimal_sigma(decoded, target).square().to(self.mean_square.dtype)
-        self.mean_square.lerp_(found, 1 - DECAY)
+    def _remember(self, sigma: Tensor) -> None:
+        self.mean_square.lerp_(sigma.square().to(self.mean_square.dtype), 1 - DECAY)
         self.weight.lerp_(torch.ones_like(self.weight), 1 - DECAY)

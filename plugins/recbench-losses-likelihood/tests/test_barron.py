@@ -55,6 +55,37 @@ def images(shape: ImageShape, count: int = 2) -> tuple[Tensor, Tensor]:
     return target + 0.1 * noise, target
 
 
+# What the author's code (robust_loss_pytorch, on the processor in float64) gives for the image of the test below: the
+# value, and the norms of its gradients with respect to the error, the latent shapes (if any) and the latent scales.
+GOLDEN = [
+    ("pixel", 0.0, 3.0, 1.0, 6452.80258464791, 5245.033644, 230.171322, 216.899011),
+    ("pixel", 0.001, 1.999, 0.4, 611.1417935230323, 2716.999689, 42.495914, 69.771922),
+    ("pixel", 0.0, 0.0, 1.0, -964.3816085127621, 2058.611187, 29.813178),
+    ("dct", 0.0, 3.0, 1.0, 882.6704770217116, 4467.002314, 497.214275, 270.89856),
+    ("dct", 0.001, 1.999, 0.4, -4365.064883814267, 2788.679333, 65.76521, 61.383155),
+    ("dct", 2.0, 2.0, 1.0, 92211.28151141523, 56007.151498, 6777.948747),
+    ("wavelet", 0.0, 3.0, 1.0, -590.4172866272344, 4880.399211, 700.814787, 287.225417),
+    ("wavelet", 0.001, 1.999, 0.4, -4883.75032293316, 3404.904857, 68.167609, 54.797786),
+    ("wavelet", 0.0, 0.0, 1.0, -5530.644876093613, 3078.54064, 25.995915),
+]
+
+
+@pytest.mark.parametrize(("kind", "low", "high", "first", "value", "norms"), [(*row[:5], row[5:]) for row in GOLDEN])
+def test_values_and_gradients_are_the_authors(
+    kind: str, low: float, high: float, first: float, value: float, norms: tuple[float, ...]
+) -> None:
+    """To 1e-5: the author's code takes a float32 constant and a table right to 1e-5 into float64."""
+    c, i, j = (places.double() for places in torch.meshgrid(torch.arange(3), *[torch.arange(32)] * 2, indexing="ij"))
+    error = 0.1 * torch.sin(1 + 2 * c + 0.05 * i * j) + 0.01 * torch.cos(i * i + 3 * j + c)
+    bounds = {"alpha_lo": low, "alpha_hi": high, "alpha_init": first, "scale_init": 0.01}
+    loss = make(shape=ImageShape(3, 32, 32), representation=kind, **bounds).double()
+    decoded = torch.zeros_like(error)[None].requires_grad_()
+    found = loss(decoded, error[None], CONTEXT).sum()
+    gradients = torch.autograd.grad(found, [decoded, *loss.parameters()])
+    assert found.item() == pytest.approx(value, rel=1e-5)
+    assert [gradient.norm().item() for gradient in gradients] == pytest.approx(norms, rel=1e-5)
+
+
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_the_general_loss_has_its_published_special_cases(scale: float) -> None:
     x = torch.linspace(-5, 5, 101, dtype=torch.float64)
