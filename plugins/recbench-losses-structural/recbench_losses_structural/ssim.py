@@ -94,8 +94,8 @@ def ms_ssim_error(decoded: Tensor, target: Tensor, window: Tensor, constants: Co
 
     MS-SSIM (Wang et al. 2003, equation 7) of a channel is Π v_jʷʲ, with a scale for each of the ``weights`` (scales,),
     where v_j is the mean of cs, and at the last scale that of SSIM; it is averaged over channels. Where one of the v_j
-    is not positive, as for inverted images, the product is 0, and so is its gradient: pytorch-msssim, which has the
-    same value, gives a gradient of NaN there. Twice differentiable.
+    is not positive, as for inverted images, the product is 0, and so is its gradient, which would be infinite at
+    v_j = 0 for exponents below 1. Twice differentiable.
     """
     return _error(decoded, target, window, constants, weights)
 
