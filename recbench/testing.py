@@ -332,10 +332,12 @@ def differentiable_twice_or_refused(case: Case) -> None:
     target = case.images()
     decoded = case.noisy(target, 0.03).requires_grad_()
     value = _value(loss, decoded, target, case.context()).sum()
+    direction = torch.randn(decoded.shape, generator=torch.Generator().manual_seed(6), dtype=decoded.dtype)
+    curved: Tensor | None = None
     try:
         (gradient,) = torch.autograd.grad(value, decoded, create_graph=True)
-        direction = torch.randn(decoded.shape, generator=torch.Generator().manual_seed(6), dtype=decoded.dtype)
-        (curved,) = torch.autograd.grad((gradient * direction).sum(), decoded, allow_unused=True)
+        if gradient.requires_grad:
+            (curved,) = torch.autograd.grad((gradient * direction).sum(), decoded, allow_unused=True)
     except RuntimeError:
         return
     step = 1e-6
