@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -21,7 +22,7 @@ import recbench_losses_perceptual as plugin
 from recbench import ImageShape, LossEntry, MetricEntry, Weights
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench.contracts.metric import ImageMetric
-from recbench.testing import imports_no_torch, loss_cases
+from recbench.testing import Case, imports_no_torch, loss_cases
 from recbench.weights import VARIABLE, WeightsError, fetch, find, load
 from recbench_losses_perceptual import losses, metrics, pretrained
 from recbench_losses_perceptual.distance import unit_length
@@ -72,9 +73,16 @@ def package() -> Callable[[str], Any]:
         if net not in made:
             import lpips
 
-            with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            with (
+                warnings.catch_warnings(),
+                torch.random.fork_rng(devices=[]),
+                pytest.MonkeyPatch.context() as patch,
+            ):
                 warnings.simplefilter("ignore")  # of torchvision, about the arguments that lpips gives it
                 torch.manual_seed(0)
+                # The classifiers, 500 MB that lpips throws away, need no random values.
+                patch.setattr(nn.Linear, "reset_parameters", lambda self: None)
+                patch.setattr(nn.init, "normal_", lambda tensor, *_, **__: tensor)
                 made[net] = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
         return made[net]
 
@@ -146,21 +154,19 @@ def test_st_lpips_equals_the_package(net: str, golden: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("net", ["alex", "vgg", "squeeze"])
 def test_lpips_equals_the_package(net: str, random_trunk: Callable[[str], Any]) -> None:
-    """Values and gradients, with the same random trunk; in float64 but for the biases that the package keeps."""
-    model = random_trunk(net)
-    decoded, target = (2 * images.float() - 1 for images in pair())
-    gradients = []
-    for distance in (lambda d, t: make("lpips", net=net)(d, t, Context()), lambda d, t: model(d, t).flatten()):
-        mine = decoded.clone().requires_grad_()
-        value = distance(mine, target)
-        value.sum().backward()
-        gradients.append((value.detach(), mine.grad))
-    (ours, our_gradient), (theirs, their_gradient) = gradients
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
-    assert (our_gradient - their_gradient).norm() < 1e-4 * their_gradient.norm()
+    """Values and gradients, with the same random trunk."""
+    model = copy.deepcopy(random_trunk(net)).double()
+    loss = make("lpips", net=net).double()
+    decoded, target = (2 * images - 1 for images in pair())
+    mine, theirs = decoded.clone().requires_grad_(), decoded.clone().requires_grad_()
+    found, expected = loss(mine, target, Context()), model(theirs, target).flatten()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    found.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-6, atol=1e-12)
     with torch.no_grad():
-        metric = metrics.LPIPS(RGB, net=net, linear=True)((decoded + 1) / 2, (target + 1) / 2)
-    torch.testing.assert_close(metric, theirs, rtol=1e-5, atol=0)
+        metric = metrics.LPIPS(RGB, net=net, linear=True)(*(images.float() for images in pair()))
+    torch.testing.assert_close(metric.double(), expected.detach(), rtol=1e-5, atol=0)
 
 
 def test_lpips_without_linear_weights_equals_the_packages_baseline(random_trunk: Callable[[str], Any]) -> None:
@@ -196,10 +202,10 @@ def by_definition(decoded: Tensor, target: Tensor, trunk: dict[str, Tensor], lin
 
     total = torch.zeros(len(decoded), dtype=decoded.dtype)
     for number, (ours, theirs) in enumerate(zip(stages(decoded), stages(target), strict=True)):
-        ours = ours / (torch.sqrt((ours**2).sum(1, keepdim=True)) + 1e-10)
-        theirs = theirs / (torch.sqrt((theirs**2).sum(1, keepdim=True)) + 1e-10)
+        a = ours / (torch.sqrt((ours**2).sum(1, keepdim=True)) + 1e-10)
+        b = theirs / (torch.sqrt((theirs**2).sum(1, keepdim=True)) + 1e-10)
         weights = linear[f"lin{number}.model.1.weight"].to(decoded).reshape(1, -1, 1, 1)
-        total = total + ((ours - theirs) ** 2 * weights).sum(1).mean((1, 2))
+        total = total + ((a - b) ** 2 * weights).sum(1).mean((1, 2))
     return total
 
 
@@ -238,27 +244,35 @@ def test_grey_images_are_repeated() -> None:
 # What a loss must be
 
 
-VARIANTS = {
-    "vgg": [{"trunk": "st"}],
-    "lpips": [],
-    "st_lpips": [{"net": "alex"}],
-}
+def cases(name: str, params: dict[str, Any], but: tuple[str, ...]) -> list[Case]:
+    return [case for case in loss_cases([LOSSES[name]], {name: [params]}) if case.check.__name__ not in but]
+
+
+ST_LPIPS_CASES = cases("st_lpips", {"net": "alex"}, but=())
+# Central differences of a gradient that jumps at every kink of a deep network say nothing of its second derivative.
+# The shallower network above, made of the same parts, has so few kinks that it is put to that test.
+VGG_CASES = cases("vgg", {"trunk": "st"}, but=("differentiable_twice_or_refused",))
+# What random weights make of more blur and noise is their own affair, and with biases of zero they have so many
+# kinks, and vectors of almost no length, that differences miss even the first derivative: the package's stands for it.
+LPIPS_CASES = cases(
+    "lpips",
+    {"net": "squeeze"},
+    but=("differentiable_twice_or_refused", "gradient_is_the_slope", "grows_with_noise", "grows_with_blur"),
+)
 
 
 @pytest.mark.usefixtures("shift_tolerant")
-@pytest.mark.parametrize("case", loss_cases(plugin, VARIANTS), ids=str)
-def test_conformance(case: Any) -> None:
+@pytest.mark.parametrize(
+    "case", [*ST_LPIPS_CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in VGG_CASES)], ids=str
+)
+def test_conformance(case: Case) -> None:
     case.run()
 
 
-@pytest.mark.usefixtures("czolbe")
-@pytest.mark.parametrize("index", range(len(loss_cases([LOSSES["lpips"]], {"lpips": [{"net": "squeeze"}]}))))
-def test_conformance_with_a_random_trunk(index: int, random_trunk: Callable[[str], Any]) -> None:
-    """LPIPS's own code path; what a trunk of random weights makes of blur and noise is its own affair."""
+@pytest.mark.parametrize("case", LPIPS_CASES, ids=str)
+def test_conformance_with_a_random_trunk(case: Case, random_trunk: Callable[[str], Any]) -> None:
     random_trunk("squeeze")
-    case = loss_cases([LOSSES["lpips"]], {"lpips": [{"net": "squeeze"}]})[index]
-    if case.check.__name__ not in ("grows_with_noise", "grows_with_blur"):
-        case.run()
+    case.run()
 
 
 def test_listing_the_plugin_imports_no_torch() -> None:
@@ -289,6 +303,7 @@ def test_nothing_of_the_trunk_is_trained_or_saved() -> None:
     assert torch.equal(value, loss.eval()(decoded, target, Context()))
 
 
+@pytest.mark.slow  # without hardware for bfloat16
 @pytest.mark.usefixtures("shift_tolerant")
 def test_bf16_turns_the_gradient_by_what_the_notes_say(golden: dict[str, Any]) -> None:
     decoded, target = golden["pred"].float(), golden["target"].float()
