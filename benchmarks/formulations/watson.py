@@ -2,7 +2,7 @@
 
 The other side of the benchmarks, and of the tests of conditioning in float32; recbench's own code is in the family
 recbench-losses-frequency. Each channel is judged by itself: blocks by unfolding, complex spectra, phases by atan2, the
-angle between them by acos, powers with ``**``, and the gradient by autograd. Without the random shift.
+angle between them by acos, powers with ``**``, and the gradient by autograd.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import pad, softmax, unfold
 
 EPS = 1e-10
 BLOCK = 8
@@ -58,19 +58,35 @@ def initial(transform: Literal["dft", "dct"], channels: int) -> dict[str, Tensor
     return {"w_tild": torch.zeros(3, dtype=torch.float64), "to_YCbCr.transform": matrix.T, **every}
 
 
-def watson(transform: Literal["dft", "dct"], decoded: Tensor, target: Tensor, state: State) -> Tensor:
-    """Values (B,) of images (B, 3, H, W) or (B, 1, H, W) in 0 to 1, with parameters named as in the authors' files."""
+def watson(
+    transform: Literal["dft", "dct"],
+    decoded: Tensor,
+    target: Tensor,
+    state: State,
+    shift: tuple[int, int] | None = None,
+) -> Tensor:
+    """Values (B,) of images (B, 3, H, W) or (B, 1, H, W) in 0 to 1, with parameters named as in the authors' files.
+
+    The authors draw ``shift`` from 0 to 7; 4 moves nothing.
+    """
+    if shift is not None:
+        decoded, target = (shifted(images, *shift) for images in (decoded, target))
     distance = dft_distance if transform == "dft" else dct_distance
     state = {name: value.to(decoded.dtype) for name, value in state.items() if value.is_floating_point()}
     if decoded.shape[1] == 1:
         return distance(decoded, target, state)
     decoded, target = (to_ycbcr(images, state["to_YCbCr.transform"]) for images in (decoded, target))
-    weights = F.softmax(state["w_tild"], dim=0)
+    weights = softmax(state["w_tild"], dim=0)
     total = torch.zeros((), dtype=decoded.dtype)
     for index, channel in enumerate(("ly", "lcb", "lcr")):
         own = {name.removeprefix(f"{channel}."): v for name, v in state.items() if name.startswith(f"{channel}.")}
         total = total + weights[index] * distance(decoded[:, [index]], target[:, [index]], own)
     return total
+
+
+def shifted(images: Tensor, down: int, across: int) -> Tensor:
+    padded = pad(images, (4, 4, 4, 4), mode="replicate")
+    return padded[:, :, down : down - 8, across : across - 8]
 
 
 def to_ycbcr(images: Tensor, transform: Tensor) -> Tensor:
@@ -80,14 +96,14 @@ def to_ycbcr(images: Tensor, transform: Tensor) -> Tensor:
 
 def blocks(images: Tensor) -> Tensor:
     """(B, K, 8, 8) of (B, 1, H, W)."""
-    columns = F.unfold(images, BLOCK, stride=BLOCK)
+    columns = unfold(images, BLOCK, stride=BLOCK)
     return columns.view(len(images), BLOCK, BLOCK, -1).permute(0, 3, 1, 2)
 
 
 def softmax_mean(a: Tensor, b: Tensor) -> Tensor:
     """The smooth maximum of two tensors: their mean, weighted by their softmax."""
     both = torch.stack([a, b], dim=-1)
-    weights = F.softmax(both, dim=-1)
+    weights = softmax(both, dim=-1)
     return a * weights[..., 0] + b * weights[..., 1]
 
 

@@ -3,15 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from recbench import ImageShape, LossEntry, Parameter, hookimpl
+from recbench import ImageShape, LossEntry, Parameter, Requirements, Weights, hookimpl
+from recbench.entries import Check
+from recbench_losses_frequency.watson.pretrained import BLOCK_SIZE, Transform, file, files
 
 
 def _patches_fit(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
     factor = params["patch_factor"]
     if shape.height % factor or shape.width % factor:
         yield f"needs sides that patch_factor divides, not {shape.height}x{shape.width} in {factor}x{factor} patches"
+
+
+def _blocks_fit(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    size = params["block_size"]
+    if shape.height % size or shape.width % size:
+        yield f"needs sides that block_size divides, not {shape.height}x{shape.width} in blocks of {size}x{size}"
+    if params["weights"] == "pretrained" and size != BLOCK_SIZE:
+        yield f"has pretrained weights for a block_size of {BLOCK_SIZE} only, not {size}; choose weights: initial"
+
+
+def _spectra_fit(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    yield from _blocks_fit(shape, params)
+    if params["block_size"] % 2:
+        yield f"needs an even block_size, whose highest frequency has no phase, not {params['block_size']}"
+
+
+def _learned(transform: Transform, shape: ImageShape, params: Mapping[str, Any]) -> tuple[Weights, ...]:
+    return (file(transform, shape.channels),) if params["weights"] == "pretrained" else ()
+
+
+_WATSON_NOTES = (
+    "Colour images are judged in YCbCr with learned weights of the channels, grey ones as they are; the pretrained "
+    "parameters of the two differ. Parameters are never trained here. Luminance masking divides by a mean over the "
+    "batch's targets, so the value of an image depends on its batch, a little. With shift, which is also made in "
+    "validation and in 'recbench score', as in the authors' code, values are random; 'shift: false' makes them a "
+    "function of the images. Sides must be multiples of block_size: the authors' code refuses others as well. "
+    "Constants for stability, the authors', make the value at identity slightly more than 0."
+)
+
+
+def _watson(transform: Transform, factory: str, summary: str, check: Check, notes: str) -> LossEntry:
+    return LossEntry(
+        name=f"watson_{transform}",
+        factory=f"recbench_losses_frequency.watson.losses:{factory}",
+        summary=summary,
+        parameters=(
+            Parameter(
+                "weights",
+                str,
+                "pretrained",
+                "parameters as learned by the authors on the 2AFC data set, or as they initialise them",
+                choices=("pretrained", "initial"),
+            ),
+            Parameter("shift", bool, True, "whether to move each batch, both images alike, by a random -4 to 3 pixels"),
+            Parameter("block_size", int, BLOCK_SIZE, "side of the blocks in pixels; divides the image's", minimum=2),
+        ),
+        requirements=Requirements(channels=(1, 3)),
+        check=check,
+        weights=files(transform),
+        needed=partial(_learned, transform),
+        family="watson",
+        couples_batch=True,
+        citation=(
+            "Czolbe et al., A Loss Function for Generative Neural Networks Based on Watson's Perceptual Model, "
+            "NeurIPS 2020; as in the authors' code"
+        ),
+        notes=f"{_WATSON_NOTES} {notes}",
+    )
 
 
 @hookimpl
@@ -40,4 +101,20 @@ def recbench_losses() -> Iterator[LossEntry]:
             "the place of the authors' loss_weight. With batch_matrix or ave_spectrum, and only then, an image's value "
             "depends on its batch; with ave_spectrum all images of a batch have the same."
         ),
+    )
+    yield _watson(
+        "dft",
+        "WatsonDFT",
+        "Watson's perceptual model on Fourier coefficients of blocks: amplitudes and phases",
+        _spectra_fit,
+        "Values are around 1,000 for a 64x64 image. Phases turn fast around zero: where a decoded block is almost flat "
+        "and the target is not, gradients are large. In plain float32 the phases of flat blocks are those of rounding "
+        "errors; here they are exact.",
+    )
+    yield _watson(
+        "dct",
+        "WatsonDCT",
+        "Watson's perceptual model on cosine coefficients of blocks",
+        _blocks_fit,
+        "Values are around 1. Block sizes other than 8 start with uniform thresholds.",
     )

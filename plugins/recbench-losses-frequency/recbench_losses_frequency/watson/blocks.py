@@ -14,10 +14,11 @@ from torch import Tensor
 
 
 def cut(images: Tensor, size: int) -> Tensor:
-    """Pixels of size × size blocks, row by row: (B, C, size², K) of images (B, C, H, W), K = H·W / size²."""
+    """Pixels of size × size blocks, row by row: (B, C, size², K) of images (B, C, H, W), K = H·W / size². A copy."""
     batch, channels, height, width = images.shape
     parts = images.reshape(batch, channels, height // size, size, width // size, size)
-    return parts.permute(0, 1, 3, 5, 2, 4).reshape(batch, channels, size * size, -1)
+    ordered = parts.permute(0, 1, 3, 5, 2, 4).clone(memory_format=torch.contiguous_format)
+    return ordered.view(batch, channels, size * size, -1)
 
 
 def join(blocks: Tensor, size: int, height: int, width: int) -> Tensor:

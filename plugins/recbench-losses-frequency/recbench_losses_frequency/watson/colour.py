@@ -14,14 +14,14 @@ def relative_channels(blocks: Tensor, matrix: Tensor | None, *, centred: bool) -
     """Channels of blocks of pixels (B, C, size², K), relative to each block's first pixel, which stands first.
 
     Args:
-        blocks: RGB, or grey.
+        blocks: RGB, or grey; they are overwritten.
         matrix: float64 (3, 3) from RGB to YCbCr; None for grey, which is taken as it is.
         centred: add 0.5 to Cb and Cr. Not wanted for differences of images.
 
     Where R = G = B, Cb and Cr would be the rounding noise of sums that cancel; so the sums run over G, R − G and B − G.
     """
-    first = blocks[:, :, :1]
-    relative = blocks - first
+    first = blocks[:, :, :1].clone()
+    relative = blocks.sub_(first)
     if matrix is None:
         relative[:, :, :1] = first
         return relative

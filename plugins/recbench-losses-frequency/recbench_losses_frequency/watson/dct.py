@@ -13,6 +13,8 @@ def dct_distance(
 ) -> tuple[Tensor, Tensor | None]:
     """Distance of blocks and, if wanted, its gradient by the error's coefficients.
 
+    The gradient is taken in place, so it must not be asked for while autograd records.
+
     Args:
         error: relative pixels of decoded minus target blocks, (B, C, size², K).
         target: those of the target, centred.
@@ -29,9 +31,9 @@ def dct_distance(
     coefficients[:, :, 0].clamp_(min=0)
     overlooked = slack(coefficients.abs(), learned)
     difference = torch.matmul(matrix, error)
-    norm, outer, inner = pooled(difference.abs() / overlooked, learned.beta)
+    norm, outer, inner = pooled(difference.abs().div_(overlooked), learned.beta)
     weights = learned.channel[:, None, None]
     value = (weights * norm).sum((1, 2, 3))
     if not gradient:
         return value, None
-    return value, inner * difference.sign() / overlooked * (weights * outer)
+    return value, inner.mul_(difference.sign_()).div_(overlooked).mul_(weights * outer)

@@ -17,6 +17,8 @@ def dft_distance(
 ) -> tuple[Tensor, Tensor | None]:
     """Distance of blocks and, if wanted, its gradient by the decoded blocks' coefficients.
 
+    The slope is taken in place, so it must not be asked for while autograd records.
+
     Angles are computed from sines and cosines, never as a difference of two phases or near the branch points of acos,
     where float32 has 3 digits: acos(κ cos φ) is the argument of κ cos φ + i √(1 − κ² + κ² sin² φ).
 
@@ -35,13 +37,13 @@ def dft_distance(
     real, imaginary, modulus, amplitude = _spectrum(decoded, matrix)
     overlooked = slack(amplitude0, learned)
     difference = amplitude - amplitude0
-    norm, outer, inner = pooled(difference.abs() / overlooked, learned.beta)
+    norm, outer, inner = pooled(difference.abs().div_(overlooked), learned.beta)
 
-    unit = KAPPA / modulus0.sqrt()
-    unit_real, unit_imaginary = real0 * unit, imaginary0 * unit
-    cosine = unit_real * real + unit_imaginary * imaginary  # these three are |decoded coefficient| times what they say
-    sine = unit_imaginary * real - unit_real * imaginary
-    hypotenuse = (_SINE * modulus + sine * sine).sqrt()
+    # Both times |decoded coefficient|. The sine is exactly zero for equal coefficients.
+    unit = (modulus0 / KAPPA**2).rsqrt_()
+    cosine = (real0 * real).addcmul_(imaginary0, imaginary).mul_(unit)
+    sine = (imaginary0 * real).sub_(real0 * imaginary).mul_(unit)
+    hypotenuse = (sine * sine).add_(modulus, alpha=_SINE).sqrt_()
     angle = torch.atan2(hypotenuse, cosine).sum(3, keepdim=True)
     weights = learned.channel[:, None, None]
     phase_weights = weights * learned.phase
@@ -49,12 +51,12 @@ def dft_distance(
     if not gradient:
         return value, None
 
-    by_amplitude = inner * difference.sign() / (overlooked * amplitude) * (weights * outer)
-    by_phase = sine / (hypotenuse * modulus) * phase_weights
+    by_amplitude = inner.mul_(difference.sign_()).div_(overlooked).div_(amplitude).mul_(weights * outer)
+    by_phase = sine.div_(hypotenuse).div_(modulus).mul_(phase_weights)
     frequencies = real.shape[2]
-    slope = torch.empty_like(real).repeat(1, 1, 2, 1)
-    torch.addcmul(by_amplitude * real, by_phase, imaginary, out=slope[:, :, :frequencies])
-    torch.addcmul(by_amplitude * (imaginary + EPSILON), by_phase, real, value=-1, out=slope[:, :, frequencies:])
+    slope = decoded.new_empty(*decoded.shape[:2], 2 * frequencies, decoded.shape[3])
+    torch.mul(by_amplitude, real, out=slope[:, :, :frequencies]).addcmul_(by_phase, imaginary)
+    torch.mul(by_amplitude, imaginary.add_(EPSILON), out=slope[:, :, frequencies:]).addcmul_(by_phase, real, value=-1)
     return value, slope
 
 
@@ -72,8 +74,8 @@ def _spectrum(pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, T
     """Real part plus ε, imaginary part, the squared modulus of these two, and the amplitude |c + ε + iε|."""
     parts = torch.matmul(matrix, pixels)
     frequencies = len(matrix) // 2
-    real, imaginary = parts[:, :, :frequencies] + EPSILON, parts[:, :, frequencies:]
+    real, imaginary = parts[:, :, :frequencies].add_(EPSILON), parts[:, :, frequencies:]
     square = real * real
+    modulus = torch.addcmul(square, imaginary, imaginary)
     shifted = imaginary + EPSILON
-    amplitude = (square + shifted * shifted).sqrt()
-    return real, imaginary, square + imaginary * imaginary, amplitude
+    return real, imaginary, modulus, square.addcmul_(shifted, shifted).sqrt_()

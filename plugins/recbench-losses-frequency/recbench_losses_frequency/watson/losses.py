@@ -1,7 +1,7 @@
 """The losses watson_dft and watson_dct of Czolbe et al. 2020, for images in 0 to 1.
 
-The gradient has a closed form in what the forward pass computes anyway, and is taken there. Higher derivatives are those
-of the same forward pass, recorded by autograd.
+The gradient has a closed form in what the forward pass computes anyway, and is taken there. Higher derivatives are
+those of the same forward pass, recorded by autograd.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recbench_losses_frequency.watson.dct import dct_distance
 from recbench_losses_frequency.watson.dft import dft_distance, no_phase
 from recbench_losses_frequency.watson.masking import Learned
 from recbench_losses_frequency.watson.pretrained import Transform, file
-from recbench_losses_frequency.watson.shift import random_shift, shifted
+from recbench_losses_frequency.watson.shift import Shift, before_shift, random_shift, shifted
 
 # Thresholds of 8 × 8 cosine coefficients, Watson 1993
 SENSITIVITY = (
@@ -44,20 +44,20 @@ class WithGradient(torch.autograd.Function):
     """Values (B,) of a loss that computes its gradient by the decoded images together with them."""
 
     @staticmethod
-    def forward(ctx: Any, decoded: Tensor, target: Tensor, loss: Watson) -> Tensor:
-        value, slope = loss.distance(decoded, target, gradient=True)
-        ctx.loss = loss
+    def forward(ctx: Any, decoded: Tensor, target: Tensor, loss: Watson, shift: Shift) -> Tensor:
+        value, slope = loss.distance(decoded, target, shift, gradient=True)
+        ctx.loss, ctx.shift = loss, shift
         ctx.save_for_backward(decoded, target, slope)
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         decoded, target, slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # with create_graph
-            value, _ = ctx.loss.distance(decoded, target, gradient=False)
+            value, _ = ctx.loss.distance(decoded, target, ctx.shift, gradient=False)
             slope = torch.autograd.grad(value, decoded, gradient, create_graph=True)[0]
-            return slope, None, None
-        return slope * gradient[:, None, None, None], None, None
+            return slope, None, None, None
+        return slope * gradient[:, None, None, None], None, None, None
 
 
 class Watson(Loss):
@@ -103,22 +103,24 @@ class Watson(Loss):
         """Distance of images (B,), and, if wanted, its gradient by the coefficients of the decoded ones."""
 
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        if self.shift:
-            down, across = random_shift()
-            decoded, target = shifted(decoded, down, across), shifted(target, down, across)
+        shift = random_shift() if self.shift else (0, 0)
         if torch.is_grad_enabled() and decoded.requires_grad and not target.requires_grad:
-            value: Tensor = WithGradient.apply(decoded, target, self)
+            value: Tensor = WithGradient.apply(decoded, target, self, shift)
             return value
-        return self.distance(decoded, target, gradient=False)[0]
+        return self.distance(decoded, target, shift, gradient=False)[0]
 
-    def distance(self, decoded: Tensor, target: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        """Values (B,) of images as they are, without a shift, and, if wanted, the gradient by the decoded ones."""
+    def distance(
+        self, decoded: Tensor, target: Tensor, shift: Shift, *, gradient: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Values (B,) and, if wanted, the gradient by the decoded images, which autograd must not record then."""
+        decoded, target = shifted(decoded, shift), shifted(target, shift)
         matrix = self.matrix_of_relative.to(decoded.dtype)
         value, slope = self.compare(decoded, target, matrix, self._learned(decoded.dtype), gradient=gradient)
         if slope is None:
             return value, None
         by_channel = torch.matmul(self.matrix.T.to(decoded.dtype), slope)
-        return value, join(to_rgb(by_channel, self.to_ycbcr), self.block_size, *decoded.shape[2:])
+        by_pixel = join(to_rgb(by_channel, self.to_ycbcr), self.block_size, *decoded.shape[2:])
+        return value, before_shift(by_pixel, shift)
 
     def pixels(self, images: Tensor, *, centred: bool = True) -> Tensor:
         """Blocks of the channels that are judged, relative to their first pixels: (B, C, size², K)."""

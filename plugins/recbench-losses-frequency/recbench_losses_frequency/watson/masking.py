@@ -2,6 +2,8 @@
 
 Shapes: images B, channels C, frequencies F, blocks K. ε keeps powers and roots differentiable at zero; it stands where
 the authors' code has it, because values of nearly flat blocks depend on it.
+
+Operations are in place where nothing, autograd included, needs what was there: memory is what these losses cost.
 """
 
 from __future__ import annotations
@@ -43,20 +45,22 @@ def slack(amplitude: Tensor, learned: Learned) -> Tensor:
     an image depends on the others.
     """
     level = amplitude[:, :, :1]
-    ratio = (level + EPSILON) / (level.mean((0, 2, 3), keepdim=True) + EPSILON)
-    log_luminance = learned.log_t + learned.alpha * ratio.log()
-    log_contrast = torch.log(amplitude + EPSILON) * learned.w + (1 - learned.w) * log_luminance
-    luminance, contrast = log_luminance.exp(), log_contrast.exp()
-    return torch.lerp(contrast, luminance, torch.sigmoid(luminance - contrast))
+    log_ratio = learned.alpha * torch.log((level + EPSILON) / (level.mean((0, 2, 3), keepdim=True) + EPSILON))
+    luminance = learned.log_t.exp() * log_ratio.exp()
+    contrast = (amplitude + EPSILON).log_().mul_(learned.w)
+    contrast = contrast.add_((1 - learned.w) * learned.log_t).add_((1 - learned.w) * log_ratio).exp_()
+    return torch.lerp(contrast, luminance, (luminance - contrast).sigmoid_())
 
 
 def pooled(ratio: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The norm (Σ (r + ε)^β + ε)^(1/β) over frequencies and blocks of ratios r = |difference| / S, (B, C, F, K).
+    """The norm (Σ ((r + ε)^β + ε))^(1/β) over frequencies and blocks of ratios r = |difference| / S, (B, C, F, K).
+
+    ``ratio`` is overwritten.
 
     Returns:
         The norm, (B, C, 1, 1), and its derivative by r as two factors: (B, C, 1, 1) and (B, C, F, K).
     """
-    shifted = ratio + EPSILON
-    power = torch.exp((beta - 1) * shifted.log())  # half the cost of pow
+    shifted = ratio.add_(EPSILON)
+    power = shifted.log().mul_(beta - 1).exp_()  # at half the cost of pow
     total = (shifted * power).sum((2, 3), keepdim=True) + EPSILON * ratio.shape[2] * ratio.shape[3]
     return total ** (1 / beta), total ** (1 / beta - 1), power

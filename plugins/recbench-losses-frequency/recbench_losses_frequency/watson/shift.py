@@ -7,16 +7,27 @@ from torch import Tensor
 
 SHIFTS = 8  # different shifts in each direction, from −4 to 3 pixels, whatever the size of the blocks
 
+Shift = tuple[int, int]  # rows and columns
 
-def random_shift() -> tuple[int, int]:
-    """Draw a shift down and across; by the CPU's generator, so that nothing waits for another device."""
+
+def random_shift() -> Shift:
+    """Draw a shift; by the CPU's generator, so that nothing waits for another device."""
     down, across = (torch.randint(SHIFTS, (2,)) - SHIFTS // 2).tolist()
     return down, across
 
 
-def shifted(images: Tensor, down: int, across: int) -> Tensor:
-    """Images (B, C, H, W) read from ``down`` rows and ``across`` columns further on; edges repeat where they end."""
-    return _along(_along(images, down, 2), across, 3)
+def shifted(images: Tensor, shift: Shift) -> Tensor:
+    """Images (B, C, H, W) read that many rows and columns further on; where they end, their edges repeat."""
+    for dim, by in zip((2, 3), shift, strict=True):
+        images = _along(images, by, dim)
+    return images
+
+
+def before_shift(slope: Tensor, shift: Shift) -> Tensor:
+    """The gradient by images, from that by the shifted ones: the adjoint of :func:`shifted`."""
+    for dim, by in zip((3, 2), reversed(shift), strict=True):
+        slope = _adjoint_along(slope, by, dim)
+    return slope
 
 
 def _along(images: Tensor, by: int, dim: int) -> Tensor:
@@ -29,3 +40,16 @@ def _along(images: Tensor, by: int, dim: int) -> Tensor:
     edge = images.narrow(dim, size - 1 if by > 0 else 0, 1)
     repeated = edge.expand([count if axis == dim else length for axis, length in enumerate(images.shape)])
     return torch.cat([kept, repeated] if by > 0 else [repeated, kept], dim)
+
+
+def _adjoint_along(slope: Tensor, by: int, dim: int) -> Tensor:
+    if by == 0:
+        return slope
+    size = slope.shape[dim]
+    count = min(abs(by), size)
+    kept = slope.narrow(dim, 0 if by > 0 else count, size - count)
+    repeated = slope.narrow(dim, size - count if by > 0 else 0, count)
+    lost = torch.zeros_like(repeated)
+    moved = torch.cat([lost, kept] if by > 0 else [kept, lost], dim)
+    moved.select(dim, size - 1 if by > 0 else 0).add_(repeated.sum(dim))
+    return moved
