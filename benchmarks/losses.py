@@ -293,7 +293,7 @@ def measure(size: tuple[int, ...], registry: Registry, arguments: argparse.Names
 def print_table(found: list[Row], steps: list[float], device: torch.device) -> None:
     """In Markdown: medians over the rounds, ratios with their range."""
     if steps:
-        print(f"step of vae_bredell: median {1e3 * statistics.median(steps):.3g} ms ({spread(steps, 1e3)})")
+        print(f"step of vae_bredell: median {milliseconds(steps)} ms")
     print(
         "\n| loss | median, ms | in l2's | authors', ms | authors' in ours | difference of values | % of a step "
         "| memory, MiB | authors', MiB |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|"
@@ -301,24 +301,34 @@ def print_table(found: list[Row], steps: list[float], device: torch.device) -> N
     for each in found:
         ours, authors = each.times["ours"], each.times["authors"]
         to_l2 = [own / l2 for own, l2 in zip(ours, each.times["l2"], strict=True)]
-        cells = [f"`{each.label}`", f"{1e3 * statistics.median(ours):.3g}", f"{statistics.median(to_l2):.3g}"]
+        cells = [f"`{each.label}`", milliseconds(ours), figures(statistics.median(to_l2))]
         if each.authors:
             ratios = [theirs / own for theirs, own in zip(authors, ours, strict=True)]
-            cells.append(f"{1e3 * statistics.median(authors):.3g}")
+            cells.append(milliseconds(authors))
             cells.append(f"{statistics.median(ratios):.2f} ({spread(ratios)})")
             value, theirs = each.ours(), each.authors()
             cells.append(f"{float(abs(value - theirs) / abs(theirs)):.0e}" if each.equal else "other weights")
         else:
             cells += [each.reason, "", ""]
-        cells.append(f"{100 * statistics.median(ours) / statistics.median(steps):.2g}" if steps else "")
+        cells.append(figures(100 * statistics.median(ours) / statistics.median(steps)) if steps else "")
         for call in (each.ours, each.authors):
             peak = peak_memory(call, call.leaves, device) if call else None
             cells.append("" if peak is None else f"{peak / 2**20:.1f}")
         print(f"| {' | '.join(cells)} |")
 
 
-def spread(values: list[float], factor: float = 1) -> str:
-    return f"{factor * min(values):.3g} to {factor * max(values):.3g}"
+def milliseconds(seconds: list[float]) -> str:
+    """The median."""
+    return figures(1e3 * statistics.median(seconds))
+
+
+def figures(value: float) -> str:
+    """Three of them, which are not more than there is in a time; no powers of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def spread(ratios: list[float]) -> str:
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def dimensions(text: str) -> tuple[int, ...]:

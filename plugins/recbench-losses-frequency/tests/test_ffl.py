@@ -15,13 +15,13 @@ import torch
 from focal_frequency_loss import FocalFrequencyLoss
 from torch import Tensor
 
+import recbench_losses_frequency
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
-from recbench.testing import Case, differentiable_twice_or_refused, gradient_is_the_slope, loss_cases
-from recbench_losses_frequency import recbench_losses
+from recbench.testing import Case, differentiable_twice_or_refused, gradient_is_the_slope, imports_no_torch, loss_cases
 from recbench_losses_frequency.ffl import FocalFrequency
 
-ENTRY = next(entry for entry in recbench_losses() if entry.name == "ffl")
+ENTRY = next(entry for entry in recbench_losses_frequency.recbench_losses() if entry.name == "ffl")
 FLAGS = ("ave_spectrum", "log_matrix", "batch_matrix")
 COMBINATIONS = [
     {"alpha": alpha, "patch_factor": factor, **dict(zip(FLAGS, flags, strict=True))}
@@ -148,3 +148,7 @@ def conformance() -> list[Case]:
 @pytest.mark.parametrize("case", conformance(), ids=str)
 def test_conformance(case: Case) -> None:
     case.run()
+
+
+def test_listing_the_losses_imports_no_torch() -> None:
+    imports_no_torch(recbench_losses_frequency)
