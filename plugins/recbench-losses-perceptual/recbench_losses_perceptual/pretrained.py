@@ -11,6 +11,7 @@ _CZOLBE = (
 )
 _ST = "pypi:stlpips-pytorch==0.0.2:stlpips_pytorch/weights/vST0.0"
 _LPIPS = "pypi:lpips==0.1.4:lpips/weights/v0.1"
+_ON_PYPI = "vgg with 'trunk: st', or st_lpips, whose weights are on PyPI"
 
 IMAGENET = {
     "vgg": Weights(
@@ -20,7 +21,7 @@ IMAGENET = {
         size=553433881,
         licence="BSD-3-Clause (torchvision); trained on ImageNet",
         citation="torchvision, VGG16_Weights.IMAGENET1K_V1; Simonyan & Zisserman, ICLR 2015",
-        alternative="'trunk: st' for vgg, or st_lpips for lpips: their weights are on PyPI",
+        alternative=_ON_PYPI,
     ),
     "alex": Weights(
         file="alexnet-owt-7be5be79.pth",
@@ -29,7 +30,7 @@ IMAGENET = {
         size=244408911,
         licence="BSD-3-Clause (torchvision); trained on ImageNet",
         citation="torchvision, AlexNet_Weights.IMAGENET1K_V1; Krizhevsky, arXiv:1404.5997",
-        alternative="st_lpips: its weights are on PyPI",
+        alternative=_ON_PYPI,
     ),
     "squeeze": Weights(
         file="squeezenet1_1-b8a52dc0.pth",
@@ -38,7 +39,7 @@ IMAGENET = {
         size=4958839,
         licence="BSD-3-Clause (torchvision); trained on ImageNet",
         citation="torchvision, SqueezeNet1_1_Weights.IMAGENET1K_V1; Iandola et al., arXiv:1602.07360",
-        alternative="st_lpips: its weights are on PyPI",
+        alternative=_ON_PYPI,
     ),
 }
 """Trunks without linear weights, as torchvision distributes them."""
@@ -51,7 +52,7 @@ CZOLBE = {
         size=7297,
         licence="none stated by the authors",
         citation="Czolbe et al., NeurIPS 2020",
-        alternative="'trunk: st': its weights are on PyPI",
+        alternative=_ON_PYPI,
     ),
     1: Weights(
         file="gray_pnet_lin_vgg_trial0.pth",
@@ -60,7 +61,7 @@ CZOLBE = {
         size=7297,
         licence="none stated by the authors",
         citation="Czolbe et al., NeurIPS 2020",
-        alternative="'trunk: st': its weights are on PyPI",
+        alternative=_ON_PYPI,
     ),
 }
 """Linear weights for VGG16's features, by the number of channels of the images."""
