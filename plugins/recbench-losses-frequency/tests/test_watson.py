@@ -125,8 +125,7 @@ def test_values_and_gradients_are_those_of_the_authors_code(name: str, golden: d
         assert torch.equal(loss(decoded, target).double(), value)  # without the gradient, the value is the same
     single, slope = evaluated(loss, decoded.float(), target.float())
     assert single.tolist() == pytest.approx(want["values"], rel=1e-4)
-    # where amplitudes almost agree, the gradient's sign is decided by the last digits of float32
-    assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-3)
+    assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-4)
 
 
 @pytest.mark.usefixtures("weights")
@@ -150,15 +149,15 @@ def test_equals_the_formulation_on_flat_blocks_and_at_the_ends_of_the_range(
 
 @pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("images", ["golden 4", "flat target", "flat decoded"])
+@pytest.mark.parametrize("images", ["golden 4", "flat target", "flat decoded", "both flat"])
 def test_float32_is_no_further_from_float64_than_the_formulation(
     transform: Transform, images: str, formulation: Any, golden: dict[str, Any]
 ) -> None:
     decoded, target = golden["pred"].float()[3:], golden["target"].float()[3:]
-    if images == "flat target":
+    if images in ("flat target", "both flat"):
         target = torch.full_like(target, 0.3)
-    elif images == "flat decoded":
-        decoded = torch.full_like(target, 0.3)
+    if images in ("flat decoded", "both flat"):
+        decoded = torch.full_like(target, 0.4)
     ours, written = of(make(transform)), written_out(formulation, transform, 3, "pretrained")
     value, gradient = evaluated(ours, decoded.double(), target.double())
     errors = []
@@ -167,7 +166,8 @@ def test_float32_is_no_further_from_float64_than_the_formulation(
         errors.append(((single / value - 1).abs().item(), ((slope - gradient).norm() / gradient.norm()).item()))
     assert errors[0][0] <= max(errors[1][0], 1e-6)
     assert errors[0][1] <= errors[1][1]
-    if images == "flat target":  # exact in blocks that are flat, whatever the formula's own rounding does
+    # Where only the decoded blocks are flat, the slope of their phases is 1e10 and hangs on the last digit of a pixel.
+    if images != "flat decoded":
         assert errors[0][1] < 1e-3
 
 

@@ -21,6 +21,13 @@ def cut(images: Tensor, size: int) -> Tensor:
     return ordered.view(batch, channels, size * size, -1)
 
 
+def means(images: Tensor, size: int) -> Tensor:
+    """Mean of each block, (B, C, 1, K) of images (B, C, H, W)."""
+    batch, channels, height, width = images.shape
+    parts = images.reshape(batch, channels, height // size, size, width // size, size)
+    return parts.mean((3, 5)).reshape(batch, channels, 1, -1)
+
+
 def join(blocks: Tensor, size: int, height: int, width: int) -> Tensor:
     """The inverse of :func:`cut`."""
     batch, channels = blocks.shape[:2]

@@ -25,11 +25,9 @@ def relative_channels(blocks: Tensor, matrix: Tensor | None, *, centred: bool) -
     if matrix is None:
         relative[:, :, :1] = first
         return relative
-    relative[:, 0].sub_(relative[:, 1])
-    relative[:, 2].sub_(relative[:, 1])
-    from_green = torch.stack([matrix[:, 0], matrix.sum(1), matrix[:, 2]], dim=1).to(blocks.dtype)
-    channels = torch.matmul(from_green, relative.flatten(2)).reshape(blocks.shape)
-    channels[:, :, 0] = _levels(first[:, :, 0], matrix, centred=centred)
+    channels = _from_green(relative.flatten(2), matrix).reshape(blocks.shape)
+    levels = _levels if centred else _from_green
+    channels[:, :, 0] = levels(first[:, :, 0], matrix)
     return channels
 
 
@@ -40,14 +38,20 @@ def to_rgb(slope: Tensor, matrix: Tensor | None) -> Tensor:
     return torch.matmul(matrix.T.to(slope.dtype), slope.flatten(2)).reshape(slope.shape)
 
 
-def _levels(pixels: Tensor, matrix: Tensor, *, centred: bool) -> Tensor:
-    """YCbCr of RGB pixels (B, 3, K).
+def _from_green(pixels: Tensor, matrix: Tensor) -> Tensor:
+    """YCbCr of RGB pixels (B, 3, K), which are overwritten, without the 0.5 of Cb and Cr."""
+    pixels[:, 0].sub_(pixels[:, 1])
+    pixels[:, 2].sub_(pixels[:, 1])
+    weights = torch.stack([matrix[:, 0], matrix.sum(1), matrix[:, 2]], dim=1)
+    return torch.matmul(weights.to(pixels.dtype), pixels)
 
-    With 0.5 added, Cb of yellow and Cr of cyan are zero. They are summed from colour shares and missing colour shares,
-    which are all positive, so that no rounding makes them negative.
+
+def _levels(pixels: Tensor, matrix: Tensor) -> Tensor:
+    """YCbCr of RGB pixels (B, 3, K), with 0.5 added to Cb and Cr.
+
+    Cb of yellow and Cr of cyan are zero. They are summed from colour shares and missing colour shares, which are all
+    positive, so that no rounding makes them negative.
     """
-    if not centred:
-        return torch.matmul(matrix.to(pixels.dtype), pixels)
     positive, negative = matrix.clamp(min=0), (-matrix).clamp(min=0)
     remainder = matrix.new_tensor(CENTRE) - negative.sum(1)
     parts = torch.cat([positive, negative, remainder[:, None]], dim=1).to(pixels.dtype)

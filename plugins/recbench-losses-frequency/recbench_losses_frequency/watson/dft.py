@@ -13,7 +13,7 @@ _SINE = 1 - KAPPA**2
 
 
 def dft_distance(
-    decoded: Tensor, target: Tensor, matrix: Tensor, learned: Learned, *, gradient: bool
+    decoded: Tensor, target: Tensor, mean_error: Tensor, matrix: Tensor, learned: Learned, *, gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Distance of blocks and, if wanted, its gradient by the decoded blocks' coefficients.
 
@@ -25,6 +25,8 @@ def dft_distance(
     Args:
         decoded: relative pixels of decoded blocks, (B, C, size², K), centred.
         target: those of the target.
+        mean_error: means of the blocks of decoded minus target images, (B, C, 1, K). In float32 they are more exact
+            than differences of means; with a small exponent of pooling, small differences have large gradients.
         matrix: from relative pixels to real and imaginary parts, (2F, size²).
         learned: the parameters.
         gradient: whether the gradient is wanted.
@@ -37,6 +39,9 @@ def dft_distance(
     real, imaginary, modulus, amplitude = _spectrum(decoded, matrix)
     overlooked = slack(amplitude0, learned)
     difference = amplitude - amplitude0
+    difference[:, :, :1] = (
+        mean_error * (real[:, :, :1] + real0[:, :, :1]) / (amplitude[:, :, :1] + amplitude0[:, :, :1])
+    )
     norm, outer, inner = pooled(difference.abs().div_(overlooked), learned.beta)
 
     # Both times |decoded coefficient|. The sine is exactly zero for equal coefficients.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recbench import weights as files
 from recbench.contracts.loss import Context, Loss, Setting
-from recbench_losses_frequency.watson.blocks import cut, dct_matrix, dft_matrix, for_relative_pixels, join
+from recbench_losses_frequency.watson.blocks import cut, dct_matrix, dft_matrix, for_relative_pixels, join, means
 from recbench_losses_frequency.watson.colour import YCBCR, relative_channels, to_rgb
 from recbench_losses_frequency.watson.dct import dct_distance
 from recbench_losses_frequency.watson.dft import dft_distance, no_phase
@@ -187,7 +187,8 @@ class WatsonDFT(Watson):
     def compare(
         self, decoded: Tensor, target: Tensor, matrix: Tensor, learned: Learned, *, gradient: bool
     ) -> tuple[Tensor, Tensor | None]:
-        return dft_distance(self.pixels(decoded), self.pixels(target), matrix, learned, gradient=gradient)
+        error = relative_channels(means(decoded - target, self.block_size), self.to_ycbcr, centred=False)
+        return dft_distance(self.pixels(decoded), self.pixels(target), error, matrix, learned, gradient=gradient)
 
 
 @final
