@@ -305,12 +305,16 @@ class MetricEntry(Entry):
         direction: whether higher or lower values are better.
         unit: unit for column heads (``"dB"``), or empty.
         family: losses of the same family have a home advantage on it.
+        digits: decimals on the leaderboard.
+        samples: whether it judges samples from the prior, as many as there are test images, instead of
+            reconstructions; for set metrics.
     """
 
     direction: Literal["higher", "lower"]
     unit: str = ""
     family: str = "pixel"
     digits: int = 4
+    samples: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ are computed on. Reconstructions are decoded posterior means.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbench.contracts.metric import ImageMetric, Metric, SetMetric
+from recbench.contracts.architecture import Posterior
+from recbench.contracts.loss import Context, Likelihood
+from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
 from recbench.errors import RecbenchError
+from recbench.jobs import Training
 from recbench.store import Score
 from recbench.training import Model, autocast, convert, reconstruct, take, to_range
 
@@ -51,26 +54,45 @@ def to_8_bits(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
+@dataclass(frozen=True)
+class Judge:
+    """A metric, and whether it judges samples from the prior instead of reconstructions."""
+
+    metric: Metric
+    samples: bool = False
+
+
 @torch.no_grad()
 def evaluate(
-    model: Model, metrics: Mapping[str, Metric], images: Tensor, *, batch_size: int, precision: str
+    model: Model, judges: Mapping[str, Judge], reference: Reference, *, batch_size: int, config: Training
 ) -> Evaluation:
     """Reconstruct all test images and score them.
 
     Args:
-        images: uint8 (N, C, H, W), on the model's device or on the CPU.
+        judges: by label.
+        reference: the test images.
+        config: with the precision of the network, and the last epoch.
 
     Raises:
         NotFinite: a reconstruction or a KL term is NaN or infinite, or a score is NaN.
     """
-    device = next(model.architecture.parameters()).device
+    device, images, precision = reference.device, reference.images, config.precision
     model.architecture.eval()
     model.loss.eval()
+    singles = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, ImageMetric)}
+    bounds = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, BoundMetric)}
+    sets = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, SetMetric)}
+    if not isinstance(model.loss, Likelihood):
+        bounds = {name: metric for name, metric in bounds.items() if not metric.needs_log_prob}
+    recon = [metric for name, metric in sets.items() if not judges[name].samples]
+    generative = [metric for name, metric in sets.items() if judges[name].samples]
+    for metric in sets.values():
+        metric.prepare(reference)
     per_image: dict[str, list[Tensor]] = {}
     kept: dict[str, list[Tensor]] = {"target": [], "decoded": []}
     for start in range(0, len(images), batch_size):
         target = take(images, torch.arange(start, min(start + batch_size, len(images))), device)
-        posterior, decoded, _ = reconstruct(model, target, precision)
+        posterior, decoded, seen = reconstruct(model, target, precision)
         decoded = convert(decoded, model.image_range, _UNIT)
         kl = posterior.kl()
         if not (decoded.isfinite().all() and kl.isfinite().all()):
@@ -81,22 +103,49 @@ def evaluate(
             kept["decoded"].append(rounded[: KEPT_IMAGES - start])
         per_image.setdefault("kl", []).append(kl.double())
         pair = to_range(rounded, _UNIT), to_range(target, _UNIT)
-        for name, metric in metrics.items():
-            if isinstance(metric, ImageMetric):
-                per_image.setdefault(name, []).append(metric(*pair).double())
-            elif isinstance(metric, SetMetric):
-                metric.update(*pair)
+        for name, single in singles.items():
+            per_image.setdefault(name, []).append(single(*pair).double())
+        for metric in recon:
+            metric.update(*pair)
+        if bounds:
+            log_prob = torch.full_like(kl, math.nan)
+            if any(bound.needs_log_prob for bound in bounds.values()):
+                log_prob = _log_prob(model, posterior, seen, config, batch=start // batch_size)
+            for name, bound in bounds.items():
+                per_image.setdefault(name, []).append(bound(log_prob.double(), kl.double()))
+    start = 0
+    for rounded in _samples(model, len(images), batch_size, precision) if generative else ():
+        target = take(images, torch.arange(start, start + len(rounded)), device)
+        start += len(rounded)
+        for metric in generative:
+            metric.update(to_range(rounded, _UNIT), to_range(target, _UNIT))
     values = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
-    scores = {name: _score(name, metric, values.get(name)) for name, metric in metrics.items()}
+    scores = {name: _score(name, sets.get(name), values.get(name)) for name in judges if name in values or name in sets}
     pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
-    pictures["samples"] = _samples(model, device, precision)
+    pictures["samples"] = next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision)).cpu().numpy()
     return Evaluation(scores, values, float(values["kl"].mean()), pictures)
 
 
-def _score(name: str, metric: Metric, values: NDArray[np.float64] | None) -> Score:
+def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Training, batch: int) -> Tensor:
+    """Log p(x|z) of images as the architecture sees them, as a density of images in 0 to 1, with one z for each."""
+    assert isinstance(model.loss, Likelihood)
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        torch.manual_seed(batch)
+        z = posterior.sample()
+    with autocast(images.device, config.precision):
+        decoded = model.architecture.decode(z)
+    decoded = convert(decoded.float(), model.image_range, model.loss_range)
+    target = convert(images, model.image_range, model.loss_range)
+    log_prob = model.loss.log_prob(decoded, target, Context(z=z, epoch=config.epochs))
+    low, high = model.loss_range
+    return log_prob + target[0].numel() * math.log(high - low)
+
+
+def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | None) -> Score:
     if values is None:
-        assert isinstance(metric, SetMetric)
-        score = Score(mean=metric.compute(), std=None, n=0)
+        assert metric is not None
+        mean = metric.compute()
+        score = Score(mean=mean, std=None, n=0, warning=metric.warning)
     else:
         with np.errstate(invalid="ignore"):  # the spread of infinite scores (PSNR of equal images) is not a number
             spread = float(values.std())
@@ -106,10 +155,16 @@ def _score(name: str, metric: Metric, values: NDArray[np.float64] | None) -> Sco
     return score
 
 
-def _samples(model: Model, device: torch.device, precision: str) -> NDArray[np.uint8]:
-    """Decoded draws from the standard normal prior, the same draws for every method."""
-    noise = torch.randn(KEPT_IMAGES, model.architecture.latent_size, generator=torch.Generator().manual_seed(0))
-    with autocast(device, precision):
-        decoded = model.architecture.decode(noise.to(device))
-    rounded: NDArray[np.uint8] = to_8_bits(convert(decoded.float(), model.image_range, _UNIT)).cpu().numpy()
-    return rounded
+def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:
+    """Decoded draws from the standard normal prior in batches, as they would be saved; the same draws for every method.
+
+    The first draws do not depend on how many there are.
+    """
+    device = next(model.architecture.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start), model.architecture.latent_size
+        noise = torch.cat([torch.randn(1, size[1], generator=generator) for _ in range(size[0])])
+        with autocast(device, precision):
+            decoded = model.architecture.decode(noise.to(device))
+        yield to_8_bits(convert(decoded.float(), model.image_range, _UNIT))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from recbench.jobs import Column, Frozen, Method, Plan, PlannedJob
-from recbench.store import Number, Result, Score
+from recbench.store import Cost, Number, Result, Score
 
 
 class Cell(Frozen):
@@ -56,6 +56,7 @@ class Row(Frozen):
     mean_rank: float | None
     cells: dict[str, Cell]
     kl: float | None
+    cost: Cost | None = None
     trouble: tuple[str, ...] = ()
 
 
@@ -100,7 +101,17 @@ def rank(plan: Plan, records: Mapping[str, Result], unusable: Mapping[str, str] 
                 "other code for the data or the network) and are not ranked together"
             )
         for protocol in protocols or [None]:
-            boards.append(_board(plan, setting, protocol, jobs, records))
+            board = _board(plan, setting, protocol, jobs, records)
+            boards.append(board)
+            notes.extend(_remarks(board))
+        warnings = {
+            f"{plan.settings[setting].label}: {name}: {score.warning}"
+            for planned in jobs
+            if planned.id in records
+            for name, score in records[planned.id].scores.items()
+            if score.warning
+        }
+        notes.extend(sorted(warnings))
     done = sum(planned.id in records and records[planned.id].status == "done" for planned in plan.jobs)
     return Leaderboard(
         suite=plan.suite,
@@ -110,6 +121,14 @@ def rank(plan: Plan, records: Mapping[str, Result], unusable: Mapping[str, str] 
         boards=tuple(boards),
         notes=tuple(notes),
     )
+
+
+def _remarks(board: Board) -> Iterator[str]:
+    """Metrics that some ranked method has no value for, which therefore do not count."""
+    for column in board.columns:
+        without = [row.label for row in board.rows if row.status == "ranked" and column.name not in row.cells]
+        if without:
+            yield f"{board.setting}: {column.name} ranks nobody, since {', '.join(without)} cannot have a value for it"
 
 
 def _protocols(jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> list[str | None]:
@@ -133,7 +152,9 @@ def _board(
         by_method.setdefault(planned.method, {})[planned.seed] = record
     names = [column.name for column in plan.columns]
     rows = [_row(plan.methods[method], seeds, names) for method, seeds in by_method.items()]
-    ranked = _ranked([row for row in rows if row.status == "ranked"], plan.columns, plan.ranking)
+    sound = [row for row in rows if row.status == "ranked"]
+    ranking = tuple(name for name in plan.ranking if all(name in row.cells for row in sound))
+    ranked = _ranked(sound, plan.columns, ranking)
     others = sorted((row for row in rows if row.status != "ranked"), key=lambda row: (row.status, row.label))
     images = (
         r.data.test for seeds in by_method.values() for r in seeds.values() if r is not None and r.data is not None
@@ -144,7 +165,7 @@ def _board(
         protocol=protocol,
         test_images=next(images, None),
         columns=plan.columns,
-        ranking=plan.ranking,
+        ranking=ranking,
         rows=(*ranked, *others),
     )
 
@@ -171,9 +192,26 @@ def _row(method: Method, seeds: Mapping[int, Result | None], names: Sequence[str
         seeds_done=len(done),
         seeds=len(seeds),
         mean_rank=None,
-        cells={name: _cell([record.scores[name] for record in done]) for name in names} if done else {},
+        cells={
+            name: _cell([record.scores[name] for record in done])
+            for name in names
+            if done and all(name in record.scores for record in done)
+        },
         kl=statistics.fmean(rates) if rates else None,
+        cost=_cost([record.cost for record in done if record.cost is not None]),
         trouble=tuple(_trouble(seed, record) for seed, record in trouble.items()),
+    )
+
+
+def _cost(costs: Sequence[Cost]) -> Cost | None:
+    """Means over the seeds; the peak of memory is the highest."""
+    if not costs:
+        return None
+    return Cost(
+        images_per_second=statistics.fmean(cost.images_per_second for cost in costs),
+        step_milliseconds=statistics.fmean(cost.step_milliseconds for cost in costs),
+        peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
+        parameters=costs[0].parameters,
     )
 
 
@@ -201,16 +239,20 @@ def _ranked(rows: Sequence[Row], columns: Iterable[Column], ranking: Sequence[st
     """The rows by mean rank over the suite's ranking metrics, with all ranks filled in."""
     ranks, best = {}, {}
     for column in columns:
+        if not all(column.name in row.cells for row in rows):
+            continue  # some methods have no value: nothing to rank all of them by
         sign = -1 if column.direction == "higher" else 1
         values = [sign * row.cells[column.name].mean for row in rows]
         ranks[column.name] = _mean_places(values)
         best[column.name] = sign * min(values, default=math.inf)
-    mean_ranks = [statistics.fmean(ranks[name][i] for name in ranking) for i in range(len(rows))]
+    mean_ranks = [statistics.fmean(ranks[name][i] for name in ranking) if ranking else 1.0 for i in range(len(rows))]
     best_first = sorted(mean_ranks)
     full = []
     for i, row in enumerate(rows):
         cells = {
             name: cell.model_copy(update={"rank": ranks[name][i], "best": cell.mean == best[name]})
+            if name in ranks
+            else cell
             for name, cell in row.cells.items()
         }
         place = 1 + bisect_left(best_first, mean_ranks[i] - 1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import resource
 import shutil
 import time
 import traceback
@@ -21,16 +22,16 @@ from recbench.contracts.architecture import Architecture
 from recbench.contracts.dataset import Split
 from recbench.contracts.executor import Progress, Task
 from recbench.contracts.loss import Loss, Setting
-from recbench.contracts.metric import Metric
-from recbench.entries import ArchitectureEntry, ImageShape, LossEntry
+from recbench.contracts.metric import Metric, Reference
+from recbench.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry
 from recbench.errors import OutOfSpaceError, RecbenchError
-from recbench.evaluation import Evaluation, NotFinite, evaluate
+from recbench.evaluation import Evaluation, Judge, NotFinite, evaluate
 from recbench.images import Prepared, prepare
 from recbench.jobs import Job
 from recbench.plugins import Plugins, load_plugins
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
-from recbench.store import Data, Evaluated, Failure, File, Record, Store, Trained, lock, write_atomically
+from recbench.store import Cost, Data, Evaluated, Failure, File, Record, Store, Trained, lock, write_atomically
 from recbench.training import Diverged, Images, Interrupted, Model, Watch, seed_everything, train
 
 Outcome = Literal["recorded", "interrupted", "busy"]
@@ -121,15 +122,16 @@ class _Attempt:
             traced=on_device(prepared, "test", self.device)[:TRACED_IMAGES],
         )
         position, traces = train(model, data, config, job.seed, self.folder, watch)
+        peak = peak_memory(self.device)
 
         start = time.perf_counter()
-        evaluation = evaluate(
-            model,
-            metrics,
-            on_device(prepared, "test", self.device),
-            batch_size=EVALUATION_BATCH,
-            precision=config.precision,
+        reference = Reference(
+            images=on_device(prepared, "test", self.device),
+            fingerprint=f"{prepared.fingerprint} test",
+            cache=Path(self.task.cache) / "references",
+            device=self.device,
         )
+        evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=config)
         seconds = time.perf_counter() - start
         batch_size = min(config.batch_size, prepared.counts["train"])
         final = json.loads((self.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
@@ -144,6 +146,12 @@ class _Attempt:
                 seconds=round(position.seconds, 3),
                 images_per_second=round(position.step * batch_size / position.seconds, 2),
                 final=final,
+            ),
+            cost=Cost(
+                images_per_second=round(position.step * batch_size / position.seconds, 2),
+                step_milliseconds=round(1000 * position.seconds / position.step, 3),
+                peak_memory_bytes=peak,
+                parameters=_count(model.architecture),
             ),
             evaluated=Evaluated(n=prepared.counts["test"], kl=evaluation.kl, seconds=round(seconds, 3)),
             files=self.write_files(model, evaluation, traces),
@@ -211,7 +219,7 @@ class Observers:
                     stream.write(f"{self.manager.get_name(plugin)} was disabled:\n{traceback.format_exc()}\n")
 
 
-def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, Metric]]:
+def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, Judge]]:
     """Create a job's network, loss and metrics on a device. Weights come from torch's global random state."""
     architecture_entry = registry.get("architectures", job.architecture.name)
     loss_entry = registry.get("losses", job.loss.name)
@@ -226,8 +234,9 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
     )
     metrics = {}
     for label, part in job.metrics.items():
-        metric: Metric = registry.get("metrics", part.name).create(part.params, shape)
-        metrics[label] = metric.to(device)
+        registered = registry.get("metrics", part.name)
+        metric: Metric = registered.create(part.params, shape)
+        metrics[label] = Judge(metric.to(device), samples=cast(MetricEntry, registered.entry).samples)
     return model, metrics
 
 
@@ -258,6 +267,13 @@ def choose_device(wanted: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RecbenchError(f"there is no device {wanted}: torch sees {torch.cuda.device_count()} GPUs")
     return device
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that torch has held on the GPU, or the most that this process has had in memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def device_name(device: torch.device) -> str:

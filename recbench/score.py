@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from recbench.contracts.loss import Context, Loss, Setting
-from recbench.contracts.metric import ImageMetric, Metric, SetMetric
+from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
 from recbench.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.errors import UserError
 from recbench.evaluation import to_8_bits
@@ -48,6 +49,7 @@ class Scored:
         per_image: one value for each image; None for a metric of the whole set.
         mean: over the images, or the value of the set.
         grad_norm: Euclidean norm of the gradient, by the decoded image in its given range, for each image.
+        warning: what a reader of the value must know.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Scored:
     per_image: list[float] | None
     mean: float
     grad_norm: list[float] | None = None
+    warning: str = ""
 
 
 def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: torch.dtype) -> Pair:
@@ -111,8 +114,11 @@ def score_loss(
 
 
 @torch.no_grad()
-def score_metric(registered: Registered, params: Mapping[str, Any], pair: Pair, *, seed: int) -> Scored:
+def score_metric(registered: Registered, params: Mapping[str, Any], pair: Pair, *, seed: int, cache: Path) -> Scored:
     """Value of a metric, on images rounded to 8 bits as in evaluation; see :class:`Scored`.
+
+    Args:
+        cache: folder where what a metric computes from the targets may be kept.
 
     Raises:
         UserError: the metric cannot take such images, or lacks its weights.
@@ -122,7 +128,13 @@ def score_metric(registered: Registered, params: Mapping[str, Any], pair: Pair, 
     seed_everything(seed, deterministic=True)
     metric: Metric = registered.create(params, pair.shape)
     metric.to(pair.decoded.dtype).eval()
+    if isinstance(metric, BoundMetric):
+        raise UserError(f"{entry.name} judges a model, not images: it needs the posterior of a trained one")
     values = []
+    if isinstance(metric, SetMetric):
+        images = to_8_bits(convert(pair.target, pair.value_range, _UNIT))
+        content = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+        metric.prepare(Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device))
     for both in _batches(pair, BATCH):
         rounded = [to_8_bits(convert(each, pair.value_range, _UNIT)).to(each.dtype) / 255 for each in both]
         if isinstance(metric, ImageMetric):
@@ -130,7 +142,7 @@ def score_metric(registered: Registered, params: Mapping[str, Any], pair: Pair, 
         elif isinstance(metric, SetMetric):
             metric.update(*rounded)
     if isinstance(metric, SetMetric):
-        return Scored(entry.name, params, None, metric.compute())
+        return Scored(entry.name, params, None, metric.compute(), warning=metric.warning)
     found = torch.cat(values).double()
     return Scored(entry.name, params, found.tolist(), float(found.mean()))
 

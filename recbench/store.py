@@ -37,11 +37,21 @@ Number = Annotated[
 
 class Score(Frozen):
     """A metric over the test images: mean and standard deviation over ``n`` images; ``std`` is null for metrics of
-    whole sets."""
+    whole sets. ``warning`` is what a reader of the score must know."""
 
     mean: Number
     std: Number | None
     n: int
+    warning: str = ""
+
+
+class Cost(Frozen):
+    """What training took. ``peak_memory_bytes`` is of the GPU where there is one, otherwise of the whole process."""
+
+    images_per_second: float
+    step_milliseconds: float
+    peak_memory_bytes: int
+    parameters: int
 
 
 class Failure(Frozen):
@@ -130,7 +140,8 @@ class Result(Frozen):
     suite: str
     status: Status
     protocol: str | None = Field(description="hash of all that must be equal for two records to be compared")
-    scores: dict[str, Score] = Field(default_factory=dict)
+    scores: dict[str, Score] = Field(default_factory=dict, description="without metrics that the loss has no value for")
+    cost: Cost | None = None
     failure: Failure | None = None
     data: Data | None = None
     evaluated: Evaluated | None = None

@@ -88,8 +88,10 @@ def test_dependencies_are_what_the_family_imports(family: str, project: dict[str
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
-            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "files":  # data of a package
-                imported.add(ast.literal_eval(node.args[0]).partition(".")[0])
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "files":
+                (argument,) = node.args
+                if isinstance(argument, ast.Constant):  # data of a package
+                    imported.add(str(argument.value).partition(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {package(family), "recbench"}
     distributions = packages_distributions()
     needed = {distributions[name][0].lower().replace("_", "-") for name in foreign} | {"recbench"}

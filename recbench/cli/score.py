@@ -12,6 +12,7 @@ import click
 from recbench.cli.options import load, parameters, plugin_options
 from recbench.entries import LossEntry
 from recbench.errors import UserError
+from recbench.images import default_cache
 from recbench.registry import Registry
 
 
@@ -77,7 +78,9 @@ def score_command(
     if isinstance(registered.entry, LossEntry):
         scored = score_loss(registered, params, pair, epoch=epoch, gradient=grad, seed=seed)
     else:
-        scored = score_metric(registered, params, pair, seed=seed)
+        scored = score_metric(registered, params, pair, seed=seed, cache=default_cache())
+    if scored.warning:
+        click.echo(f"warning: {scored.warning}", err=True)
     if form == "json":
         data = {
             "name": scored.name,

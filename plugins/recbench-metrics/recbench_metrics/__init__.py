@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from recbench import MetricEntry, hookimpl
+from recbench import MetricEntry, Requirements, hookimpl
+
+_KIM_JO = "Kim and Jo, Two Proposed Solutions for Mitigating Blurred Output of Autoencoder"
+_RANGE_UNKNOWN = (
+    "For images in 0 to 1. The paper does not say what range its numbers are for: from -1 to 1, l1 would be twice and "
+    "l2 four times as much."
+)
+
+
+def _of_sets(name: str, factory: str, summary: str, **facts: Any) -> Iterator[MetricEntry]:
+    """A set metric of reconstructions and the same of samples; ``summary`` has room for which."""
+    for suffix, judged in (("recon", "reconstructions"), ("gen", "samples")):
+        yield MetricEntry(
+            name=f"{name}_{suffix}",
+            factory=factory,
+            summary=summary.format(judged),
+            samples=judged == "samples",
+            **facts,
+        )
 
 
 @hookimpl
@@ -29,4 +48,118 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         factory="recbench_metrics.pixel:L1",
         summary="mean absolute error of pixels in 0 to 1",
         direction="lower",
+    )
+    yield MetricEntry(
+        name="l2",
+        factory="recbench_metrics.pixel:MSE",
+        summary="mean squared error of pixels in 0 to 1: mse by the name that Kim and Jo use",
+        direction="lower",
+        digits=5,
+        citation=f"{_KIM_JO}, equation 13",
+        notes="The same number as mse. It is a mean of squares without a root; the loss l2 is a sum.",
+    )
+    yield MetricEntry(
+        name="l1_x100",
+        factory="recbench_metrics.pixel:L1Times100",
+        summary="100 times l1, as Kim and Jo print it",
+        direction="lower",
+        digits=2,
+        citation=f"{_KIM_JO}, equation 12 and tables 1-4",
+        notes=_RANGE_UNKNOWN,
+    )
+    yield MetricEntry(
+        name="l2_x100",
+        factory="recbench_metrics.pixel:MSETimes100",
+        summary="100 times l2, which is mse, as Kim and Jo print it",
+        direction="lower",
+        digits=2,
+        citation=f"{_KIM_JO}, equation 13 and tables 1-4",
+        notes=_RANGE_UNKNOWN,
+    )
+    yield MetricEntry(
+        name="lfd",
+        factory="recbench_metrics.pixel:LFD",
+        summary="log frequency distance: ln(1 + mean squared difference of spectra of 8-bit images)",
+        direction="lower",
+        digits=3,
+        citation=(
+            "Jiang et al., Focal Frequency Loss for Image Reconstruction and Synthesis, ICCV 2021; as in the authors' "
+            "code"
+        ),
+        notes=(
+            "0 for equal images. By Parseval's theorem it is ln(1 + 255² · height · width · mse): a function of mse "
+            "that ranks any two images as mse and psnr do, which is why its family is pixel and not frequency, and "
+            "which grows with the image size. Beside one of them in a ranking it counts the same thing twice. See "
+            "spectrum_recon for what a reconstruction lacks by frequency."
+        ),
+    )
+    yield from _of_sets(
+        "spectrum",
+        "recbench_metrics.spectrum:Spectrum",
+        "how far the mean log-magnitude spectrum of {} is from that of the data",
+        direction="lower",
+        family="frequency",
+        citation=(
+            "Bredell et al., Explicitly Minimizing the Blur Error of Variational Autoencoders, ICLR 2023, figure 6; "
+            "what the paper leaves open is in the notes"
+        ),
+        notes=(
+            "Natural logarithm of |F|, with the orthonormal transform of images in 0 to 1; its mean over all images; the "
+            "mean over frequencies and channels of the absolute difference to the test images' mean. 0 for equal "
+            "images; 0.1 is a difference of 10% in magnitude. |F| counts as 1/(255·√12), its size for 8-bit rounding "
+            "errors, where it is less. Positions do not count: other images with such spectra score as well. "
+            "N images that come from the data themselves score about 1/√N, so samples do not reach 0."
+        ),
+    )
+    yield from _of_sets(
+        "sharpness",
+        "recbench_metrics.sharpness:Sharpness",
+        "variance of the Laplacian of {}, by that of the data; inverted where over 1",
+        direction="higher",
+        family="sharpness",
+        digits=3,
+        requirements=Requirements(minimum_size=4),
+        citation=(
+            "Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy: a comparative study, ICPR 2000 "
+            "(variance of the Laplacian)"
+        ),
+        notes=(
+            "Between 0 and 1; 1 for images as sharp as the test images. A ratio over 1 is inverted, since neither "
+            "direction would be better otherwise, and named in a warning. The four-neighbour Laplacian inside the "
+            "border; its variance in each channel, averaged over channels and images; then the ratio. Noise counts as "
+            "sharpness."
+        ),
+    )
+    yield MetricEntry(
+        name="nll_bound",
+        factory="recbench_metrics.bound:NegativeBound",
+        summary="negative evidence lower bound: an upper bound of -log p(x), for losses that are likelihoods",
+        direction="lower",
+        unit="nats",
+        digits=1,
+        family="likelihood",
+        citation="Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, equation 2",
+        notes=(
+            "In nats per image, of the density of images in 0 to 1, with one sample of z for each image. Losses that are "
+            "no likelihood have no value, and then it ranks nobody. Weights of the KL term other than 1 were not trained "
+            "for it."
+        ),
+    )
+    yield MetricEntry(
+        name="bits_per_dim",
+        factory="recbench_metrics.bound:BitsPerDimension",
+        summary="nll_bound for each of the image's values, in bits, as of 8-bit values",
+        direction="lower",
+        unit="bits",
+        family="likelihood",
+        notes="The probability of an 8-bit value is its density in 0 to 1 divided by 255.",
+    )
+    yield MetricEntry(
+        name="kl",
+        factory="recbench_metrics.bound:Divergence",
+        summary="KL divergence of the posterior to the prior: the rate",
+        direction="lower",
+        unit="nats",
+        digits=2,
+        family="likelihood",
     )

@@ -17,6 +17,7 @@ from recbench.evaluation import to_8_bits
 from recbench_metrics import recbench_metrics
 
 ENTRIES = {entry.name: entry for entry in recbench_metrics()}
+PIXELS = sorted(name for name, entry in ENTRIES.items() if ".pixel:" in entry.factory)
 SHAPE = ImageShape(3, 64, 64)
 
 
@@ -73,7 +74,7 @@ def test_l1_is_the_mean_absolute_difference(pair):
     np.testing.assert_allclose(score("l1", *pair), np.abs(decoded - target).mean((1, 2, 3)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(ENTRIES))
+@pytest.mark.parametrize("name", PIXELS)
 def test_the_direction_is_the_one_that_less_damage_takes(pair, name):
     decoded, target = pair
     halfway = ((decoded.astype(int) + target) // 2).astype(np.uint8)
@@ -81,7 +82,7 @@ def test_the_direction_is_the_one_that_less_damage_takes(pair, name):
     assert ((better > worse) if ENTRIES[name].direction == "higher" else (better < worse)).all()
 
 
-@pytest.mark.parametrize("name", sorted(ENTRIES))
+@pytest.mark.parametrize("name", PIXELS)
 def test_an_image_is_scored_alone(pair, name):
     whole = score(name, *pair)
     alone = [score(name, pair[0][i : i + 1], pair[1][i : i + 1])[0] for i in range(len(whole))]
