@@ -136,7 +136,10 @@ class Timer:
 
     def calls_of_a_turn(self, call: Callable[[], object]) -> int:
         """How many fill a turn; the first ones, which make room in memory, do not count."""
-        self.seconds(call, 2)
+        first = self.seconds(call)
+        if first > 20 * TURN:
+            return 1
+        self.seconds(call)
         return max(1, round(TURN / max(self.seconds(call), 1e-6)))
 
     def _wait(self) -> None:
@@ -269,7 +272,7 @@ def measure(size: tuple[int, ...], registry: Registry, arguments: argparse.Names
     if arguments.step:
         try:
             step = TrainingStep(registry, images, shape)
-            timer.seconds(step, 2)
+            timer.seconds(step)
         except ValueError as error:
             print(f"no step of vae_bredell: {error}")
 
