@@ -35,8 +35,9 @@ def dft_distance(
         The distance (B,), and the gradient (B, C, 2F, K) or None.
     """
     assert learned.phase is not None
-    real0, imaginary0, modulus0, amplitude0 = _spectrum(target, matrix)
-    real, imaginary, modulus, amplitude = _spectrum(decoded, matrix)
+    parts0, modulus0, amplitude0 = _spectrum(target, matrix)
+    parts, modulus, amplitude = _spectrum(decoded, matrix)
+    (real0, imaginary0), (real, imaginary) = parts0.chunk(2, dim=2), parts.chunk(2, dim=2)
     overlooked = slack(amplitude0, learned)
     difference = amplitude - amplitude0
     difference[:, :, :1] = (
@@ -58,11 +59,9 @@ def dft_distance(
 
     by_amplitude = inner.mul_(difference.sign_()).div_(overlooked).div_(amplitude).mul_(weights * outer)
     by_phase = sine.div_(hypotenuse).div_(modulus).mul_(phase_weights)
-    frequencies = real.shape[2]
-    slope = decoded.new_empty(*decoded.shape[:2], 2 * frequencies, decoded.shape[3])
-    torch.mul(by_amplitude, real, out=slope[:, :, :frequencies]).addcmul_(by_phase, imaginary)
-    torch.mul(by_amplitude, imaginary.add_(EPSILON), out=slope[:, :, frequencies:]).addcmul_(by_phase, real, value=-1)
-    return value, slope
+    torch.mul(by_amplitude, real, out=real0).addcmul_(by_phase, imaginary)
+    torch.mul(by_amplitude, imaginary.add_(EPSILON), out=imaginary0).addcmul_(by_phase, real, value=-1)
+    return value, parts0  # the target's coefficients are done with
 
 
 def no_phase(size: int) -> list[int]:
@@ -75,12 +74,13 @@ def no_phase(size: int) -> list[int]:
     return sorted({row * columns + column for row in (0, half) for column in (0, half)})
 
 
-def _spectrum(pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Real part plus ε, imaginary part, the squared modulus of these two, and the amplitude |c + ε + iε|."""
+def _spectrum(pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Real parts plus ε and imaginary parts, (B, C, 2F, K), their squared modulus, and the amplitude |c + ε + iε|."""
     parts = torch.matmul(matrix, pixels)
     frequencies = len(matrix) // 2
-    real, imaginary = parts[:, :, :frequencies].add_(EPSILON), parts[:, :, frequencies:]
+    parts[:, :, :frequencies].add_(EPSILON)
+    real, imaginary = parts.chunk(2, dim=2)
     square = real * real
     modulus = torch.addcmul(square, imaginary, imaginary)
     shifted = imaginary + EPSILON
-    return real, imaginary, modulus, square.addcmul_(shifted, shifted).sqrt_()
+    return parts, modulus, square.addcmul_(shifted, shifted).sqrt_()
