@@ -216,12 +216,11 @@ def rows(found: Registered, images: Images, shape: ImageShape) -> Iterator[Row |
         device = images.target.device
         made = Made(entry, params, shape, loss.to(device).train(), device)
         own = images.in_range(entry)
-        context = Context(training=True)  # without an epoch: warm-ups are over
-        yield row(label, made, own, loss, AUTHORS, context)
+        yield row(label, made, own, loss, AUTHORS)
         auxiliary = loss.auxiliary()
         if auxiliary is not None:
             apart = Images(own.decoded.detach(), own.target, own.z.detach())
-            yield row(f"{label}: its own objective", made, apart, auxiliary.objective, OBJECTIVES, context)
+            yield row(f"{label}: its own objective", made, apart, auxiliary.objective, OBJECTIVES)
 
 
 def row(
@@ -230,10 +229,11 @@ def row(
     images: Images,
     value: Callable[[Tensor, Tensor, Context], Tensor],
     table: Mapping[str, Callable[[Made], Formulation | None]],
-    context: Context,
 ) -> Row:
+    """A row of a loss, or of its auxiliary objective, with the authors' formulation from a table of these."""
+
     def ours(decoded: Tensor, target: Tensor, z: Tensor) -> Tensor:
-        return value(decoded, target, Context(z=z, epoch=context.epoch, training=context.training))
+        return value(decoded, target, Context(z=z, training=True))  # without an epoch: warm-ups are over
 
     authors, reason = None, "none"
     try:
