@@ -104,11 +104,11 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "what the paper leaves open is in the notes"
         ),
         notes=(
-            "Natural logarithm of |F|, with the orthonormal transform of images in 0 to 1; its mean over all images; the "
-            "mean over frequencies and channels of the absolute difference to the test images' mean. 0 for equal "
-            "images; 0.1 is a difference of 10% in magnitude. |F| counts as 1/(255·√12), its size for 8-bit rounding "
-            "errors, where it is less. Positions do not count: other images with such spectra score as well. "
-            "N images that come from the data themselves score about 1/√N, so samples do not reach 0."
+            "Natural logarithm of |F|, with the orthonormal transform of images in 0 to 1; its mean over all images; "
+            "then the mean over frequencies and channels of the absolute difference to the same of the test images. 0 "
+            "for equal images; 0.1 is a difference of 10% in magnitude. |F| counts as 1/(255·√12), its size for the "
+            "error of 8-bit rounding, where it is less. Where things are does not count. N other images of the same "
+            "data score about 0.9/√N (measured on CIFAR-10): samples cannot be expected to do better."
         ),
     )
     yield from _of_sets(
@@ -127,7 +127,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "Between 0 and 1; 1 for images as sharp as the test images. A ratio over 1 is inverted, since neither "
             "direction would be better otherwise, and named in a warning. The four-neighbour Laplacian inside the "
             "border; its variance in each channel, averaged over channels and images; then the ratio. Noise counts as "
-            "sharpness."
+            "sharpness. 128 other images of the same data differ by some 5%, 10,000 by 1% (measured on CIFAR-10)."
         ),
     )
     yield MetricEntry(

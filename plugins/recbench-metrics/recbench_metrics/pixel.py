@@ -16,6 +16,22 @@ def mean_squared_error(decoded: Tensor, target: Tensor) -> Tensor:
     return (decoded - target).square().mean(PER_IMAGE)
 
 
+def mean_absolute_error(decoded: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of each image, (B,)."""
+    return (decoded - target).abs().mean(PER_IMAGE)
+
+
+def log_frequency_distance(decoded: Tensor, target: Tensor) -> Tensor:
+    """ln(1 + mean |F − F̂|²) of each image, (B,), in float64: F and F̂ are the spectra of images in 0 to 255.
+
+    The transform is a plain sum, without a factor, and the mean is over frequencies and channels, as in the code of
+    Jiang et al. 2021. By Parseval's theorem that mean is the mean squared error times the number of pixels, which is
+    how it is computed.
+    """
+    pixels = decoded.shape[-2] * decoded.shape[-1]
+    return torch.log1p(255**2 * pixels * mean_squared_error(decoded, target).double())
+
+
 class MSE(ImageMetric):
     """Mean squared error over pixels and channels."""
 
@@ -33,7 +49,37 @@ class L1(ImageMetric):
         super().__init__()
 
     def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
-        return (decoded - target).abs().mean(PER_IMAGE)
+        return mean_absolute_error(decoded, target)
+
+
+class MSETimes100(ImageMetric):
+    """100 times the mean squared error over pixels and channels."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+
+    def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
+        return 100 * mean_squared_error(decoded, target)
+
+
+class L1Times100(ImageMetric):
+    """100 times the mean absolute error over pixels and channels."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+
+    def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
+        return 100 * mean_absolute_error(decoded, target)
+
+
+class LFD(ImageMetric):
+    """The log frequency distance of Jiang et al. 2021."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+
+    def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
+        return log_frequency_distance(decoded, target)
 
 
 class PSNR(ImageMetric):

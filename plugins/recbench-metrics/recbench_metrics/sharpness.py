@@ -1,0 +1,48 @@
+"""Sharpness: the variance of the Laplacian, next to that of the data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from recbench.contracts.metric import SetMetric
+from recbench.entries import ImageShape
+
+
+def laplacian_variance(images: Tensor) -> Tensor:
+    """Variance, over the pixels inside the border, of each image's Laplacian, and the mean of that over channels: (B,).
+
+    The Laplacian is the four neighbours less four times the pixel, in 8-bit levels, of images (B, C, H, W) that are
+    multiples of 1/255. The outermost pixels, which lack a neighbour, have none.
+    """
+    levels = images.mul(255).round()  # whole numbers: sums are exact, and 0 for flat images
+    inside = levels[..., 1:-1, 1:-1]
+    across = levels[..., 1:-1, :-2] + levels[..., 1:-1, 2:]
+    down = levels[..., :-2, 1:-1] + levels[..., 2:, 1:-1]
+    return (across + down - 4 * inside).var((-2, -1), correction=0).mean(-1)
+
+
+class Sharpness(SetMetric):
+    """The mean :func:`laplacian_variance` of decoded images by that of target images; its inverse where it is over 1.
+
+    Between 0 and 1, and 1 for images as sharp as the data. Too sharp, or noisy, counts as much as too blurred.
+    """
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+        # Sums in float64. No buffers: casting the metric to the images' type would cast them too.
+        self.decoded = torch.zeros((), dtype=torch.float64)
+        self.target = torch.zeros((), dtype=torch.float64)
+
+    def update(self, decoded: Tensor, target: Tensor) -> None:
+        self.decoded = self.decoded.to(decoded.device) + laplacian_variance(decoded).sum(dtype=torch.float64)
+        self.target = self.target.to(target.device) + laplacian_variance(target).sum(dtype=torch.float64)
+
+    def compute(self) -> float:
+        decoded, target = float(self.decoded), float(self.target)
+        if decoded > target:
+            ratio = decoded / target if target else math.inf
+            self.warning = f"sharper than the data, or noisier: the ratio is {ratio:.3f}, and the score its inverse"
+        return 1.0 if decoded == target else min(decoded, target) / max(decoded, target)
