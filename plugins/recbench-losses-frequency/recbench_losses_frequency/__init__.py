@@ -108,7 +108,7 @@ def recbench_losses() -> Iterator[LossEntry]:
         "Watson's perceptual model on Fourier coefficients of blocks: amplitudes and phases",
         _spectra_fit,
         "Values are around 1,000 for a 64x64 image, and grow faster than its area. In float32, values and gradients "
-        "agree with float64 to 1e-4 on pictures, flat blocks of the target included, whose phases would else be those of "
+        "agree with float64 to 1e-4 on pictures, flat blocks of the target included, whose phases are else those of "
         "rounding errors. Where a decoded block is exactly flat and the target is not, phases turn so fast that "
         "gradients reach 1e7, and hang on the last digit of a pixel.",
     )
