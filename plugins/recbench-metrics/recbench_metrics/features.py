@@ -1,0 +1,359 @@
+"""Distances between distributions of features: FID, KID, and the Fréchet distance of EfficientNet's features."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import weakref
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recbench import ImageShape, Weights
+from recbench.contracts.metric import Reference, SetMetric
+from recbench.errors import UserError
+from recbench.store import write_atomically
+from recbench.weights import load
+from recbench_metrics import efficientnet, inception
+from recbench_metrics.frechet import (
+    Gaussian,
+    Moments,
+    combined,
+    gaussian_of,
+    gaussian_of_few,
+    moments_of,
+    squared_distance,
+)
+from recbench_metrics.kid import mean_squared_mmd
+from recbench_metrics.pretrained import EFFICIENTNET_LITE0, INCEPTION
+
+CHUNK = 64
+"""Images that go through a network at once: 0.9 GiB for Inception."""
+
+REVISION = 1
+"""To be raised when the same images and weights come to give other features: kept ones are then outdated."""
+
+Precision = Literal["float32", "bf16"]
+Arrays = dict[str, NDArray[Any]]
+
+
+# Networks
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network whose features are compared.
+
+    Attributes:
+        name: in the names of kept files.
+        title: for people.
+        weights: its file.
+        dimensions: D of its features.
+        build: the module, from the file's tensors.
+        preprocess: from images (B, 3, H, W) in 0 to 1 to what the module takes.
+    """
+
+    name: str
+    title: str
+    weights: Weights
+    dimensions: int
+    build: Callable[[Mapping[str, Tensor]], nn.Module]
+    preprocess: Callable[[Tensor], Tensor]
+
+
+INCEPTION_V3 = Network(
+    "inception",
+    "Inception",
+    INCEPTION,
+    inception.DIMENSIONS,
+    inception.inception,
+    inception.preprocess,
+)
+EFFICIENTNET = Network(
+    "efficientnet-lite0",
+    "EfficientNet-Lite0",
+    EFFICIENTNET_LITE0,
+    efficientnet.DIMENSIONS,
+    efficientnet.EfficientNetLite0,
+    efficientnet.preprocess,
+)
+
+
+class Extractor(nn.Module):
+    """Images (B, C, H, W) in 0 to 1, rounded to 8 bits, become features (B, D), float32.
+
+    Grey images are repeated to three channels, as pytorch-fid reads grey files. With ``bf16``, weights and activations
+    are in bfloat16. Otherwise all is in float32, also on GPUs that would by default compute convolutions in TF32.
+
+    The features of the last batch are kept: several metrics ask for the same ones, one after the other.
+    """
+
+    def __init__(self, network: Network, precision: Precision) -> None:
+        super().__init__()
+        self.network = network
+        self.precision = precision
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.layers = network.build(load(network.weights)).to(self.dtype)
+        self._last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        if self._last is None or self._last[0]() is not images or self._last[1] != images._version:
+            with _without_tf32():
+                features = torch.cat([self._features(chunk) for chunk in _chunks(images)])
+            self._last = weakref.ref(images), images._version, features
+        return self._last[2]
+
+    def _features(self, images: Tensor) -> Tensor:
+        images = (images * 255).round() / 255  # as torchvision's ToTensor has them, to the last bit
+        images = self.network.preprocess(images.expand(-1, 3, -1, -1))
+        features: Tensor = self.layers(images.to(self.dtype, memory_format=torch.channels_last))
+        return features
+
+
+_EXTRACTORS: weakref.WeakValueDictionary[tuple[str, str, str], Extractor] = weakref.WeakValueDictionary()
+
+
+def extractor(network: Network, precision: Precision) -> Extractor:
+    """The same one for all metrics of a job that want the same, as long as one of them is there.
+
+    Raises:
+        recbench.weights.WeightsError: its weights are missing, or hold anything but tensors.
+    """
+    key = network.name, network.weights.sha256, precision
+    found = _EXTRACTORS.get(key)
+    if found is None:
+        _EXTRACTORS[key] = found = Extractor(network, precision)
+    return found
+
+
+def _chunks(images: Tensor) -> Iterator[Tensor]:
+    return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
+
+
+# The real images
+
+
+def reference_features(reference: Reference, extractor: Extractor) -> Tensor:
+    """Features of the real images, (N, D), float32 on the reference's device; computed once and kept."""
+
+    def compute() -> Arrays:
+        chunks = (images.to(reference.device).float() / 255 for images in _chunks(reference.images))
+        return {"features": torch.cat([extractor(chunk).cpu() for chunk in chunks]).numpy()}
+
+    return torch.from_numpy(_kept("features", reference, extractor, compute)["features"]).to(reference.device)
+
+
+def reference_gaussian(reference: Reference, extractor: Extractor) -> Gaussian:
+    """Gaussian of the real images' features, on the reference's device; decomposed once and kept."""
+
+    def compute() -> Arrays:
+        collection = Collection(extractor.network.dimensions)
+        collection.add(reference_features(reference, extractor))
+        found = collection.summary()
+        gaussian = found if isinstance(found, Gaussian) else gaussian_of(found)
+        return {"mean": gaussian.mean.cpu().numpy(), "factor": gaussian.factor.cpu().numpy()}
+
+    arrays = _kept("gaussian", reference, extractor, compute)
+    return Gaussian(*(torch.from_numpy(arrays[name]).to(reference.device) for name in ("mean", "factor")))
+
+
+def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callable[[], Arrays]) -> Arrays:
+    """Arrays from the cache, or computed and put there. A file that is damaged or of something else is replaced."""
+    origin = {
+        "what": what,
+        "images": reference.fingerprint,
+        "network": extractor.network.name,
+        "weights": extractor.network.weights.sha256,
+        "precision": extractor.precision,
+        "revision": REVISION,
+    }
+    text = json.dumps(origin, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    file = reference.cache / "features" / f"{extractor.network.name}-{what}-{digest}.npz"
+    arrays = _read(file)
+    if arrays is None or str(arrays.pop("origin", "")) != text:
+        arrays = compute()
+        content = io.BytesIO()
+        np.savez(content, **{"origin": np.array(text), **arrays})  # type: ignore[arg-type]  # allow_pickle is a bool
+        write_atomically(file, content.getvalue())
+    return arrays
+
+
+def _read(file: Path) -> Arrays | None:
+    """The arrays of a file, each checked by its checksum; None if it is not there, or damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+# Metrics
+
+
+class Collection:
+    """Features taken in batch by batch, in the memory of two D × D matrices. How they are batched does not matter."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self.count = 0
+        self._moments: Moments | None = None
+        self._waiting: list[Tensor] = []
+
+    def add(self, features: Tensor) -> None:
+        self.count += len(features)
+        self._waiting.append(features)
+        if sum(map(len, self._waiting)) > self.dimensions:
+            rows = torch.cat(self._waiting)
+            while len(rows) > self.dimensions:
+                self._moments = self._with(rows[: self.dimensions])
+                rows = rows[self.dimensions :]
+            self._waiting = [rows]
+
+    def summary(self) -> Gaussian | Moments:
+        """What :func:`recbench_metrics.frechet.squared_distance` takes: a Gaussian of up to D images, or moments."""
+        rows = torch.cat(self._waiting)
+        return gaussian_of_few(rows) if self._moments is None else self._with(rows)
+
+    def _with(self, rows: Tensor) -> Moments:
+        moments = moments_of(rows)
+        return moments if self._moments is None else combined(self._moments, moments)
+
+
+class FeatureMetric(SetMetric, ABC):
+    """A distance between the features of the judged images and those of the real ones."""
+
+    network: ClassVar[Network]
+
+    def __init__(self, precision: Precision) -> None:
+        super().__init__()
+        self.extractor = extractor(self.network, precision)
+        self.real = 0
+        self.judged = 0
+
+    def prepare(self, reference: Reference) -> None:
+        self.real = len(reference.images)
+        self.extractor.to(reference.device)
+
+    def update(self, decoded: Tensor, target: Tensor) -> None:
+        self.judged += len(decoded)
+        self.take(self.extractor(decoded))
+
+    @abstractmethod
+    def take(self, features: Tensor) -> None:
+        """Take in the features of a batch, (B, D)."""
+
+    def compute(self) -> float:
+        if min(self.real, self.judged) < 2:
+            raise UserError(
+                f"{self.real} real and {self.judged} judged images have no distance: at least two of each are needed"
+            )
+        self.warning = "; ".join(self.remarks())
+        return self.distance()
+
+    @abstractmethod
+    def distance(self) -> float:
+        """The score."""
+
+    def remarks(self) -> Iterator[str]:
+        """What a reader of the score must know."""
+        if self.extractor.precision != "float32":
+            title, precision = self.network.title, self.extractor.precision
+            yield f"{title} in {precision}, whose features are off by about 1%: not to be compared with float32"
+
+
+class FrechetDistance(FeatureMetric):
+    """Squared Fréchet distance between Gaussians of the features."""
+
+    def __init__(self, shape: ImageShape, *, precision: Precision) -> None:
+        super().__init__(precision)
+        self.collection = Collection(self.network.dimensions)
+        self.reference: Gaussian | None = None
+
+    def prepare(self, reference: Reference) -> None:
+        super().prepare(reference)
+        if self.real >= 2:
+            self.reference = reference_gaussian(reference, self.extractor)
+
+    def take(self, features: Tensor) -> None:
+        self.collection.add(features)
+
+    def distance(self) -> float:
+        assert self.reference is not None
+        return squared_distance(self.reference, self.collection.summary()).item()
+
+    def remarks(self) -> Iterator[str]:
+        fewest, dimensions = min(self.real, self.judged), self.network.dimensions
+        if fewest <= dimensions:
+            yield (
+                f"{fewest} images for {dimensions} dimensions: "
+                "the covariance is rank deficient and the value biased upward"
+            )
+        yield from super().remarks()
+
+
+class FID(FrechetDistance):
+    """Fréchet Inception distance of Heusel et al. 2017, as pytorch-fid computes it."""
+
+    network = INCEPTION_V3
+
+
+class FDEfficientNet(FrechetDistance):
+    """The same distance of EfficientNet-Lite0's features. It is not FID, and its values are on another scale."""
+
+    network = EFFICIENTNET
+
+
+class KID(FeatureMetric):
+    """Kernel Inception distance of Bińkowski et al. 2018."""
+
+    network = INCEPTION_V3
+
+    def __init__(self, shape: ImageShape, *, subsets: int, subset_size: int, seed: int, precision: Precision) -> None:
+        super().__init__(precision)
+        self.subsets = subsets
+        self.subset_size = subset_size
+        self.seed = seed
+        self.features: list[Tensor] = []
+        self.reference: Tensor | None = None
+
+    def prepare(self, reference: Reference) -> None:
+        super().prepare(reference)
+        self.reference = reference_features(reference, self.extractor)
+
+    def take(self, features: Tensor) -> None:
+        self.features.append(features)
+
+    def distance(self) -> float:
+        assert self.reference is not None
+        features = torch.cat(self.features)
+        return mean_squared_mmd(
+            self.reference, features, subsets=self.subsets, subset_size=self.subset_size, seed=self.seed
+        ).item()
+
+    def remarks(self) -> Iterator[str]:
+        fewest = min(self.real, self.judged)
+        if fewest < self.subset_size:
+            yield f"from {fewest} images, not from subsets of {self.subset_size}"
+        yield from super().remarks()
