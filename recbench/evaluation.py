@@ -1,7 +1,7 @@
 """Evaluation: one pass over the test images feeds all metrics.
 
 Metrics see images rounded to 8 bits, as if they had been saved and read again, because that is what published tables
-are computed on. Reconstructions are decoded posterior means.
+are computed on; but for those whose entry says otherwise. Reconstructions are decoded posterior means.
 """
 
 from __future__ import annotations
@@ -56,10 +56,12 @@ def to_8_bits(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Judge:
-    """A metric, and whether it judges samples from the prior instead of reconstructions."""
+    """A metric, whether it judges samples from the prior instead of reconstructions, and whether it sees images
+    rounded to 8 bits."""
 
     metric: Metric
     samples: bool = False
+    rounded: bool = True
 
 
 @torch.no_grad()
@@ -84,8 +86,8 @@ def evaluate(
     sets = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, SetMetric)}
     if not isinstance(model.loss, Likelihood):
         bounds = {name: metric for name, metric in bounds.items() if not metric.needs_log_prob}
-    recon = [metric for name, metric in sets.items() if not judges[name].samples]
-    generative = [metric for name, metric in sets.items() if judges[name].samples]
+    recon = {name: metric for name, metric in sets.items() if not judges[name].samples}
+    generative = {name: metric for name, metric in sets.items() if judges[name].samples}
     for metric in sets.values():
         metric.prepare(reference)
     per_image: dict[str, list[Tensor]] = {}
@@ -102,11 +104,13 @@ def evaluate(
             kept["target"].append(target[: KEPT_IMAGES - start])
             kept["decoded"].append(rounded[: KEPT_IMAGES - start])
         per_image.setdefault("kl", []).append(kl.double())
-        pair = to_range(rounded, _UNIT), to_range(target, _UNIT)
+        real = to_range(target, _UNIT)
+        saved = to_range(rounded, _UNIT)
         for name, single in singles.items():
-            per_image.setdefault(name, []).append(single(*pair).double())
-        for metric in recon:
-            metric.update(*pair)
+            shown = saved if judges[name].rounded else decoded
+            per_image.setdefault(name, []).append(single(shown, real).double())
+        for name, metric in recon.items():
+            metric.update(saved if judges[name].rounded else decoded, real)
         if bounds:
             log_prob = torch.full_like(kl, math.nan)
             if any(bound.needs_log_prob for bound in bounds.values()):
@@ -114,15 +118,16 @@ def evaluate(
             for name, bound in bounds.items():
                 per_image.setdefault(name, []).append(bound(log_prob.double(), kl.double()))
     start = 0
-    for rounded in _samples(model, len(images), batch_size, precision) if generative else ():
-        target = take(images, torch.arange(start, start + len(rounded)), device)
-        start += len(rounded)
-        for metric in generative:
-            metric.update(to_range(rounded, _UNIT), to_range(target, _UNIT))
+    for samples in _samples(model, len(images), batch_size, precision) if generative else ():
+        real = to_range(take(images, torch.arange(start, start + len(samples)), device), _UNIT)
+        saved = to_range(to_8_bits(samples), _UNIT)
+        start += len(samples)
+        for name, metric in generative.items():
+            metric.update(saved if judges[name].rounded else samples, real)
     values = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
     scores = {name: _score(name, sets.get(name), values.get(name)) for name in judges if name in values or name in sets}
     pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
-    pictures["samples"] = next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision)).cpu().numpy()
+    pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
     return Evaluation(scores, values, float(values["kl"].mean()), pictures)
 
 
@@ -156,7 +161,7 @@ def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | No
 
 
 def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:
-    """Decoded draws from the standard normal prior in batches, as they would be saved; the same draws for every method.
+    """Decoded draws from the standard normal prior in batches, in 0 to 1; the same draws for every method.
 
     The first draws do not depend on how many there are.
     """
@@ -167,4 +172,4 @@ def _samples(model: Model, count: int, batch_size: int, precision: str) -> Itera
         noise = torch.cat([torch.randn(1, size[1], generator=generator) for _ in range(size[0])])
         with autocast(device, precision):
             decoded = model.architecture.decode(noise.to(device))
-        yield to_8_bits(convert(decoded.float(), model.image_range, _UNIT))
+        yield convert(decoded.float(), model.image_range, _UNIT)

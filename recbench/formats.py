@@ -11,11 +11,18 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from recbench.jobs import Column
 from recbench.leaderboard import Board, Cell, Leaderboard, Row
-from recbench.store import write_atomically
+from recbench.store import Cost, write_atomically
 
+COSTS: dict[str, Callable[[Cost], str]] = {
+    "images/s": lambda cost: number(cost.images_per_second, 1),
+    "ms/step": lambda cost: number(cost.step_milliseconds, 1),
+    "peak GiB": lambda cost: number(cost.peak_memory_bytes / 2**30, 2),
+    "parameters": lambda cost: f"{cost.parameters:,}",
+}
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
@@ -46,7 +53,9 @@ def legend(board: Board) -> str:
     """What the numbers of a board mean, in one line."""
     images = f"{board.test_images} test images" if board.test_images else "the test images"
     ranking = ", ".join(board.ranking)
-    return f"mean ± std over {images} (std over seeds); rank: mean over {ranking}; images rounded to 8 bits"
+    unrounded = [column.name for column in board.columns if not column.rounded]
+    but = f" (but for {', '.join(unrounded)})" if unrounded else ""
+    return f"mean ± std over {images} (std over seeds); rank: mean over {ranking}; images rounded to 8 bits{but}"
 
 
 def status(row: Row) -> str:
@@ -55,29 +64,31 @@ def status(row: Row) -> str:
     return seeds if row.status == "ranked" else f"{seeds} {row.status}"
 
 
-def table(board: Board) -> list[list[tuple[str, bool]]]:
-    """Head and rows as texts, each told whether it is the best of its column."""
-    heads = ["#", "method", *(head(column) for column in board.columns), "mean rank", "seeds"]
+def table(board: Board, *, cost: bool = False) -> list[list[tuple[str, bool]]]:
+    """Head and rows as texts, each told whether it is the best of its column; with what training cost, if wanted."""
+    costs = list(COSTS) if cost else []
+    heads = ["#", "method", *(head(column) for column in board.columns), *costs, "mean rank", "seeds"]
     rows = [[(text, False) for text in heads]]
     for row in board.rows:
         line = [(str(row.place or "–"), False), (row.label, False)]
         for column in board.columns:
             cell = row.cells.get(column.name)
             line.append(("–", False) if cell is None else (spread(cell, column.digits), cell.best))
+        line += [("–" if row.cost is None else COSTS[name](row.cost), False) for name in costs]
         rows.append([*line, (number(row.mean_rank, 2), False), (status(row), False)])
     return rows
 
 
-def to_json(leaderboard: Leaderboard) -> str:
-    """The whole structure."""
+def to_json(leaderboard: Leaderboard, *, cost: bool = True) -> str:
+    """The whole structure, always with the costs."""
     return leaderboard.model_dump_json(indent=1) + "\n"
 
 
-def to_csv(leaderboard: Leaderboard) -> str:
-    """A line for each method of each board, with every number at full precision."""
+def to_csv(leaderboard: Leaderboard, *, cost: bool = True) -> str:
+    """A line for each method of each board, with every number at full precision, always with the costs."""
     metrics = list(dict.fromkeys(column.name for board in leaderboard.boards for column in board.columns))
     fixed = ["suite", "setting", "protocol", "place", "method", "loss", "params", "kl_weight", "status"]
-    fixed += ["seeds_done", "seeds", "mean_rank", "kl"]
+    fixed += ["seeds_done", "seeds", "mean_rank", "kl", *Cost.model_fields]
     parts = ["mean", "std_images", "std_seeds", "rank"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -88,6 +99,7 @@ def to_csv(leaderboard: Leaderboard) -> str:
             values += [json.dumps(row.params, ensure_ascii=False), row.kl_weight, row.status]
             values += [row.seeds_done, row.seeds]
             values += [row.mean_rank, row.kl]
+            values += [getattr(row.cost, name) if row.cost else None for name in Cost.model_fields]
             for metric in metrics:
                 cell = row.cells.get(metric)
                 values += [None] * len(parts) if cell is None else [getattr(cell, part) for part in parts]
@@ -100,7 +112,7 @@ def _csv(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def to_markdown(leaderboard: Leaderboard) -> str:
+def to_markdown(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """A table for each board; the best of each column in bold."""
 
     def line(row: list[tuple[str, bool]]) -> str:
@@ -108,7 +120,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
 
     blocks = [f"# {_markdown(leaderboard.suite)}"]
     for board in leaderboard.boards:
-        header, *rows = table(board)
+        header, *rows = table(board, cost=cost)
         alignment = ["---:", ":---", *["---:"] * (len(header) - 3), ":---"]
         blocks.append(f"## {_markdown(board.setting)}")
         blocks.append("\n".join([line(header), "| " + " | ".join(alignment) + " |", *map(line, rows)]))
@@ -124,7 +136,7 @@ def _markdown(text: str) -> str:
     return " ".join(escaped.replace("&", "&amp;").split())
 
 
-def to_latex(leaderboard: Leaderboard) -> str:
+def to_latex(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """A booktabs table for each board; the best of each column in bold. Needs the package booktabs; Greek letters
     become mathematics, any other letter that is not Latin needs LuaLaTeX or XeLaTeX."""
 
@@ -134,7 +146,7 @@ def to_latex(leaderboard: Leaderboard) -> str:
 
     blocks = []
     for board in leaderboard.boards:
-        header, *rows = table(board)
+        header, *rows = table(board, cost=cost)
         lines = ["\\begin{table}", "  \\centering", f"  \\begin{{tabular}}{{rl{'r' * (len(header) - 3)}l}}"]
         lines += ["    \\toprule", line(header), "    \\midrule", *map(line, rows), "    \\bottomrule"]
         caption = _latex(f"{leaderboard.suite}: {board.setting}. {legend(board)}.")
@@ -176,7 +188,13 @@ def _latex_comment(text: str) -> str:
     return "% " + " ".join(text.split())
 
 
-FORMATS: dict[str, tuple[str, Callable[[Leaderboard], str]]] = {
+class Render(Protocol):
+    """A leaderboard as text."""
+
+    def __call__(self, leaderboard: Leaderboard, *, cost: bool = ...) -> str: ...
+
+
+FORMATS: dict[str, tuple[str, Render]] = {
     "json": ("leaderboard.json", to_json),
     "csv": ("leaderboard.csv", to_csv),
     "markdown": ("leaderboard.md", to_markdown),

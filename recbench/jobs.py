@@ -104,6 +104,7 @@ class Column(Frozen):
     unit: str = ""
     family: str = ""
     digits: int = 4
+    rounded: bool = True
 
 
 class Setting(Frozen):

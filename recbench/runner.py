@@ -235,8 +235,9 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
     metrics = {}
     for label, part in job.metrics.items():
         registered = registry.get("metrics", part.name)
+        entry = cast(MetricEntry, registered.entry)
         metric: Metric = registered.create(part.params, shape)
-        metrics[label] = Judge(metric.to(device), samples=cast(MetricEntry, registered.entry).samples)
+        metrics[label] = Judge(metric.to(device), samples=entry.samples, rounded=entry.rounded)
     return model, metrics
 
 

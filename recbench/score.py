@@ -115,7 +115,7 @@ def score_loss(
 
 @torch.no_grad()
 def score_metric(registered: Registered, params: Mapping[str, Any], pair: Pair, *, seed: int, cache: Path) -> Scored:
-    """Value of a metric, on images rounded to 8 bits as in evaluation; see :class:`Scored`.
+    """Value of a metric, on images as it sees them in evaluation (rounded to 8 bits, most of them); :class:`Scored`.
 
     Args:
         cache: folder where what a metric computes from the targets may be kept.
@@ -136,11 +136,13 @@ def score_metric(registered: Registered, params: Mapping[str, Any], pair: Pair, 
         content = hashlib.sha256(images.numpy().tobytes()).hexdigest()
         metric.prepare(Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device))
     for both in _batches(pair, BATCH):
-        rounded = [to_8_bits(convert(each, pair.value_range, _UNIT)).to(each.dtype) / 255 for each in both]
+        shown = [convert(each, pair.value_range, _UNIT) for each in both]
+        if entry.rounded:
+            shown = [to_8_bits(each).to(each.dtype) / 255 for each in shown]
         if isinstance(metric, ImageMetric):
-            values.append(metric(*rounded))
+            values.append(metric(*shown))
         elif isinstance(metric, SetMetric):
-            metric.update(*rounded)
+            metric.update(*shown)
     if isinstance(metric, SetMetric):
         return Scored(entry.name, params, None, metric.compute(), warning=metric.warning)
     found = torch.cat(values).double()

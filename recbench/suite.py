@@ -629,7 +629,8 @@ def _plan(
 
 def _column(cell: _Cell) -> Column:
     entry = cast(MetricEntry, cell.registered.entry)
-    return Column(name=cell.label, direction=entry.direction, unit=entry.unit, family=entry.family, digits=entry.digits)
+    facts = {key: getattr(entry, key) for key in ("direction", "unit", "family", "digits", "rounded")}
+    return Column(name=cell.label, **facts)
 
 
 def _resolved(

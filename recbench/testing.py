@@ -200,7 +200,9 @@ def an_image_is_judged_alone(case: Case) -> None:
 
 
 def gradient_is_the_slope(case: Case) -> None:
-    """In float64, against central differences along a few random directions."""
+    """In float64, against central differences along a few random directions; unless the entry says that it is not."""
+    if case.entry.stops_gradient:
+        return
     loss = case.create().double()
     target = case.images()
     decoded = case.noisy(target, 0.03)
@@ -328,6 +330,8 @@ def memory_layout_does_not_matter(case: Case) -> None:
 
 def differentiable_twice_or_refused(case: Case) -> None:
     """A second derivative is right, or an error: never silently zero."""
+    if case.entry.stops_gradient:
+        return
     loss = case.create().double()
     target = case.images()
     decoded = case.noisy(target, 0.03).requires_grad_()

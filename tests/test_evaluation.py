@@ -180,3 +180,13 @@ def test_evaluation_leaves_the_random_state_of_training_alone(run: Evaluate) -> 
     judges: dict[str, Any] = {"bound": Judge(Bound()), "seen": Judge(Seen(), samples=True)}
     run(model, judges)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_metrics_see_rounded_images_unless_they_say_otherwise(run: Evaluate) -> None:
+    rounded, exact, samples = Seen(), Seen(), Seen()
+    judges = {"a": Judge(rounded), "b": Judge(exact, rounded=False), "c": Judge(samples, samples=True, rounded=False)}
+    run(make(Plain()), judges, batch_size=10)
+    (saved, _), (decoded, _), (drawn, _) = rounded.pairs[0], exact.pairs[0], samples.pairs[0]
+    assert torch.equal(saved, to_8_bits(decoded).float().mul(1 / 255))
+    for images in (decoded, drawn):
+        assert (255 * images - (255 * images).round()).abs().max() > 0.1

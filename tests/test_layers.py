@@ -14,7 +14,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "recbench").rglob("*.py"))
 FAMILIES = sorted(path for path in (ROOT / "plugins").glob("*/recbench_*") if path.is_dir())
-PUBLIC = ("recbench.contracts", "recbench.entries", "recbench.errors", "recbench.testing", "recbench.runner")
+PUBLIC = (
+    "recbench.contracts",
+    "recbench.entries",
+    "recbench.errors",
+    "recbench.testing",
+    "recbench.runner",
+    "recbench.weights",
+)
 """What a plugin may import of recbench besides itself: what its documentation names (an executor calls the runner)."""
 
 

@@ -121,7 +121,7 @@ def test_wiener_gives_the_golden_values(
     shared: Path,
     tmp_path: Path,
     variance: int,
-    C: float,  # noqa: N803
+    C: float,
 ) -> None:
     pairs = np.load(shared / "golden" / "pairs_64.npz")
     np.save(tmp_path / "decoded.npy", pairs["pred"])

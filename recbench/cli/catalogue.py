@@ -7,7 +7,8 @@ from dataclasses import fields
 import click
 
 from recbench.cli.options import load, plugin_options
-from recbench.entries import Entry, ExecutorEntry, LossEntry, MetricEntry, Parameter
+from recbench.cli.weights import shown_size
+from recbench.entries import DatasetEntry, Entry, ExecutorEntry, LossEntry, MetricEntry, Parameter
 from recbench.errors import PluginError
 from recbench.plugins import KINDS, find_plugins
 from recbench.registry import SINGULAR, Registry, conflicts
@@ -45,6 +46,12 @@ def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: t
         click.echo("\nparameters")
         for parameter in entry.parameters:
             click.echo(f"  {parameter.name}: {_signature(parameter)}\n      {parameter.doc}")
+    if isinstance(entry, DatasetEntry) and entry.files:
+        click.echo("\nfiles, which 'recbench data prepare' fetches into root")
+        for file in entry.files:
+            click.echo(f"  {file.file}, {shown_size(file.size)}, {file.address}")
+    if isinstance(entry, DatasetEntry) and entry.obtain:
+        click.echo(f"\n{entry.obtain}")
     if entry.notes:
         click.echo(f"\n{entry.notes}")
     if entry.citation:
@@ -53,12 +60,23 @@ def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: t
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
     facts = [] if isinstance(entry, ExecutorEntry) else [("takes", str(entry.requirements))]
+    if isinstance(entry, DatasetEntry) and entry.licence:
+        facts.append(("licence", entry.licence))
     if isinstance(entry, LossEntry):
         facts.append(("image values", f"{entry.value_range[0]:g} to {entry.value_range[1]:g}"))
     if isinstance(entry, MetricEntry):
         facts.append(("better", entry.direction))
     if isinstance(entry, LossEntry | MetricEntry):
         facts.append(("family", entry.family))
+    if isinstance(entry, LossEntry) and entry.couples_batch:
+        facts.append(("couples", "an image's value depends on the other images of its batch"))
+    if isinstance(entry, LossEntry) and entry.stops_gradient:
+        facts.append(("gradient", "is not the slope of the value: a part of it is held constant"))
+    if isinstance(entry, MetricEntry):
+        facts.append(("judges", "samples from the prior" if entry.samples else "reconstructions"))
+        facts.append(("sees", "images rounded to 8 bits" if entry.rounded else "images that are not rounded"))
+    for weights in entry.weights:
+        facts.append(("weights", f"can need {weights.file} (recbench weights list)"))
     return facts
 
 

@@ -22,8 +22,11 @@ from recbench.sweep import inspect
 @click.option(
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."
 )
+@click.option(
+    "--cost", is_flag=True, help="Also what training took: speed, memory, parameters (always in json and csv)."
+)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
-def leaderboard_command(suite: str | None, results: Path, form: str, output: Path | None) -> None:
+def leaderboard_command(suite: str | None, results: Path, form: str, cost: bool, output: Path | None) -> None:
     """Print the leaderboard of SUITE: a suite's name or file; by default the suite that was run last."""
     store = Store(results / (_name(suite) if suite else _latest(results)))
     if suite and not store.plan_file.is_file():
@@ -35,9 +38,9 @@ def leaderboard_command(suite: str | None, results: Path, form: str, output: Pat
     if form == "terminal" and output is None:
         from recbench.cli.terminal import print_leaderboard
 
-        print_leaderboard(leaderboard)
+        print_leaderboard(leaderboard, cost=cost)
         return
-    text = FORMATS["markdown" if form == "terminal" else form][1](leaderboard)
+    text = FORMATS["markdown" if form == "terminal" else form][1](leaderboard, cost=cost)
     if output is None:
         click.echo(text, nl=False)
         return

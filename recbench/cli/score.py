@@ -56,8 +56,8 @@ def score_command(
 ) -> None:
     """Print the value of a loss or metric for DECODED and TARGET, for each image and as a mean.
 
-    Both are .npy arrays (N, C, H, W), or folders of images with the same file names. Metrics see images rounded to 8
-    bits, as in evaluation.
+    Both are .npy arrays (N, C, H, W), or folders of images with the same file names. Metrics see images as in
+    evaluation: rounded to 8 bits, unless they say otherwise.
     """
     if kind == "metric" and (grad or epoch is not None):
         raise UserError("--grad and --epoch are for losses")

@@ -31,7 +31,7 @@ class Metric(nn.Module, ABC):
     """Common root of the three kinds of metric. Factories get ``(shape, **params)``.
 
     All images that metrics see are (B, C, H, W), in 0 to 1, and rounded to 8 bits (multiples of 1/255), because
-    published tables are computed on saved images.
+    published tables are computed on saved images; unless the entry says ``rounded=False``.
     """
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 import recbench_losses_frequency
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
-from recbench.testing import Case, differentiable_twice_or_refused, gradient_is_the_slope, imports_no_torch, loss_cases
+from recbench.testing import Case, imports_no_torch, loss_cases
 from recbench_losses_frequency.ffl import FocalFrequency
 
 ENTRY = next(entry for entry in recbench_losses_frequency.recbench_losses() if entry.name == "ffl")
@@ -136,13 +136,11 @@ def test_patches_that_do_not_fit_are_refused_before_anything_runs() -> None:
 
 
 def conformance() -> list[Case]:
-    """All cases, but for what the definition of the loss excludes: weights are constants to the gradient (not with
-    alpha 0, where they are constants), and two options couple the batch."""
-    cases = loss_cases([ENTRY], {"ffl": [{"alpha": 0.0}]})
-    focal = loss_cases([ENTRY], {"ffl": [{}, {"alpha": 0.5, "patch_factor": 4}, {"log_matrix": True}]})
-    focal += loss_cases([replace(ENTRY, couples_batch=True)], {"ffl": [{"batch_matrix": True}, {"ave_spectrum": True}]})
-    slopes = (gradient_is_the_slope, differentiable_twice_or_refused)
-    return cases + [case for case in focal if case.check not in slopes]
+    """With alpha 0 the weights are constants, and the gradient is the slope; two options couple the batch."""
+    cases = loss_cases([replace(ENTRY, stops_gradient=False)], {"ffl": [{"alpha": 0.0}]})
+    cases += loss_cases([ENTRY], {"ffl": [{}, {"alpha": 0.5, "patch_factor": 4}, {"log_matrix": True}]})
+    coupled = replace(ENTRY, couples_batch=True)
+    return cases + loss_cases([coupled], {"ffl": [{"batch_matrix": True}, {"ave_spectrum": True}]})
 
 
 @pytest.mark.parametrize("case", conformance(), ids=str)
