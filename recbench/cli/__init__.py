@@ -24,6 +24,7 @@ COMMANDS = {
     "score": ("recbench.cli.score", "Compute any loss or metric for two given sets of images."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),
     "show": ("recbench.cli.catalogue", "Show parameters, requirements and citation of one entry."),
+    "data": ("recbench.cli.data", "Fetch and decode a data set; list what there is, and what is missing."),
     "weights": ("recbench.cli.weights", "List, fetch or verify the files of pretrained weights that entries need."),
     "plugins": ("recbench.cli.catalogue", "Show what plugins are installed, and what failed to load and why."),
 }

@@ -10,6 +10,7 @@ import click
 
 from recbench import weights
 from recbench.cli.options import load, plugin_options
+from recbench.downloads import is_whole
 from recbench.entries import Weights
 from recbench.errors import UserError, did_you_mean, quoted
 from recbench.plugins import KINDS
@@ -30,7 +31,7 @@ def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict
     """List every file that an entry can need, and where it is."""
     for file, users in _files(plugin_files, blocked, strict).items():
         place = weights.find(file)
-        click.echo(f"{file.file}  {_size(file.size)}  {place or 'missing'}")
+        click.echo(f"{file.file}  {shown_size(file.size)}  {place or 'missing'}")
         facts = [("for", ", ".join(users)), ("by", file.citation), ("licence", file.licence), ("from", file.address)]
         facts += [("instead", file.alternative)] if place is None else []
         for label, text in facts:
@@ -61,7 +62,7 @@ def fetch_command(
             raise UserError(f"no entry needs weights {quoted(name)}; {did_you_mean(name, known)}")
     failed = []
     for file in [file for file in files if not names or file.file in names]:
-        click.echo(f"{file.file}, {_size(file.size)}, from {file.address}", err=True)
+        click.echo(f"{file.file}, {shown_size(file.size)}, from {file.address}", err=True)
         try:
             with download_bar(file.file) as progress:
                 place = weights.fetch(file, folder, progress)
@@ -83,7 +84,7 @@ def verify_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], stri
     damaged = False
     for file in _files(plugin_files, blocked, strict):
         for place in dict.fromkeys(weights.candidates(file)):
-            whole = weights.is_whole(place, file)
+            whole = is_whole(place, file)
             damaged |= not whole
             click.echo(f"{'whole' if whole else 'damaged':<8} {place}")
     if damaged:
@@ -109,6 +110,6 @@ def _searched(folder: Path) -> bool:
     return here == weights.hub_folder().resolve() or any(here.is_relative_to(root.resolve()) for root in roots)
 
 
-def _size(count: int) -> str:
+def shown_size(count: int) -> str:
     """Bytes in decimal units, as file managers show them."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

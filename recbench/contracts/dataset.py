@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
+Duplicates = Literal["error", "drop", "keep"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -20,8 +21,15 @@ class Dataset(ABC):
     """Decodes images once; the core keeps them in a memory-mapped uint8 cache and never asks again.
 
     The constructor takes the entry's parameters by keyword and must be cheap: it runs while suites are validated.
-    All three methods must give the same answer each time they are called.
+    All methods must give the same answer each time they are called.
+
+    Attributes:
+        duplicates: what becomes of images that are in two splits, pixel by pixel: ``"error"`` (they are counted and
+            named), ``"drop"`` (the copy in the training or validation split is left out; test images always stay), or
+            ``"keep"``, for a data set that is published like that and is to be used as it is.
     """
+
+    duplicates: Duplicates = "error"
 
     @property
     @abstractmethod
@@ -42,8 +50,16 @@ class Dataset(ABC):
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
         """Decode the images of one split, one after the other: uint8 arrays (height, width, channels), 0 to 255.
 
-        An image must not be in two splits. A dataset without a validation split yields nothing for it.
+        A dataset without a validation split yields nothing for it.
 
         Raises:
             UserError: an image cannot be decoded; the text names all that cannot.
         """
+
+    def image_count(self, split: Split) -> int | None:
+        """How many images the split has, where that is known without decoding them; for progress bars."""
+        return None
+
+    def image_label(self, split: Split, index: int) -> str:
+        """What to call the image that ``images(split)`` gives as number ``index``, from 0, in messages about it."""
+        return f"{split} image {index}"

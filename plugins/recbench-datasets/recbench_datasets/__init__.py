@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from recbench import DatasetEntry, ImageShape, Parameter, hookimpl
+from recbench.entries import RawFile
 
 _SPLIT_SEED = Parameter("split_seed", int, 0, "decides which images are in which split", minimum=0)
 _DUPLICATES = Parameter(
@@ -20,6 +21,84 @@ _FACES = (
     Parameter("validation", float, 0.05, "part of the images for validation, taken from the first 80%", minimum=0),
     Parameter("test", float, 0.2, "part of the images for testing", above=0),
     _DUPLICATES,
+)
+
+
+# Addresses and MD5s of torchvision, but of CIFAR those of its page, for the binary versions.
+_CIFAR10 = (
+    RawFile(
+        file="cifar-10-binary.tar.gz",
+        address="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        size=170_052_171,
+        md5="c32a1d4ab5d03f1284b67883e8d87530",
+    ),
+)
+_CIFAR100 = (
+    RawFile(
+        file="cifar-100-binary.tar.gz",
+        address="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        size=168_513_733,
+        md5="03b5dce01913d631647c71ecec9e9cb8",
+    ),
+)
+_MNIST = (
+    RawFile(
+        file="train-images-idx3-ubyte.gz",
+        address="https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+        size=9_912_422,
+        md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    ),
+    RawFile(
+        file="t10k-images-idx3-ubyte.gz",
+        address="https://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz",
+        size=1_648_877,
+        md5="9fb629c4189551a2d022fa330f9573f3",
+    ),
+)
+_FASHION_MNIST = (
+    RawFile(
+        file="train-images-idx3-ubyte.gz",
+        address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-images-idx3-ubyte.gz",
+        size=26_421_880,
+        md5="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    ),
+    RawFile(
+        file="t10k-images-idx3-ubyte.gz",
+        address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-images-idx3-ubyte.gz",
+        size=4_422_102,
+        md5="bef4ecab320f06d8554ea6380940ec79",
+    ),
+)
+_SVHN = (
+    RawFile(
+        file="train_32x32.mat",
+        address="http://ufldl.stanford.edu/housenumbers/train_32x32.mat",
+        size=182_040_794,
+        md5="e26dedcc434d2e4c54c9b2d4a06d8373",
+    ),
+    RawFile(
+        file="test_32x32.mat",
+        address="http://ufldl.stanford.edu/housenumbers/test_32x32.mat",
+        size=64_275_384,
+        md5="eb5a983be6a315427106f1b164d9cef3",
+    ),
+)
+_STL10 = (
+    RawFile(
+        file="stl10_binary.tar.gz",
+        address="http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+        size=2_640_397_119,
+        md5="91f7769df0f17e558f3565bffb0c7dfb",
+    ),
+)
+_CELEBA = (
+    RawFile(
+        file="img_align_celeba.zip",
+        address="gdrive:0B7EVK8r0v71pZjFTYXZWM3FlRnM",
+        size=1_443_490_838,
+        md5="00d2c5bc6d35e252742224ab0c1e8fcb",
+        members=202_599,
+    ),
 )
 
 
@@ -116,6 +195,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             _DUPLICATES,
         ),
         check=_leaves_training,
+        obtain="The images are your own: -p root=FOLDER names the folder that holds them.",
         notes=(
             "Splits are drawn from the sorted names by split_seed. Folders named train, validation and test directly "
             "under root are taken as the splits instead, if train and test are there. Photographs are turned upright "
@@ -155,6 +235,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             _DUPLICATES,
         ),
         check=_leaves_training,
+        obtain="The arrays are your own: -p root=FOLDER names the folder or file that holds them.",
         notes=(
             "Arrays hold uint8 images, 0 to 255, as (N, H, W, C), (N, C, H, W) or (N, H, W). A folder holds train.npy, "
             "and test.npy and validation.npy or not; an .npz file holds arrays of the same names, or just one array, "
@@ -166,6 +247,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
         factory="recbench_datasets.published:Cifar10",
         summary="CIFAR-10: 50,000 training and 10,000 test images in colour, 32 x 32",
         parameters=_published("cifar10"),
+        files=_CIFAR10,
         licence="none stated by its authors",
         citation="Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images, technical report",
         notes=(
@@ -178,6 +260,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
         factory="recbench_datasets.published:Cifar100",
         summary="CIFAR-100: 50,000 training and 10,000 test images in colour, 32 x 32",
         parameters=_published("cifar100"),
+        files=_CIFAR100,
         licence="none stated by its authors",
         citation="Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images, technical report",
         notes=(
@@ -191,6 +274,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
         factory="recbench_datasets.published:Mnist",
         summary="MNIST: 60,000 training and 10,000 test images of digits, grey, 28 x 28",
         parameters=(_root("mnist"), pad, *_published("mnist")[1:]),
+        files=_MNIST,
         licence="CC BY-SA 3.0",
         citation="LeCun et al. (1998), Gradient-Based Learning Applied to Document Recognition, Proc. IEEE 86(11)",
         notes=(
@@ -203,6 +287,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
         factory="recbench_datasets.published:FashionMnist",
         summary="Fashion-MNIST: 60,000 training and 10,000 test images of clothes, grey, 28 x 28",
         parameters=(_root("fashion_mnist"), pad, *_published("fashion_mnist")[1:]),
+        files=_FASHION_MNIST,
         licence="MIT",
         citation="Xiao, Rasul, Vollgraf (2017), Fashion-MNIST, arXiv:1708.07747",
         notes=(
@@ -215,6 +300,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
         factory="recbench_datasets.published:Svhn",
         summary="SVHN: 73,257 training and 26,032 test images of house numbers, in colour, 32 x 32",
         parameters=_published("svhn"),
+        files=_SVHN,
         licence="for non-commercial use only",
         citation=(
             "Netzer et al. (2011), Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS Workshop "
@@ -234,6 +320,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             Parameter("unlabeled", bool, False, "train on the 100,000 unlabelled images, too; needs 6 GB of memory"),
             *_published("stl10")[1:],
         ),
+        files=_STL10,
         licence="none stated by its authors; the images are from ImageNet",
         citation=(
             "Coates, Ng, Lee (2011), An Analysis of Single-Layer Networks in Unsupervised Feature Learning, AISTATS"
@@ -262,6 +349,12 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             *_FACES,
         ),
         check=_check_celeba,
+        files=_CELEBA,
+        obtain=(
+            "Google Drive limits how often a file is downloaded in a day. If it gives nothing, get "
+            "img_align_celeba.zip with a browser (mmlab.ie.cuhk.edu.hk/projects/CelebA.html, 'Align&Cropped Images') "
+            "and put it, or the folder img_align_celeba that is in it, into root."
+        ),
         licence="for non-commercial research only",
         citation="Liu, Luo, Wang, Tang (2015), Deep Learning Face Attributes in the Wild, ICCV",
         notes=(
@@ -282,6 +375,10 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             *_FACES,
         ),
         check=_leaves_training,
+        obtain=(
+            "Get CelebAMask-HQ.zip, after accepting its terms, from github.com/switchablenorms/CelebAMask-HQ, and put "
+            "its folder CelebA-HQ-img into root."
+        ),
         licence="CC BY-NC 4.0; for non-commercial research and education only",
         citation=(
             "Karras et al. (2018), Progressive Growing of GANs for Improved Quality, Stability, and Variation, ICLR; "
@@ -304,6 +401,10 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             Parameter("validation", int, 400, "number of validation images", minimum=0),
             Parameter("test", int, 100, "number of test images", minimum=1),
             _DUPLICATES,
+        ),
+        obtain=(
+            "Get the archive that github.com/taki0112/UGATIT links to as its data set (selfie2anime, on Google Drive), "
+            "and put its folders trainB and testB into root."
         ),
         licence="none stated by its authors",
         citation=(
@@ -354,6 +455,11 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             ),
         ),
         check=_check_hcp,
+        obtain=(
+            "Register at the Human Connectome Project (humanconnectome.org/study/hcp-young-adult), accept its terms, "
+            "get the packages 'Structural Preprocessed', and put them into root. Any NIfTI volumes will do, one for "
+            "each subject."
+        ),
         licence="WU-Minn HCP Open Access Data Use Terms",
         citation=(
             "Van Essen et al. (2013), The WU-Minn Human Connectome Project: An Overview, NeuroImage 80; "

@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from recbench.contracts.dataset import SPLITS, Dataset, Split
+from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
 from recbench.entries import ImageShape
 from recbench.errors import UserError
-from recbench_datasets.raw import duplicates, listed, stamp
+from recbench_datasets.raw import copies, listed, stamp
 from recbench_datasets.splits import drawn
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ class ArrayDataset(Dataset):
     Splits that they do not have are drawn from the training images by ``split_seed``: ``validation``, and also ``test``
     where even that is missing. Both are parts of those images.
 
-    ``on_duplicates`` says what becomes of an image that is in two splits: ``"error"``, or ``"drop"``, which leaves the
+    ``duplicates`` says what becomes of an image that is in two splits: ``"error"``, or ``"drop"``, which leaves the
     copy in the training or validation split out.
     """
 
-    def __init__(self, root: Path, validation: float, test: float, split_seed: int, on_duplicates: str) -> None:
+    def __init__(self, root: Path, validation: float, test: float, split_seed: int, duplicates: Duplicates) -> None:
         self.root = root
         self.validation = validation
         self.test = test
         self.split_seed = split_seed
-        self.on_duplicates = on_duplicates
+        self.duplicates = duplicates
 
     @abstractmethod
     def read(self) -> Parts:
@@ -69,8 +69,8 @@ class ArrayDataset(Dataset):
         )
         splits["validation"] += whole["validation"]
         splits["test"] += whole["test"]
-        found = duplicates(splits, self._content)
-        if found and self.on_duplicates == "error":
+        found = copies(splits, self._content)
+        if found and self.duplicates == "error":
             lines = [
                 f"image {each.item[1]} of {each.item[0]} ({each.split}) is the same as "
                 f"image {each.other[1]} of {each.other[0]} ({each.other_split})"
@@ -80,12 +80,15 @@ class ArrayDataset(Dataset):
                 f"{len(found)} of the images in {self.root} are in two splits "
                 f"(duplicates: drop leaves them out):\n  {listed(lines)}"
             )
-        copies = {each.item for each in found}
-        return {split: [item for item in items if item not in copies] for split, items in splits.items()}
+        left_out = {each.item for each in found}
+        return {split: [item for item in items if item not in left_out] for split, items in splits.items()}
 
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
         for array, index in self.splits[split]:
             yield self.arrays[array][index]
+
+    def image_count(self, split: Split) -> int:
+        return len(self.splits[split])
 
     def _content(self, item: tuple[Split, int]) -> bytes:
         array, index = item
@@ -96,7 +99,7 @@ class Arrays(ArrayDataset):
     """Arrays of any image shape: a folder with ``train.npy`` and ``test.npy``, one .npz file, or one .npy file."""
 
     def __init__(
-        self, *, root: str, layout: str, validation: float, test: float, split_seed: int, duplicates: str
+        self, *, root: str, layout: str, validation: float, test: float, split_seed: int, duplicates: Duplicates
     ) -> None:
         super().__init__(Path(root).expanduser(), validation, test, split_seed, duplicates)
         self.layout = layout

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from recbench.contracts.dataset import Split
+from recbench.contracts.dataset import Duplicates, Split
 from recbench.errors import UserError
-from recbench_datasets.folder import Decoder, FolderDataset
+from recbench_datasets.decoding import Decoder
+from recbench_datasets.folder import FolderDataset
 from recbench_datasets.raw import existing_folder, listed, visible_files
 from recbench_datasets.splits import by_number, in_order
 
@@ -16,18 +17,18 @@ class _InOrder(FolderDataset):
     """All images of a folder, split in the order of their numbers; there must be as many as were published."""
 
     def __init__(
-        self, root: Path, decode: Decoder, duplicates: str, *, count: int, validation: float, test: float
+        self, root: Path, decoder: Decoder, duplicates: Duplicates, *, count: int, validation: float, test: float
     ) -> None:
-        super().__init__(root, decode, duplicates)
-        self.count = count
+        super().__init__(root, decoder, duplicates)
+        self.wanted = count
         self.validation = validation
         self.test = test
 
     def find(self) -> list[Path]:
         found = super().find()
-        if self.count and len(found) != self.count:
+        if self.wanted and len(found) != self.wanted:
             raise UserError(
-                f"the folder {self.root} holds {len(found)} files, where {self.count} are wanted "
+                f"the folder {self.root} holds {len(found)} files, where {self.wanted} are wanted "
                 "(count: 0 takes as many as there are)"
             )
         return found
@@ -44,27 +45,29 @@ class CelebA(_InOrder):
     """
 
     def __init__(
-        self, *, root: str, size: int, crop: int, count: int, validation: float, test: float, duplicates: str
+        self, *, root: str, size: int, crop: int, count: int, validation: float, test: float, duplicates: Duplicates
     ) -> None:
-        decode = Decoder(size, 3, crop, originals=((178, 218),))
+        decoder = Decoder(size, 3, crop, originals=((178, 218),))
         folder = _inside(existing_folder(root), "img_align_celeba")
-        super().__init__(folder, decode, duplicates, count=count, validation=validation, test=test)
+        super().__init__(folder, decoder, duplicates, count=count, validation=validation, test=test)
 
 
 class CelebAHQ(_InOrder):
     """The square images of CelebA-HQ, 256, 512 or 1024 pixels a side, resized."""
 
-    def __init__(self, *, root: str, size: int, count: int, validation: float, test: float, duplicates: str) -> None:
+    def __init__(
+        self, *, root: str, size: int, count: int, validation: float, test: float, duplicates: Duplicates
+    ) -> None:
         sides = [side for side in (256, 512, 1024) if side >= size]
-        decode = Decoder(size, originals=tuple((side, side) for side in sides))
+        decoder = Decoder(size, originals=tuple((side, side) for side in sides))
         folder = _inside(existing_folder(root), "CelebA-HQ-img")
-        super().__init__(folder, decode, duplicates, count=count, validation=validation, test=test)
+        super().__init__(folder, decoder, duplicates, count=count, validation=validation, test=test)
 
 
 class Selfie2Anime(FolderDataset):
     """The drawn faces of selfie2anime: ``trainB`` for training and validation, ``testB`` for testing."""
 
-    def __init__(self, *, root: str, size: int, train: int, validation: int, test: int, duplicates: str) -> None:
+    def __init__(self, *, root: str, size: int, train: int, validation: int, test: int, duplicates: Duplicates) -> None:
         super().__init__(existing_folder(root), Decoder(size, originals=((256, 256),)), duplicates)
         self.counts = {"trainB": train + validation, "testB": test}
         self.train = train

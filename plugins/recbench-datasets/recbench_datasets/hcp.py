@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from recbench.contracts.dataset import SPLITS, Dataset, Split
 from recbench.entries import ImageShape
 from recbench.errors import UserError
-from recbench_datasets.raw import duplicates, existing_folder, file_contents, listed, stamp, visible_files
+from recbench_datasets.raw import copies, existing_folder, file_contents, listed, stamp, visible_files
 from recbench_datasets.splits import drawn
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Hcp(Dataset):
         if len(self.files) == 1:
             return self._slabs(self.files[0])
         splits = drawn(self.files, self.validation, self.test, self.seed)
-        found = duplicates(splits, file_contents(self.files))
+        found = copies(splits, file_contents(self.files))
         if found:
             lines = [f"{each.item} ({each.split}) is the same as {each.other} ({each.other_split})" for each in found]
             raise UserError(f"{len(found)} of the volumes in {self.root} are in two splits:\n  {listed(lines)}")
@@ -171,6 +171,9 @@ class Hcp(Dataset):
             except ValueError:
                 raise UserError(self._trouble()) from None
             yield from patches
+
+    def image_count(self, split: Split) -> int:
+        return sum(source.patches for source in self.splits[split])
 
     def _trouble(self) -> str:
         """All volumes that cannot be used, of all splits. Reads each: a second a volume."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbench.contracts.dataset import SPLITS, Split
+from recbench.contracts.dataset import SPLITS, Duplicates, Split
 from recbench.errors import UserError
-from recbench_datasets.folder import Decoder, FolderDataset
+from recbench_datasets.decoding import Decoder
+from recbench_datasets.folder import FolderDataset
 from recbench_datasets.raw import existing_folder
 from recbench_datasets.splits import drawn
 
@@ -24,7 +25,7 @@ class ImageFolder(FolderDataset):
         validation: float,
         test: float,
         split_seed: int,
-        duplicates: str,
+        duplicates: Duplicates,
     ) -> None:
         super().__init__(existing_folder(root), Decoder(size, channels, crop), duplicates)
         self.validation = validation

@@ -41,6 +41,9 @@ class Photos(Dataset):
     def source(self) -> str:
         return f"scikit-image {version('scikit-image')}, pillow {version('pillow')}"
 
+    def image_count(self, split: Split) -> int:
+        return self.counts[split]
+
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
         import numpy as np
         from PIL import Image

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from recbench.contracts.dataset import Split
+from recbench.contracts.dataset import Duplicates, Split
 from recbench.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.arrays import ArrayDataset, Parts, plain_arrays
@@ -47,7 +47,7 @@ class Published(ArrayDataset):
     archive: ClassVar[str] = ""
     pickles: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, root: str, validation: float, split_seed: int, duplicates: str) -> None:
+    def __init__(self, *, root: str, validation: float, split_seed: int, duplicates: Duplicates) -> None:
         super().__init__(existing_folder(root), validation, 0.0, split_seed, duplicates)
 
     @property
@@ -168,7 +168,7 @@ class Mnist(Published):
     image = (28, 28, 1)
     folder = "MNIST/raw"
 
-    def __init__(self, *, root: str, pad: bool, validation: float, split_seed: int, duplicates: str) -> None:
+    def __init__(self, *, root: str, pad: bool, validation: float, split_seed: int, duplicates: Duplicates) -> None:
         super().__init__(root=root, validation=validation, split_seed=split_seed, duplicates=duplicates)
         self.pad = pad
 
@@ -216,7 +216,9 @@ class Stl10(Published):
     folder = "stl10_binary"
     archive = "stl10_binary.tar.gz"
 
-    def __init__(self, *, root: str, unlabeled: bool, validation: float, split_seed: int, duplicates: str) -> None:
+    def __init__(
+        self, *, root: str, unlabeled: bool, validation: float, split_seed: int, duplicates: Duplicates
+    ) -> None:
         super().__init__(root=root, validation=validation, split_seed=split_seed, duplicates=duplicates)
         self.unlabeled = unlabeled
 

@@ -89,7 +89,7 @@ class Duplicate(Generic[Item]):
     other_split: Split
 
 
-def duplicates(splits: Mapping[Split, Sequence[Item]], content: Callable[[Item], Hashable]) -> list[Duplicate[Item]]:
+def copies(splits: Mapping[Split, Sequence[Item]], content: Callable[[Item], Hashable]) -> list[Duplicate[Item]]:
     """Items of the training and validation splits whose ``content`` another split holds as well.
 
     Two equal items of one split are no duplicates in this sense: nothing is tested on what was trained on.

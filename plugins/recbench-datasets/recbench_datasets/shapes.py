@@ -38,6 +38,9 @@ class Shapes(Dataset):
     def source(self) -> str:
         return f"numpy {version('numpy')}"
 
+    def image_count(self, split: Split) -> int:
+        return self.counts[split]
+
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
         import numpy as np
 

@@ -1,0 +1,165 @@
+"""``recbench data``: fetch and decode data sets, and see which are here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recbench import downloads, images
+from recbench.cli.options import load, parameters, plugin_options
+from recbench.cli.weights import shown_size
+from recbench.downloads import DownloadError
+from recbench.entries import DatasetEntry, RawFile
+from recbench.errors import UserError
+from recbench.images import Prepared, default_cache
+from recbench.jobs import Part
+from recbench.registry import Registered, Registry
+
+_cache = click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
+
+
+@click.group("data")
+def data_command() -> None:
+    """Fetch and decode a data set; list what there is, and what is missing."""
+
+
+@data_command.command("list")
+@_cache
+@plugin_options
+def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
+    """List every data set: its licence, its files, whether they are here, and whether they are decoded.
+
+    Looks where the default parameters say.
+    """
+    registry = Registry(load(plugin_files, blocked, strict))
+    for registered in registry.all("datasets"):
+        entry = registered.entry
+        assert isinstance(entry, DatasetEntry)
+        click.echo(f"{entry.name}  {entry.summary}")
+        facts = [("licence", entry.licence)]
+        part = _part(registered, {})
+        try:
+            prepared = images.find(part, registry, cache or default_cache())
+        except UserError as error:
+            facts.append(("missing", str(error).splitlines()[0]))
+            size = sum(file.size for file in entry.files)
+            if size:
+                facts.append(("to fetch", f"{shown_size(size)}: recbench data prepare {entry.name}"))
+            else:
+                facts.append(("to get", entry.obtain))
+        else:
+            facts.append(("here", part.params.get("root", "needs no files")))
+            facts.append(("decoded", f"{_counts(prepared)}, {prepared.folder}" if prepared else "not yet"))
+        for label, text in facts:
+            if text:
+                click.echo(f"  {label:<10}{text}")
+
+
+@data_command.command("prepare")
+@click.argument("name")
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of its files; those that can be fetched are put there. The same as -p root=DIR.",
+)
+@click.option("-p", "--param", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter. Repeatable.")
+@_cache
+@plugin_options
+def prepare_command(
+    name: str,
+    root: Path | None,
+    assignments: tuple[str, ...],
+    cache: Path | None,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Decode the data set NAME into the cache, after fetching its files if they are not here.
+
+    Each file is checked by its size and checksum. An interrupted download goes on where it stopped. A suite with the
+    same data set and parameters then finds it in the cache.
+    """
+    from recbench.cli.terminal import count_bar
+
+    registry = Registry(load(plugin_files, blocked, strict))
+    registered = registry.get("datasets", name)
+    params = parameters(registered.entry, "-p", assignments)
+    if root is not None:
+        if registered.entry.parameter("root") is None:
+            raise UserError(f"--root {root}: {name} takes no files, and so no folder of them")
+        if "root" in params:
+            raise UserError("--root and -p root=… name two folders: give one of them")
+        params["root"] = str(root)
+    part = _part(registered, params)
+    cache = cache or default_cache()
+    _provide(registered, part)
+    with count_bar(f"decoding {name}") as progress:
+        prepared = images.prepare(part, registry, cache, progress)
+    click.echo(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")
+
+
+def _part(registered: Registered, params: dict[str, Any]) -> Part:
+    """What a suite with these parameters asks for, so that both share a cache."""
+    return Part(name=registered.entry.name, params=registered.entry.complete(params), code=registered.code)
+
+
+def _counts(prepared: Prepared) -> str:
+    return ", ".join(f"{count} {split}" for split, count in prepared.counts.items()) + " images"
+
+
+def _provide(registered: Registered, part: Part) -> None:
+    """See to it that the data set finds its files, by fetching them if need be.
+
+    Nothing is fetched into a folder that holds anything else: whoever put it there meant something by it.
+
+    Raises:
+        UserError: they are not here and cannot be fetched, or are not those that were published.
+    """
+    entry = registered.entry
+    assert isinstance(entry, DatasetEntry)
+    try:
+        registered.create(part.params).source()
+    except UserError as error:
+        if not entry.files:
+            raise UserError(f"{error}\n{entry.obtain}".strip()) from None
+        folder = Path(part.params["root"]).expanduser()
+        strange = _strange(folder, entry.files)
+        if strange:
+            raise UserError(
+                f"{error}\nnothing is fetched into {folder}, as it holds something already ({', '.join(strange[:3])}"
+                f"{', …' if len(strange) > 3 else ''}); --root names another folder"
+            ) from None
+        _fetch(entry, folder)
+    else:
+        for file in entry.files:
+            place = Path(part.params["root"]).expanduser() / file.file
+            if place.is_file() and not file.members:
+                downloads.fetch(file, place.parent)  # which only checks what is there
+
+
+def _strange(folder: Path, files: tuple[RawFile, ...]) -> list[str]:
+    """What a folder holds beside these files."""
+    names = {file.file for file in files}
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.name not in names and not path.name.startswith("."))
+
+
+def _fetch(entry: DatasetEntry, folder: Path) -> None:
+    from recbench.cli.terminal import download_bar
+
+    if entry.licence:
+        click.echo(f"licence of {entry.name}: {entry.licence}", err=True)
+    for file in entry.files:
+        click.echo(f"{file.file}, {shown_size(file.size)}, from {file.address}", err=True)
+        try:
+            with download_bar(file.file) as progress:
+                place = downloads.fetch(file, folder, progress)
+            if file.members:
+                with download_bar(f"unpacking {file.file}") as progress:
+                    downloads.unpack(place, folder, file.members, progress)
+        except DownloadError as error:
+            raise DownloadError(f"{error}\n{entry.obtain}".strip()) from None
