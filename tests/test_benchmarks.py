@@ -18,6 +18,11 @@ pytestmark = pytest.mark.slow
         ("leaderboard.py", ["--seeds", "1", "--weights", "1", "--repeats", "1"], "100 jobs, 20 boards of 5 methods"),
         ("startup.py", ["--repeats", "2"], "run, all done"),
         ("training.py", ["--steps", "3", "4", "4", "--repeats", "1"], "tiny, 16 px"),
+        (
+            "losses.py",
+            ["--sizes", "2x3x32x32", "--rounds", "1", "--only", "l2", "ffl", "wiener", "--step"],
+            "authors' in ours",
+        ),
         ("settings.py", ["--rounds", "1", "--steps", "1", "--network", "tiny, 16 px"], "not channels last"),
     ],
 )
