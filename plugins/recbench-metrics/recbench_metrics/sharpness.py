@@ -17,11 +17,12 @@ def laplacian_variance(images: Tensor) -> Tensor:
     The Laplacian is the four neighbours less four times the pixel, in 8-bit levels, of images (B, C, H, W) that are
     multiples of 1/255. The outermost pixels, which lack a neighbour, have none.
     """
-    levels = images.mul(255).round()  # whole numbers: sums are exact, and 0 for flat images
-    inside = levels[..., 1:-1, 1:-1]
-    across = levels[..., 1:-1, :-2] + levels[..., 1:-1, 2:]
-    down = levels[..., :-2, 1:-1] + levels[..., 2:, 1:-1]
-    return (across + down - 4 * inside).var((-2, -1), correction=0).mean(-1)
+    levels = images.mul(255).round_()  # whole numbers: sums are exact, and 0 for flat images
+    laplacian = -4 * levels[..., 1:-1, 1:-1]
+    for neighbours in (levels[..., 1:-1, :-2], levels[..., 1:-1, 2:], levels[..., :-2, 1:-1], levels[..., 2:, 1:-1]):
+        laplacian += neighbours
+    laplacian -= laplacian.mean((-2, -1), keepdim=True)
+    return laplacian.square_().mean((-3, -2, -1))  # torch.var takes three times the time
 
 
 class Sharpness(SetMetric):

@@ -26,7 +26,8 @@ def log_spectrum(images: Tensor) -> Tensor:
 
     Images are real, and half of it is all: (B, C, H, W // 2 + 1), as of ``rfft2``.
     """
-    power = torch.view_as_real(torch.fft.rfft2(images, norm="ortho")).square().sum(-1)
+    spectrum = torch.fft.rfft2(images, norm="ortho")
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
     return power.clamp_(min=FLOOR**2).log_().mul_(0.5)
 
 
