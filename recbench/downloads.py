@@ -352,15 +352,15 @@ def _unpack(opened: zipfile.ZipFile, archive: Path, scratch: Path, most_members:
         raise DownloadError(f"{archive} is refused: it holds {len(members)} files, more than {most_members}")
     if total > most_bytes:
         raise DownloadError(f"{archive} is refused: it unpacks to {total} bytes, more than {most_bytes}")
-    places: set[Path] = set()
     done = 0
     for member in members:
         place = _place(member, scratch, archive)
-        if place in places or not places.isdisjoint(place.parents):
-            raise DownloadError(f"{archive} is refused: it holds {member.filename!r} twice")
-        places.add(place)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with opened.open(member) as source, place.open("xb") as stream:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            stream = place.open("xb")
+        except (FileExistsError, NotADirectoryError):
+            raise DownloadError(f"{archive} is refused: it holds {member.filename!r} twice") from None
+        with stream, opened.open(member) as source:
             done += _copy(source, stream, most_bytes - done, f"{archive}: {member.filename}")
         progress(done, total)
 

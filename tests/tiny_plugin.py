@@ -16,6 +16,8 @@ from recbench.contracts.dataset import Dataset
 class Blobs(Dataset):
     """Bright squares on dark ground, at random places."""
 
+    duplicates = "keep"  # there are few places
+
     def __init__(self, *, size, count, channels, salt):
         self.size, self.count, self.channels, self.salt = size, count, channels, salt
 

@@ -65,7 +65,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of its files; those that can be fetched are put there. The same as -p root=DIR.",
 )
-@click.option("-p", "--param", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter. Repeatable.")
+@click.option("-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter. Repeatable.")
 @_cache
 @plugin_options
 def prepare_command(

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.contracts.dataset import SPLITS, Dataset, Split
+from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
 from recbench.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.raw import copies, existing_folder, file_contents, listed, stamp, visible_files
@@ -61,6 +61,8 @@ class Hcp(Dataset):
     Subjects are divided between the splits. A lone volume is cut along the slices instead: first training, then
     validation, then test slices, ``gap`` slices apart, as neighbours look alike.
     """
+
+    duplicates: Duplicates = "keep"  # volumes are compared; two patches may well show nothing but background
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from recbench.contracts.dataset import Dataset, Split
+from recbench.contracts.dataset import Dataset, Duplicates, Split
 from recbench.entries import ImageShape
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Photos(Dataset):
     Half of them are mirrored. Training crops are also turned by a random multiple of 90°, and their colour channels
     are shuffled: with so few photographs, a network would otherwise learn them by heart.
     """
+
+    duplicates: Duplicates = "keep"  # crops of different photographs, of which two may be all black
 
     def __init__(self, *, size: int, train: int, validation: int, test: int, smallest: float, largest: float) -> None:
         self.size = size

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from recbench.contracts.dataset import SPLITS, Dataset, Split
+from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
 from recbench.entries import ImageShape
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Shapes(Dataset):
     A scene is defined on the unit square: image number ``i`` shows the same scene at every size. Edges are
     anti-aliased over one pixel. No scene is drawn twice, as each has 46 random numbers of its own.
     """
+
+    duplicates: Duplicates = "keep"  # by chance, tiny images may be equal
 
     def __init__(self, *, size: int, channels: int, train: int, validation: int, test: int, seed: int) -> None:
         self.size = size
