@@ -299,11 +299,14 @@ class LossEntry(Entry):
         family: metrics of the same family are at home with this loss (``"ssim"`` judged by SSIM).
         couples_batch: whether an image's value depends on the other images of its batch, as the definition of some
             losses has it.
+        stops_gradient: whether a part of the value is held constant when the gradient is taken, as the definition of
+            some losses has it, so that the gradient is not the slope of the value.
     """
 
     value_range: Range = (0.0, 1.0)
     family: str = "pixel"
     couples_batch: bool = False
+    stops_gradient: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -337,9 +340,6 @@ class DatasetEntry(Entry):
     """
 
     licence: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
     files: tuple[RawFile, ...] = ()
     obtain: str = ""
 
@@ -349,6 +349,9 @@ class DatasetEntry(Entry):
             raise TypeError(f"{self.name}: files must be a tuple of RawFile (is there a comma missing?)")
         if self.files and self.parameter("root") is None:
             raise ValueError(f"{self.name}: files are put into the folder that a parameter root names; there is none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricEntry(Entry):
     """A metric; ``factory(shape, **params)`` gives a :class:`recbench.contracts.metric.Metric`.
 
@@ -359,6 +362,8 @@ class MetricEntry(Entry):
         digits: decimals on the leaderboard.
         samples: whether it judges samples from the prior, as many as there are test images, instead of
             reconstructions; for set metrics.
+        rounded: whether it sees images rounded to 8 bits, as published tables are computed on saved images.
+        score_range: lowest and highest value that a score can have.
     """
 
     direction: Literal["higher", "lower"]
@@ -366,6 +371,8 @@ class MetricEntry(Entry):
     family: str = "pixel"
     digits: int = 4
     samples: bool = False
+    rounded: bool = True
+    score_range: Range = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -373,6 +380,8 @@ class MetricEntry(Entry):
             raise ValueError(f"{self.name}: direction {quoted(self.direction)} is neither 'higher' nor 'lower'")
         if type(self.digits) is not int or not 0 <= self.digits <= 15:
             raise ValueError(f"{self.name}: digits {quoted(self.digits)} is not a whole number from 0 to 15")
+        if not (len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]):
+            raise ValueError(f"{self.name}: score_range {self.score_range} is not (lowest, highest)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,12 +41,14 @@ class Evaluation:
         kl: mean KL divergence in nats per image.
         pictures: uint8 (N, C, H, W): ``target`` and ``decoded`` for the first test images, and ``samples``, decoded
             draws from the prior.
+        traces: what metrics of sets show besides their scores, as ``<label of the metric>_<name>``.
     """
 
     scores: dict[str, Score]
     per_image: dict[str, NDArray[np.float64]]
     kl: float
     pictures: dict[str, NDArray[np.uint8]]
+    traces: dict[str, Tensor]
 
 
 def to_8_bits(images: Tensor) -> Tensor:
@@ -128,7 +130,8 @@ def evaluate(
     scores = {name: _score(name, sets.get(name), values.get(name)) for name in judges if name in values or name in sets}
     pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
-    return Evaluation(scores, values, float(values["kl"].mean()), pictures)
+    traces = {f"{name}_{key}": value.cpu() for name, metric in sets.items() for key, value in metric.trace().items()}
+    return Evaluation(scores, values, float(values["kl"].mean()), pictures, traces)
 
 
 def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Training, batch: int) -> Tensor:

@@ -138,6 +138,7 @@ class _Attempt:
         return self.record(
             "done",
             scores=evaluation.scores,
+            without=tuple(label for label in job.metrics if label not in evaluation.scores),
             trained=Trained(
                 epochs=config.epochs,
                 steps=position.step,
@@ -154,7 +155,7 @@ class _Attempt:
                 parameters=_count(model.architecture),
             ),
             evaluated=Evaluated(n=prepared.counts["test"], kl=evaluation.kl, seconds=round(seconds, 3)),
-            files=self.write_files(model, evaluation, traces),
+            files=self.write_files(model, evaluation, {**traces, **evaluation.traces}),
         )
 
     def record(self, status: Literal["done", "failed", "diverged"], **known: Any) -> Record:

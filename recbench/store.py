@@ -140,7 +140,8 @@ class Result(Frozen):
     suite: str
     status: Status
     protocol: str | None = Field(description="hash of all that must be equal for two records to be compared")
-    scores: dict[str, Score] = Field(default_factory=dict, description="without metrics that the loss has no value for")
+    scores: dict[str, Score] = Field(default_factory=dict)
+    without: tuple[str, ...] = Field((), description="metrics that the loss has no value for")
     cost: Cost | None = None
     failure: Failure | None = None
     data: Data | None = None
@@ -171,7 +172,7 @@ class Record(Result):
 
 
 def _check_scores(result: Result, metrics: Mapping[str, object]) -> None:
-    if result.status == "done" and result.scores.keys() != metrics.keys():
+    if result.status == "done" and {*result.scores, *result.without} != metrics.keys():
         raise ValueError("it is done, but its scores are not those of its job's metrics")
 
 

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from recbench.jobs import Column, Plan
 from recbench.leaderboard import Board, Leaderboard, Row, rank
-from recbench.store import Record, Score
+from recbench.store import Cost, Record, Score
 from tests.made_up import COLUMNS, make_plan, make_record, make_trouble
 
 PerImage = dict[tuple[str, int, str], NDArray[np.float64]]
@@ -266,3 +266,40 @@ def test_a_leaderboard_survives_json() -> None:
     scores = {"psnr": Score(mean=math.inf, std=None, n=8), "mse": Score(mean=0.0, std=0.0, n=8)}
     leaderboard = rank(plan, {planned.id: make_record(plan, planned, scores) for planned in plan.jobs})
     assert Leaderboard.model_validate_json(leaderboard.model_dump_json()) == leaderboard
+
+
+def test_a_metric_that_some_method_has_no_value_for_ranks_nobody() -> None:
+    """It is shown for those that have one, does not count for the mean rank, and a note says so."""
+    plan = make_plan(["a", "b"], seeds=[0])
+    first, second = plan.jobs
+    both = {"psnr": Score(mean=20.0, std=1.0, n=8), "mse": Score(mean=0.5, std=0.1, n=8)}
+    records = {
+        first.id: make_record(plan, first, both),
+        second.id: make_record(plan, second, {"psnr": Score(mean=21.0, std=1.0, n=8)}, without=("mse",)),
+    }
+    leaderboard = rank(plan, records)
+    (board,) = leaderboard.boards
+    assert board.ranking == ("psnr",)
+    assert [(row.label, row.place, row.mean_rank) for row in board.rows] == [("b", 1, 1.0), ("a", 2, 2.0)]
+    assert [row.cells.get("mse") is None for row in board.rows] == [True, False]
+    cell = board.rows[1].cells["mse"]
+    assert (cell.mean, cell.rank, cell.best) == (0.5, None, False)
+    assert leaderboard.notes == ("photos · vae: mse ranks nobody, since b cannot have a value for it",)
+
+
+def test_warnings_of_scores_are_notes() -> None:
+    plan = make_plan(["a", "b"])
+    scores = {"psnr": Score(mean=1.0, std=0.0, n=8), "mse": Score(mean=1.0, std=None, n=0, warning="too few images")}
+    leaderboard = rank(plan, {planned.id: make_record(plan, planned, scores) for planned in plan.jobs})
+    assert leaderboard.notes == ("photos · vae: mse: too few images",)
+
+
+def test_costs_are_means_over_seeds() -> None:
+    plan = make_plan(["a"])
+    costs = [
+        Cost(images_per_second=speed, step_milliseconds=1000 / speed, peak_memory_bytes=memory, parameters=99)
+        for speed, memory in ((10.0, 2**20), (20.0, 2**21))
+    ]
+    records = {p.id: make_record(plan, p, cost=cost) for p, cost in zip(plan.jobs, costs, strict=True)}
+    (row,) = board_of(plan, records).rows
+    assert row.cost == Cost(images_per_second=15.0, step_milliseconds=75.0, peak_memory_bytes=2**21, parameters=99)

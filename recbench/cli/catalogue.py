@@ -73,6 +73,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     if isinstance(entry, LossEntry) and entry.stops_gradient:
         facts.append(("gradient", "is not the slope of the value: a part of it is held constant"))
     if isinstance(entry, MetricEntry):
+        facts.append(("scores", f"{entry.score_range[0]:g} to {entry.score_range[1]:g}"))
         facts.append(("judges", "samples from the prior" if entry.samples else "reconstructions"))
         facts.append(("sees", "images rounded to 8 bits" if entry.rounded else "images that are not rounded"))
     for weights in entry.weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,3 +83,7 @@ class SetMetric(Metric, ABC):
     @abstractmethod
     def compute(self) -> float:
         """The score over everything taken in so far."""
+
+    def trace(self) -> Mapping[str, Tensor]:
+        """What there is to see besides the score, such as a mean spectrum, by name. Called after ``compute``; kept."""
+        return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from recbench import ImageShape, LossEntry, MetricEntry, Parameter, Requirements, Weights, hookimpl
@@ -143,6 +144,7 @@ def recbench_losses() -> Iterator[LossEntry]:
 def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="lpips",
+        score_range=(0, inf),
         factory="recbench_losses_perceptual.metrics:LPIPS",
         summary="learned perceptual image patch similarity, version 0.1",
         parameters=(_LPIPS_NET, _LINEAR),
@@ -158,6 +160,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="st_lpips",
+        score_range=(0, inf),
         factory="recbench_losses_perceptual.metrics:STLPIPS",
         summary="shift-tolerant LPIPS: networks with anti-aliased down-sampling",
         parameters=(_ST_NET, _LINEAR),

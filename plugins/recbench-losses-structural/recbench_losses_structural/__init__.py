@@ -133,6 +133,7 @@ def recbench_losses() -> Iterator[LossEntry]:
 def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="ssim",
+        score_range=(-1, 1),
         factory="recbench_losses_structural.metrics:SSIM",
         summary="structural similarity index",
         parameters=_SSIM,
@@ -144,6 +145,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="ms_ssim",
+        score_range=(0, 1),
         factory="recbench_losses_structural.metrics:MSSSIM",
         summary="multi-scale structural similarity index",
         parameters=_MS_SSIM,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 from recbench import MetricEntry, Parameter, Requirements, hookimpl
@@ -48,6 +49,7 @@ def _of_sets(name: str, factory: str, summary: str, **facts: Any) -> Iterator[Me
 def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="psnr",
+        score_range=(0, inf),
         factory="recbench_metrics.pixel:PSNR",
         summary="peak signal-to-noise ratio",
         direction="higher",
@@ -56,6 +58,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="mse",
+        score_range=(0, 1),
         factory="recbench_metrics.pixel:MSE",
         summary="mean squared error of pixels in 0 to 1",
         direction="lower",
@@ -63,12 +66,14 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="l1",
+        score_range=(0, 1),
         factory="recbench_metrics.pixel:L1",
         summary="mean absolute error of pixels in 0 to 1",
         direction="lower",
     )
     yield MetricEntry(
         name="l2",
+        score_range=(0, 1),
         factory="recbench_metrics.pixel:MSE",
         summary="mean squared error of pixels in 0 to 1: mse by the name that Kim and Jo use",
         direction="lower",
@@ -78,6 +83,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="l1_x100",
+        score_range=(0, 100),
         factory="recbench_metrics.pixel:L1Times100",
         summary="100 times l1, as Kim and Jo print it",
         direction="lower",
@@ -87,6 +93,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="l2_x100",
+        score_range=(0, 100),
         factory="recbench_metrics.pixel:MSETimes100",
         summary="100 times l2, which is mse, as Kim and Jo print it",
         direction="lower",
@@ -96,6 +103,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="lfd",
+        score_range=(0, inf),
         factory="recbench_metrics.pixel:LFD",
         summary="log frequency distance: ln(1 + mean squared difference of spectra of 8-bit images)",
         direction="lower",
@@ -115,6 +123,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "spectrum",
         "recbench_metrics.spectrum:Spectrum",
         "how far the mean log-magnitude spectrum of {} is from that of the data",
+        score_range=(0, inf),
         direction="lower",
         family="frequency",
         citation=(
@@ -133,6 +142,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "sharpness",
         "recbench_metrics.sharpness:Sharpness",
         "variance of the Laplacian of {}, by that of the data; inverted where over 1",
+        score_range=(0, 1),
         direction="higher",
         family="sharpness",
         digits=3,
@@ -152,6 +162,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "fid",
         "recbench_metrics.features:FID",
         "Fréchet Inception distance of {} to the data",
+        score_range=(0, inf),
         parameters=(_PRECISION,),
         requirements=_COLOUR_OR_GREY,
         weights=(INCEPTION,),
@@ -191,6 +202,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "fd_enet",
         "recbench_metrics.features:FDEfficientNet",
         "Fréchet distance of {} to the data by features of EfficientNet-Lite0 (not FID)",
+        score_range=(0, inf),
         parameters=(_PRECISION,),
         requirements=_COLOUR_OR_GREY,
         weights=(EFFICIENTNET_LITE0,),
@@ -217,9 +229,9 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         family="likelihood",
         citation="Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, equation 2",
         notes=(
-            "In nats per image, of the density of images in 0 to 1, with one sample of z for each image. Losses that are "
-            "no likelihood have no value, and then it ranks nobody. Weights of the KL term other than 1 were not trained "
-            "for it."
+            "In nats per image, of the density of images in 0 to 1, with one sample of z for each image. Losses that "
+            "are no likelihood have no value, and then it ranks nobody. Weights of the KL term other than 1 were not "
+            "trained for it."
         ),
     )
     yield MetricEntry(
@@ -233,6 +245,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     )
     yield MetricEntry(
         name="kl",
+        score_range=(0, inf),
         factory="recbench_metrics.bound:Divergence",
         summary="KL divergence of the posterior to the prior: the rate",
         direction="lower",
