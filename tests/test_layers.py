@@ -20,6 +20,7 @@ PUBLIC = (
     "recbench.errors",
     "recbench.testing",
     "recbench.runner",
+    "recbench.store",
     "recbench.weights",
 )
 """What a plugin may import of recbench besides itself: what its documentation names (an executor calls the runner)."""
