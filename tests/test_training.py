@@ -16,6 +16,7 @@ from lion_pytorch import Lion
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from recbench.checkpoint import Position, random_states, restore_random_states
 from recbench.contracts.architecture import Architecture, Deterministic, Gaussian
 from recbench.contracts.loss import Auxiliary, Context, Loss
 from recbench.errors import RecbenchError
@@ -26,12 +27,9 @@ from recbench.training import (
     Images,
     Interrupted,
     Model,
-    Position,
     Watch,
     convert,
     epoch_order,
-    random_states,
-    restore_random_states,
     seed_everything,
     to_range,
     train,
