@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from recbench import yaml_lines
 from recbench.contracts.dataset import Dataset
@@ -22,6 +22,7 @@ from recbench.entries import ImageShape, LossEntry, MetricEntry
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Published, Setting, Training
 from recbench.registry import Registered, Registry
+from recbench.suite_file import ITEMS, Choice, LossChoice, SuiteFile, Table, read
 from recbench.weights import missing
 from recbench.yaml_lines import Document, Path_, dotted
 
@@ -31,57 +32,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LABEL = re.compile(r"[^\W_]([^/\\]{0,198}[^/\\\s])?")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Choice(_Strict):
-    name: str
-    label: str | None = None
-    params: dict[str, Any] = {}
-
-
-class _LossChoice(_Choice):
-    kl_weight: Any = None
-    architectures: list[str] | None = Field(None, min_length=1)
-
-
-class _Published(_Strict):
-    source: str
-    dataset: str | None = None
-    architecture: str | None = None
-    scores: dict[str, dict[str, Any]] = Field(min_length=1)
-
-
-class _Ranking(_Strict):
-    metrics: list[str] | None = Field(None, min_length=1)
-
-
-class _SuiteFile(_Strict):
-    """The structure of a suite file; parameters and training are checked one by one afterwards."""
-
-    name: str | None = None
-    description: str = ""
-    datasets: list[_Choice] = Field(min_length=1)
-    architectures: list[_Choice] = Field(min_length=1)
-    losses: list[_LossChoice] = Field(min_length=1)
-    metrics: list[_Choice] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-    training: dict[str, Any]
-    ranking: _Ranking = _Ranking()
-    published: list[_Published] = []
-
-
 _MAXIMUM_METRICS = 1_000
-_ITEMS = ("datasets", "architectures", "losses", "metrics")
-_MODELS: dict[str, type[BaseModel]] = {
-    "datasets": _Choice,
-    "architectures": _Choice,
-    "losses": _LossChoice,
-    "metrics": _Choice,
-    "ranking": _Ranking,
-    "published": _Published,
-}
 
 
 @dataclass(frozen=True)
@@ -173,7 +124,7 @@ def load_suite(file: Path, registry: Registry, overrides: Sequence[str] = (), *,
 
 def _unfold_short_forms(data: dict[str, Any]) -> None:
     """``- l2`` is short for ``- {name: l2}``, everywhere where entries are chosen."""
-    for key in _ITEMS:
+    for key in ITEMS:
         if isinstance(data.get(key), list):
             data[key] = [{"name": item} if isinstance(item, str) else item for item in data[key]]
 
@@ -211,10 +162,10 @@ class _Validator:
         self.seeds(parsed.seeds)
         training = self.training(parsed.training)
         kl_weights = list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", 1.0), _kl_weight))
-        items = {kind: list(self.items(kind, getattr(parsed, kind), kl_weights)) for kind in _ITEMS}
+        items = {kind: list(self.items(kind, getattr(parsed, kind), kl_weights)) for kind in ITEMS}
         self.small_enough(items, training, len(parsed.seeds))
-        cells = {kind: [cell for item in items[kind] for cell in item.cells()] for kind in _ITEMS}
-        for kind in _ITEMS:
+        cells = {kind: [cell for item in items[kind] for cell in item.cells()] for kind in ITEMS}
+        for kind in ITEMS:
             self.distinct(cells[kind])
         all_sound = len(items["metrics"]) == len(parsed.metrics)
         ranking = self.ranking(parsed.ranking.metrics, [c.label for c in cells["metrics"]], all_sound=all_sound)
@@ -230,17 +181,14 @@ class _Validator:
         plan = plan.model_copy(update={"published": published})
         return Suite(plan, _resolved(name, parsed, cells, trainings, ranking), tuple(dict.fromkeys(self.lacking)))
 
-    def structure(self) -> _SuiteFile:
+    def structure(self) -> SuiteFile:
         """The file in its structure. What is wrong is blamed, and left out of what is returned."""
-        data = self.document.data
-        try:
-            return _SuiteFile.model_validate(data)
-        except ValidationError as error:
-            for detail in error.errors():
-                self.blame(detail["loc"], _structural(detail))
-            return _SuiteFile.model_construct(**{key: _salvaged(key, data.get(key)) for key in _SuiteFile.model_fields})
+        parsed, problems = read(self.document.data)
+        for path, message in problems:
+            self.blame(path, message)
+        return parsed
 
-    def name(self, parsed: _SuiteFile) -> str:
+    def name(self, parsed: SuiteFile) -> str:
         name = parsed.name if parsed.name is not None else self.default_name
         if not NAME.fullmatch(name):
             given = quoted(name) if parsed.name is not None else f"{quoted(name)}, from the file's name,"
@@ -267,20 +215,20 @@ class _Validator:
             self.blame(("training",), "epochs is missing")
         return {key: axes[key] for key in Training.model_fields if key in axes}
 
-    def items(self, kind: str, choices: Sequence[_Choice | None], kl_weights: list[float]) -> Iterator[_Item]:
+    def items(self, kind: str, choices: Sequence[Choice | None], kl_weights: list[float]) -> Iterator[_Item]:
         """The sound items of a section."""
         for index, choice in enumerate(choices):
             item = choice and self.item(kind, (kind, index), choice, kl_weights)
             if item:
                 yield item
 
-    def item(self, kind: str, path: Path_, choice: _Choice, kl_weights: list[float]) -> _Item | None:
+    def item(self, kind: str, path: Path_, choice: Choice, kl_weights: list[float]) -> _Item | None:
         before = len(self.problems)
         if choice.label is not None and not _is_label(choice.label):
             message = "must start with a letter or digit and have no slashes, in one line of at most 200 characters"
             self.blame((*path, "label"), f"{quoted(choice.label)} {message}")
         extra = {}
-        if isinstance(choice, _LossChoice):
+        if isinstance(choice, LossChoice):
             extra["kl_weight"] = kl_weights
             if choice.kl_weight is not None:
                 extra["kl_weight"] = list(self.values((*path, "kl_weight"), choice.kl_weight, _kl_weight))
@@ -299,7 +247,7 @@ class _Validator:
         if len(self.problems) > before:
             return None
         axes = {key: axes[key] for key in known if key in axes}
-        only = tuple(choice.architectures) if isinstance(choice, _LossChoice) and choice.architectures else None
+        only = tuple(choice.architectures) if isinstance(choice, LossChoice) and choice.architectures else None
         return _Item(path, choice.label or choice.name, registered, axes, extra, only)
 
     def values(self, path: Path_, value: Any, coerce: Callable[[Any], Any]) -> Iterator[Any]:
@@ -326,7 +274,7 @@ class _Validator:
 
     def small_enough(self, items: Mapping[str, Sequence[_Item]], training: Mapping[str, list[Any]], seeds: int) -> None:
         """Multiply before anything is expanded, since a few lines can span more than any memory holds."""
-        counts = {kind: max(1, sum(item.size for item in items[kind])) for kind in _ITEMS}
+        counts = {kind: max(1, sum(item.size for item in items[kind])) for kind in ITEMS}
         metrics = counts.pop("metrics")
         size = math.prod([*counts.values(), *map(len, training.values()), seeds])
         if size > self.maximum_jobs:
@@ -402,7 +350,7 @@ class _Validator:
                 self.blame(cell.path, f"no loss is tried with {cell.label}")
 
     def published(
-        self, tables: Sequence[_Published], cells: Mapping[str, Sequence[_Cell]], trainings: int
+        self, tables: Sequence[Table], cells: Mapping[str, Sequence[_Cell]], trainings: int
     ) -> Iterator[Published]:
         """The numbers of the section ``published``, each with its places in the plan."""
         pairs = list(itertools.product(cells["datasets"], cells["architectures"]))
@@ -433,7 +381,7 @@ class _Validator:
                                 source=table.source, setting=setting, method=method, metric=metric, mean=mean, std=std
                             )
 
-    def one_place(self, path: Path_, table: _Published, cells: Mapping[str, Sequence[_Cell]]) -> None:
+    def one_place(self, path: Path_, table: Table, cells: Mapping[str, Sequence[_Cell]]) -> None:
         """A printed table belongs to one data set and one architecture of the suite."""
         for key, kind in (("dataset", "datasets"), ("architecture", "architectures")):
             label = getattr(table, key)
@@ -446,7 +394,7 @@ class _Validator:
 
     def sources(self, cells: Mapping[str, Sequence[_Cell]]) -> None:
         """Job ids are made from the source behind the entries, which therefore must be there."""
-        for kind in _ITEMS:
+        for kind in ITEMS:
             for cell in cells[kind]:
                 self.ask(cell, partial(getattr, cell.registered, "code"))
 
@@ -473,53 +421,6 @@ def _printed(value: Any) -> tuple[float, float | None]:
     if not sound or len(numbers) not in (1, 2):
         raise ValueError(f"{quoted(value)} is neither a number nor a pair [mean, std]")
     return float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None
-
-
-def _salvaged(key: str, value: Any) -> Any:
-    """What can be used of a section that may be wrong; wrong items of a list become None, so that all keep places."""
-    if key in _ITEMS:
-        return [_salvaged_item(_MODELS[key], item) for item in value] if isinstance(value, list) else []
-    if key == "published":
-        return []
-    if key == "seeds":
-        return [seed if type(seed) is int else None for seed in value] if isinstance(value, list) else []
-    if key == "training":
-        return value if isinstance(value, dict) else {}
-    if key == "ranking":
-        return _salvaged_item(_Ranking, value) or _Ranking()
-    if key == "name":
-        return value if isinstance(value, str) or value is None else "suite"
-    return value if isinstance(value, str) else ""
-
-
-def _salvaged_item(model: type[BaseModel], item: Any) -> BaseModel | None:
-    for _ in range(2):
-        try:
-            return model.model_validate(item)
-        except ValidationError as error:
-            if isinstance(item, dict):
-                item = {key: value for key, value in item.items() if key not in {e["loc"][0] for e in error.errors()}}
-    return None
-
-
-def _structural(detail: Mapping[str, Any]) -> str:
-    """A problem that pydantic found, in our words."""
-    kind, path = detail["type"], detail["loc"]
-    if kind == "extra_forbidden":
-        model = _MODELS.get(str(path[0]), _SuiteFile) if len(path) > 1 else _SuiteFile
-        return f"unknown key; {did_you_mean(str(path[-1]), list(model.model_fields))}"
-    if kind == "missing":
-        return "is missing"
-    if kind == "too_short":
-        return "is empty: at least one is needed"
-    expected = {
-        "string_type": "text",
-        "list_type": "a list",
-        "dict_type": "a mapping",
-        "int_type": "a whole number",
-        "model_type": "a name, or a mapping with one" if path[0] in _ITEMS else "a mapping",
-    }.get(kind)
-    return f"{quoted(detail['input'])} is not {expected}" if expected else str(detail["msg"])
 
 
 def _repeated(values: Sequence[_Answer]) -> Iterator[tuple[_Answer, bool]]:
@@ -580,7 +481,7 @@ def _twins(cells: Sequence[_Cell], key: Callable[[_Cell], str]) -> Iterator[tupl
 
 def _plan(
     name: str,
-    parsed: _SuiteFile,
+    parsed: SuiteFile,
     cells: Mapping[str, Sequence[_Cell]],
     trainings: Sequence[tuple[str, Training]],
     shapes: Sequence[ImageShape],
@@ -635,7 +536,7 @@ def _column(cell: _Cell) -> Column:
 
 def _resolved(
     name: str,
-    parsed: _SuiteFile,
+    parsed: SuiteFile,
     cells: Mapping[str, Sequence[_Cell]],
     trainings: Sequence[tuple[str, Training]],
     ranking: tuple[str, ...],
