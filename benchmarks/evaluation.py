@@ -21,6 +21,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import pkgutil
 import statistics
 import sys
 import tempfile
@@ -251,6 +252,9 @@ def images(turns: Turns, arguments: argparse.Namespace) -> None:
     print("\n| metric | in batches of 64, images/s | one by one, in the batches' time |\n|---|---:|---:|")
     for found in registry.all("metrics"):
         entry = found.entry
+        kind = entry.factory if isinstance(entry.factory, type) else pkgutil.resolve_name(str(entry.factory))
+        if not issubclass(kind, ImageMetric):
+            continue
         params = entry.complete({})
         reasons = entry.refusals(shape, params)
         absent = missing(entry.needed_weights(shape, params)) if not reasons else None
@@ -258,8 +262,6 @@ def images(turns: Turns, arguments: argparse.Namespace) -> None:
             print(f"| {entry.name} | {'; '.join(reasons) or 'its weights are missing'} | |")
             continue
         metric = found.create(params, shape).to(turns.device)
-        if not isinstance(metric, ImageMetric):
-            continue
         times = turns.take(
             {
                 "batch": lambda metric=metric: metric(*pair),

@@ -301,7 +301,8 @@ class FrechetDistance(FeatureMetric):
 
     def distance(self) -> float:
         assert self.reference is not None
-        return squared_distance(self.reference, self.collection.summary()).item()
+        distance = squared_distance(self.reference, self.collection.summary()).item()
+        return max(distance, 0.0)  # of equal sets, rounding takes it a little below
 
     def remarks(self) -> Iterator[str]:
         fewest, dimensions = min(self.real, self.judged), self.network.dimensions
