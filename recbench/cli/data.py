@@ -12,7 +12,7 @@ from recbench.cli.options import load, parameters, plugin_options
 from recbench.cli.weights import shown_size
 from recbench.downloads import DownloadError
 from recbench.entries import DatasetEntry, RawFile
-from recbench.errors import UserError
+from recbench.errors import PluginError, UserError
 from recbench.images import Prepared, default_cache
 from recbench.jobs import Part
 from recbench.registry import Registered, Registry
@@ -95,7 +95,7 @@ def prepare_command(
         params["root"] = str(root)
     part = _part(registered, params)
     cache = cache or default_cache()
-    _provide(registered, part)
+    _provide(part, registry, cache)
     with count_bar(f"decoding {name}") as progress:
         prepared = images.prepare(part, registry, cache, progress)
     click.echo(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")
@@ -110,7 +110,7 @@ def _counts(prepared: Prepared) -> str:
     return ", ".join(f"{count} {split}" for split, count in prepared.counts.items()) + " images"
 
 
-def _provide(registered: Registered, part: Part) -> None:
+def _provide(part: Part, registry: Registry, cache: Path) -> None:
     """See to it that the data set finds its files, by fetching them if need be.
 
     Nothing is fetched into a folder that holds anything else: whoever put it there meant something by it.
@@ -118,10 +118,12 @@ def _provide(registered: Registered, part: Part) -> None:
     Raises:
         UserError: they are not here and cannot be fetched, or are not those that were published.
     """
-    entry = registered.entry
+    entry = registry.get("datasets", part.name).entry
     assert isinstance(entry, DatasetEntry)
     try:
-        registered.create(part.params).source()
+        decoded = images.find(part, registry, cache)
+    except PluginError:  # it would find nothing, whatever is fetched
+        raise
     except UserError as error:
         if not entry.files:
             raise UserError(f"{error}\n{entry.obtain}".strip()) from None
@@ -134,7 +136,7 @@ def _provide(registered: Registered, part: Part) -> None:
             ) from None
         _fetch(entry, folder)
     else:
-        for file in entry.files:
+        for file in entry.files if decoded is None else ():
             place = Path(part.params["root"]).expanduser() / file.file
             if place.is_file() and not file.members:
                 downloads.fetch(file, place.parent)  # which only checks what is there
