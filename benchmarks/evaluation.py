@@ -51,7 +51,7 @@ from recbench.plugins import load_plugins
 from recbench.registry import Registry
 from recbench.weights import VARIABLE, missing
 from recbench_metrics.features import INCEPTION_V3, Collection, Extractor, Precision
-from recbench_metrics.frechet import Gaussian, gaussian_of, gaussian_of_few, moments_of, squared_distance
+from recbench_metrics.frechet import Gaussian, Moments, gaussian_of, squared_distance
 
 SIDE = 64
 DIMENSIONS = 2048
@@ -202,30 +202,35 @@ def frechet(turns: Turns, arguments: argparse.Namespace) -> None:
 
 
 def frechet_of(count: int, turns: Turns, rounds: int) -> None:
-    """The real images' Gaussian is kept, and sqrtm gets their mean and covariance; what is judged comes as features."""
+    """From mean and covariance to the distance. Of the real images, ours keeps the decomposition."""
     generator = torch.Generator().manual_seed(0)
     decay = torch.logspace(0, -3, DIMENSIONS)
     real, judged = (torch.randn(count, DIMENSIONS, generator=generator).mul_(decay).to(turns.device) for _ in range(2))
     judged = judged.roll(3, 1).add_(0.01)
 
-    def decomposed() -> Gaussian:
-        return gaussian_of_few(real) if count <= DIMENSIONS else gaussian_of(moments_of(real))
-
-    def with_ours(kept: Gaussian) -> float:
+    def summary(rows: Tensor) -> Gaussian | Moments:
         collection = Collection(DIMENSIONS)
-        collection.add(judged)
-        return squared_distance(kept, collection.summary()).item()
+        collection.add(rows)
+        return collection.summary()
 
     def mean_and_covariance(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
         own = rows.double().cpu().numpy()
         return own.mean(0), np.cov(own, rowvar=False)
 
+    def with_ours(kept: Gaussian) -> float:
+        return squared_distance(kept, judged_summary).item()
+
+    def decomposed() -> Gaussian:
+        return real_summary if isinstance(real_summary, Gaussian) else gaussian_of(real_summary)
+
     def with_sqrtm() -> float:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            return float(pytorch_fid.fid_score.calculate_frechet_distance(*known, *mean_and_covariance(judged)))
+            return float(pytorch_fid.fid_score.calculate_frechet_distance(*known[0], *known[1]))
 
-    kept, known = decomposed(), mean_and_covariance(real)
+    real_summary, judged_summary = summary(real), summary(judged)
+    known = mean_and_covariance(real), mean_and_covariance(judged)
+    kept = decomposed()
     calls: dict[str, Callable[[], float]] = {
         "ours": lambda: with_ours(kept),
         "ours, first of a data set": lambda: with_ours(decomposed()),
@@ -287,7 +292,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="also features in bf16; very slow on processors without it")
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 500], help="of images, for frechet")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--frechet-rounds", type=int, default=2, help="sqrtm takes its time")
+    parser.add_argument("--frechet-rounds", type=int, default=3, help="sqrtm takes its time")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processor-time", action="store_true", help="for busy machines; with --threads 1")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
