@@ -12,6 +12,7 @@ from recbench.entries import (
     LossEntry,
     MetricEntry,
     Parameter,
+    RawFile,
     Requirements,
     Weights,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "LossEntry",
     "MetricEntry",
     "Parameter",
+    "RawFile",
     "Requirements",
     "Weights",
     "__version__",

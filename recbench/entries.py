@@ -18,6 +18,7 @@ from recbench.errors import quoted
 
 Range = tuple[float, float]
 Check = Callable[["ImageShape", Mapping[str, Any]], Iterable[str]]
+Couples = Callable[[Mapping[str, Any]], bool]
 Needed = Callable[["ImageShape", Mapping[str, Any]], Iterable["Weights"]]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -298,19 +299,23 @@ class LossEntry(Entry):
         value_range: the range in which the loss wants both images; the core converts.
         family: metrics of the same family are at home with this loss (``"ssim"`` judged by SSIM).
         couples_batch: whether an image's value depends on the other images of its batch, as the definition of some
-            losses has it.
+            losses has it; where parameters decide, a function of the complete parameters.
         stops_gradient: whether a part of the value is held constant when the gradient is taken, as the definition of
             some losses has it, so that the gradient is not the slope of the value.
     """
 
     value_range: Range = (0.0, 1.0)
     family: str = "pixel"
-    couples_batch: bool = False
+    couples_batch: bool | Couples = False
     stops_gradient: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_range(self.name, self.value_range)
+
+    def couples(self, params: Mapping[str, Any]) -> bool:
+        """Whether the images of a batch are coupled with these complete ``params``."""
+        return self.couples_batch if isinstance(self.couples_batch, bool) else self.couples_batch(params)
 
 
 @dataclass(frozen=True, kw_only=True)

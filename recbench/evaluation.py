@@ -93,6 +93,7 @@ def evaluate(
     for metric in sets.values():
         metric.prepare(reference)
     per_image: dict[str, list[Tensor]] = {}
+    rates: list[Tensor] = []
     kept: dict[str, list[Tensor]] = {"target": [], "decoded": []}
     for start in range(0, len(images), batch_size):
         target = take(images, torch.arange(start, min(start + batch_size, len(images))), device)
@@ -105,7 +106,7 @@ def evaluate(
         if start < KEPT_IMAGES:
             kept["target"].append(target[: KEPT_IMAGES - start])
             kept["decoded"].append(rounded[: KEPT_IMAGES - start])
-        per_image.setdefault("kl", []).append(kl.double())
+        rates.append(kl.double())
         real = to_range(target, _UNIT)
         saved = to_range(rounded, _UNIT)
         for name, single in singles.items():
@@ -126,12 +127,13 @@ def evaluate(
         start += len(samples)
         for name, metric in generative.items():
             metric.update(saved if judges[name].rounded else samples, real)
+    rate = torch.cat(rates).cpu().numpy()
     values = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
     scores = {name: _score(name, sets.get(name), values.get(name)) for name in judges if name in values or name in sets}
     pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
     traces = {f"{name}_{key}": value.cpu() for name, metric in sets.items() for key, value in metric.trace().items()}
-    return Evaluation(scores, values, float(values["kl"].mean()), pictures, traces)
+    return Evaluation(scores, {"kl": rate, **values}, float(rate.mean()), pictures, traces)
 
 
 def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Training, batch: int) -> Tensor:

@@ -79,16 +79,23 @@ def table(board: Board, *, cost: bool = False) -> list[list[tuple[str, bool]]]:
     return rows
 
 
-def to_json(leaderboard: Leaderboard, *, cost: bool = True) -> str:
-    """The whole structure, always with the costs."""
+def to_json(leaderboard: Leaderboard, *, cost: bool = False) -> str:
+    """The whole structure; without costs, which no two runs have alike, the same jobs give the same text."""
+    if not cost:
+        boards = [
+            board.model_copy(update={"rows": tuple(row.model_copy(update={"cost": None}) for row in board.rows)})
+            for board in leaderboard.boards
+        ]
+        leaderboard = leaderboard.model_copy(update={"boards": tuple(boards)})
     return leaderboard.model_dump_json(indent=1) + "\n"
 
 
-def to_csv(leaderboard: Leaderboard, *, cost: bool = True) -> str:
-    """A line for each method of each board, with every number at full precision, always with the costs."""
+def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
+    """A line for each method of each board, with every number at full precision."""
     metrics = list(dict.fromkeys(column.name for board in leaderboard.boards for column in board.columns))
+    costs = list(Cost.model_fields) if cost else []
     fixed = ["suite", "setting", "protocol", "place", "method", "loss", "params", "kl_weight", "status"]
-    fixed += ["seeds_done", "seeds", "mean_rank", "kl", *Cost.model_fields]
+    fixed += ["seeds_done", "seeds", "mean_rank", "kl", *costs]
     parts = ["mean", "std_images", "std_seeds", "rank"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -99,7 +106,7 @@ def to_csv(leaderboard: Leaderboard, *, cost: bool = True) -> str:
             values += [json.dumps(row.params, ensure_ascii=False), row.kl_weight, row.status]
             values += [row.seeds_done, row.seeds]
             values += [row.mean_rank, row.kl]
-            values += [getattr(row.cost, name) if row.cost else None for name in Cost.model_fields]
+            values += [getattr(row.cost, name) if row.cost else None for name in costs]
             for metric in metrics:
                 cell = row.cells.get(metric)
                 values += [None] * len(parts) if cell is None else [getattr(cell, part) for part in parts]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from recbench.contracts.loss import Context, Loss, Setting
@@ -23,6 +23,7 @@ from recbench.training import convert, seed_everything
 from recbench.weights import missing
 
 BATCH = 64
+_PLAIN = ("1", "L", "P", "RGB", "YCbCr", "CMYK", "LAB", "HSV")
 _UNIT = (0.0, 1.0)
 
 
@@ -94,7 +95,7 @@ def score_loss(
     seed_everything(seed, deterministic=True)
     loss: Loss = registered.create(params, Setting(pair.shape, latent_size=1))
     loss.to(pair.decoded.dtype).eval()
-    size = len(pair.decoded) if entry.couples_batch else BATCH
+    size = len(pair.decoded) if entry.couples(params) else BATCH
     values, norms = [], []
     for decoded, target in _batches(pair, size):
         images = decoded.clone().requires_grad_(gradient)
@@ -197,15 +198,27 @@ def _names(folder: Path) -> list[str]:
 
 def _folder(folder: Path) -> np.ndarray[Any, Any]:
     """All images of a folder, (N, C, H, W): grey if all of them are."""
-    images, broken = [], []
+    images: list[np.ndarray[Any, Any]] = []
+    broken, odd = [], []
     for name in _names(folder):
         try:
-            with Image.open(folder / name) as image:
-                images.append(np.asarray(image if image.mode == "L" else image.convert("RGB")))
+            with Image.open(folder / name) as opened:
+                opened.load()
+                image = ImageOps.exif_transpose(opened)
         except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
             broken.append(name)
+            continue
+        if image.mode not in _PLAIN or image.has_transparency_data:
+            odd.append(f"{name} ({image.mode})")
+            continue
+        images.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
     if broken:
         raise UserError(f"{folder}: {len(broken)} files cannot be read as images: {_few(broken)}")
+    if odd:
+        raise UserError(
+            f"{folder}: {len(odd)} files have transparency or more than 8 bits a channel, which no conversion keeps: "
+            f"{_few(odd)}"
+        )
     if not images:
         raise UserError(f"{folder} holds no images")
     if any(image.ndim == 3 for image in images):

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from recbench import yaml_lines
 from recbench.contracts.dataset import Dataset
-from recbench.entries import ImageShape, LossEntry, MetricEntry
+from recbench.entries import DatasetEntry, ImageShape, LossEntry, MetricEntry
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Published, Setting, Training
 from recbench.registry import Registered, Registry
@@ -167,6 +167,9 @@ class _Validator:
         cells = {kind: [cell for item in items[kind] for cell in item.cells()] for kind in ITEMS}
         for kind in ITEMS:
             self.distinct(cells[kind])
+        for cell in cells["metrics"]:
+            if cell.label == "kl" and cell.registered.entry.name != "kl":
+                self.blame(cell.path, "kl is the label of the KL divergence, which is always kept; choose another")
         all_sound = len(items["metrics"]) == len(parsed.metrics)
         ranking = self.ranking(parsed.ranking.metrics, [c.label for c in cells["metrics"]], all_sound=all_sound)
         shapes = [self.shape(cell) for cell in cells["datasets"]]
@@ -313,7 +316,11 @@ class _Validator:
                 raise TypeError(f"its shape {quoted(made.shape)} is not an ImageShape")
             return made.shape
 
+        before = len(self.problems)
         shape = self.ask(dataset, make)
+        if len(self.problems) > before and cast(DatasetEntry, dataset.registered.entry).files:
+            hint = f"'recbench data prepare {dataset.registered.entry.name}' fetches what it needs"
+            self.blame(dataset.path, hint)
         for reason in self.refusals(dataset, shape) if shape else ():
             self.blame(dataset.path, reason)
         return shape

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -63,6 +63,9 @@ class Watcher(Protocol):
     def note(self, text: str) -> None:
         """Something the user should know."""
 
+    def preparing(self, name: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
+        """A data set is about to be decoded; what is given is told how many images are, and of how many if known."""
+
     def begin(self, plan: Plan, state: State, how: str) -> None:
         """Jobs are about to run."""
 
@@ -103,7 +106,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     _check_writable(store.root)
     if suite.lacking and inspect(plan, store).to_run:
         raise SuiteError(suite.lacking)
-    prepared = _prepare(plan, registry, options.cache)
+    prepared = _prepare(plan, registry, options.cache, watcher)
     for index, images in prepared.items():
         if plan.settings[index].training.schedule == "plateau" and not images.counts["validation"]:
             raise UserError(f"{plan.settings[index].label}: {NEEDS_VALIDATION}")
@@ -152,14 +155,15 @@ def _task(planned: PlannedJob, store: Store, options: Options) -> Task:
     )
 
 
-def _prepare(plan: Plan, registry: Registry, cache: Path) -> dict[int, Prepared]:
+def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> dict[int, Prepared]:
     """Decode every data set of the plan once, here, so that jobs only read."""
     done: dict[str, Prepared] = {}
     found = {}
     for index, setting in enumerate(plan.settings):
         key = setting.dataset.model_dump_json()
         if key not in done:
-            done[key] = prepare(setting.dataset, registry, cache)
+            with watcher.preparing(setting.dataset.name) as progress:
+                done[key] = prepare(setting.dataset, registry, cache, progress)
         found[index] = done[key]
     return found
 

@@ -51,6 +51,11 @@ class Case:
         chosen = [f"{key}={value}" for key, value in self.params.items()]
         return " ".join([self.entry.name, *chosen, str(self.shape), self.check.__name__.strip("_")])
 
+    @property
+    def couples(self) -> bool:
+        """Whether the loss couples the images of a batch."""
+        return self.entry.couples(self.entry.complete(self.params))
+
     def run(self) -> None:
         """Put the requirement to the loss.
 
@@ -195,7 +200,7 @@ def an_image_is_judged_alone(case: Case) -> None:
         alone = _value(loss, decoded[one], target[one], Context(context.z[one], context.epoch, context.step, True))
         assert alone.shape == (1,), f"gives {tuple(alone.shape)} for a batch of one image"
         assert alone.isfinite().all(), f"gives {alone.tolist()} for a batch of one image"
-        if not case.entry.couples_batch:
+        if not case.couples:
             torch.testing.assert_close(alone, whole[one], msg=lambda text: f"depends on the rest of the batch: {text}")
 
 
@@ -394,7 +399,7 @@ def cuda_equals_cpu(case: Case) -> None:
     expected = _value(case.create().double(), decoded, target, context)
     there = Context(context.z.cuda(), context.epoch, context.step, context.training)
     found = _value(case.create().double().cuda(), decoded.cuda(), target.cuda(), there)
-    if not case.entry.couples_batch:  # whose random draws differ from device to device
+    if not case.couples:  # whose random draws differ from device to device
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-7)
     assert found.isfinite().all(), f"gives {found.tolist()} on the GPU"
 

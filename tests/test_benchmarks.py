@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
             ["--sizes", "2x3x32x32", "--rounds", "1", "--only", "l2", "ffl", "wiener", "--step"],
             "authors' in ours",
         ),
+        ("data.py", ["--images", "300", "--rounds", "1", "--batches", "2"], "recbench's cache"),
         ("settings.py", ["--rounds", "1", "--steps", "1", "--network", "tiny, 16 px"], "not channels last"),
     ],
 )

@@ -190,3 +190,10 @@ def test_metrics_see_rounded_images_unless_they_say_otherwise(run: Evaluate) -> 
     assert torch.equal(saved, to_8_bits(decoded).float().mul(1 / 255))
     for images in (decoded, drawn):
         assert (255 * images - (255 * images).round()).abs().max() > 0.1
+
+
+def test_the_rate_may_also_be_a_metric_of_that_name(run: Evaluate) -> None:
+    found = run(make(Plain()), {"kl": Judge(Rate())})
+    assert set(found.per_image) == {"kl"}
+    assert len(found.per_image["kl"]) == len(IMAGES)
+    assert found.scores["kl"].mean == pytest.approx(found.kl)

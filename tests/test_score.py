@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from recbench.cli import main
@@ -192,6 +193,7 @@ def test_text_has_a_line_for_each_image(call: Call, arrays: Path) -> None:
         (("loss", "l2", "decoded", "empty"), "holds no images"),
         (("loss", "l2", "decoded", "broken"), "1 files cannot be read as images: 0.png"),
         (("loss", "l2", "decoded", "sizes"), "holds images of 2 sizes: 8x8, 16x16"),
+        (("loss", "l2", "deep", "deep"), "2 files have transparency or more than 8 bits a channel"),
         (("metric", "psnr", "decoded.npy", "target.npy", "--grad"), "--grad and --epoch are for losses"),
     ],
 )
@@ -221,5 +223,34 @@ def make_bad_input(arrays: Path) -> None:
         for name in ("renamed", "broken", "sizes"):
             image.save(arrays / name / f"{index}.png")
     image.save(arrays / "renamed" / "other.png")
+    (arrays / "deep").mkdir()
+    Image.fromarray(np.full((16, 16), 40_000, dtype=np.uint16)).save(arrays / "deep" / "0.png")
+    Image.fromarray(np.full((16, 16, 4), 100, dtype=np.uint8)).save(arrays / "deep" / "1.png")
     (arrays / "broken" / "0.png").write_bytes(b"\x89PNG nothing")
     image.resize((8, 8)).save(arrays / "sizes" / "0.png")
+
+
+def test_a_folder_is_read_as_people_see_it(call: Call, tmp_path: Path) -> None:
+    """Turned as its EXIF tag says."""
+    upright = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for name in ("lying", "upright"):
+        (tmp_path / name).mkdir()
+    tags = Image.Exif()
+    tags[0x0112] = 6  # to be turned right
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "lying" / "0.png", exif=tags)
+    Image.fromarray(upright).save(tmp_path / "upright" / "0.png")
+    assert score(call, "loss", "l2", tmp_path / "lying", tmp_path / "upright")["per_image"] == [0.0]
+
+
+def test_a_loss_that_couples_images_sees_all_of_them(call: Call, tmp_path: Path) -> None:
+    """More than a batch of them; against the authors' package."""
+    from focal_frequency_loss import FocalFrequencyLoss
+
+    rng = np.random.default_rng(0)
+    target, decoded = rng.random((2, 70, 1, 16, 16)) * np.linspace(0.2, 1, 70)[:, None, None, None]
+    np.save(tmp_path / "decoded.npy", decoded)
+    np.save(tmp_path / "target.npy", target)
+    options = ["-p", "batch_matrix=true", "--dtype", "float64"]
+    found = score(call, "loss", "ffl", tmp_path / "decoded.npy", tmp_path / "target.npy", *options)
+    package = FocalFrequencyLoss(batch_matrix=True)
+    assert found["mean"] == pytest.approx(float(package(torch.from_numpy(decoded), torch.from_numpy(target))), rel=1e-9)

@@ -803,3 +803,9 @@ def test_missing_weights_are_told_before_anything_runs(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "learned.pth").write_bytes(b"foo")
     assert not load_suite(tmp_path / "s.yaml", registry).lacking
+
+
+def test_the_label_of_the_rate_is_taken(load):
+    assert load(metrics="metrics: [psnr, kl]")
+    problems = refuse_with(load, replaced(GOOD, "metrics", "metrics: [{name: psnr, label: kl}]"))
+    assert any("kl is the label of the KL divergence" in problem for problem in problems)

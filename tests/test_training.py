@@ -335,7 +335,7 @@ def test_a_plateau_lowers_the_learning_rate_as_torch_does(tmp_path: Path) -> Non
     train(make(), WATCHED, PLATEAU.model_copy(update={"learning_rate": 0.3}), 0, tmp_path, watch())
     lines = history(tmp_path)
     optimiser = torch.optim.SGD([nn.Parameter(torch.ones(()))], lr=0.3)
-    schedule = ReduceLROnPlateau(optimiser, factor=0.5, patience=0)
+    schedule = ReduceLROnPlateau(optimiser, factor=0.5, patience=0, threshold=0)
     for line in lines:
         assert line["learning_rate"] == optimiser.param_groups[0]["lr"]
         schedule.step(line["validation"])

@@ -69,7 +69,8 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     if isinstance(entry, LossEntry | MetricEntry):
         facts.append(("family", entry.family))
     if isinstance(entry, LossEntry) and entry.couples_batch:
-        facts.append(("couples", "an image's value depends on the other images of its batch"))
+        some = "" if entry.couples_batch is True else ", with some parameters"
+        facts.append(("couples", f"an image's value depends on the other images of its batch{some}"))
     if isinstance(entry, LossEntry) and entry.stops_gradient:
         facts.append(("gradient", "is not the slope of the value: a part of it is held constant"))
     if isinstance(entry, MetricEntry):

@@ -22,9 +22,7 @@ from recbench.sweep import inspect
 @click.option(
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."
 )
-@click.option(
-    "--cost", is_flag=True, help="Also what training took: speed, memory, parameters (always in json and csv)."
-)
+@click.option("--cost", is_flag=True, help="Also what training took: speed, memory, parameters.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
 def leaderboard_command(suite: str | None, results: Path, form: str, cost: bool, output: Path | None) -> None:
     """Print the leaderboard of SUITE: a suite's name or file; by default the suite that was run last."""

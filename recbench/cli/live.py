@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Group
@@ -11,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from recbench.cli.terminal import err
+from recbench.cli.terminal import count_bar, err
 from recbench.contracts.executor import Event, Progress
 from recbench.jobs import Plan, PlannedJob
 from recbench.store import Record
@@ -41,6 +43,9 @@ class LiveView(Watcher):
 
     def note(self, text: str) -> None:
         err.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def preparing(self, name: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
+        return count_bar(f"decoding {name}")
 
     def begin(self, plan: Plan, state: State, how: str) -> None:
         self.plan = plan

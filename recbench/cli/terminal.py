@@ -56,13 +56,13 @@ def count_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def print_leaderboard(leaderboard: Leaderboard) -> None:
+def print_leaderboard(leaderboard: Leaderboard, *, cost: bool = False) -> None:
     """All boards on stdout. A board that is wider than the terminal is continued below, with the methods repeated;
     where stdout is no terminal, lines are as long as they have to be."""
     for board in leaderboard.boards:
         title = f"{leaderboard.suite}: {board.setting} ({leaderboard.done}/{leaderboard.jobs} jobs done)"
         page = Text(f"{title}\n\n", style="bold")
-        for part in _parts(formats.table(board), out.width if out.is_terminal else None):
+        for part in _parts(formats.table(board, cost=cost), out.width if out.is_terminal else None):
             page.append_text(part)
         page.append(f"{formats.legend(board)}\n", style="dim")
         for row in board.rows:

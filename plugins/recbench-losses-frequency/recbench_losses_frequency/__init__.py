@@ -90,6 +90,7 @@ def recbench_losses() -> Iterator[LossEntry]:
         ),
         check=_patches_fit,
         family="frequency",
+        couples_batch=lambda params: params["ave_spectrum"] or params["batch_matrix"],
         stops_gradient=True,
         citation=(
             "Jiang et al., Focal Frequency Loss for Image Reconstruction and Synthesis, ICCV 2021, equations 6-9; "

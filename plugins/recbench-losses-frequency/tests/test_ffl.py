@@ -136,11 +136,10 @@ def test_patches_that_do_not_fit_are_refused_before_anything_runs() -> None:
 
 
 def conformance() -> list[Case]:
-    """With alpha 0 the weights are constants, and the gradient is the slope; two options couple the batch."""
+    """With alpha 0 the weights are constants, and the gradient is the slope."""
     cases = loss_cases([replace(ENTRY, stops_gradient=False)], {"ffl": [{"alpha": 0.0}]})
-    cases += loss_cases([ENTRY], {"ffl": [{}, {"alpha": 0.5, "patch_factor": 4}, {"log_matrix": True}]})
-    coupled = replace(ENTRY, couples_batch=True)
-    return cases + loss_cases([coupled], {"ffl": [{"batch_matrix": True}, {"ave_spectrum": True}]})
+    several = [{}, {"alpha": 0.5, "patch_factor": 4}, {"log_matrix": True}]
+    return cases + loss_cases([ENTRY], {"ffl": [*several, {"batch_matrix": True}, {"ave_spectrum": True}]})
 
 
 @pytest.mark.parametrize("case", conformance(), ids=str)
