@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from recbench_losses_frequency.watson.pretrained import BLOCK_SIZE, Transform, f
 
 def _patches_fit(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
     factor = params["patch_factor"]
+    if params["alpha"] == math.inf:
+        yield "needs a finite alpha"
     if shape.height % factor or shape.width % factor:
         yield f"needs sides that patch_factor divides, not {shape.height}x{shape.width} in {factor}x{factor} patches"
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from recbench import LossEntry, Parameter, hookimpl
 
+_SUM = "A sum over pixels and channels, of images in 0 to 1: it grows with the image, and its KL weight need not."
+
 
 @hookimpl
 def recbench_losses() -> Iterator[LossEntry]:
@@ -14,11 +16,14 @@ def recbench_losses() -> Iterator[LossEntry]:
         factory="recbench_losses_pixel.losses:L2",
         summary="half the sum of squared differences: Gaussian likelihood with unit variance",
         citation="Kingma & Welling, Auto-Encoding Variational Bayes, ICLR 2014, appendix C.2",
+        notes=_SUM,
     )
     yield LossEntry(
         name="l1",
         factory="recbench_losses_pixel.losses:L1",
         summary="sum of absolute differences: Laplace likelihood with unit scale",
+        citation="Boyd & Vandenberghe, Convex Optimization, Cambridge University Press 2004, section 7.1.1",
+        notes=_SUM,
     )
     yield LossEntry(
         name="ce",
@@ -40,4 +45,5 @@ def recbench_losses() -> Iterator[LossEntry]:
             "Charbonnier et al., Two deterministic half-quadratic regularization algorithms for computed imaging, "
             "ICIP 1994"
         ),
+        notes=_SUM,
     )

@@ -124,7 +124,7 @@ def recbench_losses() -> Iterator[LossEntry]:
         notes=(
             "Here l1 and l2 are means over pixels and channels (equations 12 and 13), not the sums of the losses of "
             "these names, so the KL weight must be small. Outside of training the value is that of the first epoch. "
-            f"{_SCALES}"
+            f"{_SCALES} {_KILLED}"
         ),
     )
 
