@@ -2,7 +2,8 @@
 
 A block's pixels are kept relative to its first one, x₀ and xᵢ − x₀: a flat block is then flat to the last bit, and its
 coefficients are zero instead of rounding noise. The noise would matter: a phase takes it for a signal, and so does a
-power of a small coefficient.
+power of a small coefficient. For the same reason the Fourier transform starts with sums and differences of pixels, as an
+FFT does: what cancels in edges, ramps and stripes along an axis cancels there, to the last bit.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def cut(images: Tensor, size: int) -> Tensor:
 def means(images: Tensor, size: int) -> Tensor:
     """Mean of each block, (B, C, 1, K) of images (B, C, H, W)."""
     batch, channels, height, width = images.shape
-    parts = images.reshape(batch, channels, height // size, size, width // size, size)
-    return parts.mean((3, 5)).reshape(batch, channels, 1, -1)
+    rows = images.reshape(batch, channels, height // size, size, width).mean(3)  # by steps in a third of the time
+    return rows.view(batch, channels, 1, -1, size).mean(4)
 
 
 def join(blocks: Tensor, size: int, height: int, width: int) -> Tensor:
@@ -43,6 +44,64 @@ def for_relative_pixels(matrix: Tensor) -> Tensor:
     flat = matrix.sum(1)
     flat = torch.where(flat.abs() < 1e-12, 0.0, flat)
     return torch.cat([flat[:, None], matrix[:, 1:]], dim=1)
+
+
+def sums_and_differences(pixels: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Sums and differences along both axes of a block's pixels (B, C, size², K): size² of them.
+
+    At any step, two terms are added or subtracted which every Fourier coefficient takes with the same factor, but for
+    its sign.
+
+    Returns:
+        Those that real parts of Fourier coefficients are made of, (B, C, R, K), and those of the imaginary parts,
+        (B, C, size² - R, K).
+    """
+    even, odd = (torch.cat(parts, 2) for parts in _along(pixels.unflatten(2, (size, size)), 2))
+    (even_even, even_odd), (odd_even, odd_odd) = _along(even, 3), _along(odd, 3)
+    real, imaginary = even_even + odd_odd, even_odd + odd_even
+    return torch.cat([part.flatten(2, 3) for part in real], 2), torch.cat([part.flatten(2, 3) for part in imaginary], 2)
+
+
+def for_sums_and_differences(matrix: Tensor) -> Tensor:
+    """What gives from :func:`sums_and_differences` the coefficients that ``matrix`` (2F, size²) gives from pixels.
+
+    Returns:
+        (F, size²), float64: in the first R columns the matrix for the real parts, in the others that for the imaginary
+        parts. Rounding errors below 1e-12 are taken out.
+    """
+    pixels = torch.eye(matrix.shape[1], dtype=matrix.dtype)[None, None]
+    folded = []
+    for rows, terms in zip(matrix.chunk(2), sums_and_differences(pixels, math.isqrt(matrix.shape[1])), strict=True):
+        orthogonal = terms[0, 0]
+        folded.append(rows @ orthogonal.T / orthogonal.square().sum(1))
+    both = torch.cat(folded, dim=1)
+    return torch.where(both.abs() < 1e-12, 0.0, both)
+
+
+def _along(pixels: Tensor, dim: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The steps of a fast Fourier transform along ``dim`` that only add and subtract.
+
+    Returns:
+        What is multiplied by cosines, and what is multiplied by sines.
+    """
+    cosines: list[Tensor] = []
+    sines: list[Tensor] = []
+    while pixels.shape[dim] % 2 == 0:
+        first, second = pixels.chunk(2, dim)
+        alone, ahead, middle, behind = _mirrored(first - second, dim)
+        cosines += [alone, ahead - behind]
+        sines += [middle, ahead + behind]
+        pixels = first + second
+    alone, ahead, _, behind = _mirrored(pixels, dim)
+    return [alone, ahead + behind, *cosines], [ahead - behind, *sines]
+
+
+def _mirrored(terms: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Term 0, then terms 1, 2, … and, in the same order, the last, the last but one, …; third what is between them."""
+    size = terms.shape[dim]
+    pairs = (size - 1) // 2
+    alone, ahead, middle, behind = terms.split([1, pairs, size - 1 - 2 * pairs, pairs], dim)
+    return alone, ahead, middle, behind.flip(dim) if pairs > 1 else behind
 
 
 def dct_matrix(size: int) -> Tensor:

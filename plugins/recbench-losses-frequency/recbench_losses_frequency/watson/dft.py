@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from recbench_losses_frequency.watson.blocks import sums_and_differences
 from recbench_losses_frequency.watson.masking import EPSILON, Learned, pooled, slack
 
 # The angle between two phases is acos(κ cos φ), whose slope is finite at φ = 0 and φ = π as well.
@@ -23,11 +26,11 @@ def dft_distance(
     where float32 has 3 digits: acos(κ cos φ) is the argument of κ cos φ + i √(1 − κ² + κ² sin² φ).
 
     Args:
-        decoded: relative pixels of decoded blocks, (B, C, size², K), centred.
-        target: those of the target.
+        decoded: relative pixels of decoded blocks, (B, C, size², K), centred. They are overwritten.
+        target: those of the target, overwritten as well.
         mean_error: means of the blocks of decoded minus target images, (B, C, 1, K). In float32 they are more exact
             than differences of means; with a small exponent of pooling, small differences have large gradients.
-        matrix: from relative pixels to real and imaginary parts, (2F, size²).
+        matrix: from sums and differences of pixels to real and imaginary parts, (F, size²), see blocks.
         learned: the parameters.
         gradient: whether the gradient is wanted.
 
@@ -35,9 +38,8 @@ def dft_distance(
         The distance (B,), and the gradient (B, C, 2F, K) or None.
     """
     assert learned.phase is not None
-    parts0, modulus0, amplitude0 = _spectrum(target, matrix)
-    parts, modulus, amplitude = _spectrum(decoded, matrix)
-    (real0, imaginary0), (real, imaginary) = parts0.chunk(2, dim=2), parts.chunk(2, dim=2)
+    real0, imaginary0, modulus0, amplitude0 = _spectrum(target, matrix)
+    real, imaginary, modulus, amplitude = _spectrum(decoded, matrix)
     overlooked = slack(amplitude0, learned)
     difference = amplitude - amplitude0
     difference[:, :, :1] = (
@@ -61,7 +63,7 @@ def dft_distance(
     by_phase = sine.div_(hypotenuse).div_(modulus).mul_(phase_weights)
     torch.mul(by_amplitude, real, out=real0).addcmul_(by_phase, imaginary)
     torch.mul(by_amplitude, imaginary.add_(EPSILON), out=imaginary0).addcmul_(by_phase, real, value=-1)
-    return value, parts0  # the target's coefficients are done with
+    return value, torch.cat([real0, imaginary0], dim=2)  # the target's coefficients are done with
 
 
 def no_phase(size: int) -> list[int]:
@@ -74,13 +76,17 @@ def no_phase(size: int) -> list[int]:
     return sorted({row * columns + column for row in (0, half) for column in (0, half)})
 
 
-def _spectrum(pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Real parts plus ε and imaginary parts, (B, C, 2F, K), their squared modulus, and the amplitude |c + ε + iε|."""
-    parts = torch.matmul(matrix, pixels)
-    frequencies = len(matrix) // 2
-    parts[:, :, :frequencies].add_(EPSILON)
-    real, imaginary = parts.chunk(2, dim=2)
+def _spectrum(pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Real parts plus ε, imaginary parts, their squared modulus, and the amplitude |c + ε + iε|: (B, C, F, K) each."""
+    level = pixels[:, :, :1].clone()
+    pixels[:, :, :1] = 0
+    for_real, for_imaginary = sums_and_differences(pixels, math.isqrt(pixels.shape[2]))
+    count = for_real.shape[2]
+    real = torch.matmul(matrix[:, :count], for_real)
+    imaginary = torch.matmul(matrix[:, count:], for_imaginary)
+    real[:, :, :1].add_(level)
+    real.add_(EPSILON)
     square = real * real
     modulus = torch.addcmul(square, imaginary, imaginary)
     shifted = imaginary + EPSILON
-    return parts, modulus, square.addcmul_(shifted, shifted).sqrt_()
+    return real, imaginary, modulus, square.addcmul_(shifted, shifted).sqrt_()

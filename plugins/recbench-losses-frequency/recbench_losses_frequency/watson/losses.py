@@ -16,7 +16,15 @@ from torch import Tensor
 
 from recbench import weights as files
 from recbench.contracts.loss import Context, Loss, Setting
-from recbench_losses_frequency.watson.blocks import cut, dct_matrix, dft_matrix, for_relative_pixels, join, means
+from recbench_losses_frequency.watson.blocks import (
+    cut,
+    dct_matrix,
+    dft_matrix,
+    for_relative_pixels,
+    for_sums_and_differences,
+    join,
+    means,
+)
 from recbench_losses_frequency.watson.colour import YCBCR, relative_channels, to_rgb
 from recbench_losses_frequency.watson.dct import dct_distance
 from recbench_losses_frequency.watson.dft import dft_distance, no_phase
@@ -70,7 +78,7 @@ class Watson(Loss):
     learned: ClassVar[tuple[str, ...]]  # as the authors' files name them, for each channel
 
     matrix: Tensor
-    matrix_of_relative: Tensor
+    folded: Tensor
     to_ycbcr: Tensor | None
 
     def __init__(
@@ -81,7 +89,7 @@ class Watson(Loss):
         self.block_size = block_size
         matrix = self.transform_matrix(block_size)
         self.register_buffer("matrix", matrix, persistent=False)
-        self.register_buffer("matrix_of_relative", for_relative_pixels(matrix), persistent=False)
+        self.register_buffer("folded", self.fold(matrix), persistent=False)
         channels = setting.shape.channels
         state = files.load(file(self.transform, channels)) if weights == "pretrained" else self._initial(channels)
         self._take(state, colour=channels == len(CHANNELS))
@@ -90,6 +98,11 @@ class Watson(Loss):
     @abstractmethod
     def transform_matrix(size: int) -> Tensor:
         """From the pixels of a block to its coefficients, (rows, size²), float64."""
+
+    @staticmethod
+    @abstractmethod
+    def fold(matrix: Tensor) -> Tensor:
+        """That matrix for what :meth:`compare` multiplies by it instead of pixels."""
 
     @staticmethod
     @abstractmethod
@@ -114,7 +127,7 @@ class Watson(Loss):
     ) -> tuple[Tensor, Tensor | None]:
         """Values (B,) and, if wanted, the gradient by the decoded images, which autograd must not record then."""
         decoded, target = shifted(decoded, shift), shifted(target, shift)
-        matrix = self.matrix_of_relative.to(decoded.dtype)
+        matrix = self.folded.to(decoded.dtype)
         value, slope = self.compare(decoded, target, matrix, self._learned(decoded.dtype), gradient=gradient)
         if slope is None:
             return value, None
@@ -174,6 +187,10 @@ class WatsonDFT(Watson):
         return dft_matrix(size)
 
     @staticmethod
+    def fold(matrix: Tensor) -> Tensor:
+        return for_sums_and_differences(matrix)
+
+    @staticmethod
     def initial(size: int) -> dict[str, Tensor]:
         frequencies = size, size // 2 + 1
         return {
@@ -204,6 +221,10 @@ class WatsonDCT(Watson):
     @staticmethod
     def transform_matrix(size: int) -> Tensor:
         return dct_matrix(size)
+
+    @staticmethod
+    def fold(matrix: Tensor) -> Tensor:
+        return for_relative_pixels(matrix)
 
     @staticmethod
     def initial(size: int) -> dict[str, Tensor]:
