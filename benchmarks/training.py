@@ -46,7 +46,7 @@ def network(name: str) -> tuple[VAEBredell, int]:
     """A network of that name, and the side of its images."""
     side, params = NETWORKS[name]
     torch.manual_seed(0)
-    return VAEBredell(ImageShape(3, side, side), **params, decoder_widths="inputs"), side
+    return VAEBredell(ImageShape(3, side, side), **params, blocks=0, decoder_widths="inputs"), side
 
 
 def made_up_images(count: int, side: int) -> torch.Tensor:

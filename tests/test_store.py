@@ -477,7 +477,7 @@ def test_the_schema_holds_for_records_of_a_real_run(tmp_path: Path, recbench: Re
     for record in records:
         validator().validate(record)
     (done,) = (record for record in records if record["status"] == "done")
-    assert done["scores"]["perfect"] == {"mean": "Infinity", "std": None, "n": 32}
+    assert done["scores"]["perfect"] == {"mean": "Infinity", "std": None, "n": 32, "warning": ""}
     store = Store(tmp_path / "results" / "tiny")
     scan = store.scan(store.read_plan())
     assert len(scan.records) == 4
