@@ -35,7 +35,10 @@ State = Mapping[str, Tensor]
 
 
 def initial(transform: Literal["dft", "dct"], channels: int) -> dict[str, Tensor]:
-    """The parameters before any learning, under the names of the authors' files; float64."""
+    """The parameters before any learning, under the names of the authors' files; float64.
+
+    They are those of the authors' constructors with float64 as torch's default, as the golden values are.
+    """
     if transform == "dft":
         own = {
             "t_tild": torch.zeros(BLOCK, BLOCK // 2 + 1, dtype=torch.float64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -20,7 +21,15 @@ from recbench.contracts.loss import Context, Setting
 from recbench.testing import Case, loss_cases
 from recbench.weights import WeightsError, load
 from recbench_losses_frequency import recbench_losses
-from recbench_losses_frequency.watson.blocks import cut, dct_matrix, dft_matrix, for_relative_pixels, join
+from recbench_losses_frequency.watson.blocks import (
+    cut,
+    dct_matrix,
+    dft_matrix,
+    for_relative_pixels,
+    for_sums_and_differences,
+    join,
+    sums_and_differences,
+)
 from recbench_losses_frequency.watson.losses import Watson, WatsonDCT, WatsonDFT
 from recbench_losses_frequency.watson.pretrained import Transform, file, files
 from recbench_losses_frequency.watson.shift import before_shift, shifted
@@ -29,6 +38,7 @@ ENTRIES = {entry.name: entry for entry in recbench_losses() if entry.family == "
 TRANSFORMS: tuple[Transform, ...] = ("dft", "dct")
 FORMULATION = Path(__file__).parents[3] / "benchmarks" / "formulations" / "watson.py"
 LUMA = (0.299, 0.587, 0.114)
+PATTERNS = ("ramp", "edge", "stripes", "checker")
 GOLDEN = ("dft_rgb_pretrained", "dft_rgb_initial", "dft_gray_pretrained", "dct_rgb_pretrained", "dct_rgb_initial")
 
 
@@ -103,6 +113,23 @@ def pictures(count: int = 3, channels: int = 3, size: int = 16) -> tuple[Tensor,
     return (target + 0.05 * noise).clamp(0, 1), target
 
 
+def pattern(name: str, size: int = 64) -> Tensor:
+    """Coloured image (1, 3, size, size), float32, many of whose Fourier coefficients are exactly zero."""
+    across, down = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="xy")
+    levels = {
+        "ramp": across / (size - 1),
+        "edge": 0.1 + 0.8 * (across > size // 2 + 2),
+        "stripes": 0.2 + 0.7 * (across // 3 % 2),
+        "checker": ((across + down) % 2).float(),
+    }
+    return levels[name] * torch.tensor([1.0, 0.7, 0.4])[None, :, None, None]
+
+
+def noisy(images: Tensor) -> Tensor:
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=images.dtype)
+    return (images + 0.05 * noise).clamp(0, 1)
+
+
 def parts(name: str) -> tuple[Transform, int, str]:
     transform, colour, choice = name.split("_")
     return ("dft" if transform == "dft" else "dct"), (3 if colour == "rgb" else 1), choice
@@ -148,8 +175,13 @@ def test_equals_the_formulation_on_flat_blocks_and_at_the_ends_of_the_range(
 
 
 @pytest.mark.usefixtures("weights")
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("images", ["golden 4", "flat target", "flat decoded", "both flat"])
+@pytest.mark.parametrize(
+    ("transform", "images"),
+    [
+        *itertools.product(TRANSFORMS, ("golden 4", "flat target", "flat decoded", "both flat")),
+        *(("dft", name) for name in PATTERNS),  # where there are phases of coefficients that cancel
+    ],
+)
 def test_float32_is_no_further_from_float64_than_the_formulation(
     transform: Transform, images: str, formulation: Any, golden: dict[str, Any]
 ) -> None:
@@ -158,6 +190,9 @@ def test_float32_is_no_further_from_float64_than_the_formulation(
         target = torch.full_like(target, 0.3)
     if images in ("flat decoded", "both flat"):
         decoded = torch.full_like(target, 0.4)
+    if images in PATTERNS:
+        target = pattern(images)
+        decoded = noisy(target)
     ours, written = of(make(transform)), written_out(formulation, transform, 3, "pretrained")
     value, gradient = evaluated(ours, decoded.double(), target.double())
     errors = []
@@ -169,6 +204,61 @@ def test_float32_is_no_further_from_float64_than_the_formulation(
     # Where only the decoded blocks are flat, the slope of their phases is 1e10 and hangs on the last digit of a pixel.
     if images != "flat decoded":
         assert errors[0][1] < 1e-3
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize("choice", ["pretrained", "initial"])
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_equals_the_formulation_where_coefficients_of_the_target_cancel(
+    transform: Transform, name: str, choice: str, formulation: Any
+) -> None:
+    target = pattern(name).double()
+    written = written_out(formulation, transform, 3, choice)
+    value, gradient = evaluated(of(make(transform, weights=choice)), noisy(target), target)
+    expected, slope = evaluated(written, noisy(target), target)
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    assert (gradient - slope).norm() < 1e-6 * slope.norm()
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize("choice", ["pretrained", "initial"])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_of_grey_images_in_rgb_the_formulation_has_the_same_values(
+    transform: Transform, choice: str, formulation: Any
+) -> None:
+    decoded, target = (images.expand(-1, 3, -1, -1) for images in pictures(channels=1))
+    value, gradient = evaluated(of(make(transform, size=16, weights=choice)), decoded, target)
+    expected, _ = evaluated(written_out(formulation, transform, 3, choice), decoded, target)
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    if choice == "initial":  # Cb and Cr are zero, so all that changes the value is Y, which weighs a third
+        grey = of(make(transform, 1, 16, weights="initial"))
+        _, slope = evaluated(grey, decoded[:, :1], target[:, :1])
+        luma = torch.tensor(LUMA, dtype=torch.float64)[:, None, None]
+        torch.testing.assert_close(gradient, luma * slope / 3, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [2, 4, 6, 8, 12])
+def test_sums_and_differences_give_the_spectrum(size: int) -> None:
+    pixels = torch.rand(2, 3, size**2, 5, dtype=torch.float64)
+    matrix = for_sums_and_differences(dft_matrix(size))
+    for_real, for_imaginary = sums_and_differences(pixels, size)
+    count = for_real.shape[2]
+    found = torch.complex(matrix[:, :count] @ for_real, matrix[:, count:] @ for_imaginary)
+    blocks = pixels.unflatten(2, (size, size)).movedim(-1, 2)
+    spectrum = torch.fft.rfft2(blocks, norm="forward").flatten(3).movedim(2, -1)
+    torch.testing.assert_close(found, spectrum)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_blocks_of_equal_rows_have_exactly_one_row_of_frequencies(size: int) -> None:
+    row = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    pixels = row.repeat(size)[None, None, :, None]
+    matrix = for_sums_and_differences(dft_matrix(size)).float()
+    for_real, for_imaginary = sums_and_differences(pixels - pixels[:, :, :1], size)
+    count = for_real.shape[2]
+    for found in (matrix[:, :count] @ for_real, matrix[:, count:] @ for_imaginary):
+        assert torch.count_nonzero(found[:, :, size // 2 + 1 :]) == 0
 
 
 @pytest.mark.parametrize(("channels", "block_size"), [(3, 4), (1, 2), (1, 8)])

@@ -2,8 +2,8 @@
 
 A block's pixels are kept relative to its first one, x₀ and xᵢ − x₀: a flat block is then flat to the last bit, and its
 coefficients are zero instead of rounding noise. The noise would matter: a phase takes it for a signal, and so does a
-power of a small coefficient. For the same reason the Fourier transform starts with sums and differences of pixels, as an
-FFT does: what cancels in edges, ramps and stripes along an axis cancels there, to the last bit.
+power of a small coefficient. For the same reason the Fourier transform starts with sums and differences of pixels, as
+an FFT does: what cancels in edges, ramps and stripes along an axis cancels there, to the last bit.
 """
 
 from __future__ import annotations
@@ -56,9 +56,13 @@ def sums_and_differences(pixels: Tensor, size: int) -> tuple[Tensor, Tensor]:
         Those that real parts of Fourier coefficients are made of, (B, C, R, K), and those of the imaginary parts,
         (B, C, size² - R, K).
     """
-    even, odd = (torch.cat(parts, 2) for parts in _along(pixels.unflatten(2, (size, size)), 2))
-    (even_even, even_odd), (odd_even, odd_odd) = _along(even, 3), _along(odd, 3)
-    real, imaginary = even_even + odd_odd, even_odd + odd_even
+    batch, channels, _, count = pixels.shape
+    cosines, sines = _along(pixels.view(batch, channels, size, size, count), 2)
+    down = torch.cat(cosines + sines, 2)
+    cosines, sines = _along(down, 3)
+    half = size // 2 + 1  # as many cosines as an axis has
+    real = [part[:, :, :half] for part in cosines] + [part[:, :, half:] for part in sines]
+    imaginary = [part[:, :, half:] for part in cosines] + [part[:, :, :half] for part in sines]
     return torch.cat([part.flatten(2, 3) for part in real], 2), torch.cat([part.flatten(2, 3) for part in imaginary], 2)
 
 
@@ -88,20 +92,25 @@ def _along(pixels: Tensor, dim: int) -> tuple[list[Tensor], list[Tensor]]:
     sines: list[Tensor] = []
     while pixels.shape[dim] % 2 == 0:
         first, second = pixels.chunk(2, dim)
-        alone, ahead, middle, behind = _mirrored(first - second, dim)
-        cosines += [alone, ahead - behind]
-        sines += [middle, ahead + behind]
+        alone, middle, mirrored = _mirrored(first - second, dim)
+        cosines += [alone, *(ahead - behind for ahead, behind in mirrored)]
+        sines += [*middle, *(ahead + behind for ahead, behind in mirrored)]
         pixels = first + second
-    alone, ahead, _, behind = _mirrored(pixels, dim)
-    return [alone, ahead + behind, *cosines], [ahead - behind, *sines]
+    alone, _, mirrored = _mirrored(pixels, dim)
+    cosines = [alone, *(ahead + behind for ahead, behind in mirrored), *cosines]
+    return cosines, [*(ahead - behind for ahead, behind in mirrored), *sines]
 
 
-def _mirrored(terms: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Term 0, then terms 1, 2, … and, in the same order, the last, the last but one, …; third what is between them."""
+def _mirrored(terms: Tensor, dim: int) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """Term 0; the term in the middle, if there is one; terms 1, 2, … with the last, the last but one, …, if any."""
     size = terms.shape[dim]
     pairs = (size - 1) // 2
-    alone, ahead, middle, behind = terms.split([1, pairs, size - 1 - 2 * pairs, pairs], dim)
-    return alone, ahead, middle, behind.flip(dim) if pairs > 1 else behind
+    alone = terms.narrow(dim, 0, 1)
+    middle = [terms.narrow(dim, size // 2, 1)] if size % 2 == 0 else []
+    if not pairs:
+        return alone, middle, []
+    behind = terms.narrow(dim, size - pairs, pairs)
+    return alone, middle, [(terms.narrow(dim, 1, pairs), behind.flip(dim) if pairs > 1 else behind)]
 
 
 def dct_matrix(size: int) -> Tensor:

@@ -42,7 +42,9 @@ def _from_green(pixels: Tensor, matrix: Tensor) -> Tensor:
     """YCbCr of RGB pixels (B, 3, K), which are overwritten, without the 0.5 of Cb and Cr."""
     pixels[:, 0].sub_(pixels[:, 1])
     pixels[:, 2].sub_(pixels[:, 1])
-    weights = torch.stack([matrix[:, 0], matrix.sum(1), matrix[:, 2]], dim=1)
+    grey = matrix.sum(1)
+    grey = torch.where(grey.abs() < 1e-12, 0.0, grey)  # rounding errors of float64; those of a float32 matrix stay
+    weights = torch.stack([matrix[:, 0], grey, matrix[:, 2]], dim=1)
     return torch.matmul(weights.to(pixels.dtype), pixels)
 
 

@@ -71,7 +71,9 @@ class WithGradient(torch.autograd.Function):
 class Watson(Loss):
     """What both losses share: the shift, the channels, the parameters, and the way of the gradient.
 
-    The parameters are fixed: they are buffers, in float64, which the losses use in the precision of the images.
+    The parameters are fixed: they are buffers, in float64, which the losses use in the precision of the images. The
+    learned ones were rounded to float32 by the authors, those before any learning are not: a matrix to YCbCr in float32
+    gives grey pixels a Cb and Cr of 1e-8, whose phases Watson-DFT would count.
     """
 
     transform: ClassVar[Transform]
