@@ -123,6 +123,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     for planned in state.to_run:
         store.write_task(plan.job(planned), plan.suite)
     tasks = [_task(planned, store, options) for planned in state.to_run]
+    executor.check(tasks)
     watcher.begin(plan, state, executor.describe(len(tasks)))
     full: OutOfSpaceError | None = None
     with _signals(executor, watcher) as interrupted:

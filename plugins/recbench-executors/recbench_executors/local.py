@@ -52,6 +52,7 @@ class Local(Executor):
         self.jobs = jobs
         self.threads = threads
         self.stopping = False
+        self.draining = False
         self.workers: list[_Worker] = []
 
     @cached_property
@@ -65,11 +66,13 @@ class Local(Executor):
         threads = self._threads(slots)
         return f"{slots} side by side {where}, {threads} thread{'s' * (threads > 1)} each"
 
+    def check(self, tasks: Sequence[Task]) -> None:
+        if tasks and tasks[0].device.startswith("cuda") and not self.gpus:
+            raise UserError(f"--device {tasks[0].device}: no NVIDIA GPU was found on this machine")
+
     def map(self, tasks: Sequence[Task]) -> Iterator[Event]:
         if not tasks:
             return
-        if tasks[0].device.startswith("cuda") and not self.gpus:
-            raise UserError(f"--device {tasks[0].device}: no NVIDIA GPU was found on this machine")
         for name, value in ALLOCATOR.items():  # inherited by the fork server, before it imports torch
             os.environ.setdefault(name, value)
         context = multiprocessing.get_context("forkserver")
@@ -78,8 +81,8 @@ class Local(Executor):
         free = deque(range(slots))
         waiting = deque(tasks)
         try:
-            while (waiting and not self.stopping) or self.workers:
-                while waiting and free and not self.stopping:
+            while (waiting and not (self.stopping or self.draining)) or self.workers:
+                while waiting and free and not (self.stopping or self.draining):
                     self._start(context, waiting.popleft(), free.popleft(), self._threads(slots))
                 if self.stopping:  # asked while a worker was being started, which then was not told
                     self._signal(signal.SIGTERM)
@@ -96,6 +99,9 @@ class Local(Executor):
                         yield Ended(worker.task.job_id, "crashed", how_it_died(worker.process.exitcode))
         finally:
             self.kill()
+
+    def drain(self) -> None:
+        self.draining = True
 
     def stop(self) -> None:
         self.stopping = True

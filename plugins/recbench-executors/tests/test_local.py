@@ -62,7 +62,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: p
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     task = Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device="cuda")
     with pytest.raises(UserError, match="no NVIDIA GPU"):
-        next(make().map([task]))
+        make().check([task])
 
 
 def test_exit_codes_in_words() -> None:
