@@ -14,6 +14,7 @@ from recbench.entries import (
     Parameter,
     RawFile,
     Requirements,
+    Tunable,
     Weights,
 )
 from recbench.hookspecs import hookimpl
@@ -30,6 +31,7 @@ __all__ = [
     "Parameter",
     "RawFile",
     "Requirements",
+    "Tunable",
     "Weights",
     "__version__",
     "hookimpl",

@@ -39,11 +39,29 @@ class ImageShape:
 
 
 @dataclass(frozen=True)
+class Tunable:
+    """The range in which a number may be tuned: from ``low`` to ``high``, both included, evenly spread over the numbers
+    or, with ``log``, over their logarithms."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        sound = all(type(end) in (int, float) and math.isfinite(end) for end in (self.low, self.high))
+        if not sound or not self.low < self.high:
+            raise ValueError(f"{quoted(self.low)} to {quoted(self.high)} is no range: two numbers, the lower first")
+        if self.log and not self.low > 0:
+            raise ValueError(f"a logarithmic range starts above 0, not at {quoted(self.low)}")
+
+
+@dataclass(frozen=True)
 class Parameter:
     """One parameter of an entry: what a suite may set under ``params``.
 
     ``type`` is bool, int, float, str or a list of these (``list[int]``). The default given here is the only one:
-    the core always passes every parameter by keyword, so that records hold the complete set.
+    the core always passes every parameter by keyword, so that records hold the complete set. ``tunable`` says that, and
+    where, a suite's tuning may choose it: for an int or a float of a loss.
     """
 
     name: str
@@ -54,12 +72,21 @@ class Parameter:
     minimum: float | None = None
     above: float | None = None
     maximum: float | None = None
+    tunable: Tunable | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name.lower()) or keyword.iskeyword(self.name):
             raise ValueError(f"parameter name {quoted(self.name)} must be letters, digits and underscores")
         if self.type not in (bool, int, float, str, list[bool], list[int], list[float], list[str]):
             raise ValueError(f"parameter {self.name}: its type must be bool, int, float, str or a list of these")
+        if self.tunable is not None:
+            if not isinstance(self.tunable, Tunable) or self.type not in (int, float) or self.choices:
+                raise ValueError(f"parameter {self.name}: only an int or a float without choices has a Tunable range")
+            for end in (self.tunable.low, self.tunable.high):
+                try:
+                    self.coerce(end)
+                except ValueError as error:
+                    raise ValueError(f"parameter {self.name}: its tunable range: {error}") from None
 
     @property
     def type_name(self) -> str:

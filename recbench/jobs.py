@@ -18,6 +18,9 @@ so that old and new records are never mixed; a test pins the numbers of a small 
 
 NEEDS_VALIDATION = "schedule: plateau goes by the validation loss, and the data set has no validation images"
 
+Scored = Literal["validation", "test"]
+"""The images that a job is scored on: never those that it learned from."""
+
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -68,6 +71,7 @@ class Job(Frozen):
     kl_weight: float
     training: Training
     metrics: dict[str, Part] = Field(description="by label")
+    split: Scored = Field("test", description="the images that it is scored on")
     seed: int
 
     @property
@@ -131,12 +135,13 @@ class Method(Frozen):
 
 
 class PlannedJob(Frozen):
-    """A job by its id, and its place in the plan's settings and methods."""
+    """A job by its id, its place in the plan's settings and methods, and the images that it is scored on."""
 
     id: str
     setting: int
     method: int
     seed: int
+    split: Scored = "test"
 
 
 class Published(Frozen):
@@ -156,8 +161,92 @@ class Published(Frozen):
     std: float | None = None
 
 
+class Axis(Frozen):
+    """One value that tuning chooses: from ``low`` to ``high``, evenly spread over the values or over their logarithms.
+
+    Attributes:
+        name: ``"kl_weight"``, whose range is multiplied by the scale of the loss, or a parameter of the loss.
+        whole: whether only whole numbers are meant.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+class Tuning(Frozen):
+    """The rule by which every method of a suite is tuned: all get the same.
+
+    Attributes:
+        budget: how many candidates each search tries.
+        seed: of the strategies that draw.
+        candidate_seeds: seeds that each candidate is trained with; its score is their mean.
+        metric: label of the metric that selects, by its mean over the validation images.
+        seeds: what the chosen candidate is trained with, to be scored on the test images.
+    """
+
+    strategy: Literal["grid", "random", "optuna"]
+    budget: int = Field(ge=1)
+    seed: int = 0
+    candidate_seeds: tuple[int, ...]
+    metric: str
+    direction: Literal["higher", "lower"]
+    seeds: tuple[int, ...]
+
+
+class Try(Frozen):
+    """A candidate of a search.
+
+    Attributes:
+        method: its place in the plan's methods.
+        values: what was chosen for each axis, ``kl_weight`` with the scale of the loss in it.
+        status: ``"open"`` while records are missing, ``"scored"``, or ``"lost"``: a job failed, diverged or has no value
+            for the metric that selects.
+        score: mean over its seeds of the metric that selects, on the validation images.
+    """
+
+    method: int
+    values: dict[str, float]
+    status: Literal["open", "scored", "lost"] = "open"
+    score: float | None = None
+
+
+class Search(Frozen):
+    """What is tuned under one setting: a loss, its candidates, and which of them was chosen.
+
+    Attributes:
+        label: of the loss, and of the method that is chosen.
+        loss: with the parameters that are not tuned; tuned ones stand at the value that they have without tuning.
+        scale: what the ladder of KL weights is multiplied by, so that the loss's gradients are as long as those of l2;
+            None until it is calibrated.
+        tried: the candidates so far, in their order.
+        chosen: place in ``tried`` of the best; None until all are done, or where all are lost.
+        method: place in the plan's methods of what is scored on the test images; None like ``chosen``.
+        edge: names of the values that were chosen at the edge of what was tried, so that a better one may lie beyond.
+        published: what was printed for the method, to be placed when it is chosen; their ``method`` has no meaning yet.
+    """
+
+    setting: int
+    label: str
+    loss: Part
+    family: str = ""
+    scale: float | None
+    axes: tuple[Axis, ...]
+    tried: tuple[Try, ...] = ()
+    chosen: int | None = None
+    method: int | None = None
+    edge: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
+
+
 class Plan(Frozen):
-    """A suite laid out as jobs: all that a leaderboard needs to know besides the records. Written to ``plan.json``."""
+    """A suite laid out as jobs: all that a leaderboard needs to know besides the records. Written to ``plan.json``.
+
+    The plan of a suite with tuning grows: :func:`recbench.tuning.grow` adds jobs as records come in. Its methods are
+    then the candidates, whose jobs are scored on the validation images, and what was chosen of them.
+    """
 
     schema_version: Literal[1] = 1
     suite: str
@@ -169,6 +258,8 @@ class Plan(Frozen):
     methods: tuple[Method, ...]
     jobs: tuple[PlannedJob, ...]
     published: tuple[Published, ...] = ()
+    tuning: Tuning | None = None
+    searches: tuple[Search, ...] = ()
 
     @model_validator(mode="after")
     def _coherent(self) -> Plan:
@@ -180,6 +271,14 @@ class Plan(Frozen):
         for setting, method in places:
             if not (0 <= setting < len(self.settings) and 0 <= method < len(self.methods)):
                 raise ValueError(f"it has no setting {setting} or no method {method}")
+        if (self.tuning is None) != (not self.searches) or (self.tuning and self.tuning.metric not in names):
+            raise ValueError("its tuning and searches do not fit together")
+        for search in self.searches:
+            methods = [tried.method for tried in search.tried] + ([] if search.method is None else [search.method])
+            if not (0 <= search.setting < len(self.settings) and all(0 <= m < len(self.methods) for m in methods)):
+                raise ValueError(f"the search of {search.label} has no setting, or a method that is not there")
+            if search.chosen is not None and not 0 <= search.chosen < len(search.tried):
+                raise ValueError(f"the search of {search.label} has chosen what it has not tried")
         for job in self.jobs:
             if not _ID.fullmatch(job.id):  # ids become names of folders
                 raise ValueError(f"{job.id!r} is no id of a job")
@@ -195,14 +294,15 @@ class Plan(Frozen):
             kl_weight=method.kl_weight,
             training=setting.training,
             metrics=self.metrics,
+            split=planned.split,
             seed=planned.seed,
         )
 
     def forms(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The id and the canonical form of every job; much faster than job by job."""
-        shared: dict[tuple[int, int], dict[str, Any]] = {}
+        shared: dict[tuple[int, int, str], dict[str, Any]] = {}
         for planned in self.jobs:
-            place = planned.setting, planned.method
+            place = planned.setting, planned.method, planned.split
             if place not in shared:
                 shared[place] = json.loads(self.job(planned).model_dump_json())
             yield planned.id, {**shared[place], "seed": planned.seed}

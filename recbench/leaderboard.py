@@ -91,6 +91,8 @@ def rank(plan: Plan, records: Mapping[str, Result], unusable: Mapping[str, str] 
     """
     by_setting: dict[int, list[PlannedJob]] = {}
     for planned in plan.jobs:
+        if planned.split != "test":
+            continue  # a candidate of tuning, which is chosen among its like and never ranked
         by_setting.setdefault(planned.setting, []).append(planned)
     boards, notes = [], [f"job {job}: its record cannot be used: {why}" for job, why in (unusable or {}).items()]
     for setting, jobs in by_setting.items():

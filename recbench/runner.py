@@ -119,15 +119,15 @@ class _Attempt:
         data = Images(
             train=on_device(prepared, "train", self.device),
             validation=on_device(prepared, "validation", self.device),
-            traced=on_device(prepared, "test", self.device)[:TRACED_IMAGES],
+            traced=on_device(prepared, job.split, self.device)[:TRACED_IMAGES],
         )
         position, traces = train(model, data, config, job.seed, self.folder, watch)
         peak = peak_memory(self.device)
 
         start = time.perf_counter()
         reference = Reference(
-            images=on_device(prepared, "test", self.device),
-            fingerprint=f"{prepared.fingerprint} test",
+            images=on_device(prepared, job.split, self.device),
+            fingerprint=f"{prepared.fingerprint} {job.split}",
             cache=Path(self.task.cache) / "references",
             device=self.device,
         )
@@ -154,7 +154,7 @@ class _Attempt:
                 peak_memory_bytes=peak,
                 parameters=_count(model.architecture),
             ),
-            evaluated=Evaluated(n=prepared.counts["test"], kl=evaluation.kl, seconds=round(seconds, 3)),
+            evaluated=Evaluated(n=prepared.counts[job.split], kl=evaluation.kl, seconds=round(seconds, 3)),
             files=self.write_files(model, evaluation, {**traces, **evaluation.traces}),
         )
 

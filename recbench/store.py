@@ -91,7 +91,7 @@ class Evaluated(Frozen):
     images: Literal["rounded to 8 bits"] = "rounded to 8 bits"
     reconstruction: Literal["decoded posterior mean"] = "decoded posterior mean"
     n: int
-    kl: float = Field(description="mean KL divergence in nats per test image")
+    kl: float = Field(description="mean KL divergence in nats per image")
     seconds: float
 
 
