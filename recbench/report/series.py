@@ -1,0 +1,184 @@
+"""Numbers behind the plots of a report: drawn by plotly in the pages and by matplotlib for papers."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbench.leaderboard import Row
+from recbench.report.content import BoardView, JobView, MethodView
+from recbench.report.sheets import spectra_of
+from recbench.report.spectra import radial_profile
+
+Array = NDArray[np.float64]
+
+POINTS = 240
+"""Points of a training curve: more are thinned out evenly, with the first and the last kept."""
+QUANTITIES = {
+    "objective": "objective (reconstruction + kl_weight × KL)",
+    "reconstruction": "reconstruction loss per image",
+    "kl": "KL [nats per image]",
+    "validation": "objective on validation images",
+    "auxiliary": "auxiliary objective",
+    "learning_rate": "learning rate",
+    "images_per_second": "images per second",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity over the epochs of one job."""
+
+    method: MethodView
+    seed: int
+    status: str
+    epochs: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+def curves(view: BoardView, quantity: str) -> list[Curve]:
+    """One curve for each job that has any, of jobs that failed or diverged too."""
+    found = []
+    for method in view.methods:
+        for job in method.jobs:
+            points = [(line["epoch"], line[quantity]) for line in job.history if quantity in line]
+            if points:
+                epochs, values = zip(*thinned(points, POINTS), strict=True)
+                found.append(Curve(method, job.planned.seed, job.status, epochs, values))
+    return found
+
+
+def quantities(view: BoardView) -> dict[str, str]:
+    """What can be drawn over the epochs, by its key in the history: what is there, and is not zero throughout."""
+    seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
+    return {name: title for name, title in QUANTITIES.items() if name in seen}
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    """At most so many of the points, evenly spread, with the first and the last."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(place)] for place in np.linspace(0, len(points) - 1, most)]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A radial profile: mean log magnitude, averaged over channels, by frequency in cycles per pixel."""
+
+    method: MethodView | None
+    frequencies: Array
+    values: Array
+
+
+def profiles(view: BoardView) -> tuple[list[Profile], str]:
+    """Radial profiles of the data (first, without a method) and of every method; and what they are means over."""
+    found, what = spectra_of(view)
+    lines: list[Profile] = []
+    for method in view.methods:
+        if method.index in found:
+            decoded, target = found[method.index]
+            if not lines:
+                frequencies, values = radial_profile(target)
+                lines.append(Profile(None, frequencies, values.mean(axis=0)))
+            frequencies, values = radial_profile(decoded)
+            lines.append(Profile(method, frequencies, values.mean(axis=0)))
+    return lines, what
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in a plot of one quantity against another: means over its seeds, and each seed."""
+
+    method: MethodView
+    x: float
+    y: float
+    seeds: tuple[tuple[int, float, float], ...] = ()
+
+
+Measure = Callable[[JobView], float | None]
+
+
+def _cost(name: str) -> Measure:
+    def measure(job: JobView) -> float | None:
+        return None if job.record is None or job.record.cost is None else float(getattr(job.record.cost, name))
+
+    return measure
+
+
+def _seconds(job: JobView) -> float | None:
+    return None if job.record is None or job.record.trained is None else job.record.trained.seconds / 60
+
+
+def _memory(job: JobView) -> float | None:
+    value = _cost("peak_memory_bytes")(job)
+    return None if value is None else value / 2**30
+
+
+def rate(job: JobView) -> float | None:
+    """Mean KL in nats per test image."""
+    return None if job.record is None or job.record.evaluated is None else job.record.evaluated.kl
+
+
+COSTS: dict[str, tuple[str, Measure]] = {
+    "step": ("time per step [ms]", _cost("step_milliseconds")),
+    "training": ("training [min]", _seconds),
+    "memory": ("peak memory [GiB]", _memory),
+}
+
+
+def points(view: BoardView, metric: str, measure: Measure) -> list[Point]:
+    """Every method's mean score over its mean of another measure, where both are finite."""
+    found = []
+    for method in view.methods:
+        seeds = []
+        for job in method.done:
+            score = job.record.scores.get(metric) if job.record is not None else None
+            x = measure(job)
+            if score is not None and x is not None and math.isfinite(score.mean) and math.isfinite(x):
+                seeds.append((job.planned.seed, x, score.mean))
+        if seeds:
+            x, y = (statistics.fmean(seed[axis] for seed in seeds) for axis in (1, 2))
+            found.append(Point(method, x, y, tuple(seeds)))
+    return found
+
+
+def front(found: Sequence[Point], *, higher: bool) -> list[Point]:
+    """The Pareto front from the cheapest: no other point is as cheap and better, or as good and cheaper."""
+    best: list[Point] = []
+    for point in sorted(found, key=lambda point: (point.x, -point.y if higher else point.y)):
+        if not best or (point.y > best[-1].y if higher else point.y < best[-1].y):
+            best.append(point)
+    return best
+
+
+def ladders(found: Sequence[Point]) -> list[list[Point]]:
+    """Points of one loss with one setting of its parameters, under several KL weights, in their order."""
+    by_loss: dict[str, list[Point]] = {}
+    for point in found:
+        by_loss.setdefault(point.method.method.loss.model_dump_json(), []).append(point)
+    several = (sorted(own, key=lambda point: point.method.method.kl_weight) for own in by_loss.values())
+    return [own for own in several if len(own) > 1]
+
+
+def families(rows: Sequence[Row]) -> dict[str, int]:
+    """The losses' families and their place in the palette."""
+    return {family: place for place, family in enumerate(sorted({row.family or "other" for row in rows}))}
+
+
+def marks(view: BoardView) -> Mapping[int, int]:
+    """A place in the palette for every method: its own where colours suffice, otherwise that of its family."""
+    if len(view.methods) <= len(PALETTE):
+        return {method.index: place for place, method in enumerate(sorted(view.methods, key=lambda m: m.index))}
+    places = families(view.board.rows)
+    return {method.index: places[method.row.family or "other"] % len(PALETTE) for method in view.methods}
+
+
+PALETTE = (
+    "#3b7dd8", "#d9622b", "#2a9d74", "#b2559c", "#c79a00", "#5aa9c9", "#8767c9", "#a3683a", "#7d8590", "#cf3f55",
+)  # fmt: skip
+"""Ten colours that can be told apart on white and on near black, also by most who see colours differently."""

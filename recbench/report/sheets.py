@@ -1,0 +1,293 @@
+"""Sheets: the same images under every method. A row is a file, a strip of equally large tiles side by side."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbench.report.content import BoardView, MethodView
+from recbench.report.spectra import mean_log_spectrum
+
+Images = NDArray[np.uint8]
+
+LOSSLESS_BYTES = 60_000_000
+"""Pixels of a sheet, in bytes, up to which its images are stored without loss; beyond, as WebP of quality 90."""
+WIDEST = 16_000
+"""Pixels: the widest strip, as WebP files are at most 16,383 wide."""
+EPOCHS_SHOWN = 10
+SPECTRUM = "spectrum_recon"
+"""The metric that traces mean log spectra of all test images."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that are shown together, chosen for one reason."""
+
+    name: str
+    title: str
+    why: str
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A strip of tiles.
+
+    Attributes:
+        method: name of the method; empty for a reference (the test images, the data's spectrum).
+        page: the method's page, if any.
+        images: uint8 (columns, C, H, W).
+        captions: for each tile, what is known about it, such as its scores; one that is empty says nothing.
+        group: the rows of one method are kept together under its name.
+    """
+
+    label: str
+    images: Images
+    captions: tuple[str, ...]
+    method: str = ""
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of tiles, their columns in groups.
+
+    Attributes:
+        name: for files.
+        noun: what a tile is, for screen readers (``"reconstruction"``).
+        heads: what stands above each column.
+        against: whether the first row is what all others are to be like, so that errors can be shown.
+        smooth: whether tiles may be enlarged smoothly, as only plots may.
+    """
+
+    name: str
+    noun: str
+    heads: tuple[str, ...]
+    groups: tuple[Group, ...]
+    rows: tuple[SheetRow, ...]
+    against: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a tile in pixels."""
+        return self.rows[0].images.shape[2], self.rows[0].images.shape[3]
+
+    @property
+    def lossless(self) -> bool:
+        return sum(row.images.nbytes for row in self.rows) <= LOSSLESS_BYTES
+
+    @property
+    def suffix(self) -> str:
+        return ".png" if self.lossless else ".webp"
+
+
+def strip(images: Images, *, lossless: bool) -> bytes:
+    """Images (N, C, H, W) side by side as one file: PNG, or WebP of quality 90.
+
+    One channel is grey; of two or more than three, those that can be shown are.
+    """
+    from PIL import Image
+
+    count, channels, height, width = images.shape
+    shown = images[:, : 3 if channels >= 3 else 1]
+    pixels = shown.transpose(2, 0, 3, 1).reshape(height, count * width, -1)
+    picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+    stream = io.BytesIO()
+    if lossless:
+        picture.save(stream, format="PNG", compress_level=3)  # 1% larger than the default, in a third of the time
+    else:
+        picture.convert("RGB").save(stream, format="WEBP", quality=90)
+    return stream.getvalue()
+
+
+WHY = {
+    "disagreement": ("Methods disagree", "the methods' ranks of these images differ the most"),
+    "best": ("Best", "all methods together score best on these"),
+    "worst": ("Worst", "all methods together score worst on these"),
+    "random": ("Random", "drawn at random, the same draw in every report"),
+}
+
+
+def reconstructions(
+    view: BoardView,
+    chosen: Mapping[str, Sequence[int]],
+    indices: Sequence[int],
+    target: Images,
+    decoded: Mapping[int, Images],
+    notes: Sequence[str],
+) -> Sheet | None:
+    """The same test images under every method.
+
+    Args:
+        chosen: indices of test images, by reason.
+        indices: of the images in ``target`` and ``decoded``, in their order.
+        decoded: by index of the method.
+    """
+    if not decoded:
+        return None
+    column = {index: place for place, index in enumerate(indices)}
+    groups = [Group(name, *WHY[name], tuple(column[index] for index in own)) for name, own in chosen.items()]
+    heads = tuple(f"#{index}" for index in indices)
+    rows = [SheetRow("test image", target, heads)]
+    for method in view.methods:
+        if method.index in decoded:
+            captions = tuple(_scores(view, method, index) for index in indices)
+            rows.append(SheetRow(method.label, decoded[method.index], captions, method.label, method.page))
+    return Sheet("images", "reconstruction", heads, tuple(groups), tuple(rows), against=True, notes=tuple(notes))
+
+
+def _scores(view: BoardView, method: MethodView, index: int) -> str:
+    job = method.shown
+    parts = []
+    for column in view.board.columns:
+        values = job.per_image.get(column.name) if job else None
+        if values is not None and index < len(values):
+            unit = f" {column.unit}" if column.unit else ""
+            parts.append(f"{column.name} {_number(float(values[index]), column.digits)}{unit}")
+    return " · ".join(parts)
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else str(value).replace("inf", "∞")
+
+
+def samples(view: BoardView) -> Sheet | None:
+    """Decoded draws from the prior, the same draws for every method."""
+    rows = [
+        SheetRow(method.label, images, ("",) * len(images), method.label, method.page)
+        for method in view.methods
+        if (job := method.shown) is not None and len(images := job.pictures["samples"])
+    ]
+    rows = [row for row in rows if row.images.shape == rows[0].images.shape]
+    if not rows:
+        return None
+    count = len(rows[0].images)
+    group = Group("all", "All", "decoded draws from the prior, the same for every method", tuple(range(count)))
+    return Sheet("samples", "sample", tuple(f"{i + 1}" for i in range(count)), (group,), tuple(rows))
+
+
+def interpolations(
+    view: BoardView, decoded: Mapping[int, Images], pairs: Sequence[tuple[int, int]], steps: int, notes: Sequence[str]
+) -> Sheet | None:
+    """Decoded points on straight lines between the posterior means of two test images.
+
+    Args:
+        decoded: by index of the method: (pairs × steps, C, H, W).
+    """
+    if not decoded:
+        return None
+    groups = tuple(
+        Group(
+            f"pair-{number}",
+            f"#{first} → #{last}",
+            f"points on the line between the posterior means of test images {first} and {last}",
+            tuple(range(number * steps, (number + 1) * steps)),
+        )
+        for number, (first, last) in enumerate(pairs)
+    )
+    heads = tuple(f"{step / (steps - 1):.3g}" for _ in pairs for step in range(steps))
+    rows = [
+        SheetRow(method.label, decoded[method.index], ("",) * len(heads), method.label, method.page)
+        for method in view.methods
+        if method.index in decoded
+    ]
+    return Sheet("interpolations", "interpolation", heads, groups, tuple(rows), notes=tuple(notes))
+
+
+def kernels(view: BoardView) -> Sheet | None:
+    """Estimated kernels over the epochs (figure 2 of Bredell et al., 2023): rows are methods and test images, columns
+    epochs. Every tile is scaled to its own largest magnitude."""
+    found = []
+    for method in view.methods:
+        values = method.shown.traces.get("kernels") if method.shown else None
+        if values is not None and values.ndim == 4 and values.size and np.isfinite(values).all():
+            found.append((method, values))
+    if not found:
+        return None
+    epochs = max(len(values) for _, values in found)
+    size = max(values.shape[-1] for _, values in found)
+    shown = spread(epochs, EPOCHS_SHOWN)
+    rows = []
+    for method, values in found:
+        for image in range(values.shape[1]):
+            last = [min(epoch, len(values) - 1) for epoch in shown]
+            tiles = np.stack([_fitted(values[epoch, image], size) for epoch in last])
+            captions = tuple(f"largest entry {np.abs(values[epoch, image]).max():.3g}" for epoch in last)
+            label = f"{method.label}, test image #{image}"
+            rows.append(SheetRow(label, tiles, captions, method.label, method.page))
+    heads = tuple(f"epoch {epoch + 1}" for epoch in shown)
+    group = Group("all", "All", "the kernel that the loss estimates for each image", tuple(range(len(shown))))
+    return Sheet("kernels", "kernel", heads, (group,), tuple(rows))
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Indices from 0 to count − 1, evenly spaced, at most so many, with the first and the last."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
+
+
+def _fitted(kernel: NDArray[np.float64], size: int) -> Images:
+    """A kernel in the middle of a grey tile: (1, size, size), 0 at mid grey where it has negative entries."""
+    largest = float(np.abs(kernel).max()) or 1.0
+    signed = bool((kernel < 0).any())
+    scaled = (kernel / largest * 127 + 128) if signed else kernel / largest * 255
+    tile = np.full((size, size), 128 if signed else 0, dtype=np.uint8)
+    top, left = (size - kernel.shape[0]) // 2, (size - kernel.shape[1]) // 2
+    tile[top : top + kernel.shape[0], left : left + kernel.shape[1]] = np.rint(scaled).astype(np.uint8)
+    return tile[None]
+
+
+def spectra_of(view: BoardView) -> tuple[dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]], str]:
+    """Mean log spectra of decoded and of test images by method, each (C, H, W); and what they are means over.
+
+    From the traces of the metric ``spectrum_recon`` where all shown jobs have them, otherwise of the images that the
+    jobs kept.
+    """
+    shown = {method.index: method.shown for method in view.methods if method.shown}
+    records = [job.record for job in shown.values() if job.record is not None]
+    labels = (label for record in records for label, part in record.job.metrics.items() if part.name == SPECTRUM)
+    label = next(labels, "")
+    names = f"{label}_decoded", f"{label}_target"
+    if label and all(name in job.traces and job.traces[name].ndim == 3 for job in shown.values() for name in names):
+        found = {index: (job.traces[names[0]], job.traces[names[1]]) for index, job in shown.items()}
+        return found, f"all test images (metric {label})"
+    kept = {index: (job.pictures["decoded"], job.pictures["target"]) for index, job in shown.items()}
+    count = max((len(decoded) for decoded, _ in kept.values()), default=0)
+    found = {
+        index: (mean_log_spectrum(decoded), mean_log_spectrum(target)) for index, (decoded, target) in kept.items()
+    }
+    return found, f"the first {count} test images, which jobs keep; the metric {SPECTRUM} has those of all"
+
+
+def spectra(view: BoardView) -> Sheet | None:
+    """Mean log spectra of reconstructions, and what they lack, on two grey scales that all methods share."""
+    found, what = spectra_of(view)
+    if not found:
+        return None
+    pairs = {index: (np.mean(a, axis=0), np.mean(b, axis=0)) for index, (a, b) in found.items()}
+    data = next(iter(pairs.values()))[1]
+    low, high = float(data.min()), float(data.max())
+    span = max((float(np.abs(a - b).max()) for a, b in pairs.values()), default=1.0) or 1.0
+    heads = ("mean log |F|", "difference to the data's")
+    level = _grey(data, low, high)
+    rows = [SheetRow("test images", np.stack([level, np.full_like(level, 128)]), ("", ""))]
+    for method in view.methods:
+        if method.index in pairs:
+            own, theirs = pairs[method.index]
+            tiles = np.stack([_grey(own, low, high), _grey(own - theirs, -span, span)])
+            mean = float((own - theirs).mean())
+            captions = (f"from {low:.2f} (black) to {high:.2f} (white)", f"mean {mean:+.3f}; black is −{span:.2f}")
+            rows.append(SheetRow(method.label, tiles, captions, method.label, method.page))
+    group = Group("all", "All", f"frequency 0 in the middle; means over {what}", (0, 1))
+    return Sheet("spectra", "spectrum", heads, (group,), tuple(rows))
+
+
+def _grey(values: NDArray[np.float64], low: float, high: float) -> Images:
+    """A spectrum with frequency 0 in the middle as a grey tile, (1, H, W)."""
+    scaled = (np.fft.fftshift(values) - low) / ((high - low) or 1.0)
+    return np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)[None]
