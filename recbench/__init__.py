@@ -14,6 +14,7 @@ from recbench.entries import (
     Parameter,
     RawFile,
     Requirements,
+    TrackerEntry,
     Tunable,
     Weights,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Parameter",
     "RawFile",
     "Requirements",
+    "TrackerEntry",
     "Tunable",
     "Weights",
     "__version__",

@@ -422,3 +422,22 @@ class ExecutorEntry(Entry):
 
     Must not import torch.
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerEntry(Entry):
+    """A tracker; ``factory(**params)`` gives a :class:`recbench.contracts.tracker.Tracker`.
+
+    Attributes:
+        packages: modules that it imports and that recbench does not bring along; they are looked for before any job
+            runs.
+        install: how one comes by them, such as ``"pip install 'recbench[wandb]'"``.
+    """
+
+    packages: tuple[str, ...] = ()
+    install: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.packages, tuple) or not all(isinstance(name, str) for name in self.packages):
+            raise TypeError(f"{self.name}: packages must be a tuple of names of modules (is there a comma missing?)")

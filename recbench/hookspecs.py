@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from recbench.entries import ArchitectureEntry, DatasetEntry, ExecutorEntry, LossEntry, MetricEntry
+    from recbench.entries import ArchitectureEntry, DatasetEntry, ExecutorEntry, LossEntry, MetricEntry, TrackerEntry
 
 PROJECT = "recbench"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -86,11 +86,25 @@ def recbench_executors() -> Iterable[ExecutorEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
-def recbench_job_started(job: Mapping[str, Any], job_id: str) -> None:
-    """Called in the job's own process before its training starts or continues. For trackers.
+def recbench_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
+    """Yield the trackers that this plugin offers: ``recbench run SUITE --track NAME`` shows them every job.
 
-    ``job`` is the job's canonical form (plain data). An observer that raises is disabled for the rest of the job and
-    never stops it.
+    Example::
+
+        @hookimpl
+        def recbench_trackers():
+            yield TrackerEntry(name="my_board", factory="my_package.board:Board", summary="the lab's dashboard")
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def recbench_job_started(job: Mapping[str, Any], job_id: str) -> None:
+    """Called before a job's training starts or continues, in a process of its own beside the job's.
+
+    ``job`` is the job's canonical form (plain data). An observer that raises, exits or hangs is disabled for the rest
+    of the job and never stops it.
 
     Example::
 
@@ -104,7 +118,8 @@ def recbench_job_started(job: Mapping[str, Any], job_id: str) -> None:
 
 @hookspec
 def recbench_epoch_ended(job_id: str, epoch: int, values: Mapping[str, float]) -> None:
-    """Called in the job's own process after each epoch with the line that was added to ``history.jsonl``.
+    """Called after each epoch with the line that was added to ``history.jsonl``. A job that continues from a checkpoint
+    repeats the epochs since then.
 
     Example::
 
@@ -118,7 +133,7 @@ def recbench_epoch_ended(job_id: str, epoch: int, values: Mapping[str, float]) -
 
 @hookspec
 def recbench_job_ended(job_id: str, record: Mapping[str, Any]) -> None:
-    """Called in the job's own process after its record was written, whatever its status.
+    """Called after a job's record was written, whatever its status.
 
     Example::
 

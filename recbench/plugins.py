@@ -25,7 +25,15 @@ from typing import Any, Literal
 import pluggy
 
 from recbench import hookspecs
-from recbench.entries import ArchitectureEntry, DatasetEntry, Entry, ExecutorEntry, LossEntry, MetricEntry
+from recbench.entries import (
+    ArchitectureEntry,
+    DatasetEntry,
+    Entry,
+    ExecutorEntry,
+    LossEntry,
+    MetricEntry,
+    TrackerEntry,
+)
 from recbench.errors import PluginError, did_you_mean, quoted
 
 GROUP = "recbench"
@@ -38,6 +46,7 @@ KINDS: dict[str, type[Entry]] = {
     "datasets": DatasetEntry,
     "metrics": MetricEntry,
     "executors": ExecutorEntry,
+    "trackers": TrackerEntry,
 }
 
 _MACHINERY = (__file__, str(Path(pluggy.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")

@@ -132,6 +132,7 @@ SINGULAR = {
     "datasets": "dataset",
     "metrics": "metric",
     "executors": "executor",
+    "trackers": "tracker",
 }
 
 

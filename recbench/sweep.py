@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from recbench.contracts.executor import Ended, Event, Executor, Task
 from recbench.errors import OutOfSpaceError, SuiteError, UserError
@@ -33,6 +33,7 @@ class Options:
         plugin_files, blocked: what the job processes are to load, as this process did.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         checkpoint_seconds: seconds of training between checkpoints.
+        trackers: names of trackers that are to be shown every job, each with its complete parameters.
     """
 
     cache: Path
@@ -40,6 +41,7 @@ class Options:
     blocked: tuple[str, ...] = ()
     device: str = "auto"
     checkpoint_seconds: float = 30.0
+    trackers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
         return True
     for planned in state.to_run:
         store.write_task(plan.job(planned), plan.suite)
-    tasks = [_task(planned, store, options) for planned in state.to_run]
+    tasks = [_task(plan, planned, store, options) for planned in state.to_run]
     executor.check(tasks)
     watcher.begin(plan, state, executor.describe(len(tasks)))
     full: OutOfSpaceError | None = None
@@ -144,7 +146,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     return not interrupted()
 
 
-def _task(planned: PlannedJob, store: Store, options: Options) -> Task:
+def _task(plan: Plan, planned: PlannedJob, store: Store, options: Options) -> Task:
     return Task(
         job_id=planned.id,
         folder=str(store.folder(planned.id).resolve()),
@@ -153,7 +155,17 @@ def _task(planned: PlannedJob, store: Store, options: Options) -> Task:
         blocked=options.blocked,
         device=options.device,
         checkpoint_seconds=options.checkpoint_seconds,
+        title=_title(plan, planned),
+        trackers=options.trackers,
     )
+
+
+def _title(plan: Plan, planned: PlannedJob) -> str:
+    """``l2, seed 0``; with the setting where there are several, and with the images that it is scored on if not the
+    test images."""
+    parts = [plan.methods[planned.method].label, f"seed {planned.seed}"]
+    parts += [plan.settings[planned.setting].label] if len(plan.settings) > 1 else []
+    return ", ".join([*parts, *([planned.split] if planned.split != "test" else [])])
 
 
 def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> dict[int, Prepared]:

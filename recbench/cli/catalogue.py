@@ -8,7 +8,7 @@ import click
 
 from recbench.cli.options import load, plugin_options
 from recbench.cli.weights import shown_size
-from recbench.entries import DatasetEntry, Entry, ExecutorEntry, LossEntry, MetricEntry, Parameter
+from recbench.entries import DatasetEntry, Entry, ExecutorEntry, LossEntry, MetricEntry, Parameter, TrackerEntry
 from recbench.errors import PluginError
 from recbench.plugins import KINDS, find_plugins
 from recbench.registry import SINGULAR, Registry, conflicts
@@ -20,7 +20,7 @@ _BASE = {field.name for field in fields(Entry)}
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @plugin_options
 def list_command(kind: str, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """List what can stand in a suite: losses, architectures, datasets, metrics or executors."""
+    """List what there is to choose from: losses, architectures, datasets, metrics, executors or trackers."""
     registry = Registry(load(plugin_files, blocked, strict))
     found = registry.all(kind)
     width = max((len(registered.entry.name) for registered in found), default=0)
@@ -59,7 +59,9 @@ def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: t
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
-    facts = [] if isinstance(entry, ExecutorEntry) else [("takes", str(entry.requirements))]
+    facts = [] if isinstance(entry, ExecutorEntry | TrackerEntry) else [("takes", str(entry.requirements))]
+    if isinstance(entry, TrackerEntry) and entry.packages:
+        facts.append(("packages", ", ".join(entry.packages) + (f" ({entry.install})" if entry.install else "")))
     if isinstance(entry, DatasetEntry) and entry.licence:
         facts.append(("licence", entry.licence))
     if isinstance(entry, LossEntry):

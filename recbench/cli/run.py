@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
@@ -12,6 +14,7 @@ from recbench import formats
 from recbench.cli.options import load, parameters, plugin_options, results_option
 from recbench.cli.terminal import err, print_leaderboard, print_table
 from recbench.contracts.executor import Executor
+from recbench.entries import TrackerEntry
 from recbench.errors import UserError
 from recbench.images import default_cache
 from recbench.jobs import Plan
@@ -51,6 +54,8 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
     show_default=True,
     help="Seconds of training between checkpoints.",
 )
+@click.option("--track", "tracked", multiple=True, metavar="TRACKER", help="Show the jobs to a tracker. Repeatable.")
+@click.option("--track-option", multiple=True, metavar="NAME.KEY=VALUE", help="Parameter of a tracker. Repeatable.")
 @click.option("--dry-run", is_flag=True, help="Print the jobs, what is done and what is missing; run nothing.")
 @plugin_options
 def run_command(
@@ -63,6 +68,8 @@ def run_command(
     executor: str,
     executor_option: tuple[str, ...],
     checkpoint_seconds: float,
+    tracked: tuple[str, ...],
+    track_option: tuple[str, ...],
     dry_run: bool,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
@@ -78,6 +85,7 @@ def run_command(
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs)
     store = Store(results / suite.plan.suite)
     runs = _executor(registry, executor, executor_option)
+    trackers = _trackers(registry, tracked, track_option)
     if dry_run:
         _print_jobs(suite.plan, inspect(suite.plan, store))
         return
@@ -87,6 +95,7 @@ def run_command(
         blocked=blocked,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
+        trackers=trackers,
     )
     finished = _run(suite, store, registry, runs, options)
     state = inspect(suite.plan, store)
@@ -124,6 +133,35 @@ def _executor(registry: Registry, name: str, assignments: tuple[str, ...]) -> Ex
     params = parameters(registered.entry, "--executor-option", assignments)
     executor: Executor = registered.create(params)
     return executor
+
+
+def _trackers(
+    registry: Registry, names: tuple[str, ...], assignments: tuple[str, ...]
+) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """The trackers of these names with their complete parameters, after a look whether they can work here."""
+    names = tuple(dict.fromkeys(names))
+    for assignment in assignments:
+        if assignment.partition(".")[0] not in names:
+            raise UserError(f"--track-option {assignment}: is not NAME.KEY=VALUE with the name of a --track")
+    chosen = []
+    for name in names:
+        entry = cast(TrackerEntry, registry.get("trackers", name).entry)
+        missing = [package for package in entry.packages if not _is_installed(package)]
+        if missing:
+            how = f": {entry.install}" if entry.install else ""
+            raise UserError(f"--track {name} needs {', '.join(missing)}, which is not installed{how}")
+        own = tuple(text.partition(".")[2] for text in assignments if text.partition(".")[0] == name)
+        chosen.append((name, entry.complete(parameters(entry, "--track-option", own))))
+    return tuple(chosen)
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported; a mere folder of its name, such as wandb leaves behind, is none."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None
 
 
 def _print_jobs(plan: Plan, state: State) -> None:

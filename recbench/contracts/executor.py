@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Reason = Literal["exception", "out of memory", "timeout", "killed", "crash", "exit", "lost", "diverged"]
 """Why a job has no scores, as one word for programs; the message says more.
@@ -34,6 +34,8 @@ class Task:
             children and yields :class:`Ended` with the reason ``"timeout"``.
         supersedes: identity of the failed record that this attempt is to replace, or empty. A failed record with
             another identity was made by somebody else since, and stands.
+        title: what to call the job where people read of it: its method, its seed and, among several, its setting.
+        trackers: names of trackers that are to be shown the job, each with its complete parameters.
     """
 
     job_id: str
@@ -45,6 +47,8 @@ class Task:
     checkpoint_seconds: float = 30.0
     timeout: float | None = None
     supersedes: str = ""
+    title: str = ""
+    trackers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True)
