@@ -18,9 +18,10 @@ import pandas
 import safetensors.torch
 import torch
 
+from recbench import running
 from recbench.contracts.architecture import Architecture
 from recbench.contracts.dataset import Split
-from recbench.contracts.executor import Progress, Task
+from recbench.contracts.executor import Progress, Reason, Task
 from recbench.contracts.loss import Loss, Setting
 from recbench.contracts.metric import Metric, Reference
 from recbench.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry
@@ -60,31 +61,64 @@ def run_task(task: Task, progress: Callable[[Progress], None], stop: Callable[[]
     with lock(folder) as mine:
         if not mine:
             return "busy"
-        earlier = store.read(task.job_id)
-        if earlier is not None and earlier.status != "failed":
+        if store.settled(task.job_id, task.supersedes):
             return "recorded"
-        job, suite = store.read_task(task.job_id)
-        plugins = load_plugins(task.plugin_files, task.blocked)
-        attempt = _Attempt(job, suite, task, plugins)
+        if running.elsewhere(folder):
+            return "busy"
+        return _run(task, store, progress, stop)
+
+
+def _run(task: Task, store: Store, progress: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
+    folder = Path(task.folder)
+    job, suite = store.read_task(task.job_id)
+    plugins = load_plugins(task.plugin_files, task.blocked)
+    attempt = _Attempt(job, suite, task, plugins)
+    with running.announced(folder, device_name(attempt.device), attempt.started) as announce:
+
+        def tell(news: Progress) -> None:
+            announce(news)
+            progress(news)
+
         attempt.observers.notify("recbench_job_started", job=job.model_dump(mode="json"), job_id=job.id)
         try:
-            record = attempt.run(progress, stop)
+            record = attempt.run(tell, stop)
         except Interrupted:
             return "interrupted"
         except (OutOfSpaceError, KeyboardInterrupt):
             raise
         except Diverged as error:
-            failure = Failure(type="Diverged", message=str(error), epoch=error.epoch, step=error.step)
+            failure = Failure(
+                type="Diverged", reason="diverged", message=str(error), epoch=error.epoch, step=error.step
+            )
             record = attempt.record("diverged", failure=failure)
         except NotFinite as error:
-            record = attempt.record("diverged", failure=Failure(type="NotFinite", message=str(error)))
+            failure = Failure(type="NotFinite", reason="diverged", message=str(error))
+            record = attempt.record("diverged", failure=failure)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it goes into the record
-            failure = Failure(type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+            failure = Failure(
+                type=type(error).__name__,
+                reason=reason_of(error),
+                message=str(error),
+                traceback=traceback.format_exc(),
+            )
             record = attempt.record("failed", failure=failure)
         store.add(record)
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         attempt.observers.notify("recbench_job_ended", job_id=job.id, record=record.model_dump(mode="json"))
         return "recorded"
+
+
+def reason_of(error: BaseException) -> Reason:
+    """The named state of a job that raised this: out of memory has many spellings, some of them in a cause."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError | torch.OutOfMemoryError) or any(word in str(seen) for word in _NO_MEMORY):
+            return "out of memory"
+        seen = seen.__cause__ or seen.__context__
+    return "exception"
+
+
+_NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class _Attempt:

@@ -6,15 +6,18 @@ here deletes a record: what cannot be used is moved to ``set-aside/`` with the r
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import gc
+import hashlib
 import json
 import math
 import os
+import struct
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, WithJsonSchema, model_validator
 
+from recbench.contracts.executor import Reason
 from recbench.errors import OutOfSpaceError, UserError
 from recbench.jobs import Frozen, Job, Plan, digest
 
@@ -58,6 +62,7 @@ class Failure(Frozen):
     """Why a job has no scores. ``epoch`` and ``step`` (from 1) say where a diverged job met NaN or infinity."""
 
     type: str
+    reason: Reason = Field("exception", description="the same in one word for programs")
     message: str
     traceback: str = ""
     epoch: int | None = None
@@ -146,6 +151,7 @@ class Result(Frozen):
     failure: Failure | None = None
     data: Data | None = None
     evaluated: Evaluated | None = None
+    checksum: str | None = Field(None, exclude=True)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -277,14 +283,47 @@ class Store:
             ValueError: there is one that cannot be used.
         """
         file = self.record_file(record.job_id)
-        earlier = self.read(record.job_id)
-        if earlier is not None:
-            if earlier.status != "failed":
-                raise FileExistsError(f"{file} exists already")
-            file.rename(_free(file.parent, "failed-{}.json"))
-        write_atomically(file, (record.model_dump_json(indent=1) + "\n").encode(), new=True)
-        for leftover in file.parent.glob(f".*{_UNFINISHED}"):  # of processes that were killed while they wrote
+        if self.read(record.job_id) is not None:
+            self.keep_aside(record.job_id, {"failed"})
+        write_atomically(file, sealed(record.model_dump_json(indent=1)), new=True)
+        for leftover in unfinished(file.parent):  # of processes that were killed while they wrote
             leftover.unlink(missing_ok=True)
+
+    def keep_aside(self, job_id: str, statuses: Set[Status]) -> Path:
+        """Move a record with one of these statuses to ``failed-N.json`` (or ``diverged-N.json``) beside it.
+
+        Raises:
+            FileExistsError: it has another status, at the latest when it is moved.
+        """
+        file = self.record_file(job_id)
+        record = self.read(job_id)
+        if record is None or record.status not in statuses:
+            raise FileExistsError(f"{file} exists already")
+        kept = _free(file.parent, record.status + "-{}.json")
+        file.rename(kept)
+        moved = _validated(Record, kept.read_bytes())
+        if moved.status not in statuses:  # another machine wrote it since; this folder may be out of a lock's reach
+            _link(kept, file)
+            kept.unlink()
+            raise FileExistsError(f"{file} exists already")
+        return kept
+
+    def identity(self, job_id: str) -> str:
+        """What tells a job's record from any other that it may have had; empty where there is none."""
+        try:
+            return hashlib.sha256(self.record_file(job_id).read_bytes()).hexdigest()[:16]
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+    def settled(self, job_id: str, supersedes: str = "") -> bool:
+        """Whether a job has a record that stands: one of success or divergence, or of a failure other than the one
+        that is to be superseded (:class:`~recbench.contracts.executor.Task`).
+
+        Raises:
+            ValueError: there is one that cannot be used.
+        """
+        record = self.read(job_id)
+        return record is not None and (record.status != "failed" or self.identity(job_id) != supersedes)
 
     def write_task(self, job: Job, suite: str) -> None:
         """Put a job's specification into its folder, for the process that will run it."""
@@ -340,11 +379,30 @@ class Store:
 _Kind = TypeVar("_Kind", bound=Result)
 
 
+_SEAL = b',\n "checksum": "'
+
+
+def sealed(text: str) -> bytes:
+    """A record's file: its JSON, and as its last member the SHA-256 of all the bytes before that member's comma."""
+    content = text.encode().removesuffix(b"\n}")
+    return content + _SEAL + hashlib.sha256(content).hexdigest().encode() + b'"\n}\n'
+
+
+def _unsealed(raw: bytes) -> bytes:
+    """A record's JSON without a checksum that fits; with one that does not, it is left as it is."""
+    content, _, seal = raw.rpartition(_SEAL)
+    fits = seal == hashlib.sha256(content).hexdigest().encode() + b'"\n}\n'
+    return content + b"\n}" if fits else raw
+
+
 def _validated(kind: type[_Kind], raw: bytes, context: object = None) -> _Kind:
     try:
-        return kind.model_validate_json(raw, context=context)
+        result = kind.model_validate_json(_unsealed(raw), context=context)
     except ValidationError as error:
         raise ValueError(_why_not(raw, error)) from None
+    if result.checksum is not None:  # one that fits was taken off
+        raise ValueError("damaged: its checksum is not that of its content")
+    return result
 
 
 def _check_owner(job_id: str, claimed: str, found: str) -> None:
@@ -387,6 +445,24 @@ def _free(folder: Path, pattern: str) -> Path:
     return folder / pattern.format(number)
 
 
+def holder(folder: Path) -> int | None:
+    """The process of this machine that holds a job's folder, or None; asks without touching the lock.
+
+    A holder on another machine is seen where the file system carries locks, as process 0 or less.
+    """
+    try:
+        with (folder / "lock").open("rb+") as stream:
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, process = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, asked))
+    except OSError:  # no such file, or not ours to open; who is to run the job finds out
+        return None
+    return None if kind == fcntl.F_UNLCK else process
+
+
+_FLOCK = "hhqqi0q"
+"""struct flock of 64-bit Linux: kind, whence, start, length, process."""
+
+
 @contextmanager
 def lock(folder: Path) -> Iterator[bool]:
     """Hold a job's folder for this process; yields False where another process holds it.
@@ -408,7 +484,12 @@ def lock(folder: Path) -> Iterator[bool]:
         yield True
 
 
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Temporary files in a folder, of writes under way or of writers that were killed."""
+    return sorted(folder.glob(f".*{UNFINISHED}"))
 
 
 def write_atomically(file: Path, content: bytes, *, new: bool = False) -> None:
@@ -423,7 +504,7 @@ def write_atomically(file: Path, content: bytes, *, new: bool = False) -> None:
     """
     with full_disk_named(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=_UNFINISHED, dir=file.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=UNFINISHED, dir=file.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -449,11 +530,29 @@ def _link(temporary: Path, file: Path) -> None:
     try:
         file.hardlink_to(temporary)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in _CANNOT:
             raise
-        if file.exists():  # no hard links on this file system: the next best
-            raise FileExistsError(f"{file} exists already") from None
-        temporary.replace(file)
+        _rename_to_new(temporary, file)  # no hard links on this file system
+
+
+def _rename_to_new(temporary: Path, file: Path) -> None:
+    """Rename, unless the new name is taken; as one step where the file system can do that."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        failed = renameat2(_HERE, os.fsencode(temporary), _HERE, os.fsencode(file), _NO_REPLACE)
+        if not failed:
+            return
+        number = ctypes.get_errno()
+        if number not in (*_CANNOT, errno.EINVAL):
+            raise OSError(number, os.strerror(number), str(file))
+    if file.exists():  # the best that is left; on one machine the job's lock keeps others out
+        raise FileExistsError(f"{file} exists already")
+    temporary.replace(file)
+
+
+_CANNOT = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+_HERE = -100  # AT_FDCWD
+_NO_REPLACE = 1  # RENAME_NOREPLACE
 
 
 def _update(file: Path, text: str) -> None:
@@ -481,6 +580,11 @@ def record_schema() -> dict[str, Any]:
     """The JSON Schema of records (Draft 2020-12). It is shipped as ``record.schema.json``, which
     ``python -m recbench.store`` writes."""
     schema = Record.model_json_schema(mode="serialization")
+    schema["properties"]["checksum"] = {  # put there when the file is written
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+        "description": "SHA-256 of all bytes of the file before the comma that precedes this last member",
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
