@@ -6,6 +6,7 @@ gradient, which is then the weighted error itself, transformed back: the forward
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -59,16 +60,17 @@ class WeightedSpectrum(torch.autograd.Function):
         weight = weigh(amplitude)
         if ctx.needs_input_grad[0]:
             ctx.weigh = weigh
-            spectrum *= weight  # as in `weighted`, but in place
-            ctx.save_for_backward(error, torch.fft.irfft2(spectrum, s=error.shape[-2:], norm="ortho"))
+            spectrum *= weight  # as in `weighted`, but in place, and without its norm: scaling here costs a pass
+            ctx.save_for_backward(error, torch.fft.irfft2(spectrum, s=error.shape[-2:], norm="forward"))
         return _full_mean(weight.mul_(amplitude).mul_(amplitude), error.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         error, direction = ctx.saved_tensors
+        norm = math.sqrt(error.shape[-2] * error.shape[-1])
         if torch.is_grad_enabled():  # with create_graph
-            direction = weighted(error, ctx.weigh)
-        scale = gradient * (2 / error[0].numel())
+            direction, norm = weighted(error, ctx.weigh), 1.0
+        scale = gradient * (2 / (error[0].numel() * norm))
         return scale.reshape(-1, *[1] * (error.dim() - 1)) * direction, None
 
 

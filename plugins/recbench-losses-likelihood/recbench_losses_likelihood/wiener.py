@@ -94,7 +94,10 @@ class _WeightedNorm(torch.autograd.Function):
         power = squared_modulus(spectrum).sum(1, keepdim=True) * multiplicity(error.shape[-1], weight)
         slope = None
         if ctx.needs_input_grad[0]:
-            slope = torch.fft.irfft2(spectrum.mul_(weight), s=error.shape[-2:], norm="ortho").mul_(2)
+            # The norm and the factor 2 in one pass; irfft2 would take another for the norm.
+            height, width = error.shape[-2:]
+            slope = torch.fft.irfft2(spectrum.mul_(weight), s=(height, width), norm="forward")
+            slope.mul_(2 / math.sqrt(height * width))
         ctx.save_for_backward(error, weight, slope, power if ctx.needs_input_grad[1] else None)
         return (weight * power).sum(PER_IMAGE)
 
