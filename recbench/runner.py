@@ -29,6 +29,7 @@ from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.evaluation import Evaluation, Judge, NotFinite, evaluate
 from recbench.images import Prepared, prepare
 from recbench.jobs import Job
+from recbench.observers import Observers
 from recbench.plugins import Plugins, load_plugins
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
@@ -73,7 +74,7 @@ def _run(task: Task, store: Store, progress: Callable[[Progress], None], stop: C
     job, suite = store.read_task(task.job_id)
     plugins = load_plugins(task.plugin_files, task.blocked)
     attempt = _Attempt(job, suite, task, plugins)
-    with running.announced(folder, device_name(attempt.device), attempt.started) as announce:
+    with attempt.observers, running.announced(folder, device_name(attempt.device), attempt.started) as announce:
 
         def tell(news: Progress) -> None:
             announce(news)
@@ -130,7 +131,7 @@ class _Attempt:
         self.task = task
         self.folder = Path(task.folder)
         self.plugins = plugins
-        self.observers = Observers(plugins, self.folder)
+        self.observers = Observers(plugins, task, suite)
         self.started = now()
         self.device = choose_device(task.device)
         self.prepared: Prepared | None = None
@@ -232,26 +233,6 @@ class _Attempt:
             content = (self.folder / name).read_bytes()
             written[name] = File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
         return written
-
-
-class Observers:
-    """Calls tracker hooks; one that raises is disabled for the rest of the job and never stops it."""
-
-    def __init__(self, plugins: Plugins, folder: Path) -> None:
-        self.manager = plugins.manager
-        self.log = folder / "observers.log"
-        self.disabled: list[object] = []
-
-    def notify(self, hook: str, **arguments: Any) -> None:
-        """Call one observer hook of every plugin that has it and is not disabled."""
-        for plugin in self.manager.get_plugins() - set(self.disabled):
-            others = [other for other in self.manager.get_plugins() if other is not plugin]
-            try:
-                self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
-            except Exception:  # noqa: BLE001 - a tracker never stops a job
-                self.disabled.append(plugin)
-                with self.log.open("a", encoding="utf-8") as stream:
-                    stream.write(f"{self.manager.get_name(plugin)} was disabled:\n{traceback.format_exc()}\n")
 
 
 def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, Judge]]:
