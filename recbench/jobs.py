@@ -11,12 +11,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recbench.entries import ImageShape
+from recbench.errors import quoted
 
 NUMERICS = 1
 """Version of the numbers that training and evaluation produce. Raised whenever the same job would give other numbers,
 so that old and new records are never mixed; a test pins the numbers of a small job to it."""
 
 NEEDS_VALIDATION = "schedule: plateau goes by the validation loss, and the data set has no validation images"
+
+TUNING_NEEDS_VALIDATION = (
+    "tuning chooses by the validation images, and the data set has none; recbench show names the parameters that some "
+    "data sets have for them, as image_folder's validation_fraction"
+)
 
 Scored = Literal["validation", "test"]
 """The images that a job is scored on: never those that it learned from."""
@@ -100,6 +106,13 @@ def digest(data: Any) -> str:
     return hashlib.sha256(_canonical.encode(data).encode()).hexdigest()[:16]
 
 
+def brief(value: Any) -> str:
+    """A value as a part of a label, which must not hold slashes."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return re.sub(r"[/\\]", "_", value) if isinstance(value, str) else quoted(value)
+
+
 class Column(Frozen):
     """A metric as the leaderboard shows it."""
 
@@ -132,6 +145,20 @@ class Method(Frozen):
     loss: Part
     kl_weight: float
     family: str = ""
+
+
+def job_of(setting: Setting, method: Method, metrics: dict[str, Part], seed: int, split: Scored) -> Job:
+    """The job of a method under a setting."""
+    return Job(
+        dataset=setting.dataset,
+        architecture=setting.architecture,
+        loss=method.loss,
+        kl_weight=method.kl_weight,
+        training=setting.training,
+        metrics=metrics,
+        split=split,
+        seed=seed,
+    )
 
 
 class PlannedJob(Frozen):
@@ -202,8 +229,8 @@ class Try(Frozen):
     Attributes:
         method: its place in the plan's methods.
         values: what was chosen for each axis, ``kl_weight`` with the scale of the loss in it.
-        status: ``"open"`` while records are missing, ``"scored"``, or ``"lost"``: a job failed, diverged or has no value
-            for the metric that selects.
+        status: ``"open"`` while records are missing, ``"scored"``, or ``"lost"``: a job failed, diverged or has no
+            value for the metric that selects.
         score: mean over its seeds of the metric that selects, on the validation images.
     """
 
@@ -287,16 +314,7 @@ class Plan(Frozen):
     def job(self, planned: PlannedJob) -> Job:
         """The full job behind one line of the plan."""
         setting, method = self.settings[planned.setting], self.methods[planned.method]
-        return Job(
-            dataset=setting.dataset,
-            architecture=setting.architecture,
-            loss=method.loss,
-            kl_weight=method.kl_weight,
-            training=setting.training,
-            metrics=self.metrics,
-            split=planned.split,
-            seed=planned.seed,
-        )
+        return job_of(setting, method, self.metrics, planned.seed, planned.split)
 
     def forms(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The id and the canonical form of every job; much faster than job by job."""
@@ -306,3 +324,11 @@ class Plan(Frozen):
             if place not in shared:
                 shared[place] = json.loads(self.job(planned).model_dump_json())
             yield planned.id, {**shared[place], "seed": planned.seed}
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many jobs there are in the end, at most: candidates of tuning, and those scored on test images."""
+        if self.tuning is None:
+            return 0, len(self.jobs)
+        size = len(self.searches)
+        return size * self.tuning.budget * len(self.tuning.candidate_seeds), size * len(self.tuning.seeds)

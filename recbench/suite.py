@@ -20,7 +20,7 @@ from recbench import yaml_lines
 from recbench.contracts.dataset import Dataset
 from recbench.entries import DatasetEntry, ImageShape, LossEntry, MetricEntry
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
-from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Published, Setting, Training
+from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Published, Setting, Training, brief
 from recbench.registry import Registered, Registry
 from recbench.suite_file import ITEMS, Choice, LossChoice, SuiteFile, Table, read
 from recbench.weights import missing
@@ -444,14 +444,7 @@ def _is_label(text: str) -> bool:
 
 def _varied(assignment: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[str]:
     """``C=0.1`` for everything that has more than one value."""
-    return [f"{key}={_brief(value)}" for key, value in assignment.items() if len(axes[key]) > 1]
-
-
-def _brief(value: Any) -> str:
-    """A value as a part of a label, which must not hold slashes."""
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return re.sub(r"[/\\]", "_", value) if isinstance(value, str) else quoted(value)
+    return [f"{key}={brief(value)}" for key, value in assignment.items() if len(axes[key]) > 1]
 
 
 def _kl_weight(value: Any) -> float:

@@ -1,4 +1,5 @@
-"""Running a suite: what is missing goes to an executor, until the store holds a record of every job.
+"""Running a suite: what is missing goes to an executor, until the store holds a record of every job, and the plan of a
+suite with tuning has no more to grow.
 
 Imports no torch.
 """
@@ -7,9 +8,9 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -17,11 +18,12 @@ from typing import Any, Protocol
 from recbench.contracts.executor import Ended, Event, Executor, Task
 from recbench.errors import OutOfSpaceError, SuiteError, UserError
 from recbench.images import Prepared, prepare
-from recbench.jobs import NEEDS_VALIDATION, Plan, PlannedJob
+from recbench.jobs import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, Plan, PlannedJob
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
 from recbench.store import Failure, Record, Result, Store
 from recbench.suite import Suite
+from recbench.tuning import grow
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,63 @@ def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None
     return State(records, unusable, tuple(open_jobs))
 
 
+class _Records(Mapping[str, Result]):
+    """Records by job id for a plan that grows: those that were scanned, and others as they are asked for.
+
+    A failure that is going to be run again is none yet.
+    """
+
+    def __init__(self, plan: Plan, store: Store, fingerprints: Mapping[int, str], tried: Collection[str]) -> None:
+        self.store = store
+        self.tried = tried
+        self.fingerprints = {plan.settings[i].dataset.model_dump_json(): wanted for i, wanted in fingerprints.items()}
+        self.known: dict[str, Result | None] = {}
+
+    def __getitem__(self, job_id: str) -> Result:
+        record = self.known[job_id] if job_id in self.known else self.read(job_id)
+        if record is None or (record.status == "failed" and job_id not in self.tried):
+            raise KeyError(job_id)
+        self.known[job_id] = record
+        return record
+
+    def read(self, job_id: str) -> Result | None:
+        try:
+            record = self.store.read(job_id)
+        except ValueError:
+            return None  # inspect tells why, once the job is in the plan
+        wanted = self.fingerprints.get(record.job.dataset.model_dump_json()) if record else None
+        return None if wanted and record and record.data and record.data.fingerprint != wanted else record
+
+    def __iter__(self) -> Iterator[str]:
+        return (job_id for job_id in self.known if job_id in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def grown(
+    plan: Plan, store: Store, fingerprints: dict[int, str] | None = None, tried: Collection[str] = ()
+) -> tuple[Plan, State]:
+    """The plan as far as the records let it grow, and what the store holds of it; changes nothing.
+
+    Args:
+        tried: ids of the jobs whose failures count: they ran just now. Others are to run again first.
+    """
+    if plan.tuning is None:
+        return plan, inspect(plan, store, fingerprints)
+    records = _Records(plan, store, fingerprints or {}, tried)
+    unusable: dict[str, str] = {}
+    plan = grow(plan, {})
+    while new := [planned for planned in plan.jobs if planned.id not in records.known]:
+        state = inspect(plan.model_copy(update={"jobs": tuple(new)}), store, fingerprints)
+        unusable.update(state.unusable)
+        records.known.update({planned.id: state.records.get(planned.id) for planned in new})
+        plan = grow(plan, records)
+    held = {p.id: record for p in plan.jobs if (record := records.known[p.id]) is not None}
+    open_jobs = (p for p in plan.jobs if p.id not in held or held[p.id].status == "failed")
+    return plan, State(held, {p.id: unusable[p.id] for p in plan.jobs if p.id in unusable}, tuple(open_jobs))
+
+
 def run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher) -> bool:
     """Run every job that the store has no record of; returns False if the sweep was interrupted.
 
@@ -104,46 +163,67 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
         UserError: the results folder cannot be written, or a data set cannot be prepared.
         OutOfSpaceError: a disk is full; finished jobs are safe.
     """
-    plan = suite.plan
+    start = suite.plan
     _check_writable(store.root)
-    if suite.lacking and inspect(plan, store).to_run:
+    if suite.lacking and (grown(start, store)[1].to_run or any(search.scale is None for search in start.searches)):
         raise SuiteError(suite.lacking)
-    prepared = _prepare(plan, registry, options.cache, watcher)
+    prepared = _prepare(start, registry, options.cache, watcher)
     for index, images in prepared.items():
-        if plan.settings[index].training.schedule == "plateau" and not images.counts["validation"]:
-            raise UserError(f"{plan.settings[index].label}: {NEEDS_VALIDATION}")
+        for needed, why in (
+            (start.settings[index].training.schedule == "plateau", NEEDS_VALIDATION),
+            (start.tuning is not None, TUNING_NEEDS_VALIDATION),
+        ):
+            if needed and not images.counts["validation"]:
+                raise UserError(f"{start.settings[index].label}: {why}")
     fingerprints = {index: images.fingerprint for index, images in prepared.items()}
-    state = inspect(plan, store, fingerprints)
-    for job_id, reason in state.unusable.items():
-        target = store.set_aside(job_id, reason)
-        watcher.note(
-            f"the record of job {job_id} cannot be used ({reason}); it was moved to {target}, the job runs again"
-        )
-    store.write_plan(plan, suite.resolved)
-    if not state.to_run:
-        return True
+    tried: set[str] = set()
+    with _signals(executor, watcher) as interrupted:
+        while not interrupted():
+            plan, state = grown(start, store, fingerprints, tried)
+            for job_id, why in state.unusable.items():
+                target = store.set_aside(job_id, why)
+                watcher.note(
+                    f"the record of job {job_id} cannot be used ({why}); it was moved to {target}, the job runs again"
+                )
+            store.write_plan(plan, suite.resolved)
+            to_run = tuple(planned for planned in state.to_run if planned.id not in tried)
+            if not to_run:
+                return True
+            _round(plan, replace(state, to_run=to_run), store, registry, executor, options, watcher)
+            tried.update(planned.id for planned in to_run)
+    return False
+
+
+def _round(
+    plan: Plan,
+    state: State,
+    store: Store,
+    registry: Registry,
+    executor: Executor,
+    options: Options,
+    watcher: Watcher,
+) -> None:
+    """Run the jobs that a state has to run."""
     for planned in state.to_run:
         store.write_task(plan.job(planned), plan.suite)
     tasks = [_task(plan, planned, store, options) for planned in state.to_run]
     executor.check(tasks)
     watcher.begin(plan, state, executor.describe(len(tasks)))
     full: OutOfSpaceError | None = None
-    with _signals(executor, watcher) as interrupted:
-        for event in executor.map(tasks):
-            record = None
-            if isinstance(event, Ended):
-                if event.outcome == "full":
-                    full = OutOfSpaceError(event.detail)
-                    executor.stop()
-                elif event.outcome == "crashed":
-                    _record_crash(plan, store, registry, event, options)
-                elif event.outcome == "busy":
-                    watcher.note(f"job {event.job_id} is being run by another process; it was left to it")
-                record = store.read(event.job_id) if event.outcome in ("recorded", "crashed") else None
-            watcher.event(event, record)
+    for event in executor.map(tasks):
+        record = None
+        if isinstance(event, Ended):
+            if event.outcome == "full":
+                full = OutOfSpaceError(event.detail)
+                executor.stop()
+            elif event.outcome == "crashed":
+                _record_crash(plan, store, registry, event, options)
+            elif event.outcome == "busy":
+                watcher.note(f"job {event.job_id} is being run by another process; it was left to it")
+            record = store.read(event.job_id) if event.outcome in ("recorded", "crashed") else None
+        watcher.event(event, record)
     if full is not None:
         raise full
-    return not interrupted()
 
 
 def _task(plan: Plan, planned: PlannedJob, store: Store, options: Options) -> Task:

@@ -50,7 +50,7 @@ class LiveView(Watcher):
     def begin(self, plan: Plan, state: State, how: str) -> None:
         self.plan = plan
         self.planned = {planned.id: planned for planned in plan.jobs}
-        self.total = len(state.to_run)
+        self.total, self.ended = len(state.to_run), 0
         done = len(plan.jobs) - len(state.to_run)
         text = f"{plan.suite}: {self.total} of {len(plan.jobs)} jobs to run ({done} done before), {how}"
         err.print(Text(text), soft_wrap=True)
