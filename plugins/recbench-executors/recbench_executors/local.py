@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -24,6 +25,8 @@ from pathlib import Path
 
 from recbench.contracts.executor import Ended, Event, Executor, Progress, Task
 from recbench.errors import UserError
+from recbench.store import Store, holder
+from recbench_executors.processes import die_with_parent, how_it_died, kill_group, memory_kills
 
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
@@ -36,23 +39,35 @@ ALLOCATOR = {
 Keeping it makes training 1.4 times as fast (docs/benchmarks.md). Only what the user has not set is set."""
 
 
+JOBS_PER_GPU = 1
+"""Jobs that share a GPU unless --jobs-per-device says otherwise."""
+
+_PRELOADED = ["recbench_executors.fork_server", "torch", "torch._dynamo", "recbench.runner"]
+
+
 @dataclass
 class _Worker:
     task: Task
     process: ForkServerProcess
     pipe: Connection
     slot: int
+    deadline: float
+    memory_kills: int
     ended: bool = False
+    timed_out: bool = False
 
 
 class Local(Executor):
     """See the entry's notes."""
 
-    def __init__(self, *, jobs: int, threads: int) -> None:
+    def __init__(self, *, jobs: int, threads: int, devices: str = "", jobs_per_device: int = 0) -> None:
         self.jobs = jobs
         self.threads = threads
+        self.devices = devices
+        self.jobs_per_device = jobs_per_device
+        self.device = "auto"
+        self.closed = False
         self.stopping = False
-        self.draining = False
         self.workers: list[_Worker] = []
 
     @cached_property
@@ -60,76 +75,127 @@ class Local(Executor):
         """GPUs of this machine; looked for when the first job is about to start."""
         return visible_gpus()
 
+    def check(self, tasks: Sequence[Task]) -> None:
+        self.device = tasks[0].device if tasks else self.device
+        if self.device.startswith("cuda") and not self.gpus:
+            raise UserError(f"--device {self.device}: no NVIDIA GPU was found on this machine")
+        if self.device.startswith("cuda:") and not self._chosen():
+            raise UserError(f"--device {self.device}: there are {len(self.gpus)} GPUs on this machine, from cuda:0")
+        if self.devices:
+            if not self.gpus:
+                raise UserError(f"--devices {self.devices}: no NVIDIA GPU was found on this machine")
+            if self.device not in ("auto", "cuda"):
+                raise UserError(f"--devices {self.devices} and --device {self.device} do not go together: give one")
+            self._chosen()
+
     def describe(self, tasks: int) -> str:
-        slots = self._slots("auto")
-        where = f"on {len(self.gpus)} GPU{'s' * (len(self.gpus) > 1)}" if self.gpus else "on the CPU"
+        slots, chosen = self._slots(), self._chosen()
+        where = f"on {len(chosen)} GPU{'s' * (len(chosen) > 1)}" if chosen else "on the CPU"
         threads = self._threads(slots)
         return f"{slots} side by side {where}, {threads} thread{'s' * (threads > 1)} each"
-
-    def check(self, tasks: Sequence[Task]) -> None:
-        if tasks and tasks[0].device.startswith("cuda") and not self.gpus:
-            raise UserError(f"--device {tasks[0].device}: no NVIDIA GPU was found on this machine")
 
     def map(self, tasks: Sequence[Task]) -> Iterator[Event]:
         if not tasks:
             return
-        for name, value in ALLOCATOR.items():  # inherited by the fork server, before it imports torch
-            os.environ.setdefault(name, value)
+        self.device = tasks[0].device
+        slots = self._slots()
+        for name, value in {**ALLOCATOR, "OPENBLAS_NUM_THREADS": str(self._threads(slots))}.items():
+            os.environ.setdefault(name, value)  # inherited by the fork server, before it imports torch
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torch._dynamo", "recbench.runner"])
-        slots = self._slots(tasks[0].device)
+        context.set_forkserver_preload(_PRELOADED)
         free = deque(range(slots))
         waiting = deque(tasks)
         try:
-            while (waiting and not (self.stopping or self.draining)) or self.workers:
-                while waiting and free and not (self.stopping or self.draining):
-                    self._start(context, waiting.popleft(), free.popleft(), self._threads(slots))
+            while (waiting and not self.closed) or self.workers:
+                while waiting and free and not self.closed:
+                    task = waiting.popleft()
+                    known = known_without_running(task)
+                    if known is not None:
+                        yield known
+                    else:
+                        self._start(context, task, free)
                 if self.stopping:  # asked while a worker was being started, which then was not told
                     self._signal(signal.SIGTERM)
                 yield from self._events()
+                self._end_overdue()
                 for worker in [worker for worker in self.workers if not worker.process.is_alive()]:
                     yield from self._drain(worker)
                     worker.process.join()
                     worker.pipe.close()
+                    kill_group(worker.process.pid or 0)
                     self.workers.remove(worker)
                     free.append(worker.slot)
-                    if not worker.ended and self.stopping:
-                        yield Ended(worker.task.job_id, "interrupted")
-                    elif not worker.ended:
-                        yield Ended(worker.task.job_id, "crashed", how_it_died(worker.process.exitcode))
+                    if not worker.ended:
+                        yield self._without_a_word(worker)
         finally:
             self.kill()
 
     def drain(self) -> None:
-        self.draining = True
+        self.closed = True
 
     def stop(self) -> None:
-        self.stopping = True
+        self.closed = self.stopping = True
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        self.stopping = True
+        self.closed = self.stopping = True
         self._signal(signal.SIGKILL)
 
-    def _slots(self, device: str) -> int:
-        if self.jobs:
-            return self.jobs
-        return len(self.gpus) if self.gpus and device == "auto" else 1 if device.startswith("cuda") else cores()
+    def _chosen(self) -> list[str]:
+        """The GPUs that jobs are spread over, as CUDA_VISIBLE_DEVICES names them; none for the CPU.
+
+        Raises:
+            UserError: --devices names one that is not there.
+        """
+        if self.device == "cpu":
+            return []
+        if self.device.startswith("cuda:"):
+            index = int(self.device.partition(":")[2])
+            return self.gpus[index : index + 1]
+        if not self.devices:
+            return self.gpus
+        chosen = []
+        for name in (name.strip() for name in self.devices.split(",")):
+            place = int(name) if name.isdecimal() else self.gpus.index(name) if name in self.gpus else len(self.gpus)
+            if place >= len(self.gpus) or self.gpus[place] in chosen:
+                there = f"0 to {len(self.gpus) - 1}" if len(self.gpus) > 1 else "0"
+                raise UserError(f"--devices {self.devices}: there is no other GPU '{name}'; there are {there}")
+            chosen.append(self.gpus[place])
+        return chosen
+
+    def _slots(self) -> int:
+        chosen = self._chosen()
+        each = self.jobs_per_device or (JOBS_PER_GPU if chosen else cores())
+        return self.jobs or each * max(1, len(chosen))
 
     def _threads(self, slots: int) -> int:
         return self.threads or max(1, cores() // slots)
 
-    def _start(self, context: multiprocessing.context.ForkServerContext, task: Task, slot: int, threads: int) -> None:
-        receiver, sender = context.Pipe(duplex=False)
-        gpu = self.gpus[slot % len(self.gpus)] if self.gpus and task.device == "auto" else None
-        process = context.Process(target=work, args=(task, sender, gpu, threads), name=f"recbench-{task.job_id}")
-        process.start()
-        sender.close()
-        self.workers.append(_Worker(task, process, receiver, slot))
+    def _start(self, context: multiprocessing.context.ForkServerContext, task: Task, free: deque[int]) -> None:
+        slot, chosen = free.popleft(), self._chosen()
+        gpu = chosen[slot % len(chosen)] if chosen else None
+        for attempt in (1, 2):
+            receiver, sender = context.Pipe(duplex=False)
+            arguments = (task, sender, gpu, self._threads(self._slots()))
+            process = context.Process(target=work, args=arguments, name=f"recbench-{task.job_id}")
+            try:
+                process.start()
+            except (OSError, EOFError):  # somebody killed the fork server; the next start makes another
+                receiver.close()
+                if attempt == 2:
+                    raise
+            else:
+                break
+            finally:
+                sender.close()
+        deadline = time.monotonic() + (task.timeout or float("inf"))
+        self.workers.append(_Worker(task, process, receiver, slot, deadline, memory_kills()))
 
     def _events(self) -> Iterator[Event]:
-        """Wait for any worker to say something or end, and pass on what was said."""
-        ready = wait([w.pipe for w in self.workers if not w.ended] + [w.process.sentinel for w in self.workers], 1.0)
+        """Wait for any worker to say something, end or run out of time, and pass on what was said."""
+        patience = min([1.0, *(worker.deadline - time.monotonic() for worker in self.workers)])
+        told = [w.pipe for w in self.workers if not w.ended] + [w.process.sentinel for w in self.workers]
+        ready = wait(told, max(0.0, patience))
         for worker in self.workers:
             if worker.pipe in ready:
                 yield from self._drain(worker)
@@ -143,6 +209,24 @@ class Local(Executor):
         except (EOFError, OSError):  # the process is gone; its exit code says how
             return
 
+    def _end_overdue(self) -> None:
+        for worker in self.workers:
+            if time.monotonic() > worker.deadline and not worker.timed_out and worker.process.is_alive():
+                worker.timed_out = True
+                kill_group(worker.process.pid or 0)
+                worker.process.kill()  # where it is not yet leader of its own group
+
+    def _without_a_word(self, worker: _Worker) -> Ended:
+        """What became of a job whose process ended without saying."""
+        job_id = worker.task.job_id
+        if worker.timed_out:
+            detail = f"it was ended after {worker.task.timeout:g} s, as --timeout says"
+            return Ended(job_id, "crashed", detail, "timeout")
+        if self.stopping:
+            return Ended(job_id, "interrupted")
+        reason, detail = how_it_died(worker.process.exitcode, memory=memory_kills() > worker.memory_kills)
+        return Ended(job_id, "crashed", detail, reason)
+
     def _signal(self, number: signal.Signals) -> None:
         for worker in list(self.workers):
             if worker.process.pid is not None and worker.process.is_alive():
@@ -152,15 +236,31 @@ class Local(Executor):
                     worker.process.terminate() if number == signal.SIGTERM else worker.process.kill()
 
 
+def known_without_running(task: Task) -> Ended | None:
+    """What can be said of a task without a process: that somebody has finished it, or is at work on it, meanwhile."""
+    folder = Path(task.folder)
+    if holder(folder) is not None:
+        return Ended(task.job_id, "busy")
+    try:
+        settled = Store(folder.parent.parent).settled(task.job_id, task.supersedes)
+    except ValueError:  # a record that cannot be used; the job finds out and says so
+        return None
+    return Ended(task.job_id, "recorded") if settled else None
+
+
 def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
     """Run one task in this process, which is the task's own."""
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # the fork server's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which then asks us
     os.setpgid(0, 0)
+    die_with_parent(signal.SIGKILL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if gpu is not None:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        task = replace(task, device="cuda" if task.device.startswith("cuda") else task.device)
     log = (Path(task.folder) / "log.txt").open("a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
@@ -169,7 +269,7 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
     import torch
 
     from recbench.errors import OutOfSpaceError
-    from recbench.runner import run_task
+    from recbench.runner import reason_of, run_task
 
     torch.set_num_threads(threads)
 
@@ -185,7 +285,7 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
         outcome = Ended(task.job_id, "full", str(error))
     except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator is told
         traceback.print_exc()
-        outcome = Ended(task.job_id, "crashed", f"{type(error).__name__}: {error}")
+        outcome = Ended(task.job_id, "crashed", f"{type(error).__name__}: {error}", reason_of(error))
     pipe.send(outcome)
 
 
@@ -195,15 +295,6 @@ def _die_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os.killpg(os.getpid(), signal.SIGKILL)
-
-
-def how_it_died(code: int | None) -> str:
-    """An exit code in words."""
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = "; often the system had no memory left" if name == "SIGKILL" else ""
-        return f"the job's process was ended by {name}{hint}"
-    return f"the job's process ended with exit code {code} and no record"
 
 
 def cores() -> int:

@@ -23,7 +23,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(**params: int) -> local.Local:
-    (entry,) = recbench_executors()
+    entry = next(entry for entry in recbench_executors() if entry.name == "local")
     return local.Local(**entry.complete(params))
 
 
@@ -66,9 +66,11 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: p
 
 
 def test_exit_codes_in_words() -> None:
-    assert "SIGSEGV" in local.how_it_died(-signal.SIGSEGV)
-    assert "no memory left" in local.how_it_died(-signal.SIGKILL)
-    assert "exit code 3" in local.how_it_died(3)
+    assert local.how_it_died(-signal.SIGSEGV) == ("crash", "the job's process was ended by SIGSEGV")
+    assert local.how_it_died(-signal.SIGKILL)[0] == "killed"
+    assert local.how_it_died(-signal.SIGKILL, memory=True)[0] == "out of memory"
+    assert local.how_it_died(-50)[1].endswith("by signal 50")
+    assert local.how_it_died(3) == ("exit", "the job's process ended with exit code 3 and no record")
 
 
 def test_without_tasks_nothing_starts() -> None:

@@ -1,0 +1,36 @@
+"""Imported by the fork server before anything else, and by nobody else: prepares that process by being imported.
+
+Signals to the whole group or service (Ctrl-C, a closed terminal, a stopped service) are for the coordinator, which asks
+its jobs to write checkpoints; a fork server that they ended would take the jobs with it. When the coordinator dies,
+however it dies, so does the fork server, and with it all its jobs: also one that hangs in C code and so cannot notice
+by itself, as :func:`recbench_executors.local.work` otherwise does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from recbench_executors.processes import die_with_parent
+
+_PARENT = os.getppid()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End all jobs with their children, and this process."""
+    if os.getppid() == _PARENT:  # only the thread that started us has ended
+        return
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    for job in listed.read_text(encoding="ascii").split() if listed.exists() else ():
+        with suppress(ProcessLookupError):
+            os.killpg(int(job), signal.SIGKILL)
+    os._exit(0)
+
+
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_number, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, _end)
+die_with_parent(signal.SIGUSR1)
