@@ -8,6 +8,8 @@
   torch-fidelity where it can be imported. With random weights, which cost as much as trained ones.
 - frechet: the distance of 2048 features of many and of few images, next to pytorch-fid's, which is scipy's sqrtm.
 - images: metrics of single images, in batches next to one by one.
+- share: all metrics whose weights are here, in the time of a training of 100 epochs, as the command line runs both; for
+  splits of 80 % to train and 20 % to test.
 
 In every round all take turns. What disturbs the machine disturbs all of them, so the ratios, taken within a round, are
 steadier than the times.
@@ -20,9 +22,11 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import json
 import os
 import pkgutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -281,7 +285,43 @@ def images(turns: Turns, arguments: argparse.Namespace) -> None:
         )
 
 
-PARTS = {"features": features, "frechet": frechet, "images": images}
+# Share of a training
+
+
+def share(turns: Turns, arguments: argparse.Namespace) -> None:
+    registry = Registry(load_plugins())
+    shape = ImageShape(3, SIDE, SIDE)
+    usable = []
+    for found in registry.all("metrics"):
+        params = found.entry.complete({})
+        if not found.entry.refusals(shape, params) and not missing(found.entry.needed_weights(shape, params)):
+            usable.append(found.entry.name)
+    count = {"train": 1024, "validation": 64, "test": 256}
+    suite = {
+        "name": "share",
+        "datasets": [{"name": "photos", "params": {"size": SIDE, **count}}],
+        "architectures": ["vae_bredell"],
+        "losses": ["sigma_gaussian"],  # has a likelihood, so that every metric has a value
+        "seeds": [0],
+        "training": {"epochs": 1},
+        "metrics": usable,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "share.yaml").write_text(json.dumps(suite), encoding="utf-8")
+        where = ["--results", str(folder / "results"), "--device", str(turns.device)]
+        command = [sys.executable, "-m", "recbench", "run", str(folder / "share.yaml"), *where]
+        command += ["--executor-option", "jobs=1", "--executor-option", f"threads={arguments.threads}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        (file,) = (folder / "results" / "share" / "jobs").glob("*/record.json")
+        record = json.loads(file.read_text(encoding="utf-8"))
+    training = 100 * 0.8 / record["trained"]["images_per_second"]
+    evaluation = 0.2 * record["evaluated"]["seconds"] / count["test"]
+    print(f"\nevaluation of {', '.join(usable)}:")
+    print(f"{100 * evaluation / training:.2f} % of a training of 100 epochs of vae_bredell at {SIDE} px")
+
+
+PARTS = {"features": features, "frechet": frechet, "images": images, "share": share}
 
 
 def main() -> None:
