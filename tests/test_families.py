@@ -78,6 +78,8 @@ def test_facts_are_the_roots(project: dict[str, Any]) -> None:
 def test_dependencies_are_among_the_roots(project: dict[str, Any]) -> None:
     own = {text for text in project["project"]["dependencies"] if not text.startswith("recbench>=")}
     assert own <= set(ROOT_PROJECT["project"]["dependencies"])
+    for extra, wanted in project["project"].get("optional-dependencies", {}).items():
+        assert wanted == ROOT_PROJECT["project"]["optional-dependencies"][extra]
 
 
 def test_dependencies_are_what_the_family_imports(family: str, project: dict[str, Any]) -> None:
@@ -98,7 +100,9 @@ def test_dependencies_are_what_the_family_imports(family: str, project: dict[str
     declared = {re.split(r"[<>=!~ ]", text)[0] for text in project["project"]["dependencies"]}
     sources = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "plugins" / family).rglob("*.py"))
     carriers = set(re.findall(r"pypi:([\w.-]+)==", sources))  # packages that are wanted for the files they carry
-    assert needed <= declared <= needed | carriers
+    extras = project["project"].get("optional-dependencies", {}).values()
+    optional = {re.split(r"[<>=!~ ]", text)[0] for extra in extras for text in extra}
+    assert needed - optional <= declared <= needed | carriers
 
 
 def test_entry_points_are_the_roots(family: str, project: dict[str, Any]) -> None:
