@@ -71,8 +71,8 @@ def recbench_executors() -> Iterator[ExecutorEntry]:
                 "time limit of each Slurm job, such as 3h or 2d12h; empty: as long as --timeout allows its jobs, "
                 "otherwise the partition's default",
             ),
-            Parameter("jobs_per_device", int, 0, "jobs side by side on a GPU (or in a job without one); 0: one", minimum=0),
-            Parameter("bundle", int, 0, "jobs that one Slurm job runs, in turns; 0: as many as side by side", minimum=0),
+            Parameter("jobs_per_device", int, 0, "jobs side by side on each GPU, or without one; 0: one", minimum=0),
+            Parameter("bundle", int, 0, "jobs that one Slurm job runs in turns; 0: as many as side by side", minimum=0),
             Parameter("at_most", int, 0, "Slurm jobs of an array that run at the same time; 0: any number", minimum=0),
             Parameter("warning", int, 90, "seconds before the time limit at which jobs write checkpoints", minimum=1),
             Parameter("extra", str, "", "further options of sbatch, such as --reservation=night --exclusive"),
@@ -84,8 +84,8 @@ def recbench_executors() -> Iterator[ExecutorEntry]:
         ),
         notes=(
             "Needs submitit (pip install 'recbench[slurm]') and a results folder that all nodes share. Jobs that are "
-            "preempted, or that reach the time limit, write a checkpoint and go back to the queue. Ctrl-C takes waiting "
-            "jobs out of the queue and lets running ones write a checkpoint and end; a coordinator that dies leaves "
+            "preempted, or that reach the time limit, write a checkpoint and go back to the queue. Ctrl-C takes what "
+            "waits out of the queue, and lets what runs write a checkpoint and end; a coordinator that dies leaves "
             "both where they are, and the same command comes back to them."
         ),
     )
