@@ -9,18 +9,31 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from recbench import yaml_lines
+from recbench import suite_tuning, yaml_lines
 from recbench.contracts.dataset import Dataset
 from recbench.entries import DatasetEntry, ImageShape, LossEntry, MetricEntry
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
-from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Published, Setting, Training, brief
+from recbench.jobs import (
+    TUNING_NEEDS_VALIDATION,
+    Axis,
+    Column,
+    Method,
+    Part,
+    Plan,
+    PlannedJob,
+    Published,
+    Setting,
+    Training,
+    Tuning,
+    brief,
+)
 from recbench.registry import Registered, Registry
 from recbench.suite_file import ITEMS, Choice, LossChoice, SuiteFile, Table, read
 from recbench.weights import missing
@@ -58,12 +71,14 @@ class _Item:
             params = entry.complete({key: assignment[key] for key in self.axes})
             extra = {key: assignment[key] for key in self.extra}
             label = " ".join([self.label, *_varied(assignment, axes)])
-            yield _Cell(self.path, label, self.registered, params, extra, self.label, self.only)
+            given = frozenset(self.axes)
+            yield _Cell(self.path, label, self.registered, params, extra, self.label, self.only, given)
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One combination of an item's grid: its complete parameters, and how to tell it from the others."""
+    """One combination of an item's grid: its complete parameters, those of them that are ``given`` by the suite, and
+    how to tell it from the others."""
 
     path: Path_
     label: str
@@ -72,6 +87,7 @@ class _Cell:
     extra: dict[str, Any]
     item: str
     only: tuple[str, ...] | None
+    given: frozenset[str]
 
     def answers_to(self, label: str | None) -> bool:
         """Whether a label means this combination: its own, that of its whole item, or none at all."""
@@ -161,9 +177,10 @@ class _Validator:
         name = self.name(parsed)
         self.seeds(parsed.seeds)
         training = self.training(parsed.training)
-        kl_weights = list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", 1.0), _kl_weight))
+        kl_weights = self.kl_weights(parsed)
         items = {kind: list(self.items(kind, getattr(parsed, kind), kl_weights)) for kind in ITEMS}
-        self.small_enough(items, training, len(parsed.seeds))
+        candidates = parsed.tuning.budget * len(parsed.tuning.seeds or [0]) if parsed.tuning else 0
+        self.small_enough(items, training, candidates + len(parsed.seeds))
         cells = {kind: [cell for item in items[kind] for cell in item.cells()] for kind in ITEMS}
         for kind in ITEMS:
             self.distinct(cells[kind])
@@ -176,13 +193,19 @@ class _Validator:
         self.compatible(cells, shapes)
         self.restrictions(cells)
         self.sources(cells)
+        tuning = self.tuning(parsed, cells, shapes, all_sound=all_sound)
         self.fail_if_any()
         trainings = [(" ".join(_varied(values, training)), Training(**values)) for values in _product(training)]
         plan = _plan(name, parsed, cells, trainings, cast(list[ImageShape], shapes), ranking)
         published = tuple(self.published(parsed.published, cells, len(trainings)))
         self.fail_if_any()
-        plan = plan.model_copy(update={"published": published})
-        return Suite(plan, _resolved(name, parsed, cells, trainings, ranking), tuple(dict.fromkeys(self.lacking)))
+        if tuning is None:
+            plan = plan.model_copy(update={"published": published})
+        else:
+            pairs = _pairs(cells, len(trainings))
+            plan = suite_tuning.with_searches(plan, *tuning, cells["losses"], pairs, published)
+        resolved = _resolved(name, parsed, cells, trainings, ranking, tuning)
+        return Suite(plan, resolved, tuple(dict.fromkeys(self.lacking)))
 
     def structure(self) -> SuiteFile:
         """The file in its structure. What is wrong is blamed, and left out of what is returned."""
@@ -218,23 +241,49 @@ class _Validator:
             self.blame(("training",), "epochs is missing")
         return {key: axes[key] for key in Training.model_fields if key in axes}
 
-    def items(self, kind: str, choices: Sequence[Choice | None], kl_weights: list[float]) -> Iterator[_Item]:
+    def kl_weights(self, parsed: SuiteFile) -> list[float] | None:
+        """The KL weights of losses that do not set their own; None where tuning chooses them."""
+        if self.document.data.get("tuning") is None:
+            return list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", 1.0), _kl_weight))
+        if "kl_weight" in parsed.training:
+            self.blame(("training", "kl_weight"), "tuning chooses the KL weights; take this away")
+        return None
+
+    def tuning(
+        self,
+        parsed: SuiteFile,
+        cells: Mapping[str, Sequence[_Cell]],
+        shapes: Sequence[ImageShape | None],
+        *,
+        all_sound: bool,
+    ) -> tuple[Tuning, list[tuple[Axis, ...]]] | None:
+        """The rule by which the suite is tuned, and what is tuned of each loss; None where nothing is, or wrongly."""
+        if parsed.tuning is None:
+            return None
+        rule = suite_tuning.rule(parsed.tuning, cells["metrics"], parsed.seeds, self.blame, all_sound=all_sound)
+        axes = suite_tuning.axes(parsed.tuning, cells["losses"], self.blame)
+        for cell, tuned in zip(cells["losses"], axes, strict=True):
+            for corner in suite_tuning.corners(tuned):
+                moved = replace(cell, params={**cell.params, **corner})
+                for shape in dict.fromkeys(filter(None, shapes)):
+                    for reason in self.refusals(moved, shape):
+                        what = f"{cell.label} {suite_tuning.in_words(corner)} cannot take {shape} images: it {reason}"
+                        self.blame(("tuning",), what)
+        return None if rule is None else (rule, axes)
+
+    def items(self, kind: str, choices: Sequence[Choice | None], kl_weights: list[float] | None) -> Iterator[_Item]:
         """The sound items of a section."""
         for index, choice in enumerate(choices):
             item = choice and self.item(kind, (kind, index), choice, kl_weights)
             if item:
                 yield item
 
-    def item(self, kind: str, path: Path_, choice: Choice, kl_weights: list[float]) -> _Item | None:
+    def item(self, kind: str, path: Path_, choice: Choice, kl_weights: list[float] | None) -> _Item | None:
         before = len(self.problems)
         if choice.label is not None and not _is_label(choice.label):
             message = "must start with a letter or digit and have no slashes, in one line of at most 200 characters"
             self.blame((*path, "label"), f"{quoted(choice.label)} {message}")
-        extra = {}
-        if isinstance(choice, LossChoice):
-            extra["kl_weight"] = kl_weights
-            if choice.kl_weight is not None:
-                extra["kl_weight"] = list(self.values((*path, "kl_weight"), choice.kl_weight, _kl_weight))
+        extra = self.weighting(path, choice, kl_weights) if isinstance(choice, LossChoice) else {}
         registered = self.registry.find(kind, choice.name)
         if registered is None:
             self.blame((*path, "name"), self.registry.unknown(kind, choice.name))
@@ -252,6 +301,25 @@ class _Validator:
         axes = {key: axes[key] for key in known if key in axes}
         only = tuple(choice.architectures) if isinstance(choice, LossChoice) and choice.architectures else None
         return _Item(path, choice.label or choice.name, registered, axes, extra, only)
+
+    def weighting(self, path: Path_, choice: LossChoice, kl_weights: list[float] | None) -> dict[str, list[Any]]:
+        """The KL weights of a loss; where tuning chooses them, its scale if it has one."""
+        if kl_weights is not None:
+            if choice.scale is not None:
+                self.blame((*path, "scale"), "only tuning asks for a scale, and the suite has no section tuning")
+            if choice.kl_weight is not None:
+                kl_weights = list(self.values((*path, "kl_weight"), choice.kl_weight, _kl_weight))
+            return {"kl_weight": kl_weights}
+        if choice.kl_weight is not None:
+            what = "tuning chooses the KL weights; scale: is what its ladder is multiplied by for this loss"
+            self.blame((*path, "kl_weight"), what)
+        if choice.scale is None:
+            return {}
+        try:
+            return {"scale": [_scale(choice.scale)]}
+        except ValueError as error:
+            self.blame((*path, "scale"), str(error))
+            return {}
 
     def values(self, path: Path_, value: Any, coerce: Callable[[Any], Any]) -> Iterator[Any]:
         """The one value, or the values of a grid; those that cannot be coerced are blamed and left out."""
@@ -314,6 +382,8 @@ class _Validator:
             made: Dataset = dataset.registered.create(dataset.params)
             if not isinstance(made.shape, ImageShape):
                 raise TypeError(f"its shape {quoted(made.shape)} is not an ImageShape")
+            if self.document.data.get("tuning") is not None and made.image_count("validation") == 0:
+                self.blame(dataset.path, TUNING_NEEDS_VALIDATION)
             return made.shape
 
         before = len(self.problems)
@@ -453,6 +523,12 @@ def _kl_weight(value: Any) -> float:
     return float(value)
 
 
+def _scale(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{quoted(value)} is not a finite number above 0")
+    return float(value)
+
+
 def _training_value(key: str, value: Any) -> Any:
     """Check one value of the training section with the model's own field."""
     fields = {"epochs": 1, key: value}
@@ -499,6 +575,7 @@ def _plan(
                     shape=(shape.channels, shape.height, shape.width),
                 )
             )
+    tuned = parsed.tuning is not None
     methods = [
         Method(
             label=cell.label,
@@ -506,7 +583,7 @@ def _plan(
             kl_weight=cell.extra["kl_weight"],
             family=cast(LossEntry, cell.registered.entry).family,
         )
-        for cell in cells["losses"]
+        for cell in (() if tuned else cells["losses"])
     ]
     plan = Plan(
         suite=name,
@@ -519,13 +596,17 @@ def _plan(
         jobs=(),
     )
     jobs = []
-    used = [architecture for _ in shapes for architecture in cells["architectures"] for _ in trainings]
-    for setting, method, seed in itertools.product(range(len(settings)), range(len(methods)), parsed.seeds):
-        if not cells["losses"][method].goes_with(used[setting]):
-            continue
+    for (setting, method), seed in itertools.product([] if tuned else _pairs(cells, len(trainings)), parsed.seeds):
         planned = PlannedJob(id="", setting=setting, method=method, seed=seed)
         jobs.append(planned.model_copy(update={"id": plan.job(planned).id}))
     return plan.model_copy(update={"jobs": tuple(jobs)})
+
+
+def _pairs(cells: Mapping[str, Sequence[_Cell]], trainings: int) -> list[tuple[int, int]]:
+    """Places of the settings and losses that go together."""
+    used = [cell for _ in cells["datasets"] for cell in cells["architectures"] for _ in range(trainings)]
+    everything = itertools.product(range(len(used)), range(len(cells["losses"])))
+    return [(setting, loss) for setting, loss in everything if cells["losses"][loss].goes_with(used[setting])]
 
 
 def _column(cell: _Cell) -> Column:
@@ -540,12 +621,15 @@ def _resolved(
     cells: Mapping[str, Sequence[_Cell]],
     trainings: Sequence[tuple[str, Training]],
     ranking: tuple[str, ...],
+    tuning: tuple[Tuning, list[tuple[Axis, ...]]] | None,
 ) -> str:
     """The suite file with all defaults filled in. Grids over parameters are written out; loading it gives the same
     jobs."""
 
-    def item(cell: _Cell) -> dict[str, Any]:
-        told = {"name": cell.registered.entry.name, "label": cell.label, "params": cell.params, **cell.extra}
+    def item(cell: _Cell, tuned: Sequence[Axis] = ()) -> dict[str, Any]:
+        chosen = {axis.name for axis in tuned}
+        params = {name: value for name, value in cell.params.items() if name not in chosen}
+        told = {"name": cell.registered.entry.name, "label": cell.label, "params": params, **cell.extra}
         if cell.only is not None:
             told["architectures"] = [other.label for other in cells["architectures"] if cell.goes_with(other)]
         return told
@@ -554,14 +638,19 @@ def _resolved(
         values = list(dict.fromkeys(getattr(training, key) for _, training in trainings))
         return values[0] if len(values) == 1 else {"grid": values}
 
+    items = {kind: [item(cell) for cell in cells[kind]] for kind in cells}
+    if tuning is not None:
+        items["losses"] = [item(cell, axes) for cell, axes in zip(cells["losses"], tuning[1], strict=True)]
     data = {
         "name": name,
         "description": parsed.description,
-        **{kind: [item(cell) for cell in cells[kind]] for kind in cells},
+        **items,
         "seeds": parsed.seeds,
         "training": {key: axis(key) for key in Training.model_fields},
         "ranking": {"metrics": list(ranking)},
     }
     if parsed.published:
         data["published"] = [table.model_dump(exclude_none=True) for table in parsed.published]
+    if parsed.tuning is not None and tuning is not None:
+        data["tuning"] = suite_tuning.resolved(parsed.tuning, *tuning, cells["losses"])
     return yaml_lines.dump(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,9 +25,10 @@ class Choice(_Strict):
 
 
 class LossChoice(Choice):
-    """A loss, with its weight of the KL term and the architectures that it is for."""
+    """A loss, with its weight of the KL term, or its scale where that is tuned, and the architectures it is for."""
 
     kl_weight: Any = None
+    scale: Any = None
     architectures: list[str] | None = Field(None, min_length=1)
 
 
@@ -46,6 +47,31 @@ class Ranking(_Strict):
     metrics: list[str] | None = Field(None, min_length=1)
 
 
+class Span(_Strict):
+    """A range in which something is tuned."""
+
+    low: float
+    high: float
+
+
+class Selection(_Strict):
+    """What decides between candidates."""
+
+    metric: str
+
+
+class TuningChoice(_Strict):
+    """How every method of the suite is tuned."""
+
+    strategy: Literal["grid", "random", "optuna"] = "grid"
+    budget: int = Field(ge=1)
+    kl_weight: Span
+    params: dict[str, Any] | None = None
+    seeds: list[int] | None = Field(None, min_length=1)
+    select: Selection | None = None
+    seed: int = Field(0, ge=0, lt=2**32)
+
+
 class SuiteFile(_Strict):
     """The structure of a suite file; parameters and training are checked one by one afterwards."""
 
@@ -59,6 +85,7 @@ class SuiteFile(_Strict):
     training: dict[str, Any]
     ranking: Ranking = Ranking()
     published: list[Table] = []
+    tuning: TuningChoice | None = None
 
 
 ITEMS = ("datasets", "architectures", "losses", "metrics")
@@ -69,6 +96,9 @@ _MODELS: dict[str, type[BaseModel]] = {
     "metrics": Choice,
     "ranking": Ranking,
     "published": Table,
+    "tuning": TuningChoice,
+    "tuning.kl_weight": Span,
+    "tuning.select": Selection,
 }
 
 
@@ -94,6 +124,8 @@ def _salvaged(key: str, value: Any) -> Any:
         return value if isinstance(value, dict) else {}
     if key == "ranking":
         return _salvaged_item(Ranking, value) or Ranking()
+    if key == "tuning":
+        return None
     if key == "name":
         return value if isinstance(value, str) or value is None else "suite"
     return value if isinstance(value, str) else ""
@@ -113,7 +145,8 @@ def _in_words(detail: Mapping[str, Any]) -> str:
     """A problem that pydantic found, in our words."""
     kind, path = detail["type"], detail["loc"]
     if kind == "extra_forbidden":
-        model = _MODELS.get(str(path[0]), SuiteFile) if len(path) > 1 else SuiteFile
+        nested = _MODELS.get(f"{path[0]}.{path[1]}") if len(path) == 3 else None
+        model = nested or (_MODELS.get(str(path[0]), SuiteFile) if len(path) > 1 else SuiteFile)
         return f"unknown key; {did_you_mean(str(path[-1]), list(model.model_fields))}"
     if kind == "missing":
         return "is missing"
@@ -124,6 +157,8 @@ def _in_words(detail: Mapping[str, Any]) -> str:
         "list_type": "a list",
         "dict_type": "a mapping",
         "int_type": "a whole number",
+        "float_type": "a number",
+        "literal_error": "one of grid, random, optuna",
         "model_type": "a name, or a mapping with one" if path[0] in ITEMS else "a mapping",
     }.get(kind)
     return f"{quoted(detail['input'])} is not {expected}" if expected else str(detail["msg"])
