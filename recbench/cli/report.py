@@ -1,0 +1,53 @@
+"""``recbench report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.stored import stored_suite
+from recbench.images import default_cache
+from recbench.leaderboard import rank
+from recbench.registry import Registry
+from recbench.sweep import inspect
+
+
+@click.command("report")
+@click.argument("suite", required=False)
+@results_option
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of decoded images.")
+@click.option(
+    "--models/--no-models",
+    default=True,
+    show_default=True,
+    help="Load stored models, for interpolations and for test images that jobs did not keep.",
+)
+@plugin_options
+def report_command(
+    suite: str | None,
+    results: Path,
+    cache: Path | None,
+    models: bool,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Write the report of SUITE, a folder of pages: a suite's name or file; by default the suite that was run last.
+
+    It is written to DIR/<suite>/report/, and can be opened from there, without a network.
+    """
+    from recbench.cli.terminal import err
+    from recbench.report.content import gather
+    from recbench.report.sections import Sources
+    from recbench.report.write import write
+
+    store = stored_suite(suite, results)
+    registry = Registry(load(plugin_files, blocked, strict))
+    plan = store.read_plan()
+    state = inspect(plan, store)
+    content = gather(plan, rank(plan, state.records, state.unusable), state.records, state.unusable, store)
+    with err.status("reading the jobs") as status:
+        page = write(content, Sources(store, registry, cache or default_cache(), models, status.update))
+    click.echo(page)

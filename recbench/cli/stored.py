@@ -1,0 +1,45 @@
+"""Finding a suite that was run, by what a person calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recbench import yaml_lines
+from recbench.errors import UserError, did_you_mean
+from recbench.store import Store
+from recbench.suite import NAME
+
+
+def stored_suite(suite: str | None, results: Path) -> Store:
+    """The store of a suite, given by name or by file; by default of the one that was run last.
+
+    Raises:
+        UserError: it was never run, or cannot be the name of a suite.
+    """
+    store = Store(results / (_name(suite) if suite else _latest(results)))
+    if suite and not store.plan_file.is_file():
+        ran = [path.parent.name for path in results.glob("*/plan.json")]
+        raise UserError(f"there are no results of the suite '{_name(suite)}' in {results}; {did_you_mean(suite, ran)}")
+    return store
+
+
+def _name(suite: str) -> str:
+    if suite.endswith((".yaml", ".yml")):
+        data = yaml_lines.load(Path(suite)).data
+        named = data.get("name") if isinstance(data, dict) else None
+        suite = named if isinstance(named, str) else Path(suite).stem
+    if not NAME.fullmatch(suite):
+        raise UserError(f"{suite!r} is not the name of a suite: letters, digits, '.', '_' and '-' only")
+    return suite
+
+
+def _latest(results: Path) -> str:
+    plans = sorted(results.glob("*/plan.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not plans:
+        raise UserError(f"there are no results in {results}; 'recbench run SUITE' makes some")
+    names = [path.parent.name for path in plans]
+    if len(names) > 1:
+        click.echo(f"showing {names[-1]}, which was run last; there are also {', '.join(sorted(names[:-1]))}", err=True)
+    return names[-1]

@@ -1,0 +1,224 @@
+"""Interactive plots: figures as plotly.js takes them, as plain data, in views that a reader chooses between.
+
+Colours of text and grid come from the page, so that light and dark need no second figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recbench.formats import ARROWS
+from recbench.jobs import Column
+from recbench.report import series
+from recbench.report.content import BoardView, MethodView
+from recbench.report.series import PALETTE, Curve, Point
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "x", "pentagon")
+
+
+@dataclass(frozen=True)
+class Select:
+    """Something that a reader chooses, with the titles of the choices."""
+
+    label: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot.
+
+    Attributes:
+        selects: what is chosen; none where there is one view only.
+        scales: whether the reader may choose a logarithmic scale for y.
+        views: by the indices of the choices, as ``"0,2"``: ``{"data": traces, "layout": layout}`` of plotly.js. A trace
+            carries its method's label in ``meta``.
+        alt: what the plot shows, for those who do not see it.
+    """
+
+    name: str
+    alt: str
+    selects: tuple[Select, ...]
+    views: Mapping[str, Mapping[str, Any]]
+    scales: bool = False
+
+    def data(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        selects = [{"label": select.label, "options": select.options} for select in self.selects]
+        return {"name": self.name, "alt": self.alt, "selects": selects, "views": self.views, "scales": self.scales}
+
+
+def curves(view: BoardView) -> Chart | None:
+    """Training curves: a line for each job."""
+    known = series.quantities(view)
+    marks = series.marks(view)
+    views = {}
+    for number, (name, title) in enumerate(known.items()):
+        layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": title}}}
+        seen: set[int] = set()
+        traces = [_curve(curve, marks, seen) for curve in series.curves(view, name)]
+        views[str(number)] = {"data": traces, "layout": layout}
+    if not views:
+        return None
+    alt = "Training curves: the chosen quantity by epoch, a line for each job"
+    return Chart("curves", alt, (Select("show", tuple(known.values())),), views, scales=True)
+
+
+def _curve(curve: Curve, marks: Mapping[int, int], seen: set[int]) -> dict[str, Any]:
+    first = curve.method.index not in seen
+    seen.add(curve.method.index)
+    ended = curve.status in ("failed", "diverged")
+    trace = _base(curve.method, marks)
+    every = list(range(int(curve.epochs[0]), int(curve.epochs[0]) + len(curve.epochs)))
+    trace |= {"x0": every[0], "dx": 1} if list(curve.epochs) == every else {"x": list(curve.epochs)}
+    trace |= {
+        "y": [_short(value) for value in curve.values],
+        "mode": "lines+markers" if ended or len(curve.values) < 2 else "lines",
+        "legendgroup": str(curve.method.index),
+        "showlegend": first,
+        "hovertemplate": f"seed {curve.seed}, epoch %{{x}}: %{{y:.5g}}",
+    }
+    trace["line"] = {"color": trace["marker"]["color"], "width": 1.6}
+    if ended:  # the last point of a curve that broke off
+        trace["marker"] = {**trace["marker"], "symbol": "x", "size": [0] * (len(curve.values) - 1) + [9]}
+        trace["hovertemplate"] += f" ({curve.status})"
+    return trace
+
+
+def spectra(view: BoardView) -> Chart | None:
+    """Radial profiles of spectra, and their difference to the data's."""
+    lines, what = series.profiles(view)
+    if not lines:
+        return None
+    marks = series.marks(view)
+    data = lines[0]
+    views = {}
+    for number, title in enumerate(("mean log |F|", "difference of log |F| to the data's")):
+        traces = []
+        for line in lines:
+            values = line.values - data.values if number else line.values
+            if line.method is None:
+                trace: dict[str, Any] = {"name": "test images", "line": {"dash": "dot", "width": 2.5}, "ink": True}
+            else:
+                trace = _base(line.method, marks)
+                trace["line"] = {"color": trace["marker"]["color"], "width": 1.6}
+            trace |= {"x": line.frequencies.round(5).tolist(), "y": [_short(value) for value in values.tolist()]}
+            traces.append({**trace, "mode": "lines", "hovertemplate": "%{x:.3f} cycles/pixel: %{y:.3f}"})
+        layout = {"xaxis": {"title": {"text": "frequency [cycles/pixel]"}}, "yaxis": {"title": {"text": title}}}
+        views[str(number)] = {"data": traces, "layout": layout}
+    select = Select("show", ("difference to the data", "profiles"))
+    alt = f"Radial profiles of the mean log spectra of {what}, a line for each method"
+    return Chart("spectra", alt, (select,), {"0": views["1"], "1": views["0"]})
+
+
+def rate_distortion(view: BoardView) -> Chart | None:
+    """Every metric against KL; the KL weights of one loss are joined by a line."""
+    return _scatter(
+        view,
+        "rate-distortion",
+        "Scores against KL in nats per test image, a point for each method",
+        {"kl": ("KL [nats per image]", series.rate)},
+        log=False,
+    )
+
+
+def cost(view: BoardView) -> Chart | None:
+    """Every metric against what training took, with the Pareto front."""
+    alt = "Scores against what training took, a point for each method, and the Pareto front"
+    return _scatter(view, "cost", alt, series.COSTS, log=True)
+
+
+def _scatter(
+    view: BoardView, name: str, alt: str, measures: Mapping[str, tuple[str, series.Measure]], *, log: bool
+) -> Chart | None:
+    marks = series.marks(view)
+    columns = [column for column in view.board.columns if any(column.name in m.row.cells for m in view.methods)]
+    views = {}
+    for number, column in enumerate(columns):
+        for place, (title, measure) in enumerate(measures.values()):
+            found = series.points(view, column.name, measure)
+            traces = [_point(point, column, marks) for point in found]
+            if log:
+                traces.insert(0, _front(found, column))
+            traces = [_ladder(own, marks) for own in series.ladders(found)] + traces
+            layout = {
+                "xaxis": {"title": {"text": title}, "type": "log" if log and all(p.x > 0 for p in found) else "linear"},
+                "yaxis": {"title": {"text": title_of(column)}},
+                "hovermode": "closest",
+            }
+            views[f"{number},{place}"] = {"data": traces, "layout": layout}
+    if not any(trace for view_ in views.values() for trace in view_["data"] if trace.get("meta")):
+        return None
+    selects = (
+        Select("metric", tuple(title_of(column) for column in columns)),
+        Select("against", tuple(title for title, _ in measures.values())),
+    )
+    return Chart(name, alt, selects, views)
+
+
+def title_of(column: Column) -> str:
+    """``psnr [dB] ↑``."""
+    return f"{column.name}{f' [{column.unit}]' if column.unit else ''} {ARROWS[column.direction]}"
+
+
+def _point(point: Point, column: Column, marks: Mapping[int, int]) -> dict[str, Any]:
+    trace = _base(point.method, marks)
+    trace |= {"x": [_short(point.x)], "y": [_short(point.y)], "mode": "markers"}
+    trace["marker"] = {**trace["marker"], "size": 10}
+    if len(point.seeds) > 1:
+        low, high = min(seed[2] for seed in point.seeds), max(seed[2] for seed in point.seeds)
+        trace["error_y"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": [_short(high - point.y)],
+            "arrayminus": [_short(point.y - low)],
+            "thickness": 1,
+            "width": 0,
+        }
+    trace["hovertemplate"] = f"%{{x:.4g}}, {_escape(column.name)} %{{y:.5g}}"
+    return trace
+
+
+def _ladder(own: Sequence[Point], marks: Mapping[int, int]) -> dict[str, Any]:
+    base = _base(own[0].method, marks)
+    return {
+        "x": [_short(point.x) for point in own],
+        "y": [_short(point.y) for point in own],
+        "mode": "lines",
+        "line": {"color": base["marker"]["color"], "width": 1},
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def _front(found: Sequence[Point], column: Column) -> dict[str, Any]:
+    best = series.front(found, higher=column.direction == "higher")
+    return {
+        "name": "Pareto front",
+        "x": [_short(point.x) for point in best],
+        "y": [_short(point.y) for point in best],
+        "mode": "lines",
+        "line": {"shape": "hv", "dash": "dot", "width": 1.2},
+        "muted": True,
+        "hoverinfo": "skip",
+    }
+
+
+def _base(method: MethodView, marks: Mapping[int, int]) -> dict[str, Any]:
+    """What every trace of a method has. Names are text in which plotly.js would read tags."""
+    place = marks[method.index]
+    marker = {"color": PALETTE[place], "symbol": SYMBOLS[place]}
+    return {"name": _escape(method.label), "meta": method.label, "type": "scatter", "marker": marker}
+
+
+def _escape(text: str) -> str:
+    """Text that plotly.js shows as it is: it reads a few tags, and %{…} in templates."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%\u200b{")
+
+
+def _short(value: float) -> float | None:
+    """Six significant digits, which no screen shows more of; JSON has no infinity."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

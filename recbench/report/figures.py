@@ -1,0 +1,207 @@
+"""Figures as papers print them, drawn by matplotlib: the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from recbench.errors import UserError
+from recbench.report import series, sheets
+from recbench.report.charts import title_of
+from recbench.report.content import BoardView
+from recbench.report.series import PALETTE
+from recbench.report.sheets import Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 6.75
+"""Inches: the text width of a page with two columns."""
+MARKERS = "osD^PXhvxp"
+_STYLE: dict[str, Any] = {
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1, "legend.frameon": False, "svg.hashsalt": "recbench", "pdf.fonttype": 42,
+    "axes.grid": True, "grid.color": "#e6e8eb", "grid.linewidth": 0.5, "axes.axisbelow": True,
+}  # fmt: skip
+_METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """A figure as ``pdf``, ``png`` (300 dots per inch) or ``svg``, without date or version in it."""
+    import matplotlib as mpl
+
+    stream = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(stream, format=form, dpi=300, bbox_inches="tight", metadata=_METADATA[form])
+    return stream.getvalue()
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure that no window system needs to know of, and its axes as an array."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _look(view: BoardView, index: int) -> dict[str, Any]:
+    place = series.marks(view)[index]
+    return {"color": PALETTE[place], "marker": MARKERS[place]}
+
+
+def curves(view: BoardView) -> Figure | None:
+    """Training curves: a panel for each quantity, a line for each job."""
+    known = [name for name in series.quantities(view) if name in ("objective", "reconstruction", "kl", "validation")]
+    if not known:
+        return None
+    figure, axes = _figure(WIDTH, 2.4 if len(known) < 3 else 2.1, 1, len(known))
+    for axis, name in zip(axes[0], known, strict=True):
+        labelled: set[str] = set()
+        for curve in series.curves(view, name):
+            label = None if curve.method.label in labelled else curve.method.label
+            labelled.add(curve.method.label)
+            look = _look(view, curve.method.index)
+            axis.plot(curve.epochs, curve.values, color=look["color"], label=label, alpha=0.9)
+            if curve.status in ("failed", "diverged"):
+                axis.plot(curve.epochs[-1], curve.values[-1], "x", color=look["color"])
+        axis.set(xlabel="epoch", title=name)
+        if name != "kl" and all(min(curve.values) > 0 for curve in series.curves(view, name)):
+            axis.set_yscale("log")
+    _legend(figure, axes[0][0], view)
+    return figure
+
+
+def _legend(figure: Figure, axis: Axes, view: BoardView) -> None:
+    """One legend for all panels; with so many methods that colours repeat, they mean families."""
+    from matplotlib.lines import Line2D
+
+    if len(view.methods) > len(PALETTE):
+        places = series.families(view.board.rows)
+        handles: list[Any] = [Line2D([], [], color=PALETTE[p % len(PALETTE)], label=f) for f, p in places.items()]
+    else:
+        handles = axis.get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6) or 1)
+
+
+def spectra(view: BoardView) -> Figure | None:
+    """Radial profiles of the mean log spectra, and their difference to the data's (figure 6 of Bredell et al.)."""
+    lines, _ = series.profiles(view)
+    if not lines:
+        return None
+    figure, axes = _figure(WIDTH, 2.4, 1, 2)
+    for line in lines:
+        look = {"color": "black", "linestyle": ":"} if line.method is None else {}
+        label = "test images" if line.method is None else line.method.label
+        if line.method is not None:
+            look = {"color": _look(view, line.method.index)["color"]}
+        axes[0][0].plot(line.frequencies, line.values, label=label, **look)
+        if line.method is not None:
+            axes[0][1].plot(line.frequencies, line.values - lines[0].values, **look)
+    axes[0][1].axhline(0, color="black", linestyle=":", linewidth=1)
+    axes[0][0].set(xlabel="frequency [cycles/pixel]", ylabel="mean log |F|")
+    axes[0][1].set(xlabel="frequency [cycles/pixel]", ylabel="difference to the data")
+    _legend(figure, axes[0][0], view)
+    return figure
+
+
+def rate_distortion(view: BoardView) -> Figure | None:
+    """Every metric against KL."""
+    return _scatter(view, {"kl": ("KL [nats per image]", series.rate)}, log=False)
+
+
+def cost(view: BoardView) -> Figure | None:
+    """Every metric against the time of a step, with the Pareto front."""
+    return _scatter(view, {"step": series.COSTS["step"]}, log=True)
+
+
+def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]], *, log: bool) -> Figure | None:
+    ((title, measure),) = measures.values()
+    metrics = [(column, series.points(view, column.name, measure)) for column in view.board.columns]
+    metrics = [(column, found) for column, found in metrics if found]
+    if not metrics:
+        return None
+    across = min(3, len(metrics))
+    down = math.ceil(len(metrics) / across)
+    figure, axes = _figure(WIDTH if across > 1 else WIDTH / 2, 2.0 * down + 0.3, down, across)
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_axis_off()
+    for axis, (column, found) in zip(axes.flat, metrics, strict=False):
+        for own in series.ladders(found):
+            axis.plot([p.x for p in own], [p.y for p in own], color=_look(view, own[0].method.index)["color"], lw=0.8)
+        if log:
+            best = series.front(found, higher=column.direction == "higher")
+            axis.step([p.x for p in best], [p.y for p in best], where="post", color="0.6", linestyle=":", zorder=1)
+            if all(point.x > 0 for point in found):
+                axis.set_xscale("log")
+        for point in found:
+            look = _look(view, point.method.index)
+            axis.plot(point.x, point.y, linestyle="", markersize=4, label=point.method.label, **look)
+            low, high = min(s[2] for s in point.seeds), max(s[2] for s in point.seeds)
+            axis.plot([point.x, point.x], [low, high], color=look["color"], linewidth=0.8)
+        axis.set(xlabel=title, ylabel=title_of(column))
+    _legend(figure, axes[0][0], view)
+    return figure
+
+
+def sheet(found: Sheet, columns: Sequence[int]) -> Figure:
+    """Rows of tiles with the methods' names at the left; no grid, no interpolation."""
+    rows = found.rows
+    height, width = found.shape
+    tile = min(0.62, (WIDTH - 1.2) / len(columns))
+    figure, axes = _figure(1.2 + tile * len(columns), tile * height / width * len(rows) + 0.2, len(rows), len(columns))
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
+    for row, line in zip(rows, axes, strict=True):
+        for column, axis in zip(columns, line, strict=True):
+            image = row.images[column]
+            pixels = image[:3].transpose(1, 2, 0) if len(image) >= 3 else image[0]
+            axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(row.label, rotation=0, ha="right", va="center")
+    if found.name in ("kernels", "interpolations", "spectra"):
+        for column, axis in zip(columns, axes[0], strict=True):
+            axis.set_title(found.heads[column], fontsize=7)
+    return figure
+
+
+def sheet_columns(found: Sheet, most: int) -> list[int]:
+    """Some columns of a sheet: evenly over its groups, in their order."""
+    if len(found.groups) == 1:
+        own = found.groups[0].columns
+        return [own[place] for place in sheets.spread(len(own), most)]
+    if found.name == "interpolations":
+        return list(found.groups[0].columns)
+    each = max(1, most // len(found.groups))
+    return list(dict.fromkeys(column for group in found.groups for column in group.columns[:each]))
+
+
+PLOTS: dict[str, Callable[[BoardView], Figure | None]] = {
+    "curves": curves,
+    "spectra": spectra,
+    "rate-distortion": rate_distortion,
+    "cost": cost,
+}
+"""Figures that are drawn from a board alone."""
+
+
+def draw(name: str, view: BoardView) -> Figure:
+    """One of :data:`PLOTS`.
+
+    Raises:
+        UserError: the jobs left nothing that could be drawn.
+    """
+    figure = PLOTS[name](view)
+    if figure is None:
+        raise UserError(f"there is nothing to draw for {name}: no job of {view.board.setting} left what it needs")
+    return figure

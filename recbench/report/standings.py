@@ -1,0 +1,190 @@
+"""The leaderboard as the page shows it: heads that sort, and cells with what stands in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recbench import formats
+from recbench.jobs import Column
+from recbench.leaderboard import Board, Cell, Row
+from recbench.report.content import BoardView, MethodView
+from recbench.store import Cost
+
+
+@dataclass(frozen=True)
+class Head:
+    """Head of a column.
+
+    Attributes:
+        first: in which direction a first click sorts, ``"ascending"`` or ``"descending"``; empty if it does not sort.
+        kind: ``"cost"`` for columns that are shown when asked for.
+    """
+
+    text: str
+    first: str = "ascending"
+    classes: str = "number"
+    kind: str = ""
+    title: str = ""
+    sorted: bool = False
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell.
+
+    Attributes:
+        value: what it is sorted by; empty sorts last in both directions.
+        bar: from 0 (worst of the ranked) to 1 (best), drawn as a thin line.
+        more: a second line of text, in small.
+        interval: low, middle and high in percent of the width, drawn below.
+    """
+
+    text: str
+    value: str = ""
+    classes: str = "number"
+    kind: str = ""
+    title: str = ""
+    page: str = ""
+    bar: str | None = None
+    more: str = ""
+    more_class: str = "spread"
+    interval: tuple[str, str, str] | None = None
+    row_head: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table."""
+
+    method: MethodView
+    cells: tuple[TableCell, ...]
+    classes: str
+
+    @property
+    def words(self) -> str:
+        """What the filter searches."""
+        row = self.method.row
+        return " ".join((row.label, row.loss, row.family, row.status)).lower()
+
+
+COSTS = {
+    "images/s": ("images_per_second", "descending"),
+    "ms/step": ("step_milliseconds", "ascending"),
+    "peak GiB": ("peak_memory_bytes", "ascending"),
+    "parameters": ("parameters", "ascending"),
+}
+
+
+def heads(board: Board) -> list[Head]:
+    """Heads of all columns, in the order of the cells of :func:`lines`."""
+    found = [Head("#", classes="number place", sorted=True, title="Place by mean rank")]
+    found += [Head("method", classes="name", title="The loss and its parameters")]
+    for column in board.columns:
+        better = "higher" if column.direction == "higher" else "lower"
+        title = f"{column.name}: {better} is better" + ("" if column.name in board.ranking else "; does not rank")
+        first = "descending" if column.direction == "higher" else "ascending"
+        found.append(Head(formats.head(column), first, title=title))
+    found.append(Head("KL", title="Mean KL divergence in nats per test image"))
+    found += [Head(name, first, kind="cost", title=f"{name}, mean over seeds") for name, (_, first) in COSTS.items()]
+    found.append(Head("mean rank", title=f"Mean place by {', '.join(board.ranking)}"))
+    return [*found, Head("seeds", "", classes="name", title="Seeds that are done")]
+
+
+def lines(view: BoardView) -> list[Line]:
+    """All rows in the order of the board."""
+    board = view.board
+    ends = {column.name: _ends(column, board.rows) for column in board.columns}
+    found = []
+    for method in view.methods:
+        row = method.row
+        cells = [
+            TableCell(str(row.place or "–"), str(row.place or ""), classes="number place"),
+            TableCell(
+                row.label,
+                row.label.lower(),
+                classes="name",
+                page=method.page,
+                more=f"{row.family} · β {row.kl_weight:.4g}" if row.family else f"β {row.kl_weight:.4g}",
+                more_class="under",
+                row_head=True,
+            ),
+        ]
+        cells += [_metric(row.cells.get(column.name), column, ends[column.name]) for column in board.columns]
+        cells.append(TableCell(formats.number(row.kl, 1), _value(row.kl)))
+        cells += [_cost(row.cost, name, field) for name, (field, _) in COSTS.items()]
+        cells.append(TableCell(formats.number(row.mean_rank, 2), _value(row.mean_rank)))
+        cells.append(_seeds(row))
+        found.append(Line(method, tuple(cells), classes=row.status))
+    return found
+
+
+def _value(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else repr(float(value))
+
+
+def _ends(column: Column, rows: Sequence[Row]) -> tuple[float, float]:
+    """The worst and the best finite mean among ranked methods."""
+    values = [row.cells[column.name].mean for row in rows if row.status == "ranked" and column.name in row.cells]
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    return (min(finite), max(finite)) if column.direction == "higher" else (max(finite), min(finite))
+
+
+def _metric(cell: Cell | None, column: Column, ends: tuple[float, float]) -> TableCell:
+    if cell is None:
+        return TableCell("–", "", title=f"no value for {column.name}")
+    worst, best = ends
+    level = None
+    if cell.rank is not None and math.isfinite(cell.mean) and best != worst:
+        level = f"{min(1.0, max(0.0, (cell.mean - worst) / (best - worst))):.3f}"
+    spread = "" if cell.std_images is None else f"± {formats.number(cell.std_images, column.digits)}"
+    if cell.std_seeds is not None:
+        spread += f" ({formats.number(cell.std_seeds, column.digits)})"
+    title = f"{cell.mean:.6g}"
+    title += "" if cell.std_images is None else f"; std over test images {cell.std_images:.3g}"
+    title += "" if cell.std_seeds is None else f"; std over seeds {cell.std_seeds:.3g}"
+    title += "" if cell.rank is None else f"; place {cell.rank:g}"
+    classes = "number best" if cell.best else "number"
+    text = formats.number(cell.mean, column.digits)
+    return TableCell(text, _value(cell.mean), classes=classes, title=title, bar=level, more=spread.strip())
+
+
+def _cost(cost: Cost | None, name: str, field: str) -> TableCell:
+    if cost is None:
+        return TableCell("–", "", kind="cost")
+    return TableCell(formats.COSTS[name](cost), _value(getattr(cost, field)), kind="cost")
+
+
+def _seeds(row: Row) -> TableCell:
+    text = f"{row.seeds_done}/{row.seeds}"
+    if row.status == "ranked":
+        return TableCell(text, "", classes="name seeds")
+    title = "; ".join(row.trouble) or "not all seeds are done"
+    return TableCell(text, "", classes="name seeds", more=row.status, more_class=f"status {row.status}", title=title)
+
+
+def summary(view: BoardView) -> str:
+    """What the board says, in a sentence or two."""
+    rows = view.board.rows
+    ranked = [row for row in rows if row.status == "ranked"]
+    others = len(rows) - len(ranked)
+    if not ranked:
+        return "No method is ranked yet: none has all its seeds done."
+    first = [row.label for row in ranked if row.place == 1]
+    leads = "leads" if len(first) == 1 else "lead"
+    text = f"{_listed(first)} {leads} by mean rank over {', '.join(view.board.ranking)}."
+    bests = []
+    for column in view.board.columns:
+        best = [row.label for row in ranked if column.name in row.cells and row.cells[column.name].best]
+        if 0 < len(best) < 4:  # a list of many equals says nothing
+            bests.append(f"{column.name} by {_listed(best)}")
+    if bests:
+        text += f" Best: {'; '.join(bests)}."
+    if others:
+        text += f" {others} of {len(rows)} methods {'is' if others == 1 else 'are'} not ranked."
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,327 @@
+// What makes the pages move: sorting, filtering, sheets of tiles, the lightbox, and plots. Works from file://, asks no network.
+"use strict";
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const one = (selector, root = document) => root.querySelector(selector);
+  const styles = getComputedStyle(document.documentElement);
+  const colour = (name) => styles.getPropertyValue(`--${name}`).trim();
+  const repaint = [];
+
+  // Colours ---------------------------------------------------------------------------------------------------------
+  const toggle = one("[data-theme-toggle]");
+  const themes = ["auto", "light", "dark"];
+  const told = { auto: "as the system has them", light: "light", dark: "dark" };
+  function setTheme(theme) {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    one("[data-theme-name]").textContent = theme;
+    toggle.setAttribute("aria-label", `Colours: ${told[theme]}`);
+    try { localStorage.setItem("recbench-theme", theme); } catch { /* storage may be forbidden */ }
+    repaint.forEach((draw) => draw());
+  }
+  if (toggle) {
+    const now = () => document.documentElement.dataset.theme ?? "auto";
+    one("[data-theme-name]").textContent = now();
+    toggle.setAttribute("aria-label", `Colours: ${told[now()]}`);
+    toggle.addEventListener("click", () => setTheme(themes[(themes.indexOf(now()) + 1) % themes.length]));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint.forEach((draw) => draw()));
+  }
+
+  // Where one is ----------------------------------------------------------------------------------------------------
+  const links = new Map(all(".sections a").map((link) => [link.hash.slice(1), link]));
+  if (links.size) {
+    const seen = new Set();
+    const watch = new IntersectionObserver((entries) => {
+      for (const entry of entries) entry.isIntersecting ? seen.add(entry.target.id) : seen.delete(entry.target.id);
+      const current = [...links.keys()].find((id) => seen.has(id));
+      for (const [id, link] of links) {
+        if (id === current) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+      }
+    }, { rootMargin: "-15% 0px -60% 0px" });
+    for (const id of links.keys()) if (document.getElementById(id)) watch.observe(document.getElementById(id));
+  }
+
+  // The leaderboard: sorting, showing, filtering -----------------------------------------------------------------------
+  const board = one("[data-board]");
+  const chosen = new Set(); // labels of the methods that the filter leaves
+  const filterers = [];
+  if (board) {
+    const body = board.tBodies[0];
+    const rows = [...body.rows];
+    const order = new Map(rows.map((row, place) => [row, place]));
+    const value = (row, column) => row.cells[column].dataset.value;
+    const compare = (a, b) => (Number.isNaN(+a) && a !== "inf" && a !== "-inf" ? a.localeCompare(b) : number(a) - number(b));
+    const number = (text) => (text === "inf" ? Infinity : text === "-inf" ? -Infinity : +text);
+    for (const button of all("[data-sort]", board)) {
+      button.addEventListener("click", () => {
+        const head = button.closest("th");
+        const column = head.cellIndex;
+        const before = head.getAttribute("aria-sort");
+        const direction = before ? (before === "ascending" ? "descending" : "ascending") : button.dataset.sort;
+        for (const other of board.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", direction);
+        const sign = direction === "ascending" ? 1 : -1;
+        const sorted = [...rows].sort((a, b) => {
+          const [left, right] = [value(a, column), value(b, column)];
+          if (left === "" || right === "") return (left === "") - (right === "") || order.get(a) - order.get(b);
+          return sign * compare(left, right) || order.get(a) - order.get(b);
+        });
+        body.append(...sorted);
+        board.classList.toggle("resorted", column !== 0 || direction !== "ascending");
+      });
+    }
+    for (const box of all("[data-show]")) {
+      const show = () => board.classList.toggle(`with-${box.dataset.show}`, box.checked);
+      box.addEventListener("change", show);
+      show();
+    }
+    const text = one("[data-filter]");
+    const family = one("[data-family]", text.closest(".controls"));
+    const filter = () => {
+      const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      chosen.clear();
+      for (const row of rows) {
+        const keep = words.every((word) => row.dataset.words.includes(word)) && (!family?.value || row.dataset.family === family.value);
+        row.hidden = !keep;
+        if (keep) chosen.add(row.dataset.method);
+      }
+      one("[data-count]").textContent = chosen.size < rows.length ? `${chosen.size} of ${rows.length} methods` : "";
+      for (const element of all("main [data-method]")) {
+        if (!board.contains(element)) element.hidden = !chosen.has(element.dataset.method);
+      }
+      filterers.forEach((act) => act());
+    };
+    text.addEventListener("input", filter);
+    family?.addEventListener("change", filter);
+    filter();
+  }
+
+  // Sheets of tiles ----------------------------------------------------------------------------------------------------
+  const sheets = all("[data-sheet]").map((root) => {
+    const data = JSON.parse(one("[data-sheet-data]", root).textContent);
+    const table = one("table", root);
+    const sheet = { root, data, table, group: 0, error: false, gain: 4 };
+    const rows = [...table.tBodies[0].rows];
+    const source = rows.map((row) => one(".tile", row).style.backgroundImage);
+    sheet.tiles = rows.map((row) => all(".tile", row));
+    sheet.source = source;
+    sheet.caption = (row, column) =>
+      `${data.rows[row].label}, ${data.noun} ${data.heads[column]}${data.rows[row].captions[column] ? `: ${data.rows[row].captions[column]}` : ""}`;
+    sheet.paint = (tile, row, column, error) => {
+      tile.style.setProperty("--x", column);
+      const wrong = error && row > 0;
+      tile.style.backgroundImage = wrong ? `${source[row]}, ${source[0]}` : source[row];
+      tile.classList.toggle("error", wrong);
+      tile.style.setProperty("--gain", sheet.gain);
+    };
+    const update = () => {
+      const { columns, why } = data.groups[sheet.group];
+      one("[data-why]", root).textContent = `${why}.`;
+      [...table.tHead.rows[0].cells].slice(1).forEach((cell, place) => {
+        cell.hidden = place >= columns.length;
+        cell.textContent = columns[place] === undefined ? "" : data.heads[columns[place]];
+      });
+      sheet.tiles.forEach((tiles, row) => tiles.forEach((tile, place) => {
+        tile.closest("td").hidden = place >= columns.length;
+        if (place >= columns.length) return;
+        sheet.paint(tile, row, columns[place], sheet.error);
+        tile.setAttribute("aria-label", sheet.caption(row, columns[place]));
+      }));
+    };
+    for (const radio of all("input[type=radio]", root)) {
+      radio.addEventListener("change", () => {
+        if (radio.name.endsWith("-group")) sheet.group = +radio.value;
+        else {
+          sheet.error = radio.value === "error";
+          one("[data-gain]", root).hidden = !sheet.error;
+        }
+        update();
+      });
+    }
+    one("[data-gain] select", root)?.addEventListener("change", (event) => { sheet.gain = +event.target.value; update(); });
+    one("[data-size]", root)?.addEventListener("input", (event) => root.style.setProperty("--tile", `${event.target.value}px`));
+    // One stop for the Tab key; arrows move between tiles.
+    const visible = () => sheet.tiles.map((tiles, row) => ({ tiles, row })).filter(({ row }) => !rows[row].hidden);
+    sheet.step = (row, place, down, across) => {
+      const shown = visible();
+      const here = shown.findIndex((each) => each.row === row);
+      const next = shown[Math.min(Math.max(here + down, 0), shown.length - 1)];
+      const count = data.groups[sheet.group].columns.length;
+      return { row: next.row, place: Math.min(Math.max(place + across, 0), count - 1) };
+    };
+    table.addEventListener("keydown", (event) => {
+      const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+      const tile = event.target.closest(".tile");
+      if (!tile || !moves[event.key]) return;
+      event.preventDefault();
+      const at = sheet.step(tile.closest("tr").rowIndex - 1, tile.closest("td").cellIndex - 1, ...moves[event.key]);
+      focusOn(sheet.tiles[at.row][at.place]);
+    });
+    const focusOn = (tile) => {
+      all('.tile[tabindex="0"]', table).forEach((other) => { other.tabIndex = -1; });
+      tile.tabIndex = 0;
+      tile.focus();
+    };
+    filterers.push(() => {
+      const first = one('.tile[tabindex="0"]', table);
+      if (first?.closest("tr").hidden && visible().length) {
+        first.tabIndex = -1;
+        visible()[0].tiles[0].tabIndex = 0;
+      }
+    });
+    table.addEventListener("click", (event) => {
+      const tile = event.target.closest(".tile");
+      if (tile) open(sheet, tile.closest("tr").rowIndex - 1, tile.closest("td").cellIndex - 1, tile);
+    });
+    return sheet;
+  });
+
+  // The lightbox ---------------------------------------------------------------------------------------------------------
+  const box = one("[data-lightbox]");
+  let at = null;
+  function open(sheet, row, place, opener) {
+    at = { sheet, row, place, opener };
+    show();
+    box.showModal();
+  }
+  function panel(name, row, column, error, size) {
+    const { sheet } = at;
+    const figure = document.createElement("figure");
+    const caption = document.createElement("figcaption");
+    caption.textContent = name;
+    const tile = document.createElement("div");
+    tile.className = "tile";
+    for (const name of ["--w", "--h", "--n"]) tile.style.setProperty(name, sheet.root.style.getPropertyValue(name));
+    tile.style.setProperty("--tile", `${size}px`);
+    sheet.paint(tile, row, column, error);
+    tile.setAttribute("role", "img");
+    tile.setAttribute("aria-label", `${name}: ${sheet.caption(row, column)}`);
+    figure.append(caption, tile);
+    return figure;
+  }
+  function show() {
+    const { sheet, row, place } = at;
+    const column = sheet.data.groups[sheet.group].columns[place];
+    one("[data-title]", box).textContent = `${sheet.data.rows[row].label} · ${sheet.data.noun} ${sheet.data.heads[column]}`;
+    one("[data-caption]", box).textContent = sheet.data.rows[row].captions[column];
+    const width = +sheet.root.style.getPropertyValue("--w");
+    const height = +sheet.root.style.getPropertyValue("--h");
+    const compared = sheet.data.against && row > 0;
+    const room = Math.min(innerWidth * 0.9, 1180);
+    const across = compared ? (innerWidth < 700 ? 2 : 3) : 1;
+    const largest = Math.min((room - 16 * across) / across, ((innerHeight - 230) / (compared && across === 2 ? 2 : 1)) * (width / height), 560);
+    // Whole multiples of the image's own pixels, where there is room for one.
+    const size = largest > width ? Math.floor(largest / width) * width : Math.floor(largest);
+    const panels = compared
+      ? [panel("test image", 0, column, false, size), panel(sheet.data.noun, row, column, false, size), panel(`error × ${sheet.gain}`, row, column, true, size)]
+      : [panel(sheet.data.rows[row].label, row, column, false, size)];
+    one("[data-panels]", box).replaceChildren(...panels);
+  }
+  function move(down, across) {
+    Object.assign(at, at.sheet.step(at.row, at.place, down, across));
+    show();
+  }
+  if (box) {
+    const moves = { up: [-1, 0], down: [1, 0], left: [0, -1], right: [0, 1] };
+    for (const button of all("[data-move]", box)) button.addEventListener("click", () => move(...moves[button.dataset.move]));
+    one("[data-close]", box).addEventListener("click", () => box.close());
+    box.addEventListener("click", (event) => { if (event.target === box) box.close(); });
+    box.addEventListener("keydown", (event) => {
+      const direction = event.key.startsWith("Arrow") && event.key.slice(5).toLowerCase();
+      if (!direction) return;
+      event.preventDefault();
+      move(...moves[direction]);
+    });
+    box.addEventListener("close", () => {
+      const tile = at.sheet.tiles[at.row][at.place];
+      (tile.closest("tr").hidden ? at.opener : tile).focus();
+    });
+    addEventListener("resize", () => { if (box.open) show(); });
+  }
+
+  // Plots: plotly.js is loaded when the first of them comes near ------------------------------------------------------------
+  const loads = new Map();
+  function load(source) {
+    if (!loads.has(source)) {
+      loads.set(source, new Promise((resolve, reject) => {
+        const script = document.createElement("script");
+        script.src = source;
+        script.onload = resolve;
+        script.onerror = () => reject(new Error(`${source} cannot be loaded`));
+        document.head.append(script);
+      }));
+    }
+    return loads.get(source);
+  }
+  function control(select, change) {
+    const label = document.createElement("label");
+    label.className = "field";
+    const element = document.createElement("select");
+    select.options.forEach((text, place) => element.add(new Option(text, place)));
+    label.append(`${select.label} `, element);
+    element.addEventListener("change", change);
+    return { label, element };
+  }
+  async function draw(figure) {
+    const plot = one("[data-plot]", figure);
+    try {
+      await Promise.all([load(figure.dataset.source), load(`${document.body.dataset.root}assets/plotly.js`)]);
+    } catch (error) {
+      one(".loading", plot).textContent = error.message;
+      return;
+    }
+    const chart = window.recbenchCharts[figure.dataset.board][figure.dataset.chart];
+    const bar = one("[data-controls]", figure);
+    const selects = chart.selects.map((select) => control(select, () => paint()));
+    for (const [place, { label }] of selects.entries()) if (chart.selects[place].options.length > 1) bar.append(label);
+    const scale = chart.scales ? control({ label: "scale", options: ["linear", "logarithmic"] }, () => paint()) : null;
+    if (scale) bar.append(scale.label);
+    const labels = [...new Set(Object.values(chart.views).flatMap((view) => view.data.map((trace) => trace.meta)).filter(Boolean))];
+    const light = control({ label: "highlight", options: ["all methods", ...labels] }, () => paint());
+    if (labels.length > 1) bar.append(light.label);
+    one(".loading", plot)?.remove();
+    const paint = () => {
+      const view = chart.views[selects.map(({ element }) => element.value).join(",")];
+      const narrow = plot.clientWidth < 640;
+      const marked = +light.element.value ? labels[light.element.value - 1] : null;
+      const data = view.data.filter((trace) => !trace.meta || !board || chosen.has(trace.meta)).map((trace) => {
+        const faded = marked && trace.meta && trace.meta !== marked;
+        const copy = { ...trace, opacity: faded ? 0.12 : 1, line: { ...trace.line }, hoverinfo: faded ? "skip" : trace.hoverinfo };
+        if (trace.ink) copy.line.color = colour("ink");
+        if (trace.muted) copy.line.color = colour("muted");
+        if (marked && trace.meta === marked) copy.line.width = 3;
+        return copy;
+      });
+      const axis = { gridcolor: colour("line"), linecolor: colour("strong"), zerolinecolor: colour("strong"), automargin: true, exponentformat: "power", minor: { showgrid: false } };
+      const layout = {
+        ...view.layout,
+        font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("ink") },
+        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+        margin: { l: 56, r: 12, t: 12, b: 48 },
+        hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("strong"), font: { color: colour("ink") } },
+        showlegend: data.length > 1 && !narrow,
+        legend: { font: { size: 11 }, itemsizing: "constant", tracegroupgap: 0 },
+        hovermode: view.layout.hovermode ?? "closest",
+        xaxis: { ...axis, ...view.layout.xaxis }, yaxis: { ...axis, ...view.layout.yaxis },
+      };
+      if (scale) layout.yaxis.type = +scale.element.value ? "log" : "linear";
+      window.Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
+      plot.dataset.drawn = "true";
+    };
+    paint();
+    repaint.push(paint);
+    filterers.push(paint);
+  }
+  const charts = all("[data-chart]");
+  if (charts.length) {
+    const near = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        near.unobserve(entry.target);
+        draw(entry.target);
+      }
+    }, { rootMargin: "300px" });
+    charts.forEach((chart) => near.observe(chart));
+  }
+})();

@@ -1,0 +1,129 @@
+"""Everything that a report shows as csv, with every number at full precision."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from recbench import formats
+from recbench.report import series
+from recbench.report.content import BoardView, Content
+from recbench.store import Cost
+
+LARGEST = 4_000_000
+"""Bytes of a csv file beyond which it is packed with gzip."""
+HISTORY = ("step", "objective", "reconstruction", "kl", "auxiliary", "validation", "learning_rate", "images_per_second")
+
+
+def render(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A csv file; text that a spreadsheet would take for a formula is kept from that by an apostrophe."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(_cell, head))
+    writer.writerows(map(_cell, row) for row in rows)
+    return stream.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def packed(name: str, content: bytes) -> tuple[str, bytes]:
+    """A file as it is, or with gzip where it is large; the same content gives the same bytes."""
+    return (name, content) if len(content) <= LARGEST else (f"{name}.gz", gzip.compress(content, mtime=0))
+
+
+def leaderboard(content: Content) -> bytes:
+    """A line for each method of each board."""
+    return formats.to_csv(content.leaderboard, cost=True).encode()
+
+
+def jobs(content: Content) -> bytes:
+    """A line for each job of the plan."""
+    plan = content.plan
+    metrics = [column.name for column in plan.columns]
+    costs = list(Cost.model_fields)
+    head = ["job", "setting", "method", "seed", "split", "status", "protocol", "kl_weight", "kl"]
+    head += [*metrics, *costs, "training_seconds", "device", "started", "finished", "failure", "message"]
+
+    def rows() -> Iterator[list[object]]:
+        for job in content.jobs:
+            planned, record = job.planned, job.record
+            method = plan.methods[planned.method]
+            line: list[object] = [planned.id, plan.settings[planned.setting].label, method.label, planned.seed]
+            line += [planned.split, job.status, record and record.protocol, method.kl_weight, series.rate(job)]
+            line += [record.scores[name].mean if record and name in record.scores else None for name in metrics]
+            line += [getattr(record.cost, name) if record and record.cost else None for name in costs]
+            line += [record.trained.seconds if record and record.trained else None]
+            where = record.provenance if record else None
+            line += [where.device, where.started, where.finished] if where else [None, None, None]
+            failure = record.failure if record else None
+            line += [failure.type, failure.message] if failure else [None, job.why or None]
+            yield line
+
+    return render(head, rows())
+
+
+def histories(content: Content) -> bytes:
+    """Every line of every job's history.jsonl."""
+    plan = content.plan
+
+    def rows() -> Iterator[list[object]]:
+        for job in content.jobs:
+            planned = job.planned
+            names = plan.settings[planned.setting].label, plan.methods[planned.method].label
+            for line in job.history:
+                yield [planned.id, *names, planned.seed, int(line["epoch"]), *(line.get(name) for name in HISTORY)]
+
+    return render(["job", "setting", "method", "seed", "epoch", *HISTORY], rows())
+
+
+def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:
+    """For each metric with values per image its name, a file's name, and a line for each test image: the mean over
+    the done seeds of every method."""
+    names = [column.name for column in view.board.columns]
+    for name in [*names, *([] if "kl" in names else ["kl"])]:
+        columns, labels = [], []
+        for method in view.methods:
+            values = [job.per_image[name] for job in method.done if name in job.per_image]
+            if values and len(values) == len(method.done) and len({len(each) for each in values}) == 1:
+                columns.append(np.mean(values, axis=0))
+                labels.append(method.label)
+        if columns and len({len(column) for column in columns}) == 1:
+            table = np.stack(columns, axis=1)
+            lines = ([index, *(f"{value:.7g}" for value in row)] for index, row in enumerate(table.tolist()))
+            safe = re.sub(r"[^a-z0-9_]+", "-", name.lower())[:40]
+            yield (
+                name,
+                f"{view.files}-per-image-{names.index(name) + 1 if name in names else 0}-{safe}.csv",
+                render(["image", *labels], lines),
+            )
+
+
+def spectra(view: BoardView) -> bytes:
+    """Radial profiles of the data and of every method."""
+    lines, _ = series.profiles(view)
+    frequencies = lines[0].frequencies.tolist()
+    names = [line.method.label if line.method else "test images" for line in lines]
+    rows = ([f, *(float(line.values[i]) for line in lines)] for i, f in enumerate(frequencies))
+    return render(["cycles_per_pixel", *names], rows)
+
+
+def kernels(view: BoardView) -> bytes:
+    """Every entry of the kernels of every shown job, after every epoch."""
+
+    def rows() -> Iterator[list[object]]:
+        for method in view.methods:
+            job = method.shown
+            values = job.traces.get("kernels") if job else None
+            if job is None or values is None or values.ndim != 4:
+                continue
+            for (epoch, image, down, across), value in np.ndenumerate(values):
+                yield [method.label, job.planned.seed, epoch + 1, image, down, across, f"{value:.7g}"]
+
+    return render(["method", "seed", "epoch", "image", "row", "column", "value"], rows())

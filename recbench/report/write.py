@@ -1,0 +1,152 @@
+"""Writing a report: into a folder beside the last one, which it replaces once it is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from recbench.errors import UserError
+from recbench.report import figures, sheets, tables
+from recbench.report.charts import Chart
+from recbench.report.content import BoardView, Content, MethodView
+from recbench.report.pages import Pages
+from recbench.report.sections import Section, Sources, sections
+from recbench.report.sheets import Sheet
+from recbench.store import full_disk_named, lock
+
+FOLDER = "report"
+_WORK = ".report"
+
+
+def write(content: Content, sources: Sources) -> Path:
+    """Write the report of a suite; returns its first page.
+
+    The old report stays until the new one is whole, and no page of it is left then.
+
+    Raises:
+        UserError: another process writes this report, or ``report`` is a file or a link.
+        OutOfSpaceError: the file system is full.
+    """
+    target, work = sources.store.root / FOLDER, sources.store.root / _WORK
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UserError(f"{target} is in the way: a report is a folder of that name")
+    with lock(work) as mine:
+        if not mine:
+            raise UserError(f"another process is writing the report in {target}")
+        for leftover in ("new", "old"):  # of a process that was killed
+            shutil.rmtree(work / leftover, ignore_errors=True)
+        with full_disk_named(work):
+            try:
+                _Writer(content, sources, work / "new").write()
+                if target.exists():
+                    target.rename(work / "old")
+                (work / "new").rename(target)
+            finally:
+                for leftover in ("new", "old"):
+                    shutil.rmtree(work / leftover, ignore_errors=True)
+    return target / "index.html"
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes all files of a report below ``folder``."""
+
+    content: Content
+    sources: Sources
+    folder: Path
+
+    def write(self) -> None:
+        self.folder.mkdir(parents=True)
+        self._assets()
+        tell = self.sources.tell
+        tell("writing tables")
+        self._put("data/leaderboard.csv", tables.leaderboard(self.content))
+        self._put("data/jobs.csv", tables.jobs(self.content))
+        self._packed("training-curves.csv", tables.histories(self.content))
+        resolved = self.sources.store.root / "suite.yaml"
+        text = resolved.read_text(encoding="utf-8", errors="replace") if resolved.is_file() else ""
+        pages = Pages(self.content, self.sources.registry, text)
+        strips: dict[int, dict[int, list[tuple[str, str]]]] = {}
+        for view in self.content.boards:
+            tell(f"{view.board.setting}: pictures and plots")
+            found = [self._with_curves(section) for section in sections(self.content, view, self.sources)]
+            files_of = {own.name: self._sheet(view, own) for section in found for own in section.sheets}
+            prints = self._charts(view, [own for section in found for own in section.charts])
+            saved = {file: self._packed(file, content) for section in found for file, content in section.files}
+            found = [_renamed(section, saved) for section in found]
+            per_image = {name: self._packed(file, content) for name, file, content in tables.per_image(view)}
+            self._put(view.file, pages.board(view, found, files_of, prints, per_image).encode())
+            for method in view.methods:
+                own = [pair for section in found for s in section.sheets for pair in _strips(s, files_of, method)]
+                strips.setdefault(method.index, {})[view.number] = own
+        tell("writing pages of methods")
+        for index, slug in enumerate(self.content.slugs):
+            if index in strips:
+                everywhere = {view.number: strips[index].get(view.number, []) for view in self.content.boards}
+                self._put(f"methods/{slug}.html", pages.method(index, everywhere).encode())
+
+    def _put(self, name: str, content: bytes) -> str:
+        file = self.folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+        return name
+
+    def _packed(self, name: str, content: bytes) -> str:
+        name, content = tables.packed(name, content)
+        return self._put(f"data/{name}", content)
+
+    def _with_curves(self, section: Section) -> Section:
+        """The section of training curves, with the file that all boards share."""
+        if section.name != "training":
+            return section
+        return Section(**{**vars(section), "files": (("training-curves.csv", tables.histories(self.content)),)})
+
+    def _assets(self) -> None:
+        from plotly.offline import get_plotlyjs
+
+        for asset in (files("recbench.report") / "static").iterdir():
+            self._put(f"assets/{asset.name}", asset.read_bytes())
+        self._put("assets/plotly.js", get_plotlyjs().encode())
+
+    def _sheet(self, view: BoardView, sheet: Sheet) -> list[str]:
+        """Write the strips of a sheet; returns their files, by row."""
+        return [
+            self._put(
+                f"images/{view.files}-{sheet.name}-{number}{sheet.suffix}",
+                sheets.strip(row.images, lossless=sheet.lossless),
+            )
+            for number, row in enumerate(sheet.rows)
+        ]
+
+    def _charts(self, view: BoardView, found: Sequence[Chart]) -> dict[str, str]:
+        """Write the data of a board's plots, and each as it is printed; returns the files of these, by name."""
+        data = {chart.name: chart.data() for chart in found}
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+        script = f"(window.recbenchCharts ??= {{}})[{json.dumps(view.files)}] = {text};\n"
+        self._put(f"assets/{view.files}.js", script.encode())
+        prints = {}
+        for chart in found:
+            drawing = figures.render(figures.draw(chart.name, view), "svg")
+            prints[chart.name] = self._put(f"figures/{view.files}-{chart.name}.svg", drawing)
+        return prints
+
+
+def _renamed(section: Section, saved: Mapping[str, str]) -> Section:
+    """A section whose files have the names under which they were written, packed or not."""
+    named = tuple((saved[name].removeprefix("data/"), content) for name, content in section.files)
+    return Section(**{**vars(section), "files": named})
+
+
+def _strips(sheet: Sheet, files_of: Mapping[str, Sequence[str]], method: MethodView) -> list[tuple[str, str]]:
+    """Rows of a method, as its own page shows them."""
+    found = []
+    for row, file in zip(sheet.rows, files_of[sheet.name], strict=True):
+        if sheet.name == "images" and not row.method:
+            found.append((row.label, file))
+        elif row.method == method.label and sheet.name in ("images", "samples", "kernels"):
+            found.append((sheet.noun + "s" if sheet.name != "kernels" else row.label, file))
+    return found
