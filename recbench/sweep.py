@@ -6,21 +6,24 @@ Imports no torch.
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from recbench.contracts.executor import Ended, Event, Executor, Task
-from recbench.errors import OutOfSpaceError, SuiteError, UserError
+from recbench.contracts.executor import Ended, Executor, Task
+from recbench.errors import SuiteError, UserError
 from recbench.images import Prepared, prepare
 from recbench.jobs import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, Plan, PlannedJob
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
+from recbench.rounds import Limits, Listener, Rounds
 from recbench.store import Failure, Record, Result, Store
 from recbench.suite import Suite
 from recbench.tuning import grow
@@ -36,6 +39,9 @@ class Options:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         checkpoint_seconds: seconds of training between checkpoints.
         trackers: names of trackers that are to be shown every job, each with its complete parameters.
+        timeout: seconds that an attempt at a job may run; None: as long as it takes.
+        limits: how much may go wrong.
+        only: ids of the jobs to run; None: all that are not done.
     """
 
     cache: Path
@@ -44,6 +50,9 @@ class Options:
     device: str = "auto"
     checkpoint_seconds: float = 30.0
     trackers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    timeout: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,20 +70,14 @@ class State:
     to_run: tuple[PlannedJob, ...]
 
 
-class Watcher(Protocol):
+class Watcher(Listener, Protocol):
     """Who is told how a sweep goes."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know."""
 
     def preparing(self, name: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
         """A data set is about to be decoded; what is given is told how many images are, and of how many if known."""
 
     def begin(self, plan: Plan, state: State, how: str) -> None:
         """Jobs are about to run."""
-
-    def event(self, event: Event, record: Record | None) -> None:
-        """An executor's event; with the record where a job ended with one."""
 
 
 def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None) -> State:
@@ -156,7 +159,8 @@ def grown(
 def run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher) -> bool:
     """Run every job that the store has no record of; returns False if the sweep was interrupted.
 
-    The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once.
+    The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once. A terminal that
+    is closed changes nothing.
 
     Raises:
         SuiteError: jobs are to be run, and pretrained weights that they need are missing.
@@ -178,6 +182,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     fingerprints = {index: images.fingerprint for index, images in prepared.items()}
     tried: set[str] = set()
     with _signals(executor, watcher) as interrupted:
+        rounds: Rounds | None = None
         while not interrupted():
             plan, state = grown(start, store, fingerprints, tried)
             for job_id, why in state.unusable.items():
@@ -186,58 +191,42 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
                     f"the record of job {job_id} cannot be used ({why}); it was moved to {target}, the job runs again"
                 )
             store.write_plan(plan, suite.resolved)
-            to_run = tuple(planned for planned in state.to_run if planned.id not in tried)
-            if not to_run:
+            wanted = (planned for planned in state.to_run if options.only is None or planned.id in options.only)
+            to_run = tuple(planned for planned in wanted if planned.id not in tried)
+            if not to_run or (rounds is not None and rounds.given_up):
                 return True
-            _round(plan, replace(state, to_run=to_run), store, registry, executor, options, watcher)
+            tasks = _tasks(plan, replace(state, to_run=to_run), store, options)
+            executor.check(tasks)
+            if rounds is None:
+                rounds = Rounds(store, executor, options.limits, watcher, interrupted)
+            watcher.begin(plan, replace(state, to_run=to_run), executor.describe(len(tasks)))
+            rounds.run(tasks, partial(_crashed, plan, store, registry, options))
             tried.update(planned.id for planned in to_run)
     return False
 
 
-def _round(
-    plan: Plan,
-    state: State,
-    store: Store,
-    registry: Registry,
-    executor: Executor,
-    options: Options,
-    watcher: Watcher,
-) -> None:
-    """Run the jobs that a state has to run."""
+def _tasks(plan: Plan, state: State, store: Store, options: Options) -> list[Task]:
+    """What a state has to run, each with its specification in its folder."""
+    root, cache = store.root.resolve(), str(options.cache.resolve())
+    tasks = []
     for planned in state.to_run:
         store.write_task(plan.job(planned), plan.suite)
-    tasks = [_task(plan, planned, store, options) for planned in state.to_run]
-    executor.check(tasks)
-    watcher.begin(plan, state, executor.describe(len(tasks)))
-    full: OutOfSpaceError | None = None
-    for event in executor.map(tasks):
-        record = None
-        if isinstance(event, Ended):
-            if event.outcome == "full":
-                full = OutOfSpaceError(event.detail)
-                executor.stop()
-            elif event.outcome == "crashed":
-                _record_crash(plan, store, registry, event, options)
-            elif event.outcome == "busy":
-                watcher.note(f"job {event.job_id} is being run by another process; it was left to it")
-            record = store.read(event.job_id) if event.outcome in ("recorded", "crashed") else None
-        watcher.event(event, record)
-    if full is not None:
-        raise full
-
-
-def _task(plan: Plan, planned: PlannedJob, store: Store, options: Options) -> Task:
-    return Task(
-        job_id=planned.id,
-        folder=str(store.folder(planned.id).resolve()),
-        cache=str(options.cache.resolve()),
-        plugin_files=options.plugin_files,
-        blocked=options.blocked,
-        device=options.device,
-        checkpoint_seconds=options.checkpoint_seconds,
-        title=_title(plan, planned),
-        trackers=options.trackers,
-    )
+        tasks.append(
+            Task(
+                job_id=planned.id,
+                folder=f"{root}/jobs/{planned.id}",
+                cache=cache,
+                plugin_files=options.plugin_files,
+                blocked=options.blocked,
+                device=options.device,
+                checkpoint_seconds=options.checkpoint_seconds,
+                timeout=options.timeout,
+                supersedes=store.identity(planned.id) if planned.id in state.records else "",
+                title=_title(plan, planned),
+                trackers=options.trackers,
+            )
+        )
+    return tasks
 
 
 def _title(plan: Plan, planned: PlannedJob) -> str:
@@ -272,32 +261,35 @@ def _check_writable(root: Path) -> None:
         ) from None
 
 
-def _record_crash(plan: Plan, store: Store, registry: Registry, event: Ended, options: Options) -> None:
-    """Give a job whose process died without a record one that says so."""
-    existing = store.read(event.job_id)
-    if existing is not None and existing.status != "failed":
-        return
+def _crashed(plan: Plan, store: Store, registry: Registry, options: Options, event: Ended) -> Record:
+    """The record of a job whose process died without leaving one."""
     planned = next(job for job in plan.jobs if job.id == event.job_id)
     log = store.folder(event.job_id) / "log.txt"
-    record = Record(
+    kind = "TimedOut" if event.reason == "timeout" else "ProcessDied"
+    return Record(
         job_id=event.job_id,
         suite=plan.suite,
         status="failed",
         job=plan.job(planned),
         protocol=None,
-        failure=Failure(type="ProcessDied", message=event.detail, traceback=_tail(log)),
+        failure=Failure(type=kind, reason=event.reason, message=event.detail, traceback=_tail(log)),
         provenance=provenance(registry.plugins, device=options.device, threads=0, started=now()),
     )
-    store.add(record)
 
 
-def _tail(log: Path, characters: int = 4000) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-characters:] if log.is_file() else ""
+def _tail(log: Path, size: int = 4000) -> str:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 @contextmanager
 def _signals(executor: Executor, watcher: Watcher) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM stop the executor, and kill its jobs the second time."""
+    """Ctrl-C and SIGTERM stop the executor, and kill its jobs the second time; a closed terminal is ignored, also by
+    processes that are started from here."""
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -310,8 +302,10 @@ def _signals(executor: Executor, watcher: Watcher) -> Iterator[Callable[[], bool
 
     numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, handle) for number in numbers]
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield lambda: bool(received)
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+        signal.signal(signal.SIGHUP, hung_up)
