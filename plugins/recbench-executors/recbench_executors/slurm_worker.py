@@ -30,7 +30,7 @@ class Worker:
 
     Args:
         executor: runs them, on this machine.
-        slurm_id: the number by which Slurm knows this very job.
+        slurm_id: by which Slurm knows this very element (``"17_3"``; a bare 17 may be the whole array).
     """
 
     def __init__(self, folder: Path, index: int, executor: Executor, slurm_id: str) -> None:
@@ -123,7 +123,7 @@ def main(folder: Path) -> None:
     array = slurm_array.read(folder)
     if not array.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # those of this node are not ours
-    worker = Worker(folder, index, local(array), os.environ["SLURM_JOB_ID"])
+    worker = Worker(folder, index, local(array), f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}")
 
     for number in (STOP, signal.SIGTERM):
         signal.signal(number, lambda number, _: worker.hear(signal.Signals(number)))
