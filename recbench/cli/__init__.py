@@ -22,6 +22,8 @@ COMMANDS = {
     "validate": ("recbench.cli.run", "Check a suite file without running anything."),
     "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite that was run."),
     "report": ("recbench.cli.report", "Write the report of a suite that was run: pages to open in a browser."),
+    "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
+    "merge": ("recbench.cli.merge", "Join results of several machines into one folder."),
     "score": ("recbench.cli.score", "Compute any loss or metric for two given sets of images."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),
     "show": ("recbench.cli.catalogue", "Show parameters, requirements and citation of one entry."),
