@@ -212,6 +212,7 @@ class Tuning(Frozen):
         candidate_seeds: seeds that each candidate is trained with; its score is their mean.
         metric: label of the metric that selects, by its mean over the validation images.
         seeds: what the chosen candidate is trained with, to be scored on the test images.
+        calibration_steps: steps over which the scale of a loss is measured where the suite does not give it.
     """
 
     strategy: Literal["grid", "random", "optuna"]
@@ -221,6 +222,12 @@ class Tuning(Frozen):
     metric: str
     direction: Literal["higher", "lower"]
     seeds: tuple[int, ...]
+    calibration_steps: int = Field(50, ge=1)
+
+    @property
+    def calibration_seed(self) -> int:
+        """Seed of the network that calibration trains: that of the first candidate."""
+        return self.candidate_seeds[0]
 
 
 class Try(Frozen):

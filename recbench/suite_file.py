@@ -70,6 +70,7 @@ class TuningChoice(_Strict):
     seeds: list[int] | None = Field(None, min_length=1)
     select: Selection | None = None
     seed: int = Field(0, ge=0, lt=2**32)
+    calibration_steps: int = Field(50, ge=1, le=100_000)
 
 
 class SuiteFile(_Strict):

@@ -80,6 +80,7 @@ def rule(
         metric=judge.label,
         direction=cast(MetricEntry, judge.registered.entry).direction,
         seeds=tuple(seeds),
+        calibration_steps=chosen.calibration_steps,
     )
 
 
@@ -204,4 +205,5 @@ def resolved(chosen: TuningChoice, tuning: Tuning, tuned: Sequence[tuple[Axis, .
         "seeds": list(tuning.candidate_seeds),
         "select": {"metric": tuning.metric},
         "seed": tuning.seed,
+        "calibration_steps": tuning.calibration_steps,
     }

@@ -6,8 +6,11 @@ Imports no torch.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from recbench import scales
 from recbench.contracts.executor import Ended, Executor, Task
 from recbench.errors import SuiteError, UserError
 from recbench.images import Prepared, prepare
@@ -169,6 +173,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     """
     start = suite.plan
     _check_writable(store.root)
+    start = scales.filled_in(start, store.root, registry)
     if suite.lacking and (grown(start, store)[1].to_run or any(search.scale is None for search in start.searches)):
         raise SuiteError(suite.lacking)
     prepared = _prepare(start, registry, options.cache, watcher)
@@ -180,6 +185,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             if needed and not images.counts["validation"]:
                 raise UserError(f"{start.settings[index].label}: {why}")
     fingerprints = {index: images.fingerprint for index, images in prepared.items()}
+    start = _calibrated(start, store, registry, options, watcher)
     tried: set[str] = set()
     with _signals(executor, watcher) as interrupted:
         rounds: Rounds | None = None
@@ -248,6 +254,33 @@ def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> d
                 done[key] = prepare(setting.dataset, registry, cache, progress)
         found[index] = done[key]
     return found
+
+
+def _calibrated(plan: Plan, store: Store, registry: Registry, options: Options, watcher: Watcher) -> Plan:
+    """The plan with the scales of all losses; those that neither the suite gives nor anybody has measured are measured,
+    in a process of their own, since this one imports no torch."""
+    plan = scales.filled_in(plan, store.root, registry)
+    missing = scales.lacking(plan)
+    if plan.tuning is None or not missing:
+        return plan
+    names = ", ".join(dict.fromkeys(loss.label for loss in missing))
+    watcher.note(f"calibrating the scale of {names}, over {plan.tuning.calibration_steps} steps of training")
+    request = {
+        "plan": json.loads(plan.model_dump_json()),
+        "root": str(store.root),
+        "cache": str(options.cache),
+        "plugin_files": options.plugin_files,
+        "blocked": options.blocked,
+        "device": options.device,
+        "seed": plan.tuning.calibration_seed,
+        "steps": plan.tuning.calibration_steps,
+    }
+    command = [sys.executable, "-m", "recbench.calibration"]
+    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it left no word"]
+        raise UserError(f"the losses could not be calibrated: {last[0]}")
+    return scales.filled_in(plan, store.root, registry)
 
 
 def _check_writable(root: Path) -> None:

@@ -20,6 +20,7 @@ _WIDTH = 600
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; done jobs are not run again."),
     "validate": ("recbench.cli.run", "Check a suite file without running anything."),
+    "calibrate": ("recbench.cli.calibrate", "Measure the scales of a suite's losses beside that of l2."),
     "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite that was run."),
     "report": ("recbench.cli.report", "Write the report of a suite that was run: pages to open in a browser."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),

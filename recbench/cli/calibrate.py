@@ -1,0 +1,99 @@
+"""``recbench calibrate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from recbench import scales, yaml_lines
+from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.terminal import count_bar, print_table
+from recbench.images import default_cache
+from recbench.jobs import Plan
+from recbench.registry import Registry
+from recbench.scales import Scale, Wanted
+from recbench.store import Store
+from recbench.suite import load_suite
+
+
+@click.command("calibrate")
+@click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Training steps; else as the suite says, or 50.",
+)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "yaml", "json"]), default="table", show_default=True, help="Format."
+)
+@results_option
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to train.")
+@plugin_options
+def calibrate_command(
+    suite_file: Path,
+    overrides: tuple[str, ...],
+    steps: int | None,
+    form: str,
+    results: Path,
+    cache: Path | None,
+    device: str,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Measure the scale of each loss of SUITE: how long its gradients are beside those of l2.
+
+    The suite's network learns from l2 for N steps; the norms are of gradients with respect to the decoded images. What
+    was measured is kept in DIR/<suite>/, and 'recbench run' multiplies the ladder of tuning by it.
+    """
+    from recbench.calibration import complete
+    from recbench.runner import choose_device
+
+    registry = Registry(load(plugin_files, blocked, strict))
+    plan = load_suite(suite_file, registry, overrides).plan
+    seed = plan.tuning.calibration_seed if plan.tuning else plan.jobs[0].seed
+    steps = steps or (plan.tuning.calibration_steps if plan.tuning else scales.STEPS)
+    losses = scales.wanted(plan)
+    root = Store(results / plan.suite).root
+    with count_bar("calibrating") as progress:
+        found = complete(
+            plan,
+            losses,
+            registry,
+            root,
+            cache or default_cache(),
+            seed=seed,
+            steps=steps,
+            device=choose_device(device),
+            progress=progress,
+        )
+    _print(plan, losses, found, steps, form)
+
+
+def _print(plan: Plan, losses: list[Wanted], found: dict[tuple[int, str], Scale], steps: int, form: str) -> None:
+    groups = scales.by_setting(losses)
+    if form == "table":
+        for index, group in groups.items():
+            rows = []
+            for loss in group:
+                scale = found[loss.setting, loss.label]
+                used = "" if loss.given is None else f"{loss.given:g}"
+                rows.append((loss.label, f"{scale.scale:g}", f"{scale.norm:.4g}", f"{scale.reference:.4g}", used))
+            head = f"{plan.settings[index].label}: gradients over the first {steps} steps"
+            print_table(head, ("loss", "scale", "gradient", "that of l2", "given"), rows)
+        return
+    data = {
+        plan.settings[index].label: {
+            loss.label: found[loss.setting, loss.label].model_dump(mode="json") for loss in group
+        }
+        for index, group in groups.items()
+    }
+    if form == "json":
+        click.echo(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    else:
+        click.echo(yaml_lines.dump(data), nl=False)
