@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import click
 
-from recbench import formats
+from recbench import formats, scales
 from recbench.cli.options import load, parameters, plugin_options, results_option
 from recbench.cli.terminal import err, print_leaderboard, print_table
 from recbench.contracts.executor import Executor
@@ -23,7 +23,7 @@ from recbench.picture import write_pictures
 from recbench.registry import Registry
 from recbench.store import Store
 from recbench.suite import Suite, load_suite
-from recbench.sweep import Options, State, inspect
+from recbench.sweep import Options, State, grown, inspect
 from recbench.sweep import run as run_sweep
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
@@ -87,7 +87,7 @@ def run_command(
     runs = _executor(registry, executor, executor_option)
     trackers = _trackers(registry, tracked, track_option)
     if dry_run:
-        _print_jobs(suite.plan, inspect(suite.plan, store))
+        _print_jobs(*grown(scales.filled_in(suite.plan, store.root, registry), store))
         return
     options = Options(
         cache=cache or default_cache(),
@@ -98,10 +98,11 @@ def run_command(
         trackers=trackers,
     )
     finished = _run(suite, store, registry, runs, options)
-    state = inspect(suite.plan, store)
-    leaderboard = rank(suite.plan, state.records, state.unusable)
+    plan = store.read_plan()  # as it has grown
+    state = inspect(plan, store)
+    leaderboard = rank(plan, state.records, state.unusable)
     formats.write_all(leaderboard, store.root)
-    write_pictures(suite.plan, leaderboard.boards, state.records, store)
+    write_pictures(plan, leaderboard.boards, state.records, store)
     print_leaderboard(leaderboard)
     err.print(f"leaderboard, pictures and records are in {store.root}", soft_wrap=True)
     sys.exit(_exit_code(finished, leaderboard))
@@ -113,7 +114,7 @@ def _run(suite: Suite, store: Store, registry: Registry, executor: Executor, opt
     with LiveView() as view:
         finished = run_sweep(suite, store, registry, executor, options, view)
     if finished and not view.total:
-        err.print(f"{suite.plan.suite}: all {len(suite.plan.jobs)} jobs are done; nothing to run")
+        err.print(f"{suite.plan.suite}: all {len(store.read_plan().jobs)} jobs are done; nothing to run")
     return finished
 
 
@@ -174,6 +175,10 @@ def _print_jobs(plan: Plan, state: State) -> None:
     print_table(f"{plan.suite}: {len(plan.jobs)} jobs", ("job", "status", "method", "seed", "setting"), rows)
     done = len(plan.jobs) - len(state.to_run)
     err.print(f"{done} done, {len(state.to_run)} to run; nothing was run")
+    later = sum(plan.counts) - len(plan.jobs)
+    if later:
+        when = "once the scales of the losses are calibrated, and" if scales.lacking(plan) else "as"
+        err.print(f"{later} more follow {when} tuning goes on")
     for job_id, reason in state.unusable.items():
         err.print(f"job {job_id}: its record cannot be used: {reason}", soft_wrap=True)
 
@@ -195,9 +200,21 @@ def validate_command(
     registry = Registry(load(plugin_files, blocked, strict))
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs)
     plan = suite.plan
+    if plan.tuning is not None:
+        candidates, final = plan.counts
+        tried = f"{len(plan.searches)} searches x {plan.tuning.budget} candidates x {len(plan.tuning.candidate_seeds)}"
+        chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
+        what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen} seeds)"
+        click.echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
+        _tell_lacking(suite)
+        return
     seeds = len({job.seed for job in plan.jobs})
     whole = len(plan.methods) * len(plan.settings) * seeds == len(plan.jobs)
     spans = f"{len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds"
     click.echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', where they go together'})")
+    _tell_lacking(suite)
+
+
+def _tell_lacking(suite: Suite) -> None:
     for problem in suite.lacking:
         click.echo(f"before it can run: {problem}", err=True)
