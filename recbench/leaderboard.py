@@ -2,7 +2,7 @@
 
 One board for each setting (data set, architecture, training) and protocol: records whose protocol hashes differ are
 never ranked together. A method is ranked once all its seeds are done; one that failed, diverged or is incomplete is
-shown below, never left out.
+shown below, never left out. Ranks, intervals and tiers are those of :mod:`recbench.statistics`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from recbench.jobs import Column, Frozen, Method, Plan, PlannedJob
-from recbench.store import Cost, Number, Result, Score
+from recbench.protocols import Key, explain_protocols, key
+from recbench.score_files import Scored, ScoreFiles
+from recbench.store import Cost, Number, Result, Score, Store
+from recbench.verdicts import Basis, Findings, Overall, condensed, judge, neutral_ranks, overall, pareto
 
 
 class Cell(Frozen):
@@ -26,6 +31,11 @@ class Cell(Frozen):
         std_seeds: standard deviation (n − 1) of the seeds' means; null with a single seed.
         rank: place among the ranked methods by this metric (1 is best, ties share the mean place); null if unranked.
         best: whether it is ranked, and no ranked method is better by this metric.
+        interval: of the mean at the board's confidence, over all trainings and images; with a single seed over all
+            images, for this training; null where neither spread is known.
+        rank_interval: best and worst place that cannot be ruled out.
+        tier: from 1, among the ranked methods by this metric.
+        home: whether the metric is of the family of the method's loss.
     """
 
     mean: Number
@@ -33,6 +43,10 @@ class Cell(Frozen):
     std_seeds: Number | None
     rank: float | None = None
     best: bool = False
+    interval: tuple[Number, Number] | None = None
+    rank_interval: tuple[int, int] | None = None
+    tier: int | None = None
+    home: bool = False
 
 
 class Row(Frozen):
@@ -41,6 +55,16 @@ class Row(Frozen):
     Attributes:
         place: by mean rank, from 1; ties share a place; null where the method is not ranked.
         status: ``"ranked"``, ``"incomplete"`` (seeds missing), ``"failed"`` or ``"diverged"`` (a seed ended so).
+        mean_rank: mean of its ranks by the board's ranking metrics.
+        neutral_rank: the mean rank on neutral ground: of two methods, only metrics that are at home with neither count;
+            null where there is no such metric.
+        neutral_place: by neutral rank, from 1.
+        borda: for each ranking metric a point for every method that is worse, and half of one for every equal.
+        pareto: whether no ranked method is at least as good by all ranking metrics and better by one.
+        rank_interval: best and worst place that cannot be ruled out; see ``Verdict`` for when a pair is told apart.
+        tier: from 1, over all ranking metrics.
+        training_seconds: of the training steps of a seed, on average.
+        time_to: seconds of training until the target that was asked for; infinite where it was not reached.
         trouble: one line for each seed that failed or diverged.
     """
 
@@ -57,11 +81,59 @@ class Row(Frozen):
     cells: dict[str, Cell]
     kl: float | None
     cost: Cost | None = None
+    training_seconds: float | None = None
+    time_to: Number | None = None
     trouble: tuple[str, ...] = ()
+    neutral_rank: float | None = None
+    neutral_place: int | None = None
+    borda: float | None = None
+    pareto: bool = False
+    rank_interval: tuple[int, int] | None = None
+    tier: int | None = None
+
+
+class Verdict(Frozen):
+    """Which of the ranked methods a metric tells apart.
+
+    Attributes:
+        basis: what the intervals and tests are about: all trainings and images; with single seeds, all images but
+            these trainings only; of a metric of whole sets, all trainings but these images; or nothing.
+        by_image: whether methods were compared image by image; otherwise as if each had images of its own.
+        p: two-sided p-values of every two rows, Holm-corrected over all of them, in the order of
+            ``itertools.combinations`` over the board's ranked rows. A pair is told apart, if its p-value is at most
+            1 − the board's confidence.
+        groups: the longest runs of methods, best first, of which no two are told apart, as places in the board's rows.
+    """
+
+    basis: Basis
+    by_image: bool
+    p: tuple[float, ...]
+    groups: tuple[tuple[int, ...], ...]
+
+
+class OverallVerdict(Frozen):
+    """Which of the ranked methods the ranking metrics tell apart together.
+
+    Attributes:
+        better: for every two rows, in the order of ``itertools.combinations`` over the board's ranked rows, whether the
+            first is told to be better: by more metrics than the second is, with p-values that are Holm-corrected over
+            all pairs and ranking metrics, and by its mean rank.
+        groups: as for a metric, in the order of mean ranks.
+    """
+
+    better: tuple[bool, ...]
+    groups: tuple[tuple[int, ...], ...]
 
 
 class Board(Frozen):
-    """The methods of one setting, best first; then those that cannot be ranked."""
+    """The methods of one setting, best first; then those that cannot be ranked.
+
+    Attributes:
+        ranking: labels of the metrics that rank.
+        confidence: of intervals, rank intervals and tiers; null without statistics.
+        verdicts: by metric that every ranked method has a value for.
+        target: what ``time_to`` of the rows is the time to.
+    """
 
     setting: str
     shape: tuple[int, int, int]
@@ -70,6 +142,10 @@ class Board(Frozen):
     columns: tuple[Column, ...]
     ranking: tuple[str, ...]
     rows: tuple[Row, ...]
+    confidence: float | None = None
+    verdicts: dict[str, Verdict] = Field(default_factory=dict)
+    overall: OverallVerdict | None = None
+    target: str = ""
 
 
 class Leaderboard(Frozen):
@@ -83,12 +159,27 @@ class Leaderboard(Frozen):
     notes: tuple[str, ...] = ()
 
 
-def rank(plan: Plan, records: Mapping[str, Result], unusable: Mapping[str, str] | None = None) -> Leaderboard:
+def rank(
+    plan: Plan,
+    records: Mapping[str, Result],
+    unusable: Mapping[str, str] | None = None,
+    *,
+    files: ScoreFiles | None = None,
+    confidence: float | None = 0.95,
+    ranking: Sequence[str] | None = None,
+    time_to: tuple[str, float] | None = None,
+) -> Leaderboard:
     """Rank the methods of a plan by its records.
 
     Args:
         unusable: reasons why records of some jobs could not be used, by job id; told as notes.
+        files: scores of single test images; without them, methods are compared as if each had images of its own.
+        confidence: of intervals, rank intervals and tiers; None leaves statistics out.
+        ranking: metrics to rank by, instead of the suite's.
+        time_to: a metric, or a column of ``history.jsonl`` (which needs ``files``), and the value to be reached.
     """
+    if ranking is not None:
+        plan = plan.model_copy(update={"ranking": tuple(ranking)})
     by_setting: dict[int, list[PlannedJob]] = {}
     for planned in plan.jobs:
         if planned.split != "test":
@@ -96,24 +187,31 @@ def rank(plan: Plan, records: Mapping[str, Result], unusable: Mapping[str, str] 
         by_setting.setdefault(planned.setting, []).append(planned)
     boards, notes = [], [f"job {job}: its record cannot be used: {why}" for job, why in (unusable or {}).items()]
     for setting, jobs in by_setting.items():
+        label = plan.settings[setting].label
         protocols = _protocols(jobs, records)
+        explained = list(explain_protocols(plan, jobs, records))
         if len(protocols) > 1:
             notes.append(
-                f"{plan.settings[setting].label}: its records follow {len(protocols)} protocols (other images, or "
-                "other code for the data or the network) and are not ranked together"
+                f"{label}: its records follow {len(protocols)} protocols and are not ranked together: "
+                + "; ".join(explained)
             )
-        for protocol in protocols or [None]:
-            board = _board(plan, setting, protocol, jobs, records)
+        else:
+            notes.extend(f"{label}: {line}" for line in explained)
+        groups: list[Key | None] = [*protocols]
+        for protocol in groups or [None]:
+            board = _Assembly(plan, setting, protocol, jobs, records, files, confidence, time_to).board()
             boards.append(board)
             notes.extend(_remarks(board))
         warnings = {
-            f"{plan.settings[setting].label}: {name}: {score.warning}"
+            f"{label}: {name}: {score.warning}"
             for planned in jobs
             if planned.id in records
             for name, score in records[planned.id].scores.items()
             if score.warning
         }
         notes.extend(sorted(warnings))
+    if files is not None:
+        notes.extend(dict.fromkeys(files.strange))
     done = sum(planned.id in records and records[planned.id].status == "done" for planned in plan.jobs)
     return Leaderboard(
         suite=plan.suite,
@@ -125,6 +223,23 @@ def rank(plan: Plan, records: Mapping[str, Result], unusable: Mapping[str, str] 
     )
 
 
+def rank_stored(
+    plan: Plan,
+    store: Store,
+    records: Mapping[str, Result],
+    unusable: Mapping[str, str] | None = None,
+    *,
+    confidence: float | None = 0.95,
+    ranking: Sequence[str] | None = None,
+    time_to: tuple[str, float] | None = None,
+) -> Leaderboard:
+    """As :func:`rank`, with the scores of single images that lie in a store; keeps what was computed of them there."""
+    files = ScoreFiles(store)
+    leaderboard = rank(plan, records, unusable, files=files, confidence=confidence, ranking=ranking, time_to=time_to)
+    files.save()
+    return leaderboard
+
+
 def _remarks(board: Board) -> Iterator[str]:
     """Metrics that some ranked method has no value for, which therefore do not count."""
     for column in board.columns:
@@ -133,76 +248,161 @@ def _remarks(board: Board) -> Iterator[str]:
             yield f"{board.setting}: {column.name} ranks nobody, since {', '.join(without)} cannot have a value for it"
 
 
-def _protocols(jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> list[str | None]:
+def _protocols(jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> list[Key]:
     """The protocols among records, the most frequent first."""
-    counts: dict[str | None, int] = {}
+    counts: dict[Key, int] = {}
     for planned in jobs:
         record = records.get(planned.id)
         if record is not None and record.protocol is not None:
-            counts[record.protocol] = counts.get(record.protocol, 0) + 1
+            counts[key(record)] = counts.get(key(record), 0) + 1
     return sorted(counts, key=lambda protocol: (-counts[protocol], str(protocol)))
 
 
-def _board(
-    plan: Plan, setting: int, protocol: str | None, jobs: Sequence[PlannedJob], records: Mapping[str, Result]
-) -> Board:
-    by_method: dict[int, dict[int, Result | None]] = {}
-    for planned in jobs:
-        record = records.get(planned.id)
-        if record is not None and record.protocol not in (protocol, None):
-            record = None
-        by_method.setdefault(planned.method, {})[planned.seed] = record
-    names = [column.name for column in plan.columns]
-    rows = [_row(plan.methods[method], seeds, names) for method, seeds in by_method.items()]
-    sound = [row for row in rows if row.status == "ranked"]
-    ranking = tuple(name for name in plan.ranking if all(name in row.cells for row in sound))
-    ranked = _ranked(sound, plan.columns, ranking)
-    others = sorted((row for row in rows if row.status != "ranked"), key=lambda row: (row.status, row.label))
-    images = (
-        r.data.test for seeds in by_method.values() for r in seeds.values() if r is not None and r.data is not None
-    )
-    return Board(
-        setting=plan.settings[setting].label,
-        shape=plan.settings[setting].shape,
-        protocol=protocol,
-        test_images=next(images, None),
-        columns=plan.columns,
-        ranking=ranking,
-        rows=(*ranked, *others),
-    )
+class _Assembly:
+    """One board in the making."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        setting: int,
+        protocol: Key | None,
+        jobs: Sequence[PlannedJob],
+        records: Mapping[str, Result],
+        files: ScoreFiles | None,
+        confidence: float | None,
+        time_to: tuple[str, float] | None,
+    ) -> None:
+        self.plan = plan
+        self.setting = setting
+        self.protocol = protocol
+        self.files = files
+        self.confidence = confidence
+        self.time_to = time_to
+        self.by_method: dict[int, dict[int, Result | None]] = {}
+        for planned in jobs:
+            record = records.get(planned.id)
+            if record is not None and record.protocol is not None and key(record) != protocol:
+                record = None
+            self.by_method.setdefault(planned.method, {})[planned.seed] = record
+
+    def board(self) -> Board:
+        plan, columns = self.plan, self.plan.columns
+        rows = {number: self._row(plan.methods[number], seeds) for number, seeds in self.by_method.items()}
+        sound = {number: row for number, row in rows.items() if row.status == "ranked"}
+        judged = tuple(c for c in columns if sound and all(c.name in row.cells for row in sound.values()))
+        names = {column.name for column in judged}
+        ranking = tuple(name for name in plan.ranking if name in names or not sound)
+        found: dict[str, Findings] = {}
+        if self.confidence is not None and sound:
+            found = judge(judged, [self._scored(number) for number in sound], self.confidence, self.files)
+        ranked, order, together = _ranked(list(sound.values()), judged, ranking, found, self.confidence)
+        places = {method: place for place, method in enumerate(order)}
+        others = sorted(
+            (row for row in rows.values() if row.status != "ranked"), key=lambda row: (row.status, row.label)
+        )
+        records = (record for seeds in self.by_method.values() for record in seeds.values() if record is not None)
+        return Board(
+            setting=plan.settings[self.setting].label,
+            shape=plan.settings[self.setting].shape,
+            protocol=self.protocol[0] if self.protocol else None,
+            test_images=next((record.data.test for record in records if record.data is not None), None),
+            columns=columns,
+            ranking=ranking,
+            rows=(*ranked, *others),
+            confidence=self.confidence,
+            verdicts={name: _verdict(verdict, order, places) for name, verdict in found.items()},
+            overall=_overall_verdict(together, order, places) if together else None,
+            target=f"{self.time_to[0]} of {self.time_to[1]:g}" if self.time_to else "",
+        )
+
+    def _scored(self, method: int) -> dict[str, list[Scored]]:
+        """The scores of a ranked method's seeds, by metric."""
+        done = [self.by_method[method][seed] for seed in sorted(self.by_method[method])]
+        found: dict[str, list[Scored]] = {}
+        for record in done:
+            assert record is not None, "all seeds of a ranked method are done"
+            for name, score in record.scores.items():
+                found.setdefault(name, []).append(Scored(record.job_id, score))
+        return found
+
+    def _row(self, method: Method, seeds: Mapping[int, Result | None]) -> Row:
+        done = [record for record in seeds.values() if record is not None and record.status == "done"]
+        trouble = {seed: record for seed, record in seeds.items() if record is not None and record.status != "done"}
+        status: Literal["ranked", "incomplete", "failed", "diverged"] = "ranked"
+        if any(record.status == "failed" for record in trouble.values()):
+            status = "failed"
+        elif trouble:
+            status = "diverged"
+        elif len(done) < len(seeds):
+            status = "incomplete"
+        rates = [record.evaluated.kl for record in done if record.evaluated is not None]
+        cells = {
+            column.name: _cell(column, method, [record.scores[column.name] for record in done])
+            for column in self.plan.columns
+            if done and all(column.name in record.scores for record in done)
+        }
+        seconds = [found for found in map(self._seconds, done) if found is not None]
+        return Row(
+            place=None,
+            label=method.label,
+            loss=method.loss.name,
+            family=method.family,
+            params=method.loss.params,
+            kl_weight=method.kl_weight,
+            status=status,
+            seeds_done=len(done),
+            seeds=len(seeds),
+            mean_rank=None,
+            cells=cells,
+            kl=statistics.fmean(rates) if rates else None,
+            cost=_cost([record.cost for record in done if record.cost is not None]),
+            training_seconds=statistics.fmean(seconds) if seconds else None,
+            time_to=self._time_to(done, cells),
+            trouble=tuple(_trouble(seed, record) for seed, record in trouble.items()),
+        )
+
+    def _seconds(self, record: Result) -> float | None:
+        """Seconds of a job's training steps."""
+        if record.cost is None or record.data is None:
+            return None
+        images = self.plan.settings[self.setting].training.epochs * record.data.train
+        return images / record.cost.images_per_second
+
+    def _time_to(self, done: Sequence[Result], cells: Mapping[str, Cell]) -> float | None:
+        """Seconds of training until the target; None where that is not known.
+
+        Test metrics are known at the end of training only: then the time is that of all of it. What ``history.jsonl``
+        has for every epoch is known after each.
+        """
+        if self.time_to is None or not done:
+            return None
+        name, value = self.time_to
+        directions = {column.name: column.direction for column in self.plan.columns}
+        times = []
+        for record in done:
+            seconds = self._seconds(record)
+            if name in directions:
+                if name not in cells or seconds is None:
+                    return None
+                mean = record.scores[name].mean
+                reached = mean >= value if directions[name] == "higher" else mean <= value
+                times.append(seconds if reached else math.inf)
+                continue
+            epochs = self.files.history(record.job_id) if self.files is not None else []
+            if record.data is None or not any(name in epoch for epoch in epochs):
+                return None
+            times.append(_first_below(epochs, name, value, record.data.train))
+        return statistics.fmean(times)
 
 
-def _row(method: Method, seeds: Mapping[int, Result | None], names: Sequence[str]) -> Row:
-    done = [record for record in seeds.values() if record is not None and record.status == "done"]
-    trouble = {seed: record for seed, record in seeds.items() if record is not None and record.status != "done"}
-    status: Literal["ranked", "incomplete", "failed", "diverged"] = "ranked"
-    if any(record.status == "failed" for record in trouble.values()):
-        status = "failed"
-    elif trouble:
-        status = "diverged"
-    elif len(done) < len(seeds):
-        status = "incomplete"
-    rates = [record.evaluated.kl for record in done if record.evaluated is not None]
-    return Row(
-        place=None,
-        label=method.label,
-        loss=method.loss.name,
-        family=method.family,
-        params=method.loss.params,
-        kl_weight=method.kl_weight,
-        status=status,
-        seeds_done=len(done),
-        seeds=len(seeds),
-        mean_rank=None,
-        cells={
-            name: _cell([record.scores[name] for record in done])
-            for name in names
-            if done and all(name in record.scores for record in done)
-        },
-        kl=statistics.fmean(rates) if rates else None,
-        cost=_cost([record.cost for record in done if record.cost is not None]),
-        trouble=tuple(_trouble(seed, record) for seed, record in trouble.items()),
-    )
+def _first_below(epochs: Sequence[Mapping[str, float]], name: str, value: float, images: int) -> float:
+    """Seconds of training until a column of the history is at most a value; infinite where it never is."""
+    seconds = 0.0
+    for epoch in epochs:
+        seconds += images / epoch["images_per_second"] if epoch.get("images_per_second") else 0.0
+        if epoch.get(name, math.inf) <= value:
+            return seconds
+    return math.inf
 
 
 def _cost(costs: Sequence[Cost]) -> Cost | None:
@@ -225,7 +425,7 @@ def _trouble(seed: int, record: Result) -> str:
     return f"seed {seed} {record.status}: {what}"
 
 
-def _cell(scores: Sequence[Score]) -> Cell:
+def _cell(column: Column, method: Method, scores: Sequence[Score]) -> Cell:
     means = [score.mean for score in scores]
     spreads = [score.std for score in scores if score.std is not None]
     mean = statistics.fmean(means)
@@ -234,32 +434,95 @@ def _cell(scores: Sequence[Score]) -> Cell:
         mean=mean,
         std_images=math.hypot(*spreads) / math.sqrt(len(spreads)) if len(spreads) == len(scores) else None,
         std_seeds=math.dist(means, [mean] * len(means)) / math.sqrt(len(means) - 1) if several else None,
+        home=bool(method.family) and method.family == column.family,
     )
 
 
-def _ranked(rows: Sequence[Row], columns: Iterable[Column], ranking: Sequence[str]) -> list[Row]:
-    """The rows by mean rank over the suite's ranking metrics, with all ranks filled in."""
-    ranks, best = {}, {}
-    for column in columns:
-        if not all(column.name in row.cells for row in rows):
-            continue  # some methods have no value: nothing to rank all of them by
-        sign = -1 if column.direction == "higher" else 1
-        values = [sign * row.cells[column.name].mean for row in rows]
-        ranks[column.name] = _mean_places(values)
-        best[column.name] = sign * min(values, default=math.inf)
+def _ranked(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    ranking: Sequence[str],
+    found: Mapping[str, Findings],
+    confidence: float | None,
+) -> tuple[list[Row], list[int], Overall | None]:
+    """The rows by mean rank over the ranking metrics, with all that follows from ranks filled in; the places in
+    ``rows`` that they come from; and what can be said over all ranking metrics."""
+    if not rows:
+        return [], [], None
+    signs = {column.name: -1 if column.direction == "higher" else 1 for column in columns}
+    costs = {name: [sign * row.cells[name].mean for row in rows] for name, sign in signs.items()}
+    ranks = {name: _mean_places(values) for name, values in costs.items()}
+    best = {name: signs[name] * min(values) for name, values in costs.items()}
     mean_ranks = [statistics.fmean(ranks[name][i] for name in ranking) if ranking else 1.0 for i in range(len(rows))]
-    best_first = sorted(mean_ranks)
+    places = _places(mean_ranks)
+    criteria = [[costs[name][i] for name in ranking] for i in range(len(rows))]
+    neutral = neutral_ranks(criteria, [[row.cells[name].home for name in ranking] for row in rows])
+    neutral_places = _places([math.inf if rank is None else rank for rank in neutral])
+    front = pareto(criteria)
+    together = None
+    if confidence is not None and ranking:
+        together = overall([found[name] for name in ranking], mean_ranks, confidence)
     full = []
     for i, row in enumerate(rows):
-        cells = {
-            name: cell.model_copy(update={"rank": ranks[name][i], "best": cell.mean == best[name]})
-            if name in ranks
-            else cell
-            for name, cell in row.cells.items()
+        cells = dict(row.cells)
+        for name, cell in row.cells.items():
+            if name in ranks:
+                facts: dict[str, object] = {"rank": ranks[name][i], "best": cell.mean == best[name]}
+                cells[name] = cell.model_copy(update={**facts, **_judged(found.get(name), i)})
+        facts = {
+            "place": places[i],
+            "mean_rank": mean_ranks[i],
+            "cells": cells,
+            "neutral_rank": neutral[i],
+            "neutral_place": None if neutral[i] is None else neutral_places[i],
+            "borda": sum(len(rows) - ranks[name][i] for name in ranking),
+            "pareto": front[i],
         }
-        place = 1 + bisect_left(best_first, mean_ranks[i] - 1e-9)
-        full.append(row.model_copy(update={"place": place, "mean_rank": mean_ranks[i], "cells": cells}))
-    return sorted(full, key=lambda row: (row.place or 0, row.label))
+        if together is not None:
+            facts["rank_interval"] = together.rank_intervals[i]
+            facts["tier"] = together.tiers[i]
+        full.append(row.model_copy(update=facts))
+    order = sorted(range(len(rows)), key=lambda i: (places[i], rows[i].label))
+    return [full[i] for i in order], order, together
+
+
+def _judged(found: Findings | None, i: int) -> dict[str, object]:
+    """What a metric's statistics add to the cell of a method."""
+    if found is None:
+        return {}
+    low, high = (_short(float(end)) for end in found.intervals[i])
+    return {
+        "interval": None if math.isnan(low) else (low, high),
+        "rank_interval": found.rank_intervals[i],
+        "tier": found.tiers[i],
+    }
+
+
+def _short(value: float) -> float:
+    """A value without the digits that another order of summation would change."""
+    return float(f"{value:.10g}")
+
+
+def _verdict(found: Findings, order: Sequence[int], places: Mapping[int, int]) -> Verdict:
+    return Verdict(
+        basis=found.basis,
+        by_image=found.by_image,
+        p=tuple(float(f"{p:.4g}") for p in condensed(found.corrected, order)),
+        groups=tuple(tuple(places[i] for i in group) for group in found.groups),
+    )
+
+
+def _overall_verdict(found: Overall, order: Sequence[int], places: Mapping[int, int]) -> OverallVerdict:
+    return OverallVerdict(
+        better=tuple(map(bool, condensed(found.better, order))),
+        groups=tuple(tuple(places[i] for i in group) for group in found.groups),
+    )
+
+
+def _places(values: Sequence[float]) -> list[int]:
+    """Places from the smallest (1); values that are equal up to rounding share the first of theirs."""
+    order = sorted(values)
+    return [1 + bisect_left(order, value - 1e-9) for value in values]
 
 
 def _mean_places(values: Sequence[float]) -> list[float]:
