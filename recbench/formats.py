@@ -110,11 +110,11 @@ def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
             for metric in metrics:
                 cell = row.cells.get(metric)
                 values += [None] * len(parts) if cell is None else [getattr(cell, part) for part in parts]
-            writer.writerow(map(_csv, [*values, " | ".join(row.trouble)]))
+            writer.writerow(map(csv_value, [*values, " | ".join(row.trouble)]))
     return stream.getvalue()
 
 
-def _csv(value: object) -> object:
+def csv_value(value: object) -> object:
     """A value for a cell; text that a spreadsheet would take for a formula is kept from that by an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
@@ -123,21 +123,21 @@ def to_markdown(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """A table for each board; the best of each column in bold."""
 
     def line(row: list[tuple[str, bool]]) -> str:
-        return "| " + " | ".join(f"**{text}**" if best else _markdown(text) for text, best in row) + " |"
+        return "| " + " | ".join(f"**{text}**" if best else escaped(text) for text, best in row) + " |"
 
-    blocks = [f"# {_markdown(leaderboard.suite)}"]
+    blocks = [f"# {escaped(leaderboard.suite)}"]
     for board in leaderboard.boards:
         header, *rows = table(board, cost=cost)
         alignment = ["---:", ":---", *["---:"] * (len(header) - 3), ":---"]
-        blocks.append(f"## {_markdown(board.setting)}")
+        blocks.append(f"## {escaped(board.setting)}")
         blocks.append("\n".join([line(header), "| " + " | ".join(alignment) + " |", *map(line, rows)]))
-        blocks.append(_markdown(legend(board)) + ".")
-        blocks.append("\n".join(f"- {_markdown(f'{row.label}, {text}')}" for row in board.rows for text in row.trouble))
-    blocks.append("\n".join(f"- {_markdown(note)}" for note in leaderboard.notes))
+        blocks.append(escaped(legend(board)) + ".")
+        blocks.append("\n".join(f"- {escaped(f'{row.label}, {text}')}" for row in board.rows for text in row.trouble))
+    blocks.append("\n".join(f"- {escaped(note)}" for note in leaderboard.notes))
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown would take for markup, escaped; brackets only where they would make a link."""
     escaped = re.sub(r"[\\`*_<>|~$]|\](?=[(\[])", r"\\\g<0>", text)
     return " ".join(escaped.replace("&", "&amp;").split())

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from recbench import published_text
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError
 from recbench.formats import FORMATS
-from recbench.leaderboard import rank
+from recbench.jobs import Plan
+from recbench.leaderboard import Leaderboard, rank
+from recbench.published import Table, compare_published
 from recbench.store import write_atomically
 from recbench.sweep import inspect
 
@@ -22,19 +25,27 @@ from recbench.sweep import inspect
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."
 )
 @click.option("--cost", is_flag=True, help="Also what training took: speed, memory, parameters.")
+@click.option("--published", is_flag=True, help="Also what the suite's papers printed, and which of it holds here.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
-def leaderboard_command(suite: str | None, results: Path, form: str, cost: bool, output: Path | None) -> None:
+def leaderboard_command(
+    suite: str | None, results: Path, form: str, cost: bool, published: bool, output: Path | None
+) -> None:
     """Print the leaderboard of SUITE: a suite's name or file; by default the suite that was run last."""
     store = stored_suite(suite, results)
     plan = store.read_plan()
     state = inspect(plan, store)
     leaderboard = rank(plan, state.records, state.unusable)
+    tables = _published(plan, leaderboard, form) if published else ()
     if form == "terminal" and output is None:
         from recbench.cli.terminal import print_leaderboard
 
         print_leaderboard(leaderboard, cost=cost)
+        if tables:
+            click.echo("\n" + published_text.to_text(tables), nl=False)
         return
-    text = FORMATS["markdown" if form == "terminal" else form][1](leaderboard, cost=cost)
+    form = "markdown" if form == "terminal" else form
+    text = FORMATS[form][1](leaderboard, cost=cost)
+    text = published_text.added(form, text, leaderboard, tables) if tables else text
     if output is None:
         click.echo(text, nl=False)
         return
@@ -45,3 +56,12 @@ def leaderboard_command(suite: str | None, results: Path, form: str, cost: bool,
             write_atomically(output.resolve(), text.encode())
     except (OSError, RuntimeError) as error:  # resolve finds loops of links
         raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
+
+
+def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[Table, ...]:
+    if form == "latex":
+        raise UserError("--published has no LaTeX form; choose json, csv or markdown")
+    tables = compare_published(plan, leaderboard)
+    if not tables:
+        raise UserError(f"the suite {plan.suite} carries no published numbers")
+    return tables
