@@ -25,6 +25,7 @@ COMMANDS = {
     "report": ("recbench.cli.report", "Write the report of a suite that was run: pages to open in a browser."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
     "merge": ("recbench.cli.merge", "Join results of several machines into one folder."),
+    "figure": ("recbench.cli.figure", "Draw a figure of a suite as papers print it: PDF, PNG or SVG."),
     "score": ("recbench.cli.score", "Compute any loss or metric for two given sets of images."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),
     "show": ("recbench.cli.catalogue", "Show parameters, requirements and citation of one entry."),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import stored_suite
 from recbench.images import default_cache
-from recbench.leaderboard import rank
 from recbench.registry import Registry
-from recbench.sweep import inspect
+from recbench.store import Store
+
+if TYPE_CHECKING:
+    from recbench.report.content import Content
 
 
 @click.command("report")
@@ -39,15 +42,25 @@ def report_command(
     It is written to DIR/<suite>/report/, and can be opened from there, without a network.
     """
     from recbench.cli.terminal import err
-    from recbench.report.content import gather
     from recbench.report.sections import Sources
     from recbench.report.write import write
 
     store = stored_suite(suite, results)
     registry = Registry(load(plugin_files, blocked, strict))
-    plan = store.read_plan()
-    state = inspect(plan, store)
-    content = gather(plan, rank(plan, state.records, state.unusable), state.records, state.unusable, store)
     with err.status("reading the jobs") as status:
+        content = gathered(store)
         page = write(content, Sources(store, registry, cache or default_cache(), models, status.update))
     click.echo(page)
+
+
+def gathered(store: Store) -> Content:
+    """All that a report shows of a store, ranked as it is now."""
+    from recbench.leaderboard import rank
+    from recbench.report.content import gather
+    from recbench.score_files import ScoreFiles
+    from recbench.sweep import inspect
+
+    plan = store.read_plan()
+    state = inspect(plan, store)
+    leaderboard = rank(plan, state.records, state.unusable, files=ScoreFiles(store))
+    return gather(plan, leaderboard, state.records, state.unusable, store)

@@ -18,6 +18,13 @@ from recbench.report.series import PALETTE, Curve, Point
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "x", "pentagon")
 
+WIDE = 20
+"""How many times as large the largest value is as the smallest where a logarithmic scale is the first choice."""
+GROUPS = 12
+"""Groups of methods that cannot be told apart which a plot has room for."""
+NAMED = 12
+"""Methods up to which points carry their names."""
+
 
 @dataclass(frozen=True)
 class Select:
@@ -57,9 +64,16 @@ def curves(view: BoardView) -> Chart | None:
     marks = series.marks(view)
     views = {}
     for number, (name, title) in enumerate(known.items()):
-        layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": title}}}
+        found = series.curves(view, name)
+        values = [value for curve in found for value in curve.values]
+        wide = min(values) > 0 and max(values) > WIDE * min(values)
+        ticks = {"dtick": 1} if max(curve.epochs[-1] for curve in found) <= 12 else {"tickformat": "d"}
+        layout = {
+            "xaxis": {"title": {"text": "epoch"}, **ticks},
+            "yaxis": {"title": {"text": title}, "type": "log" if wide else "linear"},
+        }
         seen: set[int] = set()
-        traces = [_curve(curve, marks, seen) for curve in series.curves(view, name)]
+        traces = [_curve(curve, marks, seen) for curve in found]
         views[str(number)] = {"data": traces, "layout": layout}
     if not views:
         return None
@@ -114,6 +128,51 @@ def spectra(view: BoardView) -> Chart | None:
     return Chart("spectra", alt, (select,), {"0": views["1"], "1": views["0"]})
 
 
+def tiers(view: BoardView) -> Chart | None:
+    """Places that cannot be ruled out, and which methods cannot be told apart: overall, and by each metric."""
+    board, marks = view.board, series.marks(view)
+    views, options = {}, []
+    for title, found in series.rank_intervals(view).items():
+        count = len(found)
+        traces = []
+        for line in found:
+            trace = _base(line.method, marks)
+            low, high = line.interval
+            trace |= {"x": [low, line.place, high], "y": [line.row] * 3, "mode": "lines+markers", "showlegend": False}
+            trace["line"] = {"color": trace["marker"]["color"], "width": 5 if low != high else 0}
+            trace["marker"] = {"color": trace["marker"]["color"], "size": [0, 11, 0]}
+            trace["hovertemplate"] = f"place {line.place:g}; {low} to {high} cannot be ruled out, tier {line.tier}"
+            traces.append(trace)
+        groups = series.groups(view, title)[:GROUPS]
+        for number, group in enumerate(groups):
+            x = count + 0.8 + 0.35 * number * max(1, count / 25)
+            bar = {"x": [x, x], "y": [min(group), max(group)], "mode": "lines", "line": {"width": 3}, "muted": True}
+            traces.append({**bar, "type": "scatter", "showlegend": False, "hoverinfo": "skip"})
+        labels = [_escape(_cut(line.method.label, 28)) for line in found]
+        layout = {
+            "xaxis": {"title": {"text": "place"}, "rangemode": "tozero", **({"dtick": 1} if count <= 15 else {})},
+            "yaxis": {
+                "tickvals": [line.row for line in found],
+                "ticktext": labels,
+                "range": [count - 0.3, -0.7],
+                "showgrid": False,
+                "zeroline": False,
+            },
+            "height": 110 + 24 * count,
+        }
+        views[str(len(options))] = {"data": traces, "layout": layout}
+        options.append(title)
+    if not views:
+        return None
+    percent = f"{100 * (board.confidence or 0):.3g}%"
+    alt = f"For each method its place, and the places that cannot be ruled out at {percent} confidence"
+    return Chart("tiers", alt, (Select("by", tuple(options)),), views)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def rate_distortion(view: BoardView) -> Chart | None:
     """Every metric against KL; the KL weights of one loss are joined by a line."""
     return _scatter(
@@ -140,14 +199,14 @@ def _scatter(
     for number, column in enumerate(columns):
         for place, (title, measure) in enumerate(measures.values()):
             found = series.points(view, column.name, measure)
-            traces = [_point(point, column, marks) for point in found]
+            traces = [_point(point, column, marks, named=len(found) <= NAMED) for point in found]
             if log:
                 traces.insert(0, _front(found, column))
             traces = [_ladder(own, marks) for own in series.ladders(found)] + traces
             layout = {
                 "xaxis": {"title": {"text": title}, "type": "log" if log and all(p.x > 0 for p in found) else "linear"},
                 "yaxis": {"title": {"text": title_of(column)}},
-                "hovermode": "closest",
+                "showlegend": len(found) > NAMED,
             }
             views[f"{number},{place}"] = {"data": traces, "layout": layout}
     if not any(trace for view_ in views.values() for trace in view_["data"] if trace.get("meta")):
@@ -164,9 +223,12 @@ def title_of(column: Column) -> str:
     return f"{column.name}{f' [{column.unit}]' if column.unit else ''} {ARROWS[column.direction]}"
 
 
-def _point(point: Point, column: Column, marks: Mapping[int, int]) -> dict[str, Any]:
+def _point(point: Point, column: Column, marks: Mapping[int, int], *, named: bool) -> dict[str, Any]:
     trace = _base(point.method, marks)
     trace |= {"x": [_short(point.x)], "y": [_short(point.y)], "mode": "markers"}
+    if named:
+        text = _escape(_cut(point.method.label, 24))
+        trace |= {"mode": "markers+text", "text": [text], "textposition": "top center", "cliponaxis": False}
     trace["marker"] = {**trace["marker"], "size": 10}
     if len(point.seeds) > 1:
         low, high = min(seed[2] for seed in point.seeds), max(seed[2] for seed in point.seeds)

@@ -72,6 +72,24 @@ def choose(scores: Sequence[Scores], higher: Sequence[bool], count: int, availab
     return chosen
 
 
+def far_pairs(images: NDArray[np.uint8], count: int) -> list[tuple[int, int]]:
+    """Pairs of images that look the least alike, each image in one pair at most: greedily by the mean absolute
+    difference of their pixels.
+
+    Args:
+        images: (N, C, H, W).
+    """
+    flat = images.reshape(len(images), -1).astype(np.int16)
+    apart = [(-float(np.abs(flat[i] - flat[j]).mean()), i, j) for i in range(len(flat)) for j in range(i)]
+    pairs: list[tuple[int, int]] = []
+    used: set[int] = set()
+    for _, second, first in sorted(apart):
+        if len(pairs) < count and not {first, second} & used:
+            pairs.append((first, second))
+            used |= {first, second}
+    return pairs
+
+
 def _first(keys: Scores, count: int) -> list[int]:
     """Indices of the smallest keys; equal keys in the order of the images."""
     return [int(index) for index in np.argsort(keys, kind="stable")[:count]]

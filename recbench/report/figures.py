@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from recbench.errors import UserError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 WIDTH = 6.75
 """Inches: the text width of a page with two columns."""
+TILES = 10
+"""Tiles across a sheet."""
 MARKERS = "osD^PXhvxp"
 _STYLE: dict[str, Any] = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
@@ -114,6 +116,65 @@ def spectra(view: BoardView) -> Figure | None:
     return figure
 
 
+def tiers(view: BoardView) -> Figure | None:
+    """Places that cannot be ruled out, over all ranking metrics."""
+    found = series.rank_intervals(view).get(series.OVERALL)
+    if not found:
+        return None
+    figure, axes = _figure(WIDTH / 2 + 1, 0.5 + 0.17 * len(found))
+    axis = axes[0][0]
+    for line in found:
+        color = _look(view, line.method.index)["color"]
+        axis.plot(line.interval, [line.row] * 2, color=color, linewidth=2.5, alpha=0.5, solid_capstyle="round")
+        axis.plot(line.place, line.row, "o", color=color, markersize=4)
+    for number, group in enumerate(series.groups(view, series.OVERALL)):
+        x = len(found) + 0.6 + 0.3 * number * max(1, len(found) / 25)
+        axis.plot([x, x], [group[0] - 0.25, group[-1] + 0.25], color="0.55", linewidth=1.6, solid_capstyle="butt")
+    axis.set(xlabel="place", yticks=range(len(found)), yticklabels=[line.method.label[:40] for line in found])
+    axis.set_ylim(len(found) - 0.4, -0.6)
+    axis.grid(visible=False, axis="y")
+    return figure
+
+
+def critical_difference(view: BoardView) -> Figure | None:
+    """Methods on an axis of mean ranks; bars join those that cannot be told apart (Demšar 2006, figure 1)."""
+    found = series.rank_intervals(view).get(series.OVERALL)
+    if not found or len(found) < 2:
+        return None
+    ranks = [line.method.row.mean_rank or 0.0 for line in found]
+    left = (len(found) + 1) // 2
+    groups = series.groups(view, series.OVERALL)
+    figure, axes = _figure(WIDTH, 0.6 + 0.12 * len(groups) + 0.19 * left)
+    axis = axes[0][0]
+    low, high = math.floor(min(ranks)), math.ceil(max(ranks))
+    high = max(high, low + 1)
+    margin = 0.45 * (high - low)
+    axis.set_xlim(low - margin, high + margin)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_visible(False)
+    axis.set(yticks=[], xticks=[])
+    axis.grid(visible=False)
+    axis.plot([low, high], [0, 0], color="black", linewidth=0.8)
+    step = max(1, (high - low) // 10)
+    for tick in range(low, high + 1, step):
+        axis.plot([tick, tick], [0, 0.25], color="black", linewidth=0.8)
+        axis.text(tick, 0.4, str(tick), ha="center", va="bottom")
+    depth = -0.5
+    for group in groups:
+        ends = [ranks[row] for row in group]
+        axis.plot([min(ends) - 0.02, max(ends) + 0.02], [depth, depth], color="black", linewidth=2.2)
+        depth -= 0.55
+    for row, (line, mean) in enumerate(zip(found, ranks, strict=True)):
+        near = row < left
+        y = depth - 0.3 - (row if near else len(found) - 1 - row)
+        end = low - 0.1 * margin if near else high + 0.1 * margin
+        axis.plot([mean, mean, end], [0, y, y], color="0.35", linewidth=0.7)
+        text = f"{line.method.label[:30]}  {mean:.2f}" if near else f"{mean:.2f}  {line.method.label[:30]}"
+        axis.text(end, y, text, ha="right" if near else "left", va="center")
+    axis.set_ylim(depth - 0.3 - left, 1.4)
+    return figure
+
+
 def rate_distortion(view: BoardView) -> Figure | None:
     """Every metric against KL."""
     return _scatter(view, {"kl": ("KL [nats per image]", series.rate)}, log=False)
@@ -153,9 +214,9 @@ def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]]
     return figure
 
 
-def sheet(found: Sheet, columns: Sequence[int]) -> Figure:
+def sheet(found: Sheet) -> Figure:
     """Rows of tiles with the methods' names at the left; no grid, no interpolation."""
-    rows = found.rows
+    rows, columns = found.rows, _columns(found, TILES)
     height, width = found.shape
     tile = min(0.62, (WIDTH - 1.2) / len(columns))
     figure, axes = _figure(1.2 + tile * len(columns), tile * height / width * len(rows) + 0.2, len(rows), len(columns))
@@ -175,7 +236,7 @@ def sheet(found: Sheet, columns: Sequence[int]) -> Figure:
     return figure
 
 
-def sheet_columns(found: Sheet, most: int) -> list[int]:
+def _columns(found: Sheet, most: int) -> list[int]:
     """Some columns of a sheet: evenly over its groups, in their order."""
     if len(found.groups) == 1:
         own = found.groups[0].columns
@@ -187,6 +248,8 @@ def sheet_columns(found: Sheet, most: int) -> list[int]:
 
 
 PLOTS: dict[str, Callable[[BoardView], Figure | None]] = {
+    "tiers": tiers,
+    "critical-difference": critical_difference,
     "curves": curves,
     "spectra": spectra,
     "rate-distortion": rate_distortion,

@@ -67,6 +67,7 @@ class Pages:
             lines=standings.lines(view),
             families=sorted({row.family for row in view.board.rows if row.family}),
             legend=_sentence(formats.legend(view.board)),
+            homes=any(cell.home for row in view.board.rows for cell in row.cells.values()),
             titles=self._protocols(),
             per_image=per_image,
             strips=strips,
@@ -254,8 +255,11 @@ def provenance(view: BoardView) -> dict[str, list[str]]:
         add("Python", where.python)
         for package, version in where.packages.items():
             add(package, version)
+        plugins: dict[str, list[str]] = {}
         for plugin, version in where.plugins.items():
-            add(f"plugin {plugin}", version)
+            plugins.setdefault(version, []).append(plugin)
+        for version, names in plugins.items():
+            add("plugins", f"{', '.join(names)}: {version}")
         add("platform", where.platform)
         add("processor", where.processor)
         add("device", where.device)

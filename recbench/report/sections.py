@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbench.errors import UserError
 from recbench.registry import Registry
 from recbench.report import charts, choosing, models, sheets, tables
 from recbench.report.charts import Chart
@@ -17,8 +18,8 @@ from recbench.store import Store
 
 PER_KIND = 8
 """Images of each kind: best, worst, …"""
-PAIRS = ((0, 1), (2, 3), (4, 5))
-"""Which of the kept test images interpolations lead between."""
+PAIRS = 3
+"""Lines of interpolation, between kept test images."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,27 @@ class Sources:
 
 def sections(content: Content, view: BoardView, sources: Sources) -> list[Section]:
     """Everything below the leaderboard, in the order of the page."""
-    found = [*pictures(view, sources), training(view)]
+    found = [significance(view), *pictures(view, sources), training(view)]
     found += [kernels(view), spectra(view), rate_distortion(view), cost(view), failures(content, view)]
     return [section for section in found if section is not None] + [provenance()]
+
+
+def significance(view: BoardView) -> Section | None:
+    """Rank intervals and groups."""
+    chart = charts.tiers(view)
+    if chart is None:
+        return None
+    basis = {name: verdict.basis for name, verdict in view.board.verdicts.items()}
+    about = "; ".join(
+        f"{', '.join(n for n in basis if basis[n] == each)}: {each}" for each in dict.fromkeys(basis.values())
+    )
+    texts = (
+        f"A dot is a method's place, a line the places that cannot be ruled out at "
+        f"{100 * (view.board.confidence or 0):.3g}% confidence. Grey bars at the right join methods of which no two "
+        "can be told apart.",
+        f"What the intervals are about: {about}." if about else "",
+    )
+    return Section("tiers", "Tiers", "What can be told apart", tuple(filter(None, texts)), charts=(chart,))
 
 
 def pictures(view: BoardView, sources: Sources) -> list[Section]:
@@ -76,7 +95,7 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     kept = first.pictures["target"]
     loads = sources.models and sources.registry is not None and _any_model(shown)
     full = _all_test_images(first, sources) if loads else None
-    pairs = [pair for pair in PAIRS if pair[1] < len(kept)]
+    pairs = choosing.far_pairs(kept, PAIRS)
     chosen = _chosen(view, shown, len(kept) if full is None else len(full))
     indices = sorted({index for own in chosen.values() for index in own})
     decoded = models.Decoded()
@@ -105,15 +124,35 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     if drawn is not None:
         text = "Draws from the prior, decoded: the same draws for every method."
         found.append(Section("samples", "Samples", "Samples from the prior", (text,), sheets=(drawn,)))
-    lines = sheets.interpolations(view, decoded.interpolations, pairs, models.STEPS, notes)
+    lines = sheets.interpolations(view, decoded.interpolations, kept, pairs, models.STEPS, notes)
     if lines is not None:
-        text = "Decoded points on the straight line between the posterior means of two test images."
+        text = (
+            "Decoded points on the straight line between the posterior means of two test images that differ much; "
+            "above them, the two images blended pixel by pixel."
+        )
         found.append(Section("interpolations", "Interpolations", "Latent interpolations", (text,), sheets=(lines,)))
     else:
         reason = "; ".join(problems) or ("no job left a model" if loads else "no stored models were loaded")
         text = f"There are none: {reason}."
         found.append(Section("interpolations", "Interpolations", "Latent interpolations", (text,)))
     return found
+
+
+def sheet_for(name: str, view: BoardView, sources: Sources) -> Sheet:
+    """The sheet of a figure: ``reconstructions``, ``samples``, ``interpolations`` or ``kernels``.
+
+    Raises:
+        UserError: the jobs left nothing for it; the text says why, where that is known.
+    """
+    found = [kernels(view)] if name == "kernels" else [*pictures(view, sources)]
+    wanted = "images" if name == "reconstructions" else name
+    for section in found:
+        if section is not None and section.name == wanted and section.sheets:
+            return section.sheets[0]
+    why = " ".join(
+        text for section in found if section is not None and section.name == wanted for text in section.texts
+    )
+    raise UserError(f"there is nothing to draw for {name}: no job of {view.board.setting} left what it needs. {why}")
 
 
 _HOW_TO = (

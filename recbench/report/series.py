@@ -20,8 +20,8 @@ Array = NDArray[np.float64]
 POINTS = 240
 """Points of a training curve: more are thinned out evenly, with the first and the last kept."""
 QUANTITIES = {
-    "objective": "objective (reconstruction + kl_weight × KL)",
-    "reconstruction": "reconstruction loss per image",
+    "objective": "objective",
+    "reconstruction": "reconstruction loss",
     "kl": "KL [nats per image]",
     "validation": "objective on validation images",
     "auxiliary": "auxiliary objective",
@@ -163,6 +163,59 @@ def ladders(found: Sequence[Point]) -> list[list[Point]]:
         by_loss.setdefault(point.method.method.loss.model_dump_json(), []).append(point)
     several = (sorted(own, key=lambda point: point.method.method.kl_weight) for own in by_loss.values())
     return [own for own in several if len(own) > 1]
+
+
+OVERALL = "all ranking metrics"
+
+
+@dataclass(frozen=True)
+class RankInterval:
+    """A ranked method in the order of a ranking.
+
+    Attributes:
+        row: from 0, from the best.
+        place: 1 is best; equals share the mean of their places by a metric.
+        interval: best and worst place that cannot be ruled out.
+    """
+
+    method: MethodView
+    row: int
+    place: float
+    interval: tuple[int, int]
+    tier: int
+
+
+def rank_intervals(view: BoardView) -> dict[str, list[RankInterval]]:
+    """Rank intervals over all ranking metrics and by each metric, best first; empty without statistics."""
+    ranked = [method for method in view.methods if method.row.place is not None]
+    found: dict[str, list[RankInterval]] = {}
+    overall = [(m, m.row.place, m.row.rank_interval, m.row.tier) for m in ranked]
+    lists: dict[str, list[tuple[MethodView, float | None, tuple[int, int] | None, int | None]]] = {OVERALL: [*overall]}
+    for column in view.board.columns:
+        cells = [(m, m.row.cells.get(column.name)) for m in ranked]
+        if column.name in view.board.verdicts and all(cell is not None for _, cell in cells):
+            known = [(m, cell.rank, cell.rank_interval, cell.tier) for m, cell in cells if cell is not None]
+            lists[column.name] = sorted(known, key=lambda entry: entry[1] or 0.0)
+    for title, entries in lists.items():
+        lines = [
+            RankInterval(method, row, float(place), interval, tier)
+            for row, (method, place, interval, tier) in enumerate(entries)
+            if place is not None and interval is not None and tier is not None
+        ]
+        if lines and len(lines) == len(entries):
+            found[title] = lines
+    return found
+
+
+def groups(view: BoardView, title: str) -> list[list[int]]:
+    """The longest runs of methods that cannot be told apart, as rows of :func:`rank_intervals` of that title."""
+    verdict = view.board.overall if title == OVERALL else view.board.verdicts.get(title)
+    lines = rank_intervals(view).get(title, [])
+    if verdict is None or not lines:
+        return []
+    rows = {line.method.label: line.row for line in lines}
+    labels = [method.label for method in view.methods]
+    return [sorted(rows[labels[place]] for place in group) for group in verdict.groups if len(group) > 1]
 
 
 def families(rows: Sequence[Row]) -> dict[str, int]:

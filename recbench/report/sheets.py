@@ -173,12 +173,18 @@ def samples(view: BoardView) -> Sheet | None:
 
 
 def interpolations(
-    view: BoardView, decoded: Mapping[int, Images], pairs: Sequence[tuple[int, int]], steps: int, notes: Sequence[str]
+    view: BoardView,
+    decoded: Mapping[int, Images],
+    ends: Images,
+    pairs: Sequence[tuple[int, int]],
+    steps: int,
+    notes: Sequence[str],
 ) -> Sheet | None:
-    """Decoded points on straight lines between the posterior means of two test images.
+    """Decoded points on straight lines between the posterior means of two test images, below the two images blended.
 
     Args:
         decoded: by index of the method: (pairs × steps, C, H, W).
+        ends: the test images that the pairs name.
     """
     if not decoded:
         return None
@@ -192,7 +198,10 @@ def interpolations(
         for number, (first, last) in enumerate(pairs)
     )
     heads = tuple(f"{step / (steps - 1):.3g}" for _ in pairs for step in range(steps))
-    rows = [
+    weights = np.linspace(0, 1, steps)[:, None, None, None]
+    blends = [(1 - weights) * ends[first] + weights * ends[last] for first, last in pairs]
+    rows = [SheetRow("pixels blended", np.rint(np.concatenate(blends)).astype(np.uint8), ("",) * len(heads))]
+    rows += [
         SheetRow(method.label, decoded[method.index], ("",) * len(heads), method.label, method.page)
         for method in view.methods
         if method.index in decoded
@@ -273,7 +282,7 @@ def spectra(view: BoardView) -> Sheet | None:
     data = next(iter(pairs.values()))[1]
     low, high = float(data.min()), float(data.max())
     span = max((float(np.abs(a - b).max()) for a, b in pairs.values()), default=1.0) or 1.0
-    heads = ("mean log |F|", "difference to the data's")
+    heads = ("spectrum", "difference")
     level = _grey(data, low, high)
     rows = [SheetRow("test images", np.stack([level, np.full_like(level, 128)]), ("", ""))]
     for method in view.methods:

@@ -38,6 +38,7 @@ class TableCell:
         value: what it is sorted by; empty sorts last in both directions.
         bar: from 0 (worst of the ranked) to 1 (best), drawn as a thin line.
         more: a second line of text, in small.
+        second: another that can be shown instead: the confidence interval.
         interval: low, middle and high in percent of the width, drawn below.
     """
 
@@ -50,6 +51,7 @@ class TableCell:
     bar: str | None = None
     more: str = ""
     more_class: str = "spread"
+    second: str = ""
     interval: tuple[str, str, str] | None = None
     row_head: bool = False
 
@@ -81,6 +83,8 @@ def heads(board: Board) -> list[Head]:
     """Heads of all columns, in the order of the cells of :func:`lines`."""
     found = [Head("#", classes="number place", sorted=True, title="Place by mean rank")]
     found += [Head("method", classes="name", title="The loss and its parameters")]
+    if _has_tiers(board):
+        found.append(Head("tier", title=f"Methods of one tier cannot be told apart ({_percent(board)})"))
     for column in board.columns:
         better = "higher" if column.direction == "higher" else "lower"
         title = f"{column.name}: {better} is better" + ("" if column.name in board.ranking else "; does not rank")
@@ -88,13 +92,32 @@ def heads(board: Board) -> list[Head]:
         found.append(Head(formats.head(column), first, title=title))
     found.append(Head("KL", title="Mean KL divergence in nats per test image"))
     found += [Head(name, first, kind="cost", title=f"{name}, mean over seeds") for name, (_, first) in COSTS.items()]
-    found.append(Head("mean rank", title=f"Mean place by {', '.join(board.ranking)}"))
+    title = f"Mean place by {', '.join(board.ranking)}"
+    if _has_tiers(board):
+        title += f"; the line spans the places that cannot be ruled out ({_percent(board)})"
+    found.append(Head("mean rank", title=title))
+    found += [
+        Head("neutral", kind="more", title="Place on neutral ground: without metrics of a loss's own family"),
+        Head("Borda", "descending", kind="more", title="A point for every worse method and metric, half for equals"),
+        Head("Pareto", kind="more", classes="name", title="No method is as good by all ranking metrics, better by one"),
+    ]
     return [*found, Head("seeds", "", classes="name", title="Seeds that are done")]
+
+
+def _has_tiers(board: Board) -> bool:
+    return any(row.tier is not None for row in board.rows)
+
+
+def _percent(board: Board) -> str:
+    return f"{100 * (board.confidence or 0):.3g}% confidence"
 
 
 def lines(view: BoardView) -> list[Line]:
     """All rows in the order of the board."""
     board = view.board
+    ranked = sum(row.place is not None for row in board.rows)
+    tiers = _has_tiers(board)
+    before: int | None = None
     ends = {column.name: _ends(column, board.rows) for column in board.columns}
     found = []
     for method in view.methods:
@@ -111,13 +134,32 @@ def lines(view: BoardView) -> list[Line]:
                 row_head=True,
             ),
         ]
+        if tiers:
+            cells.append(TableCell(str(row.tier or "–"), str(row.tier or ""), classes="number tier"))
         cells += [_metric(row.cells.get(column.name), column, ends[column.name]) for column in board.columns]
         cells.append(TableCell(formats.number(row.kl, 1), _value(row.kl)))
         cells += [_cost(row.cost, name, field) for name, (field, _) in COSTS.items()]
-        cells.append(TableCell(formats.number(row.mean_rank, 2), _value(row.mean_rank)))
+        cells.append(_rank(row, ranked))
+        cells.append(TableCell(str(row.neutral_place or "–"), _value(row.neutral_place), kind="more"))
+        cells.append(TableCell("–" if row.borda is None else f"{row.borda:g}", _value(row.borda), kind="more"))
+        cells.append(TableCell("◆" if row.pareto else "", "0" if row.pareto else "1", classes="name", kind="more"))
         cells.append(_seeds(row))
-        found.append(Line(method, tuple(cells), classes=row.status))
+        starts = before is not None and row.tier != before
+        before = row.tier
+        found.append(Line(method, tuple(cells), classes=f"{row.status} tier-start" if starts else row.status))
     return found
+
+
+def _rank(row: Row, ranked: int) -> TableCell:
+    """The mean rank, above the places that cannot be ruled out."""
+    interval, title = None, ""
+    if row.rank_interval is not None and row.place is not None and ranked > 1:
+        low, high = row.rank_interval
+        places = (100 * (place - 1) / (ranked - 1) for place in (low, row.place, high))
+        first, middle, last = (f"{2 + 0.96 * place:.1f}" for place in places)
+        interval = first, middle, last
+        title = f"place {low} to {high} of {ranked}" if low != high else f"place {low} of {ranked}"
+    return TableCell(formats.number(row.mean_rank, 2), _value(row.mean_rank), title=title, interval=interval)
 
 
 def _value(value: float | None) -> str:
@@ -145,9 +187,19 @@ def _metric(cell: Cell | None, column: Column, ends: tuple[float, float]) -> Tab
     title += "" if cell.std_images is None else f"; std over test images {cell.std_images:.3g}"
     title += "" if cell.std_seeds is None else f"; std over seeds {cell.std_seeds:.3g}"
     title += "" if cell.rank is None else f"; place {cell.rank:g}"
-    classes = "number best" if cell.best else "number"
+    title += "" if cell.tier is None else f", tier {cell.tier}"
+    title += "; a metric of the loss's own family" if cell.home else ""
+    interval = "" if cell.interval is None else " – ".join(formats.number(end, column.digits) for end in cell.interval)
     text = formats.number(cell.mean, column.digits)
-    return TableCell(text, _value(cell.mean), classes=classes, title=title, bar=level, more=spread.strip())
+    return TableCell(
+        text,
+        _value(cell.mean),
+        classes=" ".join(("number", *(["best"] if cell.best else []), *(["home"] if cell.home else []))),
+        title=title,
+        bar=level,
+        more=spread.strip(),
+        second=interval,
+    )
 
 
 def _cost(cost: Cost | None, name: str, field: str) -> TableCell:
@@ -174,13 +226,13 @@ def summary(view: BoardView) -> str:
     first = [row.label for row in ranked if row.place == 1]
     leads = "leads" if len(first) == 1 else "lead"
     text = f"{_listed(first)} {leads} by mean rank over {', '.join(view.board.ranking)}."
-    bests = []
+    best_by: dict[str, list[str]] = {}
     for column in view.board.columns:
         best = [row.label for row in ranked if column.name in row.cells and row.cells[column.name].best]
         if 0 < len(best) < 4:  # a list of many equals says nothing
-            bests.append(f"{column.name} by {_listed(best)}")
-    if bests:
-        text += f" Best: {'; '.join(bests)}."
+            best_by.setdefault(_listed(best), []).append(column.name)
+    if best_by:
+        text += f" Best: {'; '.join(f'{who} by {_listed(metrics)}' for who, metrics in best_by.items())}."
     if others:
         text += f" {others} of {len(rows)} methods {'is' if others == 1 else 'are'} not ranked."
     return text

@@ -76,6 +76,10 @@
       box.addEventListener("change", show);
       show();
     }
+    const spread = one("[data-spread]");
+    const showSpread = () => { for (const name of ["spread", "confidence"]) board.classList.toggle(`with-${name}`, spread.value === name); };
+    spread.addEventListener("change", showSpread);
+    showSpread();
     const text = one("[data-filter]");
     const family = one("[data-family]", text.closest(".controls"));
     const filter = () => {
@@ -117,7 +121,8 @@
     };
     const update = () => {
       const { columns, why } = data.groups[sheet.group];
-      one("[data-why]", root).textContent = `${why}.`;
+      const told = one("[data-why]", root);
+      if (told) told.textContent = `${why}.`;
       [...table.tHead.rows[0].cells].slice(1).forEach((cell, place) => {
         cell.hidden = place >= columns.length;
         cell.textContent = columns[place] === undefined ? "" : data.heads[columns[place]];
@@ -275,7 +280,7 @@
     const bar = one("[data-controls]", figure);
     const selects = chart.selects.map((select) => control(select, () => paint()));
     for (const [place, { label }] of selects.entries()) if (chart.selects[place].options.length > 1) bar.append(label);
-    const scale = chart.scales ? control({ label: "scale", options: ["linear", "logarithmic"] }, () => paint()) : null;
+    const scale = chart.scales ? control({ label: "scale", options: ["as it fits", "linear", "logarithmic"] }, () => paint()) : null;
     if (scale) bar.append(scale.label);
     const labels = [...new Set(Object.values(chart.views).flatMap((view) => view.data.map((trace) => trace.meta)).filter(Boolean))];
     const light = control({ label: "highlight", options: ["all methods", ...labels] }, () => paint());
@@ -300,12 +305,12 @@
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         margin: { l: 56, r: 12, t: 12, b: 48 },
         hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("strong"), font: { color: colour("ink") } },
-        showlegend: data.length > 1 && !narrow,
-        legend: { font: { size: 11 }, itemsizing: "constant", tracegroupgap: 0 },
+        showlegend: (view.layout.showlegend ?? data.length > 1) && !(narrow && labels.length > 10),
+        legend: { font: { size: 11 }, itemsizing: "constant", tracegroupgap: 0, ...(narrow ? { orientation: "h", y: -0.22 } : {}) },
         hovermode: view.layout.hovermode ?? "closest",
         xaxis: { ...axis, ...view.layout.xaxis }, yaxis: { ...axis, ...view.layout.yaxis },
       };
-      if (scale) layout.yaxis.type = +scale.element.value ? "log" : "linear";
+      if (scale && +scale.element.value) layout.yaxis.type = ["linear", "log"][scale.element.value - 1];
       window.Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
       plot.dataset.drawn = "true";
     };
