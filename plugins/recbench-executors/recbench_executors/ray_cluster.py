@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -89,9 +89,14 @@ class Ray(Executor):
         if not tasks:
             return
         self.check(tasks)
-        with _Sweep(self, tasks) as sweep:
-            while not sweep.over():
-                yield from sweep.step()
+        try:
+            with _Sweep(self, tasks) as sweep:
+                while not sweep.over():
+                    yield from sweep.step()
+        except self.ray.exceptions.RayError as error:
+            raise UserError(
+                f"the Ray cluster is gone: {_first_line(error)}; finished jobs are safe, the same command continues"
+            ) from error
 
     def drain(self) -> None:
         self.draining = True
@@ -164,9 +169,10 @@ class _Sweep:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for reference in self.running:
-            self.ray.cancel(reference, force=True)
-        self.ray.kill(self.switchboard)
+        with suppress(self.ray.exceptions.RayError):  # what is gone needs no end
+            for reference in self.running:
+                self.ray.cancel(reference, force=True)
+            self.ray.kill(self.switchboard)
 
     def over(self) -> bool:
         closed = self.executor.stopping or self.executor.draining
@@ -236,7 +242,7 @@ class _Sweep:
         except problems.TaskCancelledError:
             return Ended(job_id, "interrupted") if running.started else None
         except problems.OutOfMemoryError as error:
-            return Ended(job_id, "crashed", f"Ray ended it to keep its node alive: {_first_line(error)}", "out of memory")
+            return Ended(job_id, "crashed", f"its node had no memory left: {_first_line(error)}", "out of memory")
         except problems.RayTaskError as error:
             return Ended(job_id, "crashed", f"its host on the Ray cluster failed: {_last_line(error)}", "exception")
         except problems.RayError as error:
