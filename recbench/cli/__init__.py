@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
     "merge": ("recbench.cli.merge", "Join results of several machines into one folder."),
     "figure": ("recbench.cli.figure", "Draw a figure of a suite as papers print it: PDF, PNG or SVG."),
+    "compare": ("recbench.cli.compare", "Say what changed between two suites or methods, and which scores with it."),
     "score": ("recbench.cli.score", "Compute any loss or metric for two given sets of images."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),
     "show": ("recbench.cli.catalogue", "Show parameters, requirements and citation of one entry."),

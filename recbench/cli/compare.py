@@ -1,0 +1,127 @@
+"""``recbench compare``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from recbench.archive import opened
+from recbench.cli.options import results_option
+from recbench.cli.stored import stored_suite
+from recbench.comparison import Change, Comparison, Pair, Side, compare, earlier_version
+from recbench.errors import UserError
+from recbench.formats import head, number
+from recbench.merging import ArchiveSource, FolderSource, Source
+
+
+@click.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--anyway", is_flag=True, help="Compare although protocols differ.")
+@click.option(
+    "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True, help="Format."
+)
+@results_option
+def compare_command(first: str, second: str, anyway: bool, form: str, results: Path) -> None:
+    """Say what changed from A to B, and which scores changed significantly.
+
+    A and B are suites (name, file, folder of results, or export), or methods of suites: SUITE:METHOD. An earlier
+    version of a loss, whose records are still there, is SUITE:METHOD@CODE, with the beginning of its code's digest.
+    """
+    with ExitStack() as stack:
+        sides = [_side(text, results, stack) for text in (first, second)]
+        found = compare(*sides, anyway=anyway)
+    if form == "json":
+        click.echo(found.model_dump_json(indent=1))
+        return
+    click.echo(_text(found), nl=False)
+
+
+def _side(text: str, results: Path, stack: ExitStack) -> Side:
+    """What the user calls A or B."""
+    cuts = [len(text), *(i for i, character in enumerate(text) if character == ":")]
+    problem: UserError | None = None
+    for cut in cuts:
+        try:
+            source = _source(text[:cut], results, stack)
+        except UserError as error:
+            problem = error
+            continue
+        label = text[cut + 1 :] or None
+        plan = source.plan
+        if label and label not in [method.label for method in plan.methods] and "@" in label:
+            label, _, code = label.rpartition("@")
+            plan = earlier_version(source, plan, label, code)
+        return Side(text, source, plan, label)
+    assert problem is not None, "every cut failed"
+    raise problem
+
+
+def _source(text: str, results: Path, stack: ExitStack) -> Source:
+    path = Path(text)
+    if path.is_dir() and (path / "plan.json").is_file():
+        return FolderSource(path)
+    if path.is_file() and not text.endswith((".yaml", ".yml")):
+        return ArchiveSource(stack.enter_context(opened(path)))
+    return FolderSource(stored_suite(text, results).root)
+
+
+_SHOWN = {"better": "better", "worse": "worse", "open": "not told apart", "equal": "equal"}
+
+
+def _text(found: Comparison) -> str:
+    blocks = [f"{found.first} → {found.second}"]
+    if found.environment:
+        blocks.append("run with\n" + "\n".join(f"  {line}" for line in found.environment))
+    blocks += [_block(pair, found.confidence) for pair in found.pairs]
+    blocks += [f"only in {found.first}: {', '.join(found.only_first)}"] if found.only_first else []
+    blocks += [f"only in {found.second}: {', '.join(found.only_second)}"] if found.only_second else []
+    changes = [change for pair in found.pairs for change in pair.changes]
+    told = sum(change.verdict in ("better", "worse") for change in changes)
+    at = f"at {found.confidence:.0%} confidence, corrected for all of them"
+    blocks.append(f"{told} of {len(changes)} scores changed significantly ({at})")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _block(pair: Pair, confidence: float) -> str:
+    methods = pair.methods[0] if pair.methods[0] == pair.methods[1] else " → ".join(pair.methods)
+    settings = pair.settings[0] if pair.settings[0] == pair.settings[1] else " → ".join(pair.settings)
+    lines = [f"{methods} ({settings}), {pair.seeds[0]} and {pair.seeds[1]} seeds"]
+    lines += [f"  {line}" for line in pair.changed]
+    lines += [f"  other protocol: {line}" for line in pair.protocol]
+    if pair.same:
+        return "\n".join([*lines, "  the same jobs"])
+    if not pair.changes:
+        return "\n".join([*lines, "  no scores to compare"])
+    rows = [
+        ["", "before", "after", "difference", f"{confidence:.0%} interval", "p", ""],
+        *(_row(change) for change in pair.changes),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            text.ljust(width) if i in (0, 6) else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(f"  {'  '.join(cells)}".rstrip())
+    if pair.seeds == (1, 1):
+        lines.append("  one seed each: this is about these trainings, not about the methods")
+    return "\n".join(lines)
+
+
+def _row(change: Change) -> list[str]:
+    digits = change.column.digits
+    known = change.low is not None and change.high is not None
+    interval = f"{number(change.low, digits)} to {number(change.high, digits)}" if known else "–"
+    p = "–" if change.p is None else f"{change.p:.2g}"
+    return [
+        head(change.column),
+        number(change.first, digits),
+        number(change.second, digits),
+        number(change.difference, digits),
+        interval,
+        p,
+        _SHOWN[change.verdict],
+    ]
