@@ -128,7 +128,7 @@ class Local(Executor):
                     if not worker.ended:
                         yield self._without_a_word(worker)
         finally:
-            self.kill()
+            self._signal(signal.SIGKILL)  # of whoever left the loop; the next round may still start jobs
 
     def drain(self) -> None:
         self.closed = True
