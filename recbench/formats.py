@@ -7,12 +7,12 @@ import io
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
+from recbench import latex
 from recbench.jobs import Column
 from recbench.leaderboard import Board, Cell, Leaderboard, Row
 from recbench.store import Cost, write_atomically
@@ -23,7 +23,10 @@ COSTS: dict[str, Callable[[Cost], str]] = {
     "peak GiB": lambda cost: number(cost.peak_memory_bytes / 2**30, 2),
     "parameters": lambda cost: f"{cost.parameters:,}",
 }
+Mark = Literal["", "best", "second"]
 ARROWS = {"higher": "↑", "lower": "↓"}
+HOME = "⌂"
+"""Marks a metric of the family of the loss."""
 
 
 def head(column: Column) -> str:
@@ -53,9 +56,44 @@ def legend(board: Board) -> str:
     """What the numbers of a board mean, in one line."""
     images = f"{board.test_images} test images" if board.test_images else "the test images"
     ranking = ", ".join(board.ranking)
+    parts = [f"mean ± std over {images} (std over seeds)", f"rank: mean over {ranking}"]
+    if _any_home(board):
+        parts.append(f"{HOME} metric of the loss's own family; neutral: mean rank without those")
+    if board.confidence is not None:
+        parts.append(
+            "tier: methods of different tiers are told apart by these metrics; places: those that cannot be ruled out "
+            f"({board.confidence:.4g} confidence)"
+        )
     unrounded = [column.name for column in board.columns if not column.rounded]
     but = f" (but for {', '.join(unrounded)})" if unrounded else ""
-    return f"mean ± std over {images} (std over seeds); rank: mean over {ranking}; images rounded to 8 bits{but}"
+    return "; ".join([*parts, f"images rounded to 8 bits{but}"])
+
+
+def details_legend(board: Board) -> str:
+    """What the numbers of :func:`details` mean, in one line."""
+    about = {
+        "seeds and images": "over all trainings and images",
+        "images": "over all images, for these trainings only (one seed each)",
+        "seeds": "over all trainings, for these images only",
+    }
+    names: dict[str, list[str]] = {}
+    for name, verdict in board.verdicts.items():
+        names.setdefault(verdict.basis, []).append(name)
+    scopes = [
+        text + (f" ({', '.join(names[basis])})" if len(names) > 1 else "")
+        for basis, text in about.items()
+        if basis in names
+    ]
+    parts = [f"[{board.confidence:.4g} interval of the mean] {'; '.join(scopes)}"] if scopes else []
+    parts.append("places that cannot be ruled out and tier, by each metric alone")
+    apart = [n for n, verdict in board.verdicts.items() if not verdict.by_image and "images" in verdict.basis]
+    if apart:
+        parts.append(f"without scores of single images: {', '.join(apart)}")
+    return "; ".join([*parts, "Borda: points by rank; Pareto: no method is as good by all and better by one"])
+
+
+def _any_home(board: Board) -> bool:
+    return any(row.cells[name].home for row in board.rows for name in board.ranking if name in row.cells)
 
 
 def status(row: Row) -> str:
@@ -64,26 +102,103 @@ def status(row: Row) -> str:
     return seeds if row.status == "ranked" else f"{seeds} {row.status}"
 
 
-def table(board: Board, *, cost: bool = False) -> list[list[tuple[str, bool]]]:
-    """Head and rows as texts, each told whether it is the best of its column; with what training cost, if wanted."""
-    costs = list(COSTS) if cost else []
-    heads = ["#", "method", *(head(column) for column in board.columns), *costs, "mean rank", "seeds"]
-    rows = [[(text, False) for text in heads]]
+@dataclass(frozen=True)
+class Entry:
+    """A text in a table.
+
+    Attributes:
+        mark: whether it is the best or the second best of its column, to the digits that are printed; what is printed
+            alike is marked alike.
+    """
+
+    text: str
+    mark: Mark = ""
+
+
+def front(board: Board) -> int:
+    """How many columns of :func:`table` stand before the numbers: place, tier, method."""
+    return 2 if board.confidence is None else 3
+
+
+def table(board: Board, *, cost: bool = False) -> list[list[Entry]]:
+    """Head and rows; with what training cost, if wanted."""
+    tiers, neutral = board.confidence is not None, _any_home(board)
+    cost = cost or bool(board.target)
+    heads = ["#", *(["tier"] if tiers else []), "method", *(head(column) for column in board.columns)]
+    if cost:
+        heads += [*COSTS, "training [s]", *([f"{board.target} [s]"] if board.target else [])]
+    heads += ["mean rank", *(["neutral"] if neutral else []), *(["places"] if tiers else []), "seeds"]
+    marks = {column.name: _marks(board, column) for column in board.columns}
+    rows = [[Entry(text) for text in heads]]
     for row in board.rows:
-        line = [(str(row.place or "–"), False), (row.label, False)]
+        line = [Entry(str(row.place or "–"))]
+        if tiers:
+            line.append(Entry(str(row.tier or "–")))
+        line.append(Entry(row.label))
         for column in board.columns:
-            cell = row.cells.get(column.name)
-            line.append(("–", False) if cell is None else (spread(cell, column.digits), cell.best))
-        line += [("–" if row.cost is None else COSTS[name](row.cost), False) for name in costs]
-        rows.append([*line, (number(row.mean_rank, 2), False), (status(row), False)])
+            line.append(_entry(row.cells.get(column.name), column, marks[column.name]))
+        if cost:
+            line += [Entry("–" if row.cost is None else text(row.cost)) for text in COSTS.values()]
+            line.append(Entry(number(row.training_seconds, 1)))
+            if board.target:
+                line.append(Entry(number(row.time_to, 1)))
+        line.append(Entry(number(row.mean_rank, 2)))
+        if neutral:
+            line.append(Entry(number(row.neutral_rank, 2)))
+        if tiers:
+            line.append(Entry(_places(row.rank_interval)))
+        rows.append([*line, Entry(status(row))])
+    return rows
+
+
+def _marks(board: Board, column: Column) -> dict[str, Mark]:
+    """The best and the second best of a column as they are printed."""
+    cells = [row.cells[column.name] for row in board.rows if column.name in row.cells]
+    means = sorted({cell.mean for cell in cells if cell.rank is not None}, reverse=column.direction == "higher")
+    printed = list(dict.fromkeys(number(mean, column.digits) for mean in means))
+    found: dict[str, Mark] = dict.fromkeys(printed, "")
+    return {**found, **dict(zip(printed, ("best", "second"), strict=False))}
+
+
+def _entry(cell: Cell | None, column: Column, marks: dict[str, Mark]) -> Entry:
+    if cell is None:
+        return Entry("–")
+    text = f"{HOME} " if cell.home else ""
+    if cell.rank is None:
+        return Entry(text + spread(cell, column.digits))
+    return Entry(text + spread(cell, column.digits), marks[number(cell.mean, column.digits)])
+
+
+def _places(ends: tuple[int, int] | None) -> str:
+    if ends is None:
+        return "–"
+    return f"{ends[0]}–{ends[1]}" if ends[0] != ends[1] else f"{ends[0]}"
+
+
+def details(board: Board) -> list[list[Entry]]:
+    """Head and rows of what statistics say of each ranked method by each metric; empty without statistics."""
+    ranked = [row for row in board.rows if row.status == "ranked"]
+    if board.confidence is None or not ranked:
+        return []
+    columns = [column for column in board.columns if column.name in board.verdicts]
+    heads = ["method", *(f"{column.name}: interval, places, tier" for column in columns), "Borda", "Pareto"]
+    rows = [[Entry(text) for text in heads]]
+    for row in ranked:
+        line = [Entry(row.label)]
+        for column in columns:
+            cell = row.cells[column.name]
+            ends = "–" if cell.interval is None else ", ".join(number(end, column.digits) for end in cell.interval)
+            line.append(Entry(f"[{ends}] · {_places(cell.rank_interval)} · {cell.tier}"))
+        rows.append([*line, Entry(number(row.borda, 1)), Entry("yes" if row.pareto else "no")])
     return rows
 
 
 def to_json(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """The whole structure; without costs, which no two runs have alike, the same jobs give the same text."""
     if not cost:
+        nothing = {"cost": None, "training_seconds": None, "time_to": None}
         boards = [
-            board.model_copy(update={"rows": tuple(row.model_copy(update={"cost": None}) for row in board.rows)})
+            board.model_copy(update={"rows": tuple(row.model_copy(update=nothing) for row in board.rows)})
             for board in leaderboard.boards
         ]
         leaderboard = leaderboard.model_copy(update={"boards": tuple(boards)})
@@ -93,10 +208,11 @@ def to_json(leaderboard: Leaderboard, *, cost: bool = False) -> str:
 def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """A line for each method of each board, with every number at full precision."""
     metrics = list(dict.fromkeys(column.name for board in leaderboard.boards for column in board.columns))
-    costs = list(Cost.model_fields) if cost else []
+    costs = [*Cost.model_fields, "training_seconds", "time_to"] if cost else []
+    overall = ["tier", "places", "neutral_place", "neutral_rank", "borda", "pareto"]
     fixed = ["suite", "setting", "protocol", "place", "method", "loss", "params", "kl_weight", "status"]
-    fixed += ["seeds_done", "seeds", "mean_rank", "kl", *costs]
-    parts = ["mean", "std_images", "std_seeds", "rank"]
+    fixed += ["seeds_done", "seeds", "mean_rank", "kl", *overall, *costs]
+    parts = ["mean", "std_images", "std_seeds", "rank", "low", "high", "places", "tier", "home"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*fixed, *(f"{metric}_{part}" for metric in metrics for part in parts), "trouble"])
@@ -104,14 +220,28 @@ def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
         for row in board.rows:
             values: list[object] = [leaderboard.suite, board.setting, board.protocol, row.place, row.label, row.loss]
             values += [json.dumps(row.params, ensure_ascii=False), row.kl_weight, row.status]
-            values += [row.seeds_done, row.seeds]
-            values += [row.mean_rank, row.kl]
-            values += [getattr(row.cost, name) if row.cost else None for name in costs]
+            values += [row.seeds_done, row.seeds, row.mean_rank, row.kl]
+            values += [row.tier, _csv_places(row.rank_interval), row.neutral_place, row.neutral_rank, row.borda]
+            values += [row.pareto if row.status == "ranked" else None]
+            if cost:
+                values += [getattr(row.cost, name) if row.cost else None for name in Cost.model_fields]
+                values += [row.training_seconds, row.time_to]
             for metric in metrics:
                 cell = row.cells.get(metric)
-                values += [None] * len(parts) if cell is None else [getattr(cell, part) for part in parts]
+                values += [None] * len(parts) if cell is None else _csv_cell(cell)
             writer.writerow(map(csv_value, [*values, " | ".join(row.trouble)]))
     return stream.getvalue()
+
+
+def _csv_cell(cell: Cell) -> list[object]:
+    low, high = cell.interval or (None, None)
+    numbers: list[object] = [cell.mean, cell.std_images, cell.std_seeds, cell.rank, low, high]
+    return [*numbers, _csv_places(cell.rank_interval), cell.tier, cell.home]
+
+
+def _csv_places(ends: tuple[int, int] | None) -> str | None:
+    """``1 to 3``, which no spreadsheet takes for a date."""
+    return None if ends is None else f"{ends[0]} to {ends[1]}"
 
 
 def csv_value(value: object) -> object:
@@ -120,18 +250,22 @@ def csv_value(value: object) -> object:
 
 
 def to_markdown(leaderboard: Leaderboard, *, cost: bool = False) -> str:
-    """A table for each board; the best of each column in bold."""
+    """Tables for each board; the best of each column in bold."""
 
-    def line(row: list[tuple[str, bool]]) -> str:
-        return "| " + " | ".join(f"**{text}**" if best else escaped(text) for text, best in row) + " |"
+    def line(row: list[Entry]) -> str:
+        texts = (f"**{escaped(entry.text)}**" if entry.mark == "best" else escaped(entry.text) for entry in row)
+        return "| " + " | ".join(texts) + " |"
+
+    def lines(rows: list[list[Entry]], before: int, last: str) -> str:
+        alignment = [*["---:"] * (before - 1), ":---", *["---:"] * (len(rows[0]) - before - 1), last]
+        return "\n".join([line(rows[0]), "| " + " | ".join(alignment) + " |", *map(line, rows[1:])])
 
     blocks = [f"# {escaped(leaderboard.suite)}"]
     for board in leaderboard.boards:
-        header, *rows = table(board, cost=cost)
-        alignment = ["---:", ":---", *["---:"] * (len(header) - 3), ":---"]
         blocks.append(f"## {escaped(board.setting)}")
-        blocks.append("\n".join([line(header), "| " + " | ".join(alignment) + " |", *map(line, rows)]))
-        blocks.append(escaped(legend(board)) + ".")
+        blocks += [lines(table(board, cost=cost), front(board), ":---"), escaped(legend(board)) + "."]
+        if more := details(board):
+            blocks += [lines(more, 1, ":---"), escaped(details_legend(board)) + "."]
         blocks.append("\n".join(f"- {escaped(f'{row.label}, {text}')}" for row in board.rows for text in row.trouble))
     blocks.append("\n".join(f"- {escaped(note)}" for note in leaderboard.notes))
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -144,55 +278,31 @@ def escaped(text: str) -> str:
 
 
 def to_latex(leaderboard: Leaderboard, *, cost: bool = False) -> str:
-    """A booktabs table for each board; the best of each column in bold. Needs the package booktabs; Greek letters
-    become mathematics, any other letter that is not Latin needs LuaLaTeX or XeLaTeX."""
+    """Booktabs tables for each board: the best of each column in bold, the second underlined, each with all that are
+    printed alike. Needs the package booktabs; see :mod:`recbench.latex` for letters that are not Latin."""
 
-    def line(row: list[tuple[str, bool]]) -> str:
-        texts = (f"\\textbf{{{_latex(text)}}}" if best else _latex(text) for text, best in row)
-        return "    " + " & ".join(texts) + " \\\\"
+    def line(row: list[Entry]) -> str:
+        commands = {"": "{}", "best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}
+        return "    " + " & ".join(commands[entry.mark].format(latex.escape(entry.text)) for entry in row) + " \\\\"
+
+    def lines(rows: list[list[Entry]], columns: str, caption: str) -> list[str]:
+        found = ["\\begin{table}", "  \\centering", f"  \\begin{{tabular}}{{{columns}}}", "    \\toprule"]
+        found += [line(rows[0]), "    \\midrule", *map(line, rows[1:]), "    \\bottomrule"]
+        caption = latex.escape(f"{leaderboard.suite}: {caption}")
+        return [*found, "  \\end{tabular}", f"  \\caption{{{caption}}}", "\\end{table}"]
 
     blocks = []
     for board in leaderboard.boards:
-        header, *rows = table(board, cost=cost)
-        lines = ["\\begin{table}", "  \\centering", f"  \\begin{{tabular}}{{rl{'r' * (len(header) - 3)}l}}"]
-        lines += ["    \\toprule", line(header), "    \\midrule", *map(line, rows), "    \\bottomrule"]
-        caption = _latex(f"{leaderboard.suite}: {board.setting}. {legend(board)}.")
-        lines += ["  \\end{tabular}", f"  \\caption{{{caption}}}", "\\end{table}"]
-        remarks = [f"{row.label}, {text}" for row in board.rows for text in row.trouble]
-        blocks.append("\n".join([*lines, *map(_latex_comment, remarks)]))
-    blocks.append("\n".join(map(_latex_comment, leaderboard.notes)))
+        rows, before = table(board, cost=cost), front(board)
+        columns = "r" * (before - 1) + "l" + "r" * (len(rows[0]) - before - 1) + "l"
+        text = lines(rows, columns, f"{board.setting}. {legend(board)}.")
+        if more := details(board):
+            columns = "l" + "r" * (len(more[0]) - 2) + "l"
+            text += ["", *lines(more, columns, f"{board.setting}. {details_legend(board)}.")]
+        remarks = [f"{row.label}, {trouble}" for row in board.rows for trouble in row.trouble]
+        blocks.append("\n".join([*text, *map(latex.comment, remarks)]))
+    blocks.append("\n".join(map(latex.comment, leaderboard.notes)))
     return "\n\n".join(filter(None, blocks)) + "\n"
-
-
-_LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-        "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
-        "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "∞": r"$\infty$", "−": r"$-$", "·": r"$\cdot$",
-        "×": r"$\times$", "–": "--", "ς": r"$\varsigma$", "ο": "o",
-    }
-)  # fmt: skip
-_GREEK = re.compile("GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)")
-_CAPITALS_OF_LATEX = ("gamma", "delta", "theta", "lambda", "xi", "pi", "sigma", "upsilon", "phi", "psi", "omega")
-
-
-def _latex(text: str) -> str:
-    return "".join(map(_latex_character, " ".join(text.split())))
-
-
-@cache
-def _latex_character(character: str) -> str:
-    greek = _GREEK.fullmatch(unicodedata.name(character, ""))
-    if ord(character) in _LATEX or not greek:
-        return character.translate(_LATEX)
-    name = greek[2].lower().replace("lamda", "lambda")
-    if greek[1] == "SMALL":
-        return f"$\\{name}$"
-    return f"$\\{name.capitalize()}$" if name in _CAPITALS_OF_LATEX else character
-
-
-def _latex_comment(text: str) -> str:
-    return "% " + " ".join(text.split())
 
 
 class Render(Protocol):

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from recbench.formats import FORMATS, number, to_csv, to_json, to_latex, to_markdown, write_all
+from recbench.formats import FORMATS, HOME, number, to_csv, to_json, to_latex, to_markdown, write_all
 from recbench.jobs import Column
 from recbench.leaderboard import Leaderboard, rank
 from recbench.store import Score, Store
@@ -133,13 +133,49 @@ def markdown_tables(text: str) -> list[list[list[tuple[str, bool]]]]:
 
 def test_markdown_tables_hold_what_the_leaderboard_holds() -> None:
     leaderboard = leaderboard_of(NASTY)
-    (table,) = markdown_tables(to_markdown(leaderboard))
+    table, details = markdown_tables(to_markdown(leaderboard))
     rows = leaderboard.boards[0].rows
-    assert [text for text, _ in table[0]] == ["#", "method", "psnr [dB] ↑", "mse ↓", "mean rank", "seeds"]
+    heads = ["#", "tier", "method", "psnr [dB] ↑", "mse ↓", "mean rank", "places", "seeds"]
+    assert [text for text, _ in table[0]] == heads
     assert len(table) == len(rows) + 1
-    assert {len(line) for line in table} == {6}
-    assert [line[1][0] for line in table[1:]] == [row.label for row in rows]
-    assert [line[5][0] for line in table[-2:]] == ["1/2 failed", "0/2 incomplete"]
+    assert {len(line) for line in table} == {8}
+    assert [line[2][0] for line in table[1:]] == [row.label for row in rows]
+    assert [line[7][0] for line in table[-2:]] == ["1/2 failed", "0/2 incomplete"]
+    ranked = [row for row in rows if row.status == "ranked"]
+    assert [line[0][0] for line in details[1:]] == [row.label for row in ranked]
+    for line, row in zip(details[1:], ranked, strict=True):
+        low, high = row.cells["psnr"].interval or (None, None)
+        first, last = row.cells["psnr"].rank_interval or (None, None)
+        places = f"{first}–{last}" if first != last else str(first)
+        assert line[1][0] == f"[{number(low, 2)}, {number(high, 2)}] · {places} · {row.cells['psnr'].tier}"
+
+
+def test_without_statistics_there_is_one_table() -> None:
+    plan = make_plan(["a"])
+    leaderboard = rank(plan, {planned.id: make_record(plan, planned) for planned in plan.jobs}, confidence=None)
+    (table,) = markdown_tables(to_markdown(leaderboard))
+    assert [text for text, _ in table[0]] == ["#", "method", "psnr [dB] ↑", "mse ↓", "mean rank", "seeds"]
+    assert to_latex(leaderboard).count("\\toprule") == 1
+    assert (row := leaderboard.boards[0].rows[0]).tier is None
+    assert row.cells["psnr"].interval is None
+
+
+def test_metrics_of_a_losss_own_family_are_marked_in_every_format() -> None:
+    columns = (Column(name="ssim", direction="higher", family="ssim"), Column(name="mse", direction="lower"))
+    plan = make_plan(["ssim", "l2"], columns=columns)
+    methods = (plan.methods[0].model_copy(update={"family": "ssim"}), plan.methods[1])
+    plan = plan.model_copy(update={"methods": methods})
+    records = {planned.id: make_record(plan, planned) for planned in plan.jobs}
+    leaderboard = rank(plan, records)
+    table, _ = markdown_tables(to_markdown(leaderboard))
+    assert {line[2][0]: (HOME in line[3][0], HOME in line[4][0]) for line in table[1:]} == {
+        "ssim": (True, False),
+        "l2": (False, False),
+    }
+    assert table[0][-3][0] == "neutral"
+    assert to_latex(leaderboard).count("$^{\\mathrm{h}}$") == 2  # the cell, and the caption
+    frame = csv_frame(leaderboard).set_index("method")
+    assert frame.ssim_home.to_dict() == {"ssim": True, "l2": False}
 
 
 def test_markdown_lists_troubles_and_notes_as_text() -> None:
@@ -157,16 +193,30 @@ def test_markdown_lists_troubles_and_notes_as_text() -> None:
 
 def test_the_best_are_bold_with_all_that_tie() -> None:
     leaderboard = leaderboard_of(["a", "b", "c"])
-    (table,) = markdown_tables(to_markdown(leaderboard))
-    assert {line[1][0]: (line[2][1], line[3][1]) for line in table[1:]} == {
+    table, _ = markdown_tables(to_markdown(leaderboard))
+    assert {line[2][0]: (line[3][1], line[4][1]) for line in table[1:]} == {
         "a": (True, True),
         "b": (True, True),
         "c": (False, False),
         "broken": (False, False),
         "missing": (False, False),
     }
-    bold = re.findall(r"^ +\S+ & (\S+) & \\textbf\{.*\} & \\textbf", to_latex(leaderboard), flags=re.M)
-    assert bold == ["a", "b"]
+    text = to_latex(leaderboard)
+    assert re.findall(r"^ +\S+ & \S+ & (\S+) & \\textbf\{.*\} & \\textbf", text, flags=re.M) == ["a", "b"]
+    assert re.findall(r"^ +\S+ & \S+ & (\S+) & \\underline\{.*\} & \\underline", text, flags=re.M) == ["c"]
+
+
+def test_what_is_printed_alike_is_bold_together() -> None:
+    plan = make_plan(["a", "b", "c", "d"], seeds=[0])
+    means = {"a": 20.001, "b": 20.004, "c": 19.0, "d": 18.999}
+    records = {}
+    for planned in plan.jobs:
+        mean = means[plan.methods[planned.method].label]
+        scores = {"psnr": Score(mean=mean, std=1.0, n=8), "mse": Score(mean=1.0, std=1.0, n=8)}
+        records[planned.id] = make_record(plan, planned, scores)
+    text = to_latex(rank(plan, records))
+    assert re.findall(r"& (\w) & \\textbf\{20.00 ", text) == ["b", "a"]
+    assert re.findall(r"& (\w) & \\underline\{19.00 ", text) == ["c", "d"]
 
 
 # LaTeX
@@ -175,30 +225,34 @@ def test_the_best_are_bold_with_all_that_tie() -> None:
 def test_latex_escapes_every_special_character() -> None:
     text = to_latex(leaderboard_of(NASTY))
     rows = re.findall(r"^    (?!\\(?:top|mid|bottom)rule)(.*) \\\\$", text, flags=re.M)
-    assert len(rows) == len(NASTY) + 3
-    for row in rows:
-        assert len(re.findall(r"(?<!\\)&", row)) == 5, row
+    assert len(rows) == (len(NASTY) + 3) + (len(NASTY) + 1)
+    for index, row in enumerate(rows):
+        assert len(re.findall(r"(?<!\\)&", row)) == (7 if index < len(NASTY) + 3 else 4), row
         bare = re.sub(r"\\[&%#_{}$]", "", row)
         assert not re.search(r"[%#_~^]", bare), row
         assert bare.count("{") == bare.count("}")
         assert bare.count("$") % 2 == 0
     assert r"100\% \& \#1 \$5 \textbackslash{}alpha \{x\} \textasciitilde{}y \textasciicircum{}z" in text
-    assert r"$\beta$=½ $\lambda$ $\Omega$ $\varsigma$ $\infty$" in text
+    assert r"$\beta$=$\frac{1}{2}$ $\lambda$ $\Omega$ $\varsigma$ $\infty$ $\rightarrow$ \r{A} " in text
     assert "second line" not in text
 
 
+LETTERS = "".join(chr(code) for block in ((0xA1, 0x17F), (0x391, 0x3C9)) for code in range(block[0], block[1] + 1))
+"""Of Latin-1, Latin Extended-A and Greek."""
+
+
 @pytest.mark.slow
-def test_latex_compiles(tmp_path: Path) -> None:
-    engine = next((name for name in ("tectonic", "lualatex", "xelatex", "pdflatex") if shutil.which(name)), None)
-    if engine is None:
-        pytest.skip("no LaTeX is installed: tectonic, lualatex, xelatex or pdflatex")
-    labels = [label for label in NASTY if engine != "pdflatex" or label.isascii()]
-    body = to_latex(leaderboard_of(labels))
+@pytest.mark.parametrize("engine", ["pdflatex", "lualatex", "xelatex", "tectonic"])
+def test_latex_compiles(tmp_path: Path, engine: str) -> None:
+    if shutil.which(engine) is None:
+        pytest.skip(f"{engine} is not installed")
+    body = to_latex(leaderboard_of([*NASTY, *re.findall(".{1,16}", LETTERS), "\U0001f600 \x07 \u202e"]), cost=True)
     document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "board.tex").write_text(document)
     options = [] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
     done = subprocess.run([engine, *options, "board.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+    assert (tmp_path / "board.pdf").stat().st_size > 1000
 
 
 # All of them

@@ -59,12 +59,18 @@ def count_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
 def print_leaderboard(leaderboard: Leaderboard, *, cost: bool = False) -> None:
     """All boards on stdout. A board that is wider than the terminal is continued below, with the methods repeated;
     where stdout is no terminal, lines are as long as they have to be."""
+    width = out.width if out.is_terminal else None
     for board in leaderboard.boards:
         title = f"{leaderboard.suite}: {board.setting} ({leaderboard.done}/{leaderboard.jobs} jobs done)"
         page = Text(f"{title}\n\n", style="bold")
-        for part in _parts(formats.table(board, cost=cost), out.width if out.is_terminal else None):
+        for part in _parts(formats.table(board, cost=cost), formats.front(board), width):
             page.append_text(part)
         page.append(f"{formats.legend(board)}\n", style="dim")
+        if more := formats.details(board):
+            page.append("\n")
+            for part in _parts(more, 1, width):
+                page.append_text(part)
+            page.append(f"{formats.details_legend(board)}\n", style="dim")
         for row in board.rows:
             for trouble in row.trouble:
                 page.append(f"  {row.label}, {trouble}\n", style="red")
@@ -73,26 +79,28 @@ def print_leaderboard(leaderboard: Leaderboard, *, cost: bool = False) -> None:
         err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
 
-def _parts(table: list[list[tuple[str, bool]]], width: int | None) -> Iterator[Text]:
-    """A board as text, in parts of as many columns as the width allows. Drawn here, since rich's own tables cut texts
-    off to fit, and take seconds for a thousand rows."""
-    widths = [max(cell_len(text) for text, _ in column) for column in zip(*table, strict=True)]
-    place, method, *others = range(len(widths))
+def _parts(table: list[list[formats.Entry]], front: int, width: int | None) -> Iterator[Text]:
+    """A table as text, in parts of as many columns as the width allows, each with the first ones, the last of which
+    names the method. Drawn here, since rich's own tables cut texts off to fit, and take seconds for a thousand rows."""
+    widths = [max(cell_len(entry.text) for entry in column) for column in zip(*table, strict=True)]
+    first, others = list(range(front)), list(range(front, len(widths)))
     while others:
-        chosen = [place, method]
+        chosen = list(first)
         while others and (
-            width is None or len(chosen) == 2 or sum(widths[i] + len(_GAP) for i in chosen) + widths[others[0]] <= width
+            width is None
+            or len(chosen) == front
+            or sum(widths[i] + len(_GAP) for i in chosen) + widths[others[0]] <= width
         ):
             chosen.append(others.pop(0))
         part = Text()
         for number, row in enumerate(table):
             for index in chosen:
-                text, best = row[index]
-                padding = " " * (widths[index] - cell_len(text))
-                to_the_left = index in (method, len(row) - 1)
-                style = "dim" if number == 0 else "bold green" if best else ""
+                entry = row[index]
+                padding = " " * (widths[index] - cell_len(entry.text))
+                to_the_left = index in (front - 1, len(row) - 1)
+                style = "dim" if number == 0 else "bold green" if entry.mark == "best" else ""
                 last = index == chosen[-1]
-                shown = padding + text if not to_the_left else text if last else text + padding
+                shown = padding + entry.text if not to_the_left else entry.text if last else entry.text + padding
                 part.append(shown, style=style).append("\n" if last else _GAP)
         yield part.append("\n")
 
