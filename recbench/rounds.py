@@ -136,8 +136,8 @@ class Rounds:
             job.held_since = time.monotonic()
         elif time.monotonic() - job.held_since > GRACE:
             self.listener.note(
-                f"job {job_id} is being run by another process, {holder(job.folder)}, which shows no sign of work: left "
-                "to it"
+                f"job {job_id} is being run by another process, {holder(job.folder)}, which shows no sign of work: it "
+                "was left to it"
             )
             self._close(Ended(job_id, "busy"), None)
 

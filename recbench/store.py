@@ -18,7 +18,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -358,6 +358,18 @@ class Store:
         """Write ``plan.json`` and ``suite.yaml``; unchanged files are left alone."""
         _update(self.plan_file, plan.model_dump_json())
         _update(self.root / "suite.yaml", resolved)
+
+    def write_engine(self, name: str, params: Mapping[str, Any]) -> None:
+        """Remember with what parameters an executor was used, so that it can be asked about its queue."""
+        _update(self.root / "executors" / f"{name}.json", json.dumps(dict(params), indent=1) + "\n", durable=False)
+
+    def engines(self) -> dict[str, dict[str, Any]]:
+        """Executors with queues that this suite was run with, and their parameters; unreadable files are left out."""
+        found = {}
+        for file in sorted((self.root / "executors").glob("*.json")):
+            with suppress(OSError, ValueError):
+                found[file.stem] = dict(json.loads(file.read_bytes()))
+        return found
 
     def read_plan(self) -> Plan:
         """The plan of the last run.

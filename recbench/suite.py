@@ -115,12 +115,20 @@ class Suite:
     lacking: tuple[Problem, ...] = ()
 
 
-def load_suite(file: Path, registry: Registry, overrides: Sequence[str] = (), *, maximum_jobs: int = 10_000) -> Suite:
+def load_suite(
+    file: Path,
+    registry: Registry,
+    overrides: Sequence[str] = (),
+    *,
+    maximum_jobs: int = 10_000,
+    ask: Callable[[int], bool] | None = None,
+) -> Suite:
     """Read, validate and expand a suite file.
 
     Args:
         overrides: ``dotted.key=value`` assignments, as from ``--set``.
         maximum_jobs: refuse to expand a larger grid.
+        ask: given the number of jobs of a larger grid, says whether to expand it all the same.
 
     Raises:
         SuiteError: with every problem that was found, each with file, line and key.
@@ -135,7 +143,7 @@ def load_suite(file: Path, registry: Registry, overrides: Sequence[str] = (), *,
         except SuiteError as error:
             problems.extend(error.problems)
     _unfold_short_forms(document.data)
-    return _Validator(document, problems, registry, default_name=file.stem, maximum_jobs=maximum_jobs).suite()
+    return _Validator(document, problems, registry, default_name=file.stem, maximum_jobs=maximum_jobs, ask=ask).suite()
 
 
 def _unfold_short_forms(data: dict[str, Any]) -> None:
@@ -155,11 +163,13 @@ class _Validator:
         registry: Registry,
         default_name: str,
         maximum_jobs: int,
+        ask: Callable[[int], bool] | None,
     ) -> None:
         self.document = document
         self.registry = registry
         self.default_name = default_name
         self.maximum_jobs = maximum_jobs
+        self.allows = ask
         self.problems = list(problems)
         self.lacking: list[Problem] = []
         self.unreadable = {problem.key for problem in problems}
@@ -348,7 +358,7 @@ class _Validator:
         counts = {kind: max(1, sum(item.size for item in items[kind])) for kind in ITEMS}
         metrics = counts.pop("metrics")
         size = math.prod([*counts.values(), *map(len, training.values()), seeds])
-        if size > self.maximum_jobs:
+        if size > self.maximum_jobs and not (self.allows and self.allows(size)):
             self.blame((), f"spans {size:,} jobs, more than {self.maximum_jobs:,}; --max-jobs raises the limit")
         if metrics > _MAXIMUM_METRICS:
             self.blame(("metrics",), f"has {metrics:,} metrics, more than {_MAXIMUM_METRICS:,}")

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, Protocol
 
 from recbench import scales
@@ -46,6 +46,7 @@ class Options:
         timeout: seconds that an attempt at a job may run; None: as long as it takes.
         limits: how much may go wrong.
         only: ids of the jobs to run; None: all that are not done.
+        engine: name and parameters of the executor, for ``recbench status``, which asks it about its queue.
     """
 
     cache: Path
@@ -57,6 +58,7 @@ class Options:
     timeout: float | None = None
     limits: Limits = field(default_factory=Limits)
     only: frozenset[str] | None = None
+    engine: tuple[str, Mapping[str, Any]] = ("local", MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,8 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             executor.check(tasks)
             if rounds is None:
                 rounds = Rounds(store, executor, options.limits, watcher, interrupted)
+            if type(executor).queue is not Executor.queue:  # it has one
+                store.write_engine(*options.engine)
             watcher.begin(plan, replace(state, to_run=to_run), executor.describe(len(tasks)))
             rounds.run(tasks, partial(_crashed, plan, store, registry, options))
             tried.update(planned.id for planned in to_run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -13,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from recbench.cli.durations import duration
 from recbench.cli.terminal import count_bar, err
 from recbench.contracts.executor import Event, Progress
 from recbench.jobs import Plan, PlannedJob
@@ -29,8 +31,9 @@ class LiveView(Watcher):
         self.plan: Plan | None = None
         self.planned: dict[str, PlannedJob] = {}
         self.running: dict[str, Progress] = {}
-        self.counts = {"done": 0, "failed": 0, "diverged": 0}
-        self.total = self.ended = 0
+        self.ended: dict[str, str] = {}
+        """How each job of this round has ended; a job that runs again has not."""
+        self.total = 0
         self.started = time.monotonic()
         self.live = Live(console=err, refresh_per_second=4, get_renderable=self.draw, transient=True)
 
@@ -50,7 +53,7 @@ class LiveView(Watcher):
     def begin(self, plan: Plan, state: State, how: str) -> None:
         self.plan = plan
         self.planned = {planned.id: planned for planned in plan.jobs}
-        self.total, self.ended = len(state.to_run), 0
+        self.total, self.ended = len(state.to_run), {}
         done = len(plan.jobs) - len(state.to_run)
         text = f"{plan.suite}: {self.total} of {len(plan.jobs)} jobs to run ({done} done before), {how}"
         err.print(Text(text), soft_wrap=True)
@@ -61,14 +64,14 @@ class LiveView(Watcher):
     def event(self, event: Event, record: Record | None) -> None:
         if isinstance(event, Progress):
             self.running[event.job_id] = event
+            self.ended.pop(event.job_id, None)
             return
         self.running.pop(event.job_id, None)
-        self.ended += 1
+        self.ended[event.job_id] = record.status if record is not None else event.outcome
         name = self.name(event.job_id)
         if record is None:
             err.print(Text(f"  {event.outcome}  {name} {event.detail}".rstrip()), soft_wrap=True)
             return
-        self.counts[record.status] += 1
         line = Text(f"  {record.status:<8}", style=_COLOURS[record.status])
         line.append(f" {name}  {self.summary(record)}", style="default")
         err.print(line, soft_wrap=True)
@@ -96,8 +99,8 @@ class LiveView(Watcher):
             bar = ProgressBar(total=now.epochs, completed=now.epoch - 1, width=20)
             speed, loss, left = f"{now.images_per_second:.0f}", f"{now.loss:.5g}", duration(now.seconds_left)
             table.add_row(Text(self.name(job_id)), f"{now.epoch}/{now.epochs}", bar, speed, loss, left)
-        states = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
-        text = f"{self.ended}/{self.total} jobs{f' ({states})' if states else ''}, time left {self.left()}"
+        states = ", ".join(f"{count} {state}" for state, count in Counter(self.ended.values()).items())
+        text = f"{len(self.ended)}/{self.total} jobs{f' ({states})' if states else ''}, time left {self.left()}"
         whole = Table.grid(padding=(0, 2, 0, 0))
         whole.add_row(Text(text, style="bold"), ProgressBar(total=max(self.total, 1), completed=self.work(), width=40))
         return Group(table, whole)
@@ -106,16 +109,9 @@ class LiveView(Watcher):
         """Jobs' worth of work that is done, counting running ones by their time."""
         spent = time.monotonic() - self.started
         parts = (1 / (1 + now.seconds_left / spent) if spent else 0.0 for now in list(self.running.values()))
-        return min(self.total, self.ended + sum(parts))
+        return min(self.total, len(self.ended) + sum(parts))
 
     def left(self) -> str:
         """Time left for the whole sweep, from the work done so far."""
         work = self.work()
         return duration((time.monotonic() - self.started) * (self.total - work) / work) if work > 0.01 else "…"
-
-
-def duration(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

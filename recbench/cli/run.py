@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Unpack
 
 import click
 
-from recbench import formats, scales
-from recbench.cli.options import load, parameters, plugin_options, results_option
-from recbench.cli.terminal import err, print_leaderboard, print_table
-from recbench.contracts.executor import Executor
-from recbench.entries import TrackerEntry
-from recbench.errors import UserError
-from recbench.images import default_cache
+from recbench import scales
+from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
+from recbench.cli.terminal import err, print_table
 from recbench.jobs import Plan
-from recbench.leaderboard import Leaderboard, rank
-from recbench.picture import write_pictures
 from recbench.registry import Registry
 from recbench.store import Store
 from recbench.suite import Suite, load_suite
-from recbench.sweep import Options, State, grown, inspect
-from recbench.sweep import run as run_sweep
+from recbench.sweep import State, grown
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
 _most = click.option(
     "--max-jobs",
     type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    help="Refuse a suite that spans more jobs.",
+    metavar="N",
+    help="Refuse a suite that spans more jobs. Without it, one of more than 10,000 is asked about.",
 )
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
+_DEFAULT_MOST = 10_000
+_NEVER = 1_000_000
+"""More jobs than anybody means; plans of so many would take gigabytes."""
 
 
 @click.command("run")
@@ -43,126 +37,39 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 @_set
 @_most
 @results_option
-@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to train.")
-@click.option("--executor", default="local", show_default=True, help="Executor plugin that runs the jobs.")
-@click.option("--executor-option", multiple=True, metavar="KEY=VALUE", help="Parameter of the executor. Repeatable.")
-@click.option(
-    "--checkpoint-seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds of training between checkpoints.",
-)
-@click.option("--track", "tracked", multiple=True, metavar="TRACKER", help="Show the jobs to a tracker. Repeatable.")
-@click.option("--track-option", multiple=True, metavar="NAME.KEY=VALUE", help="Parameter of a tracker. Repeatable.")
+@sweep_options
 @click.option("--dry-run", is_flag=True, help="Print the jobs, what is done and what is missing; run nothing.")
 @plugin_options
 def run_command(
     suite_file: Path,
     overrides: tuple[str, ...],
-    max_jobs: int,
+    max_jobs: int | None,
     results: Path,
-    cache: Path | None,
-    device: str,
-    executor: str,
-    executor_option: tuple[str, ...],
-    checkpoint_seconds: float,
-    tracked: tuple[str, ...],
-    track_option: tuple[str, ...],
     dry_run: bool,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
+    **settings: Unpack[Settings],
 ) -> None:
     """Run the jobs of SUITE that are not done yet, and print its leaderboard.
 
-    The same command continues after an interruption. Results go to DIR/<suite>/.
+    The same command continues after an interruption, also with other options. Results go to DIR/<suite>/.
     """
-    if not _DEVICE.fullmatch(device):
-        raise UserError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs)
+    executor, options = options_of(registry, plugin_files, blocked, **settings)
+    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
     store = Store(results / suite.plan.suite)
-    runs = _executor(registry, executor, executor_option)
-    trackers = _trackers(registry, tracked, track_option)
     if dry_run:
         _print_jobs(*grown(scales.filled_in(suite.plan, store.root, registry), store))
         return
-    options = Options(
-        cache=cache or default_cache(),
-        plugin_files=tuple(str(Path(file).resolve()) for file in plugin_files),
-        blocked=blocked,
-        device=device,
-        checkpoint_seconds=checkpoint_seconds,
-        trackers=trackers,
-    )
-    finished = _run(suite, store, registry, runs, options)
-    plan = store.read_plan()  # as it has grown
-    state = inspect(plan, store)
-    leaderboard = rank(plan, state.records, state.unusable)
-    formats.write_all(leaderboard, store.root)
-    write_pictures(plan, leaderboard.boards, state.records, store)
-    print_leaderboard(leaderboard)
-    err.print(f"leaderboard, pictures and records are in {store.root}", soft_wrap=True)
-    sys.exit(_exit_code(finished, leaderboard))
+    sys.exit(execute(suite, store, registry, executor, options))
 
 
-def _run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> bool:
-    from recbench.cli.live import LiveView
-
-    with LiveView() as view:
-        finished = run_sweep(suite, store, registry, executor, options, view)
-    if finished and not view.total:
-        err.print(f"{suite.plan.suite}: all {len(store.read_plan().jobs)} jobs are done; nothing to run")
-    return finished
-
-
-def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
-    if not finished:
-        err.print("interrupted; the same command continues")
-        return 130
-    if leaderboard.done < leaderboard.jobs:
-        bad = leaderboard.jobs - leaderboard.done
-        err.print(f"{bad} of {leaderboard.jobs} jobs have no scores; failed ones run again with the same command")
-        return 1
-    return 0
-
-
-def _executor(registry: Registry, name: str, assignments: tuple[str, ...]) -> Executor:
-    registered = registry.get("executors", name)
-    params = parameters(registered.entry, "--executor-option", assignments)
-    executor: Executor = registered.create(params)
-    return executor
-
-
-def _trackers(
-    registry: Registry, names: tuple[str, ...], assignments: tuple[str, ...]
-) -> tuple[tuple[str, dict[str, Any]], ...]:
-    """The trackers of these names with their complete parameters, after a look whether they can work here."""
-    names = tuple(dict.fromkeys(names))
-    for assignment in assignments:
-        if assignment.partition(".")[0] not in names:
-            raise UserError(f"--track-option {assignment}: is not NAME.KEY=VALUE with the name of a --track")
-    chosen = []
-    for name in names:
-        entry = cast(TrackerEntry, registry.get("trackers", name).entry)
-        missing = [package for package in entry.packages if not _is_installed(package)]
-        if missing:
-            how = f": {entry.install}" if entry.install else ""
-            raise UserError(f"--track {name} needs {', '.join(missing)}, which is not installed{how}")
-        own = tuple(text.partition(".")[2] for text in assignments if text.partition(".")[0] == name)
-        chosen.append((name, entry.complete(parameters(entry, "--track-option", own))))
-    return tuple(chosen)
-
-
-def _is_installed(package: str) -> bool:
-    """Whether a package can be imported; a mere folder of its name, such as wandb leaves behind, is none."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return False
-    return spec is not None and spec.origin is not None
+def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:
+    """How to ask about a large suite: not at all where the user has said a number, or cannot answer."""
+    if max_jobs is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda size: size <= _NEVER and click.confirm(f"the suite spans {size:,} jobs; go on?", err=True)
 
 
 def _print_jobs(plan: Plan, state: State) -> None:
@@ -191,14 +98,14 @@ def _print_jobs(plan: Plan, state: State) -> None:
 def validate_command(
     suite_file: Path,
     overrides: tuple[str, ...],
-    max_jobs: int,
+    max_jobs: int | None,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
     """Check SUITE and say what it spans; all problems are reported together, with file, line and key."""
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs)
+    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
     plan = suite.plan
     if plan.tuning is not None:
         candidates, final = plan.counts

@@ -1,0 +1,200 @@
+"""What ``recbench run`` and ``recbench retry`` have in common: how jobs are run, and what is said of it afterwards."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, Unpack, cast
+
+import click
+
+from recbench import formats
+from recbench.cli.durations import parse_duration
+from recbench.cli.hangup import survive_hangup
+from recbench.cli.options import parameters
+from recbench.cli.terminal import err, print_leaderboard
+from recbench.contracts.executor import Executor
+from recbench.entries import TrackerEntry
+from recbench.errors import UserError
+from recbench.images import default_cache
+from recbench.leaderboard import Leaderboard, rank
+from recbench.picture import write_pictures
+from recbench.registry import Registry
+from recbench.rounds import Limits
+from recbench.store import Store
+from recbench.suite import Suite
+from recbench.sweep import Options, inspect
+from recbench.sweep import run as run_sweep
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
+
+
+class Settings(TypedDict):
+    """The options of :func:`sweep_options`, as click gives them."""
+
+    cache: Path | None
+    device: str
+    devices: str | None
+    jobs_per_device: int | None
+    executor: str
+    executor_option: tuple[str, ...]
+    retries: int
+    timeout: str | None
+    max_failures: int | None
+    checkpoint_seconds: float
+    tracked: tuple[str, ...]
+    track_option: tuple[str, ...]
+
+
+_OPTIONS = (
+    click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images."),
+    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to train."),
+    click.option("--devices", metavar="N,N", help="GPUs to use, such as 0,2; without it, all of the machine."),
+    click.option(
+        "--jobs-per-device", type=click.IntRange(min=1), metavar="K", help="Jobs that share a GPU, or the processor."
+    ),
+    click.option("--executor", default="local", show_default=True, help="Executor plugin that runs the jobs."),
+    click.option(
+        "--executor-option", multiple=True, metavar="KEY=VALUE", help="Parameter of the executor. Repeatable."
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Further attempts at a job that failed.",
+    ),
+    click.option("--timeout", metavar="TIME", help="Time that an attempt at a job may take, such as 3h, 90m or 1d12h."),
+    click.option(
+        "--max-failures", type=click.IntRange(min=1), metavar="N", help="Start no more jobs after N failed attempts."
+    ),
+    click.option(
+        "--checkpoint-seconds",
+        type=click.FloatRange(min=0),
+        default=30.0,
+        show_default=True,
+        help="Seconds of training between checkpoints.",
+    ),
+    click.option(
+        "--track", "tracked", multiple=True, metavar="TRACKER", help="Show the jobs to a tracker. Repeatable."
+    ),
+    click.option("--track-option", multiple=True, metavar="NAME.KEY=VALUE", help="Parameter of a tracker. Repeatable."),
+)
+
+
+def sweep_options(command: Command) -> Command:
+    """Add the options that say how jobs are run; the command gets them as :class:`Settings`."""
+    return reduce(lambda inner, option: option(inner), reversed(_OPTIONS), command)
+
+
+def options_of(
+    registry: Registry,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    only: frozenset[str] | None = None,
+    **settings: Unpack[Settings],
+) -> tuple[Executor, Options]:
+    """The executor that is asked for, and how the sweep is to be run.
+
+    Raises:
+        UserError: an option has a value that it cannot have.
+    """
+    if not _DEVICE.fullmatch(settings["device"]):
+        raise UserError(f"--device {settings['device']}: choose auto, cpu, cuda or cuda:N")
+    timeout = settings["timeout"]
+    executor, params = _executor(registry, settings)
+    return executor, Options(
+        cache=settings["cache"] or default_cache(),
+        plugin_files=tuple(str(Path(file).resolve()) for file in plugin_files),
+        blocked=blocked,
+        device=settings["device"],
+        checkpoint_seconds=settings["checkpoint_seconds"],
+        trackers=_trackers(registry, settings["tracked"], settings["track_option"]),
+        timeout=parse_duration(timeout, "--timeout") if timeout is not None else None,
+        limits=Limits(settings["retries"], settings["max_failures"]),
+        only=only,
+        engine=(settings["executor"], params),
+    )
+
+
+def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> int:
+    """Run a suite, print its leaderboard and give the exit code. Goes on when the terminal is closed."""
+    from recbench.cli.live import LiveView
+
+    survive_hangup()
+    with LiveView() as view:
+        finished = run_sweep(suite, store, registry, executor, options, view)
+    if finished and not view.total:
+        err.print(f"{suite.plan.suite}: all {len(store.read_plan().jobs)} jobs are done; nothing to run")
+    plan = store.read_plan()  # it may have grown
+    state = inspect(plan, store)
+    leaderboard = rank(plan, state.records, state.unusable)
+    formats.write_all(leaderboard, store.root)
+    write_pictures(plan, leaderboard.boards, state.records, store)
+    print_leaderboard(leaderboard)
+    err.print(f"leaderboard, pictures and records are in {store.root}", soft_wrap=True)
+    return _exit_code(finished, leaderboard)
+
+
+def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
+    if not finished:
+        err.print("interrupted; the same command continues")
+        return 130
+    if leaderboard.done < leaderboard.jobs:
+        bad = leaderboard.jobs - leaderboard.done
+        err.print(f"{bad} of {leaderboard.jobs} jobs have no scores; failed ones run again with the same command")
+        return 1
+    return 0
+
+
+def _executor(registry: Registry, settings: Settings) -> tuple[Executor, dict[str, Any]]:
+    registered = registry.get("executors", settings["executor"])
+    entry = registered.entry
+    params = parameters(entry, "--executor-option", settings["executor_option"])
+    common = {"devices": settings["devices"], "jobs_per_device": settings["jobs_per_device"]}
+    for name, value in common.items():
+        option = "--" + name.replace("_", "-")
+        if value is None:
+            continue
+        if entry.parameter(name) is None:
+            raise UserError(f"{option} {value}: the executor {entry.name} decides that itself")
+        if name in params:
+            raise UserError(f"{option} and --executor-option {name}=… say the same thing: give one of them")
+        params[name] = value
+    params = entry.complete(params)
+    executor: Executor = registered.create(params)
+    return executor, params
+
+
+def _trackers(
+    registry: Registry, names: tuple[str, ...], assignments: tuple[str, ...]
+) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """The trackers of these names with their complete parameters, after a look whether they can work here."""
+    names = tuple(dict.fromkeys(names))
+    for assignment in assignments:
+        if assignment.partition(".")[0] not in names:
+            raise UserError(f"--track-option {assignment}: is not NAME.KEY=VALUE with the name of a --track")
+    chosen = []
+    for name in names:
+        entry = cast(TrackerEntry, registry.get("trackers", name).entry)
+        missing = [package for package in entry.packages if not _is_installed(package)]
+        if missing:
+            how = f": {entry.install}" if entry.install else ""
+            raise UserError(f"--track {name} needs {', '.join(missing)}, which is not installed{how}")
+        own = tuple(text.partition(".")[2] for text in assignments if text.partition(".")[0] == name)
+        chosen.append((name, entry.complete(parameters(entry, "--track-option", own))))
+    return tuple(chosen)
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported; a mere folder of its name, such as wandb leaves behind, is none."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None
