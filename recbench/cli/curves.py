@@ -1,0 +1,146 @@
+"""``recbench curves``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from recbench.cli.options import results_option
+from recbench.cli.stored import stored_suite
+from recbench.errors import UserError
+from recbench.formats import head, number
+from recbench.jobs import Column
+from recbench.rate_distortion import Matched, RateDistortion, rate_distortion
+from recbench.sweep import inspect
+
+
+@click.command("curves")
+@click.argument("suite", required=False)
+@results_option
+@click.option("--reference", metavar="LABEL", help="The loss that the others are compared to; by default l2.")
+@click.option(
+    "--matched-kl",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="NATS",
+    help="KL divergence at which the losses are ranked; by default the middle of what most of them span.",
+)
+@click.option(
+    "--format", "form", type=click.Choice(["terminal", "json", "csv"]), default="terminal", show_default=True,
+    help="Format; csv has the points of the curves.",
+)  # fmt: skip
+def curves_command(
+    suite: str | None, results: Path, reference: str | None, matched_kl: float | None, form: str
+) -> None:
+    """Print the metrics of SUITE against the KL divergence, average differences to a reference, and ranks at equal KL.
+
+    A suite with tuning gives a curve for each loss, from its candidates on the validation images; any other gives one
+    for each loss with several KL weights, on the test images.
+    """
+    store = stored_suite(suite, results)
+    plan = store.read_plan()
+    try:
+        found = rate_distortion(plan, inspect(plan, store).records, reference=reference, rate=matched_kl)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if not found:
+        raise UserError(
+            f"the suite {plan.suite} has no curves yet: a loss needs two KL weights at least, from the section tuning "
+            "or as kl_weight: {grid: [0.01, 0.1]}, and jobs that are done"
+        )
+    if form == "json":
+        click.echo("[" + ",\n".join(board.model_dump_json() for board in found) + "]")
+    elif form == "csv":
+        click.echo(_csv(found), nl=False)
+    else:
+        _print(found)
+
+
+def _csv(found: Sequence[RateDistortion]) -> str:
+    """A line for each point."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [column.name for column in found[0].columns]
+    writer.writerow(["setting", "split", "loss", "method", "kl_weight", "seeds", "kl", *names])
+    for board in found:
+        for curve in board.curves:
+            for point in curve.points:
+                scores = [repr(point.scores[name]) if name in point.scores else "" for name in names]
+                facts = [curve.label, point.label, repr(point.kl_weight), point.seeds, repr(point.rate)]
+                writer.writerow([board.setting, board.split, *facts, *scores])
+    return text.getvalue()
+
+
+def _print(found: Sequence[RateDistortion]) -> None:
+    from recbench.cli.terminal import print_table
+
+    for board in found:
+        heads = ("loss", "KL weight", "KL [nats]", *map(head, board.columns))
+        rows = [
+            (
+                curve.label if point is curve.points[0] else "",
+                f"{point.kl_weight:g}",
+                f"{point.rate:.4g}",
+                *(_number(point.scores.get(column.name), column) for column in board.columns),
+            )
+            for curve in board.curves
+            for point in curve.points
+        ]
+        print_table(f"{board.setting}: curves on the {board.split} images", heads, rows)
+        for curve in board.curves:
+            for note in curve.notes:
+                click.echo(f"{curve.label}: {note}")
+        if board.reference is not None:
+            _print_differences(board)
+        if board.matched is not None:
+            click.echo("")
+            print_matched(board, board.matched)
+        click.echo("")
+
+
+def _print_differences(board: RateDistortion) -> None:
+    from recbench.cli.terminal import print_table
+
+    rows, reasons = [], []
+    for curve in board.curves:
+        if not curve.differences:
+            continue
+        cells = []
+        for column in board.columns:
+            difference = curve.differences[column.name]
+            cells.append("–" if difference.value is None else f"{difference.value:+.{column.digits}f}")
+        rows.append((curve.label, *cells))
+        reasons += [f"{curve.label}: {d.why_not}" for d in curve.differences.values() if d.why_not]
+    if rows:
+        click.echo("")
+        what = f"average difference to {board.reference} over the shared range of log KL"
+        print_table(what, ("loss", *map(head, board.columns)), rows)
+        for reason in dict.fromkeys(reasons):
+            click.echo(f"– {reason}")
+
+
+def print_matched(board: RateDistortion, matched: Matched) -> None:
+    """The losses at equal KL, on stdout."""
+    from recbench.cli.terminal import print_table
+
+    rows = [
+        (
+            str(row.place),
+            row.label,
+            *(_number(row.scores.get(c.name), c) for c in board.columns),
+            f"{row.mean_rank:.2f}",
+        )
+        for row in matched.rows
+    ]
+    heads = ("#", "loss", *map(head, board.columns), "mean rank")
+    title = f"{board.setting}: at a KL of {matched.rate:.4g} nats per image, interpolated on the {board.split} images"
+    print_table(title, heads, rows)
+    for label, why in matched.absent.items():
+        click.echo(f"not there: {label} {why}")
+
+
+def _number(value: float | None, column: Column) -> str:
+    return number(value, column.digits)
