@@ -89,7 +89,8 @@ def _print(found: Sequence[RateDistortion]) -> None:
             for curve in board.curves
             for point in curve.points
         ]
-        print_table(f"{board.setting}: curves on the {board.split} images", heads, rows)
+        click.echo(f"{board.setting}: curves on the {board.split} images")
+        print_table("", heads, rows)
         for curve in board.curves:
             for note in curve.notes:
                 click.echo(f"{curve.label}: {note}")
@@ -117,7 +118,8 @@ def _print_differences(board: RateDistortion) -> None:
     if rows:
         click.echo("")
         what = f"average difference to {board.reference} over the shared range of log KL"
-        print_table(what, ("loss", *map(head, board.columns)), rows)
+        click.echo(what)
+        print_table("", ("loss", *map(head, board.columns)), rows)
         for reason in dict.fromkeys(reasons):
             click.echo(f"– {reason}")
 
@@ -137,7 +139,8 @@ def print_matched(board: RateDistortion, matched: Matched) -> None:
     ]
     heads = ("#", "loss", *map(head, board.columns), "mean rank")
     title = f"{board.setting}: at a KL of {matched.rate:.4g} nats per image, interpolated on the {board.split} images"
-    print_table(title, heads, rows)
+    click.echo(title)
+    print_table("", heads, rows)
     for label, why in matched.absent.items():
         click.echo(f"not there: {label} {why}")
 
