@@ -29,6 +29,7 @@ COMMANDS = {
     "figure": ("recbench.cli.figure", "Draw a figure of a suite as papers print it: PDF, PNG or SVG."),
     "compare": ("recbench.cli.compare", "Say what changed between two suites or methods, and which scores with it."),
     "verify": ("recbench.cli.verify", "Evaluate a stored model again: do its scores come out?"),
+    "verify": ("recbench.cli.verify", "Evaluate a stored model again: do its scores come out?"),
     "score": ("recbench.cli.score", "Compute any loss or metric for two given sets of images."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),
     "show": ("recbench.cli.catalogue", "Show parameters, requirements and citation of one entry."),

@@ -1,0 +1,114 @@
+"""``recbench verify``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.stored import stored_suite
+from recbench.errors import RecbenchError, UserError
+from recbench.images import default_cache
+from recbench.registry import Registry
+from recbench.store import Store
+
+if TYPE_CHECKING:
+    from recbench.verification import Verification
+
+_ID = re.compile(r"[0-9a-f]{4,16}")
+
+
+@click.command("verify")
+@click.argument("job", metavar="JOB|SUITE")
+@results_option
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
+@click.option("--device", default="", metavar="auto|cpu|cuda|cuda:N", help="Where; by default as the job ran.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="Relative difference of a score that is allowed; by default none on the same machine, 0.001 elsewhere.",
+)
+@click.option(
+    "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True, help="Format."
+)
+@plugin_options
+def verify_command(
+    job: str,
+    results: Path,
+    cache: Path | None,
+    device: str,
+    tolerance: float | None,
+    form: str,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Evaluate the stored model of JOB again, and say whether its scores come out: a job's id (its first digits are
+    enough), or a suite for all of its jobs."""
+    from recbench.verification import verify
+
+    registry = Registry(load(plugin_files, blocked, strict))
+    store, jobs, whole = _meant(job, results)
+    found: list[Verification] = []
+    for job_id in jobs:
+        try:
+            found.append(verify(store, job_id, registry, cache or default_cache(), device, tolerance))
+        except RecbenchError as error:
+            if not whole:
+                raise UserError(str(error)) from error
+            click.echo(f"job {job_id} cannot be verified: {error}", err=True)
+            continue
+        if form == "terminal":
+            click.echo(_text(found[-1]))
+    if form == "json":
+        click.echo("[" + ",\n".join(one.model_dump_json(indent=1) for one in found) + "]")
+    good = sum(one.verified for one in found)
+    if whole and form == "terminal":
+        click.echo(f"{good} of {len(jobs)} jobs are verified")
+    if good < len(jobs):
+        raise SystemExit(1)
+
+
+def _meant(job: str, results: Path) -> tuple[Store, list[str], bool]:
+    """The store, the jobs, and whether a whole suite is meant."""
+    if _ID.fullmatch(job) and not (results / job / "plan.json").is_file():
+        found = sorted(path.parent for path in results.glob(f"*/jobs/{job}*/record.json"))
+        ids = sorted({folder.name for folder in found})
+        if not found:
+            raise UserError(f"there is no record of a job {job}… in {results}")
+        if len(ids) > 1:
+            raise UserError(f"{job} is the beginning of several jobs: {', '.join(ids)}")
+        store = Store(found[0].parent.parent)
+        if len(found) > 1:
+            click.echo(f"the job is in several suites; this is the one of {store.root.name}", err=True)
+        return store, ids, False
+    store = stored_suite(job, results)
+    plan = store.read_plan()
+    scan = store.scan(plan)
+    meant = {damaged.job_id for damaged in scan.damaged}
+    meant |= {job_id for job_id, record in scan.records.items() if record.status == "done"}
+    if not meant:
+        raise UserError(f"no job of {plan.suite} is done")
+    return store, [planned.id for planned in plan.jobs if planned.id in meant], True
+
+
+def _text(found: Verification) -> str:
+    marks = {"fine": " ", "changed": "~", "wrong": "!"}
+    lines = [f"job {found.job_id}" + (f": {found.loss}, seed {found.seed}" if found.loss else "")]
+    lines += [f"{marks[check.state]} {check.name:<9} {check.says}" for check in found.checks]
+    if found.scores:
+        rows = [["", "recorded", "now", "difference", "largest of an image", ""]]
+        for score in found.scores:
+            numbers = [score.recorded, score.computed, score.difference, score.largest]
+            rows.append([score.metric, *("–" if n is None else f"{n:.7g}" for n in numbers), score.verdict])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
+            cells[0] = row[0].ljust(widths[0])
+            lines.append(f"  {'  '.join([*cells[:-1], row[-1]])}".rstrip())
+    allowed = f"up to {found.tolerance:g} of the score is allowed" if found.tolerance else "every bit should be equal"
+    verdict = "verified: the scores come out again" if found.verified else "NOT verified"
+    return "\n".join([*lines, f"{verdict}{f' ({allowed})' if found.scores else ''}\n"])
