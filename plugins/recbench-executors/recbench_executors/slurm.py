@@ -121,6 +121,10 @@ class Slurm(Executor):
         device = tasks[0].device
         if device.startswith("cuda") and not gpus:
             raise UserError(f"--device {device}: the Slurm jobs would have no GPU (gpus=0)")
+        if "\\" in tasks[0].folder:
+            raise UserError(
+                f"{tasks[0].folder}: Slurm takes no backslashes in names of folders; --results sets another"
+            )
         chosen = slurm_queue.partitions(self.partition)
         for partition in chosen:
             if partition.maximum_minutes and self.minutes > partition.maximum_minutes:
@@ -130,7 +134,7 @@ class Slurm(Executor):
             array = Array(name="recbench-check", side_by_side=1, threads=1, gpus=gpus, elements=(tuple(tasks[:1]),))
             refusal = slurm_queue.refusal(self._script(Path(folder), array))
         if refusal:
-            listed = "; ".join(slurm_queue.nodes(chosen))
+            listed = "; or ".join(map(str, slurm_queue.nodes(chosen)))
             names = ", ".join(partition.name for partition in chosen)
             raise UserError(
                 f"Slurm refuses such jobs ({self._resources(gpus)}): {refusal}\nthe partition {names} has nodes with "
@@ -157,7 +161,7 @@ class Slurm(Executor):
             return self.gpus
         device = tasks[0].device
         if device == "auto":
-            return int(any("gpu" in line for line in slurm_queue.nodes(slurm_queue.partitions(self.partition))))
+            return int(any(kind.gpus for kind in slurm_queue.nodes(slurm_queue.partitions(self.partition))))
         return int(device != "cpu")
 
     def _time(self, array: Array) -> int:
@@ -177,7 +181,7 @@ class Slurm(Executor):
         """Write the batch script of an array into its folder."""
         import submitit
 
-        executor = submitit.SlurmExecutor(str(folder).replace("%", "%%"))  # for Slurm, %j and its kin mean something
+        executor = submitit.SlurmExecutor(str(folder).replace("%", "%%"))
         wishes = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
         gpus = f"{self.gpu_type}:{array.gpus}" if self.gpu_type else array.gpus
         executor.update_parameters(
@@ -196,7 +200,7 @@ class Slurm(Executor):
             srun_args=[f"--cpus-per-task={self.cpus}"],
             wckey=None,
             stderr_to_stdout=True,
-            additional_parameters={"requeue": True, **self.extra},
+            additional_parameters={"requeue": True, "output": "/dev/null", **self.extra},
         )
         executor.parameters["map_count"] = len(array.elements)
         python = self.python or shlex.quote(sys.executable)

@@ -155,9 +155,13 @@ def fields(line: str) -> dict[str, str]:
     return dict(re.findall(r"(?:^|\s)([\w:/]+)=(\S*)", line))
 
 
-def submit(script: Path) -> str:
-    """Submit a batch script; gives the job's number."""
-    return call("sbatch", "--parsable", str(script)).strip().partition(";")[0]  # "17;cluster" on some
+def submit(script: Path) -> None:
+    """Submit the batch script of an array; what it prints goes to ``17_3_0_log.out`` beside it (submitit's name).
+
+    That is said here, since Slurm does not read every path in a script as it is written there.
+    """
+    folder = str(script.parent).replace("%", "%%")  # for Slurm, %j and its kin mean something
+    call("sbatch", "--parsable", f"--output={folder}/%A_%a_0_log.out", str(script))
 
 
 def refusal(script: Path) -> str:
@@ -253,11 +257,31 @@ def written(total: int) -> str:
     return f"{f'{days}-' if days else ''}{rest // 60:02}:{rest % 60:02}:00"
 
 
-def nodes(names: Sequence[Partition]) -> list[str]:
-    """What the nodes of partitions have, one line for each kind: ``"2 cores, 21695 MB, gpu:2"``."""
-    listed = ",".join(partition.name for partition in names)
-    lines = call("sinfo", "--noheader", f"--partition={listed}", "--format=%c cores, %m MB, %G")
-    return sorted({line.strip().replace(", (null)", ", no GPU") for line in lines.splitlines()})
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one kind: what each of them has. Memory is in megabytes."""
+
+    cores: int
+    memory: int
+    gpus: int
+
+    def __str__(self) -> str:
+        gpus = f"{self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else "no GPU"
+        return f"{self.cores} core{'s' * (self.cores > 1)}, {self.memory} MB, {gpus}"
+
+
+def nodes(chosen: Sequence[Partition]) -> list[Nodes]:
+    """The kinds of nodes that partitions have."""
+    listed = ",".join(partition.name for partition in chosen)
+    lines = call("sinfo", "--noheader", f"--partition={listed}", "--format=%c|%m|%G").splitlines()
+    return sorted({parse_nodes(line) for line in lines if line.strip()}, key=str)
+
+
+def parse_nodes(line: str) -> Nodes:
+    """A line of sinfo in the format ``%c|%m|%G`` (a plus sign: or more), as in ``64+|257000|gpu:a100:4(S:0-1)``."""
+    cores, memory, gres = line.split("|", 2)
+    gpus = sum(int(count) for count in re.findall(r"\bgpu(?::[^:,()]+)*?:([0-9]+)(?![^,(])", gres))
+    return Nodes(int(cores.strip().rstrip("+")), int(memory.strip().rstrip("+")), gpus)
 
 
 def largest_array() -> int:
