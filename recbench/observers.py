@@ -22,8 +22,21 @@ from recbench.observer_process import LONGEST, Order
 from recbench.plugins import Plugins
 
 HOOKS = ("recbench_job_started", "recbench_epoch_ended", "recbench_job_ended")
+LOG = "observers.log"
 PATIENCE = 30.0
 """Seconds without an answer, once the job is over, after which an observer is ended."""
+
+
+_DISABLED = " was disabled:"
+
+
+def disabled(folder: Path) -> set[str]:
+    """Names of the observers that were disabled in the last attempt at a job; ``observers.log`` says why."""
+    try:
+        lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return {line.removesuffix(_DISABLED) for line in lines if line.endswith(_DISABLED)}
 
 
 class Observers:
@@ -47,7 +60,7 @@ class Observers:
         self.orders = [plain.model_copy(update={"name": name}) for name in names]
         for name, params in task.trackers:
             self.orders.append(plain.model_copy(update={"kind": "tracker", "name": name, "params": dict(params)}))
-        self.log = Path(task.folder) / "observers.log"
+        self.log = Path(task.folder) / LOG
         self.observers: list[_Observer] = []
 
     def notify(self, hook: str, **arguments: Any) -> None:
@@ -56,6 +69,7 @@ class Observers:
             observer.send(json.dumps({"hook": hook, "arguments": arguments}))
 
     def __enter__(self) -> Self:
+        self.log.unlink(missing_ok=True)  # of an earlier attempt
         self.observers = [_Observer(order, self.log) for order in self.orders]
         return self
 
@@ -137,7 +151,7 @@ class _Observer:
         if not self.blamed:
             self.blamed = True
             with self.log.open("a", encoding="utf-8") as stream:
-                stream.write(f"{self.name} was disabled:\n{reason}\n")
+                stream.write(f"{self.name}{_DISABLED}\n{reason}\n")
 
 
 def _start() -> subprocess.Popen[str]:

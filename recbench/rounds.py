@@ -15,6 +15,7 @@ from typing import Protocol
 from recbench import running
 from recbench.contracts.executor import Ended, Event, Executor, Task
 from recbench.errors import OutOfSpaceError
+from recbench.observers import disabled
 from recbench.store import Record, Store, holder, lock
 
 LOST = 10
@@ -87,6 +88,7 @@ class Rounds:
         self.listener = listener
         self.interrupted = interrupted
         self.failures = 0
+        self.disabled: set[str] = set()
         self.open: dict[str, _Open] = {}
 
     @property
@@ -213,5 +215,9 @@ class Rounds:
         return True
 
     def _close(self, event: Ended, record: Record | None) -> None:
+        folder = self.open[event.job_id].folder
+        for name in sorted(disabled(folder) - self.disabled):
+            self.disabled.add(name)  # once is enough: it will not fare better in other jobs
+            self.listener.note(f"{name} was disabled in job {event.job_id}, which goes on; observers.log in {folder} says why")
         del self.open[event.job_id]
         self.listener.event(event, record)
