@@ -11,15 +11,18 @@ import math
 import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from recbench.jobs import Column, Frozen, Method, Plan, PlannedJob
 from recbench.protocols import Key, explain_protocols, key
-from recbench.score_files import Scored, ScoreFiles
 from recbench.store import Cost, Number, Result, Score, Store
-from recbench.verdicts import Basis, Findings, Overall, condensed, judge, neutral_ranks, overall, pareto
+from recbench.tuned import Tuned, remarks, tuned, undecided
+
+if TYPE_CHECKING:  # numpy and scipy take longer to import than many a command to run
+    from recbench.score_files import Scored, ScoreFiles
+    from recbench.verdicts import Findings, Overall
 
 
 class Cell(Frozen):
@@ -54,6 +57,7 @@ class Row(Frozen):
 
     Attributes:
         place: by mean rank, from 1; ties share a place; null where the method is not ranked.
+        kl_weight: null where tuning has chosen none.
         status: ``"ranked"``, ``"incomplete"`` (seeds missing), ``"failed"`` or ``"diverged"`` (a seed ended so).
         mean_rank: mean of its ranks by the board's ranking metrics.
         neutral_rank: the mean rank on neutral ground: of two methods, only metrics that are at home with neither count;
@@ -63,6 +67,7 @@ class Row(Frozen):
         pareto: whether no ranked method is at least as good by all ranking metrics and better by one.
         rank_interval: best and worst place that cannot be ruled out; see ``Verdict`` for when a pair is told apart.
         tier: from 1, over all ranking metrics.
+        tuned: how its values were chosen, in a suite with tuning.
         training_seconds: of the training steps of a seed, on average.
         time_to: seconds of training until the target that was asked for; infinite where it was not reached.
         trouble: one line for each seed that failed or diverged.
@@ -73,7 +78,7 @@ class Row(Frozen):
     loss: str
     family: str
     params: dict[str, object]
-    kl_weight: float
+    kl_weight: float | None
     status: Literal["ranked", "incomplete", "failed", "diverged"]
     seeds_done: int
     seeds: int
@@ -90,6 +95,7 @@ class Row(Frozen):
     pareto: bool = False
     rank_interval: tuple[int, int] | None = None
     tier: int | None = None
+    tuned: Tuned | None = None
 
 
 class Verdict(Frozen):
@@ -105,7 +111,7 @@ class Verdict(Frozen):
         groups: the longest runs of methods, best first, of which no two are told apart, as places in the board's rows.
     """
 
-    basis: Basis
+    basis: Literal["seeds and images", "images", "seeds", "nothing"]
     by_image: bool
     p: tuple[float, ...]
     groups: tuple[tuple[int, ...], ...]
@@ -185,6 +191,8 @@ def rank(
         if planned.split != "test":
             continue  # a candidate of tuning, which is chosen among its like and never ranked
         by_setting.setdefault(planned.setting, []).append(planned)
+    for search in plan.searches:
+        by_setting.setdefault(search.setting, [])
     boards, notes = [], [f"job {job}: its record cannot be used: {why}" for job, why in (unusable or {}).items()]
     for setting, jobs in by_setting.items():
         label = plan.settings[setting].label
@@ -202,6 +210,7 @@ def rank(
             board = _Assembly(plan, setting, protocol, jobs, records, files, confidence, time_to).board()
             boards.append(board)
             notes.extend(_remarks(board))
+        notes.extend(remarks(plan, setting))
         warnings = {
             f"{label}: {name}: {score.warning}"
             for planned in jobs
@@ -212,11 +221,12 @@ def rank(
         notes.extend(sorted(warnings))
     if files is not None:
         notes.extend(dict.fromkeys(files.strange))
-    done = sum(planned.id in records and records[planned.id].status == "done" for planned in plan.jobs)
+    ranked = [planned for jobs in by_setting.values() for planned in jobs]
+    done = sum(planned.id in records and records[planned.id].status == "done" for planned in ranked)
     return Leaderboard(
         suite=plan.suite,
         description=plan.description,
-        jobs=len(plan.jobs),
+        jobs=plan.counts[1],
         done=done,
         boards=tuple(boards),
         notes=tuple(notes),
@@ -234,6 +244,8 @@ def rank_stored(
     time_to: tuple[str, float] | None = None,
 ) -> Leaderboard:
     """As :func:`rank`, with the scores of single images that lie in a store; keeps what was computed of them there."""
+    from recbench.score_files import ScoreFiles
+
     files = ScoreFiles(store)
     leaderboard = rank(plan, records, unusable, files=files, confidence=confidence, ranking=ranking, time_to=time_to)
     files.save()
@@ -276,6 +288,7 @@ class _Assembly:
         self.setting = setting
         self.protocol = protocol
         self.files = files
+        self.records = records
         self.confidence = confidence
         self.time_to = time_to
         self.by_method: dict[int, dict[int, Result | None]] = {}
@@ -287,18 +300,21 @@ class _Assembly:
 
     def board(self) -> Board:
         plan, columns = self.plan, self.plan.columns
-        rows = {number: self._row(plan.methods[number], seeds) for number, seeds in self.by_method.items()}
+        rows = {number: self._row(number, seeds) for number, seeds in self.by_method.items()}
         sound = {number: row for number, row in rows.items() if row.status == "ranked"}
         judged = tuple(c for c in columns if sound and all(c.name in row.cells for row in sound.values()))
         names = {column.name for column in judged}
         ranking = tuple(name for name in plan.ranking if name in names or not sound)
         found: dict[str, Findings] = {}
         if self.confidence is not None and sound:
+            from recbench.verdicts import judge
+
             found = judge(judged, [self._scored(number) for number in sound], self.confidence, self.files)
         ranked, order, together = _ranked(list(sound.values()), judged, ranking, found, self.confidence)
         places = {method: place for place, method in enumerate(order)}
         others = sorted(
-            (row for row in rows.values() if row.status != "ranked"), key=lambda row: (row.status, row.label)
+            (row for row in (*rows.values(), *self._undecided()) if row.status != "ranked"),
+            key=lambda row: (row.status, row.label),
         )
         records = (record for seeds in self.by_method.values() for record in seeds.values() if record is not None)
         return Board(
@@ -317,6 +333,8 @@ class _Assembly:
 
     def _scored(self, method: int) -> dict[str, list[Scored]]:
         """The scores of a ranked method's seeds, by metric."""
+        from recbench.score_files import Scored
+
         done = [self.by_method[method][seed] for seed in sorted(self.by_method[method])]
         found: dict[str, list[Scored]] = {}
         for record in done:
@@ -325,7 +343,34 @@ class _Assembly:
                 found.setdefault(name, []).append(Scored(record.job_id, score))
         return found
 
-    def _row(self, method: Method, seeds: Mapping[int, Result | None]) -> Row:
+    def _undecided(self) -> Iterator[Row]:
+        """A row for each loss that tuning has chosen nothing for, so that none is left out."""
+        tuning = self.plan.tuning
+        for search in self.plan.searches:
+            if tuning is None or search.setting != self.setting or search.method is not None:
+                continue
+            status, trouble = undecided(self.plan, search, self.records)
+            yield Row(
+                place=None,
+                label=search.label,
+                loss=search.loss.name,
+                family=search.family,
+                params=search.loss.params,
+                kl_weight=None,
+                status=status,
+                seeds_done=0,
+                seeds=len(tuning.seeds),
+                mean_rank=None,
+                cells={},
+                kl=None,
+                trouble=trouble,
+                tuned=tuned(search, tuning),
+            )
+
+    def _row(self, number: int, seeds: Mapping[int, Result | None]) -> Row:
+        method, tuning = self.plan.methods[number], self.plan.tuning
+        searches = (s for s in self.plan.searches if s.setting == self.setting and s.method == number)
+        search = next(searches, None)
         done = [record for record in seeds.values() if record is not None and record.status == "done"]
         trouble = {seed: record for seed, record in seeds.items() if record is not None and record.status != "done"}
         status: Literal["ranked", "incomplete", "failed", "diverged"] = "ranked"
@@ -359,6 +404,7 @@ class _Assembly:
             training_seconds=statistics.fmean(seconds) if seconds else None,
             time_to=self._time_to(done, cells),
             trouble=tuple(_trouble(seed, record) for seed, record in trouble.items()),
+            tuned=tuned(search, tuning) if search is not None and tuning is not None else None,
         )
 
     def _seconds(self, record: Result) -> float | None:
@@ -449,6 +495,8 @@ def _ranked(
     ``rows`` that they come from; and what can be said over all ranking metrics."""
     if not rows:
         return [], [], None
+    from recbench.verdicts import neutral_ranks, overall, pareto
+
     signs = {column.name: -1 if column.direction == "higher" else 1 for column in columns}
     costs = {name: [sign * row.cells[name].mean for row in rows] for name, sign in signs.items()}
     ranks = {name: _mean_places(values) for name, values in costs.items()}
@@ -504,6 +552,8 @@ def _short(value: float) -> float:
 
 
 def _verdict(found: Findings, order: Sequence[int], places: Mapping[int, int]) -> Verdict:
+    from recbench.verdicts import condensed
+
     return Verdict(
         basis=found.basis,
         by_image=found.by_image,
@@ -513,6 +563,8 @@ def _verdict(found: Findings, order: Sequence[int], places: Mapping[int, int]) -
 
 
 def _overall_verdict(found: Overall, order: Sequence[int], places: Mapping[int, int]) -> OverallVerdict:
+    from recbench.verdicts import condensed
+
     return OverallVerdict(
         better=tuple(map(bool, condensed(found.better, order))),
         groups=tuple(tuple(places[i] for i in group) for group in found.groups),

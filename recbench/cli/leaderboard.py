@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -9,10 +10,10 @@ import click
 from recbench import published_text
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
-from recbench.errors import UserError
+from recbench.errors import UserError, did_you_mean
 from recbench.formats import FORMATS
 from recbench.jobs import Plan
-from recbench.leaderboard import Leaderboard, rank
+from recbench.leaderboard import Leaderboard, rank_stored
 from recbench.published import Table, compare_published
 from recbench.store import write_atomically
 from recbench.sweep import inspect
@@ -25,16 +26,46 @@ from recbench.sweep import inspect
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."
 )
 @click.option("--cost", is_flag=True, help="Also what training took: speed, memory, parameters.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Rank by this metric instead of the suite's. Repeatable."
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(min=0.5, max=1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of intervals, places and tiers.",
+)
+@click.option("--no-statistics", is_flag=True, help="Means, spreads and mean ranks only.")
+@click.option("--time-to", metavar="NAME=VALUE", help="Also seconds of training until a score is reached.")
 @click.option("--published", is_flag=True, help="Also what the suite's papers printed, and which of it holds here.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
 def leaderboard_command(
-    suite: str | None, results: Path, form: str, cost: bool, published: bool, output: Path | None
+    suite: str | None,
+    results: Path,
+    form: str,
+    cost: bool,
+    metrics: tuple[str, ...],
+    confidence: float,
+    no_statistics: bool,
+    time_to: str | None,
+    published: bool,
+    output: Path | None,
 ) -> None:
     """Print the leaderboard of SUITE: a suite's name or file; by default the suite that was run last."""
     store = stored_suite(suite, results)
     plan = store.read_plan()
     state = inspect(plan, store)
-    leaderboard = rank(plan, state.records, state.unusable)
+    leaderboard = rank_stored(
+        plan,
+        store,
+        state.records,
+        state.unusable,
+        confidence=None if no_statistics else confidence,
+        ranking=known_metrics(plan, metrics) or None,
+        time_to=_target(plan, time_to) if time_to else None,
+    )
+    cost = cost or time_to is not None
     tables = _published(plan, leaderboard, form) if published else ()
     if form == "terminal" and output is None:
         from recbench.cli.terminal import print_leaderboard
@@ -65,3 +96,34 @@ def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[Table, 
     if not tables:
         raise UserError(f"the suite {plan.suite} carries no published numbers")
     return tables
+
+
+def known_metrics(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels of metrics, each once.
+
+    Raises:
+        UserError: the suite has no such metric.
+    """
+    known = [column.name for column in plan.columns]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--metric {name}: the suite {plan.suite} has no such metric; {did_you_mean(name, known)}")
+    return tuple(dict.fromkeys(names))
+
+
+_EPOCH_COLUMNS = ("objective", "reconstruction", "validation")
+
+
+def _target(plan: Plan, text: str) -> tuple[str, float]:
+    """What ``--time-to`` asks for: a metric of the suite, or a column of ``history.jsonl``, and a value."""
+    name, _, value = text.partition("=")
+    known = [*(column.name for column in plan.columns), *_EPOCH_COLUMNS]
+    if name not in known:
+        raise UserError(f"--time-to {text}: there is no '{name}'; {did_you_mean(name, known)}")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"--time-to {text}: give a number after '=', as in {name}=0.1")
+    return name, number

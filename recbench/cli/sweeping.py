@@ -20,7 +20,7 @@ from recbench.contracts.executor import Executor
 from recbench.entries import TrackerEntry
 from recbench.errors import UserError
 from recbench.images import default_cache
-from recbench.leaderboard import Leaderboard, rank
+from recbench.leaderboard import Leaderboard, rank_stored
 from recbench.picture import write_pictures
 from recbench.registry import Registry
 from recbench.rounds import Limits
@@ -133,7 +133,7 @@ def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, 
         err.print(f"{suite.plan.suite}: all {len(store.read_plan().jobs)} jobs are done; nothing to run")
     plan = store.read_plan()  # it may have grown
     state = inspect(plan, store)
-    leaderboard = rank(plan, state.records, state.unusable)
+    leaderboard = rank_stored(plan, store, state.records, state.unusable)
     formats.write_all(leaderboard, store.root)
     write_pictures(plan, leaderboard.boards, state.records, store)
     print_leaderboard(leaderboard)
