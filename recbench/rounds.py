@@ -108,10 +108,10 @@ class Rounds:
         self.crashed = crashed
         self.open = {task.job_id: _Open(task, self.limits.retries) for task in tasks}
         while self.open and not self.interrupted() and not self.given_up:
-            batch = self._batch()
+            batch, before = self._batch(), len(self.open)
             if batch:
                 self._map(batch)
-            elif self.open:
+            if self.open and len(self.open) == before:  # all that is left is held by others
                 time.sleep(POLL)
 
     def _batch(self) -> list[Task]:
@@ -218,6 +218,6 @@ class Rounds:
         folder = self.open[event.job_id].folder
         for name in sorted(disabled(folder) - self.disabled):
             self.disabled.add(name)  # once is enough: it will not fare better in other jobs
-            self.listener.note(f"{name} was disabled in job {event.job_id}, which goes on; observers.log in {folder} says why")
+            self.listener.note(f"{name} was disabled in a job, which did not mind; observers.log in {folder} says why")
         del self.open[event.job_id]
         self.listener.event(event, record)

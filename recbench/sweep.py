@@ -198,13 +198,16 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
                 watcher.note(
                     f"the record of job {job_id} cannot be used ({why}); it was moved to {target}, the job runs again"
                 )
-            store.write_plan(plan, suite.resolved)
             wanted = (planned for planned in state.to_run if options.only is None or planned.id in options.only)
             to_run = tuple(planned for planned in wanted if planned.id not in tried)
-            if not to_run or (rounds is not None and rounds.given_up):
-                return True
             tasks = _tasks(plan, replace(state, to_run=to_run), store, options)
-            executor.check(tasks)
+            if tasks:
+                executor.check(tasks)
+            store.write_plan(plan, suite.resolved)
+            if not tasks or (rounds is not None and rounds.given_up):
+                return True
+            for planned in to_run:
+                store.write_task(plan.job(planned), plan.suite)
             if rounds is None:
                 rounds = Rounds(store, executor, options.limits, watcher, interrupted)
             if type(executor).queue is not Executor.queue:  # it has one
@@ -216,11 +219,10 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
 
 
 def _tasks(plan: Plan, state: State, store: Store, options: Options) -> list[Task]:
-    """What a state has to run, each with its specification in its folder."""
+    """What a state has to run."""
     root, cache = store.root.resolve(), str(options.cache.resolve())
     tasks = []
     for planned in state.to_run:
-        store.write_task(plan.job(planned), plan.suite)
         tasks.append(
             Task(
                 job_id=planned.id,

@@ -19,6 +19,10 @@ _WIDTH = 600
 
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; done jobs are not run again."),
+    "status": ("recbench.cli.status", "Show how far a suite is: done, running where, failed and why, time left."),
+    "retry": ("recbench.cli.retry", "Run the failed jobs of a suite again."),
+    "logs": ("recbench.cli.logs", "Print what a job printed."),
+    "clean": ("recbench.cli.clean", "Remove what a suite does not need any more, after showing it."),
     "validate": ("recbench.cli.run", "Check a suite file without running anything."),
     "calibrate": ("recbench.cli.calibrate", "Measure the scales of a suite's losses beside that of l2."),
     "curves": ("recbench.cli.curves", "Print rate-distortion curves, and the losses at the same KL divergence."),
@@ -28,7 +32,6 @@ COMMANDS = {
     "merge": ("recbench.cli.merge", "Join results of several machines into one folder."),
     "figure": ("recbench.cli.figure", "Draw a figure of a suite as papers print it: PDF, PNG or SVG."),
     "compare": ("recbench.cli.compare", "Say what changed between two suites or methods, and which scores with it."),
-    "verify": ("recbench.cli.verify", "Evaluate a stored model again: do its scores come out?"),
     "verify": ("recbench.cli.verify", "Evaluate a stored model again: do its scores come out?"),
     "score": ("recbench.cli.score", "Compute any loss or metric for two given sets of images."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from recbench import yaml_lines
-from recbench.errors import UserError, did_you_mean
+from recbench.errors import UserError, did_you_mean, quoted
 from recbench.store import Store
 from recbench.suite import NAME
 
@@ -43,3 +44,18 @@ def _latest(results: Path) -> str:
     if len(names) > 1:
         click.echo(f"showing {names[-1]}, which was run last; there are also {', '.join(sorted(names[:-1]))}", err=True)
     return names[-1]
+
+
+def chosen_job(name: str, known: Sequence[str]) -> str:
+    """The id of the job that is meant by an id, or by the beginning of one.
+
+    Raises:
+        UserError: there is no such job, or several.
+    """
+    found = [job_id for job_id in known if job_id.startswith(name.lower())] if name else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(found[:5]) + (" …" if len(found) > 5 else "")
+        raise UserError(f"{quoted(name)} is the beginning of {len(found)} jobs: {some}")
+    raise UserError(f"there is no job {quoted(name)}; 'recbench run SUITE --dry-run' lists a suite's jobs")

@@ -1,0 +1,60 @@
+"""``recbench clean``: remove what is not needed any more, after showing it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import click
+
+from recbench import leftovers
+from recbench.cli.options import results_option
+from recbench.cli.stored import stored_suite
+from recbench.cli.terminal import err
+from recbench.cli.weights import shown_size
+from recbench.errors import UserError
+from recbench.leftovers import KINDS, Leftover
+
+_SHOWN = 10
+
+
+@click.command("clean")
+@click.argument("suite", required=False)
+@results_option
+@click.option("--only", type=click.Choice(list(KINDS)), multiple=True, help="This kind only. Repeatable.")
+@click.option("--yes", is_flag=True, help="Remove what is shown.")
+def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: bool) -> None:
+    """Show what SUITE (its name or its file) does not need any more, and with --yes remove it.
+
+    Records that could not be used, jobs that are not in the suite as it was last run, checkpoints of jobs that are
+    done, temporary files. Never anything of a job that is being run.
+    """
+    store = stored_suite(suite, results)
+    found: dict[str, list[Leftover]] = defaultdict(list)
+    for leftover in leftovers.find(store, store.read_plan()):
+        if not only or leftover.kind in only:
+            found[leftover.kind].append(leftover)
+    if not found:
+        err.print(f"{store.root}: there is nothing to remove", soft_wrap=True)
+        return
+    total = 0
+    for kind, those in found.items():
+        sizes = {leftover.path: leftover.size for leftover in those}
+        total += sum(sizes.values())
+        click.echo(f"{kind}: {len(those)} {KINDS[those[0].kind]}, {shown_size(sum(sizes.values()))}")
+        for path in list(sizes)[:_SHOWN]:
+            click.echo(f"  {path}  {shown_size(sizes[path])}")
+        if len(those) > _SHOWN:
+            click.echo(f"  … and {len(those) - _SHOWN} more")
+    if not yes:
+        err.print(f"nothing was removed; --yes removes all of it, {shown_size(total)}", soft_wrap=True)
+        return
+    kept = 0
+    for those in found.values():
+        for leftover in those:
+            try:
+                kept += not leftovers.remove(leftover)
+            except OSError as error:
+                raise UserError(f"{leftover.path} cannot be removed: {error.strerror or error}") from None
+    taken = f"; {kept} were taken up meanwhile, and kept" if kept else ""
+    err.print(f"removed, {shown_size(total)}{taken}", soft_wrap=True)

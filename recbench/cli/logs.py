@@ -1,0 +1,76 @@
+"""``recbench logs``: what a job printed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from recbench import running
+from recbench.cli.options import results_option
+from recbench.cli.stored import chosen_job
+from recbench.cli.terminal import err
+from recbench.errors import UserError
+from recbench.store import Store, holder
+
+_POLL = 0.3
+_CHUNK = 1 << 16
+
+
+@click.command("logs")
+@click.argument("job")
+@results_option
+@click.option("--follow", is_flag=True, help="Go on showing what the job prints, until it ends.")
+def logs_command(job: str, results: Path, follow: bool) -> None:
+    """Print what JOB printed: its id, or the beginning of it. Why it failed, if it did, goes to stderr."""
+    folder = _folder(job, results)
+    with _log(folder, follow).open("rb") as stream:
+        for chunk in _chunks(folder, follow, stream):
+            click.echo(chunk, nl=False)
+    try:
+        record = Store(folder.parent.parent).read(folder.name)
+    except ValueError as error:
+        err.print(f"its record cannot be used: {error}", soft_wrap=True)
+        return
+    if record is None:
+        err.print("the job runs" if holder(folder) is not None or running.at_work(folder) else "the job has no record")
+    elif record.failure is not None:
+        failure = record.failure
+        story = failure.traceback.rstrip() if failure.reason == "exception" else ""
+        text = f"{record.status}: {failure.type}: {failure.message}"
+        err.print("\n".join(filter(None, [story, text])), soft_wrap=True, markup=False)
+
+
+def _folder(job: str, results: Path) -> Path:
+    folders: dict[str, list[Path]] = {}
+    for folder in sorted(results.glob("*/jobs/*/")):
+        folders.setdefault(folder.name, []).append(folder)
+    job_id = chosen_job(job, list(folders))
+    if len(folders[job_id]) > 1:  # suites share jobs; the one that was worked on last is meant
+        folders[job_id].sort(key=lambda folder: folder.stat().st_mtime)
+        suites = ", ".join(folder.parent.parent.name for folder in folders[job_id])
+        err.print(f"job {job_id} is in the suites {suites}; showing the last", soft_wrap=True)
+    return folders[job_id][-1]
+
+
+def _log(folder: Path, follow: bool) -> Path:
+    file = folder / "log.txt"
+    while follow and not file.exists():  # it waits for its turn
+        time.sleep(_POLL)
+    if not file.is_file():
+        raise UserError(f"job {folder.name} has printed nothing yet; --follow waits for it")
+    return file
+
+
+def _chunks(folder: Path, follow: bool, stream: BinaryIO) -> Iterator[bytes]:
+    """The log, and with ``follow`` what is added to it for as long as somebody works on the job."""
+    while True:
+        working = follow and (holder(folder) is not None or running.at_work(folder) is not None)
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+        if not working:
+            return
+        time.sleep(_POLL)

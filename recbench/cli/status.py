@@ -1,0 +1,214 @@
+"""``recbench status``: how far a suite is, seen from anywhere that its results folder can be seen from."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from recbench import running
+from recbench.cli.durations import duration
+from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.stored import stored_suite
+from recbench.cli.terminal import err, out, print_table
+from recbench.contracts.executor import Executor
+from recbench.errors import UserError
+from recbench.jobs import Plan, PlannedJob
+from recbench.registry import Registry
+from recbench.running import Running
+from recbench.store import Record, Store
+from recbench.sweep import State, inspect
+
+_SAMPLE = 20
+"""Finished jobs from whose times those of waiting ones are reckoned."""
+_OTHERS_SILENCE = 60.0
+"""Seconds without a beat after which a job of another machine is said to be silent."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of a suite's jobs, by id where they are named."""
+
+    plan: Plan
+    state: State
+    at_work: dict[str, Running]
+    silent: dict[str, float]
+    """Of those at work: seconds since the last sign of life, where that is long ago."""
+    queued: dict[str, str]
+    seconds_left: float | None
+
+    def named(self, status: str) -> list[PlannedJob]:
+        """Jobs that ended so and are not at work again."""
+        found = self.state.records
+        jobs = (job for job in self.plan.jobs if job.id in found and job.id not in self.at_work)
+        return [job for job in jobs if found[job.id].status == status]
+
+    @property
+    def waiting(self) -> int:
+        """Jobs without a usable record that nobody works on."""
+        return sum(job.id not in self.state.records and job.id not in self.at_work for job in self.plan.jobs)
+
+
+def status_of(store: Store, queued: Mapping[str, str]) -> Status:
+    """Look at a suite; changes nothing."""
+    plan = store.read_plan()
+    state = inspect(plan, store)
+    at_work, silent = {}, {}
+    for planned in plan.jobs:
+        record = state.records.get(planned.id)
+        if record is None or record.status == "failed":
+            found = running.at_work(store.folder(planned.id))
+            if found is not None:
+                at_work[planned.id] = found
+                age = time.time() - (store.folder(planned.id) / running.FILE).stat().st_mtime
+                if not found.here and age > _OTHERS_SILENCE:
+                    silent[planned.id] = age
+    waiting = {job_id: text for job_id, text in queued.items() if job_id not in at_work}
+    return Status(plan, state, at_work, silent, waiting, _seconds_left(plan, state, at_work, store))
+
+
+def _seconds_left(plan: Plan, state: State, at_work: Mapping[str, Running], store: Store) -> float | None:
+    """Reckoned from the jobs that are done, as many side by side as there are now; None where that is not known."""
+    living = [found for found in at_work.values() if found.epochs]
+    waiting = sum(job.id not in state.records and job.id not in at_work for job in plan.jobs)
+    if not at_work:
+        return None if waiting else 0.0
+    left = sum(found.seconds_left for found in living)
+    done = [job.id for job in plan.jobs if job.id in state.records and state.records[job.id].status == "done"]
+    times = [_seconds(store.read(job_id)) for job_id in done[-_SAMPLE:]]
+    unknown = waiting + len(at_work) - len(living)
+    if unknown and not times:
+        return None
+    mean = sum(times) / len(times) if times else 0.0
+    return (left + unknown * mean) / len(at_work)
+
+
+def _seconds(record: Record | None) -> float:
+    if record is None or record.trained is None or record.evaluated is None:
+        return 0.0
+    return record.trained.seconds + record.evaluated.seconds
+
+
+@click.command("status")
+@click.argument("suite", required=False)
+@results_option
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format."
+)
+@plugin_options
+def status_command(
+    suite: str | None,
+    results: Path,
+    form: str,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Show how far SUITE is: its name or file; by default the suite that was run last.
+
+    What is done, what runs where and how far it is, what failed or diverged and why, and about how long it will take.
+    """
+    store = stored_suite(suite, results)
+    status = status_of(store, _queues(store, plugin_files, blocked, strict))
+    if form == "json":
+        click.echo(json.dumps(_as_data(status), indent=1, ensure_ascii=False))
+        return
+    counts = [f"{len(status.named('done'))} of {len(status.plan.jobs)} jobs done", f"{len(status.at_work)} running"]
+    counts += [f"{len(jobs)} {word}" for word in ("failed", "diverged") if (jobs := status.named(word))]
+    counts += [f"{status.waiting} waiting"]
+    left = status.seconds_left
+    if left is None:
+        tail = "" if status.at_work else "; nothing runs now: 'recbench run' continues"
+    else:
+        tail = f"; about {duration(left)} left" if left else ""
+    out.print(f"{status.plan.suite}: {', '.join(counts)}{tail}", soft_wrap=True)
+    if status.at_work:
+        out.print()
+        print_table("running", ("job", "method", "where", "device", "epoch", "time left"), _running_rows(status))
+    if status.queued:
+        rows = [(job.id, _name(status.plan, job), status.queued[job.id]) for job in _jobs(status, status.queued)]
+        out.print()
+        print_table("queued", ("job", "method", "where"), rows)
+    for word in ("failed", "diverged"):
+        if status.named(word):
+            out.print()
+            print_table(word, ("job", "method", "state", "why"), _trouble_rows(status, word))
+    for job_id, reason in status.state.unusable.items():
+        err.print(f"job {job_id}: its record cannot be used: {reason}", soft_wrap=True)
+
+
+def _queues(store: Store, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> dict[str, str]:
+    """What the engines say that this suite was given to; one that does not answer is named on stderr."""
+    queued: dict[str, str] = {}
+    engines = store.engines()
+    if not engines:
+        return queued
+    registry = Registry(load(plugin_files, blocked, strict))
+    for name, params in engines.items():
+        try:
+            executor: Executor = registry.get("executors", name).create(params)
+            queued.update(executor.queue(store.root))
+        except (UserError, OSError) as error:
+            err.print(f"the queue of {name} is not known: {error}", soft_wrap=True)
+    return queued
+
+
+def _jobs(status: Status, chosen: Mapping[str, object]) -> list[PlannedJob]:
+    return [job for job in status.plan.jobs if job.id in chosen]
+
+
+def _name(plan: Plan, planned: PlannedJob) -> str:
+    """``wiener, seed 1``, with the setting where there are several."""
+    setting = f" ({plan.settings[planned.setting].label})" if len(plan.settings) > 1 else ""
+    validation = f", {planned.split}" if planned.split != "test" else ""
+    return f"{plan.methods[planned.method].label}, seed {planned.seed}{validation}{setting}"
+
+
+def _running_rows(status: Status) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for job in _jobs(status, status.at_work):
+        found = status.at_work[job.id]
+        epoch = f"{found.epoch}/{found.epochs}" if found.epochs else "–"
+        left = duration(found.seconds_left) if found.epochs else "–"
+        if job.id in status.silent:
+            left = f"silent for {duration(status.silent[job.id])}"
+        where = f"{found.host}, process {found.process}"
+        rows.append((job.id, _name(status.plan, job), where, found.device, epoch, left))
+    return rows
+
+
+def _trouble_rows(status: Status, word: str) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for job in status.named(word):
+        failure = status.state.records[job.id].failure
+        assert failure is not None, "a record without scores says why"
+        first = next(iter(failure.message.splitlines()), failure.type)
+        rows.append((job.id, _name(status.plan, job), failure.reason, first))
+    return rows
+
+
+def _as_data(status: Status) -> dict[str, object]:
+    """Everything of a status, for programs."""
+    jobs = []
+    for planned in status.plan.jobs:
+        record, found = status.state.records.get(planned.id), status.at_work.get(planned.id)
+        known: dict[str, object] = {"id": planned.id, "name": _name(status.plan, planned)}
+        if found is not None:
+            known["state"] = "running"
+            known["running"] = found.model_dump(mode="json")
+            known["silent_seconds"] = status.silent.get(planned.id)
+        elif record is not None:
+            known["state"] = record.status
+            if record.failure is not None:
+                known["failure"] = record.failure.model_dump(mode="json", exclude={"traceback"})
+        else:
+            known["state"] = "queued" if planned.id in status.queued else "waiting"
+            known["queue"] = status.queued.get(planned.id)
+        if planned.id in status.state.unusable:
+            known["unusable"] = status.state.unusable[planned.id]
+        jobs.append(known)
+    return {"suite": status.plan.suite, "seconds_left": status.seconds_left, "jobs": jobs}
