@@ -16,6 +16,7 @@ from recbench import latex
 from recbench.jobs import Column
 from recbench.leaderboard import Board, Cell, Leaderboard, Row
 from recbench.store import Cost, write_atomically
+from recbench.tuned import chosen, tried
 
 COSTS: dict[str, Callable[[Cost], str]] = {
     "images/s": lambda cost: number(cost.images_per_second, 1),
@@ -193,6 +194,35 @@ def details(board: Board) -> list[list[Entry]]:
     return rows
 
 
+def tuning(board: Board) -> list[list[Entry]]:
+    """Head and rows of what tuning chose for each method, and its best-of-k curve at 1, 2, 4, … and all candidates;
+    empty in a suite without tuning."""
+    tuned = [(row.label, row.tuned) for row in board.rows if row.tuned is not None]
+    if not tuned:
+        return []
+    first = tuned[0][1]
+    column = next(column for column in board.columns if column.name == first.metric)
+    sizes = [2**power for power in range(first.budget.bit_length()) if 2**power < first.budget] + [first.budget]
+    heads = ["method", "chosen", "scale", "tried", f"{head(column)} (validation)", *(f"best of {k}" for k in sizes)]
+    rows = [[Entry(text) for text in heads]]
+    for label, found in tuned:
+        curve = [found.best_of[k - 1] if k <= len(found.best_of) else None for k in sizes]
+        scale = "–" if found.scale is None else f"{found.scale:g}"
+        line = [label, chosen(found), scale, tried(found)]
+        rows.append([Entry(text) for text in (*line, *(number(v, column.digits) for v in (found.score, *curve)))])
+    return rows
+
+
+def tuning_legend(board: Board) -> str:
+    """What the numbers of :func:`tuning` mean, in one line."""
+    tuned = next(row.tuned for row in board.rows if row.tuned is not None)
+    how = "of the first k" if tuned.strategy == "optuna" else "expected over all draws of k candidates"
+    return (
+        f"tuning ({tuned.strategy}): values chosen by {tuned.metric} on the validation images, (edge) at the end of "
+        f"what was tried; scale: what the ladder of KL weights was multiplied by; best of k: {how}"
+    )
+
+
 def to_json(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """The whole structure; without costs, which no two runs have alike, the same jobs give the same text."""
     if not cost:
@@ -212,6 +242,8 @@ def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     overall = ["tier", "places", "neutral_place", "neutral_rank", "borda", "pareto"]
     fixed = ["suite", "setting", "protocol", "place", "method", "loss", "params", "kl_weight", "status"]
     fixed += ["seeds_done", "seeds", "mean_rank", "kl", *overall, *costs]
+    if any(row.tuned is not None for board in leaderboard.boards for row in board.rows):
+        fixed += [f"tuned_{name}" for name in _TUNED]
     parts = ["mean", "std_images", "std_seeds", "rank", "low", "high", "places", "tier", "home"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -226,11 +258,18 @@ def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
             if cost:
                 values += [getattr(row.cost, name) if row.cost else None for name in Cost.model_fields]
                 values += [row.training_seconds, row.time_to]
+            if fixed[-1] == f"tuned_{_TUNED[-1]}":
+                facts = row.tuned.model_dump(mode="json") if row.tuned is not None else {}
+                found = [facts.get(name) for name in _TUNED]
+                values += [json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v for v in found]
             for metric in metrics:
                 cell = row.cells.get(metric)
                 values += [None] * len(parts) if cell is None else _csv_cell(cell)
             writer.writerow(map(csv_value, [*values, " | ".join(row.trouble)]))
     return stream.getvalue()
+
+
+_TUNED = ("values", "scale", "tried", "lost", "metric", "score", "edge", "best_of")
 
 
 def _csv_cell(cell: Cell) -> list[object]:
@@ -266,6 +305,8 @@ def to_markdown(leaderboard: Leaderboard, *, cost: bool = False) -> str:
         blocks += [lines(table(board, cost=cost), front(board), ":---"), escaped(legend(board)) + "."]
         if more := details(board):
             blocks += [lines(more, 1, ":---"), escaped(details_legend(board)) + "."]
+        if values := tuning(board):
+            blocks += [lines(values, 1, "---:"), escaped(tuning_legend(board)) + "."]
         blocks.append("\n".join(f"- {escaped(f'{row.label}, {text}')}" for row in board.rows for text in row.trouble))
     blocks.append("\n".join(f"- {escaped(note)}" for note in leaderboard.notes))
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -299,6 +340,9 @@ def to_latex(leaderboard: Leaderboard, *, cost: bool = False) -> str:
         if more := details(board):
             columns = "l" + "r" * (len(more[0]) - 2) + "l"
             text += ["", *lines(more, columns, f"{board.setting}. {details_legend(board)}.")]
+        if values := tuning(board):
+            columns = "l" + "r" * (len(values[0]) - 1)
+            text += ["", *lines(values, columns, f"{board.setting}. {tuning_legend(board)}.")]
         remarks = [f"{row.label}, {trouble}" for row in board.rows for trouble in row.trouble]
         blocks.append("\n".join([*text, *map(latex.comment, remarks)]))
     blocks.append("\n".join(map(latex.comment, leaderboard.notes)))

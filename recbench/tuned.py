@@ -98,11 +98,13 @@ def undecided(plan: Plan, search: Search, records: Mapping[str, Result]) -> tupl
     return "diverged" if diverged and trouble else "failed", tuple(trouble)
 
 
-def in_words(tuned: Tuned) -> tuple[str, str, str]:
-    """What was chosen, of how many, and how good it was: ``("kl_weight=0.01 (edge)", "6", "0.1234")``."""
-    values = " ".join(
-        f"{name}={brief(value)}{' (edge)' if name in tuned.edge else ''}" for name, value in tuned.values.items()
-    )
-    lost = f", {tuned.lost} lost" if tuned.lost else ""
-    tried = f"{tuned.tried}" if tuned.tried == tuned.budget else f"{tuned.tried} of {tuned.budget}"
-    return values or "–", tried + lost, "–" if tuned.score is None else f"{tuned.score:.6g}"
+def chosen(tuned: Tuned) -> str:
+    """``kl_weight=0.01 (edge) C=0.1``."""
+    values = (f"{name}={brief(value)}{' (edge)' * (name in tuned.edge)}" for name, value in tuned.values.items())
+    return " ".join(values) or "–"
+
+
+def tried(tuned: Tuned) -> str:
+    """``6``, or ``4 of 6, 1 lost``."""
+    of = "" if tuned.tried == tuned.budget else f" of {tuned.budget}"
+    return f"{tuned.tried}{of}{f', {tuned.lost} lost' if tuned.lost else ''}"
