@@ -23,6 +23,7 @@ FIGURES = {
     "curves": "training curves",
     "rate-distortion": "scores against KL",
     "cost": "scores against the time of a step",
+    "tuning": "scores of the candidates of tuning",
     "tiers": "places that cannot be ruled out",
     "critical-difference": "mean ranks, and bars over methods that cannot be told apart",
 }

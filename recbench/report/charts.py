@@ -12,9 +12,10 @@ from typing import Any
 
 from recbench.formats import ARROWS
 from recbench.jobs import Column
+from recbench.rate_distortion import RateDistortion
 from recbench.report import series
 from recbench.report.content import BoardView, MethodView
-from recbench.report.series import PALETTE, Curve, Point
+from recbench.report.series import PALETTE, Curve, Line, Point
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "x", "pentagon")
 
@@ -61,7 +62,7 @@ class Chart:
 def curves(view: BoardView) -> Chart | None:
     """Training curves: a line for each job."""
     known = series.quantities(view)
-    marks = series.marks(view)
+    marks = _marks(view)
     views = {}
     for number, (name, title) in enumerate(known.items()):
         found = series.curves(view, name)
@@ -72,18 +73,15 @@ def curves(view: BoardView) -> Chart | None:
             "xaxis": {"title": {"text": "epoch"}, **ticks},
             "yaxis": {"title": {"text": title}, "type": "log" if wide else "linear"},
         }
-        seen: set[int] = set()
-        traces = [_curve(curve, marks, seen) for curve in found]
-        views[str(number)] = {"data": traces, "layout": layout}
+        traces = [_curve(curve, marks) for curve in found]
+        views[str(number)] = {"data": _legend(traces), "layout": layout}
     if not views:
         return None
     alt = "Training curves: the chosen quantity by epoch, a line for each job"
     return Chart("curves", alt, (Select("show", tuple(known.values())),), views, scales=True)
 
 
-def _curve(curve: Curve, marks: Mapping[int, int], seen: set[int]) -> dict[str, Any]:
-    first = curve.method.index not in seen
-    seen.add(curve.method.index)
+def _curve(curve: Curve, marks: _Marks) -> dict[str, Any]:
     ended = curve.status in ("failed", "diverged")
     trace = _base(curve.method, marks)
     every = list(range(int(curve.epochs[0]), int(curve.epochs[0]) + len(curve.epochs)))
@@ -91,15 +89,16 @@ def _curve(curve: Curve, marks: Mapping[int, int], seen: set[int]) -> dict[str, 
     trace |= {
         "y": [_short(value) for value in curve.values],
         "mode": "lines+markers" if ended or len(curve.values) < 2 else "lines",
-        "legendgroup": str(curve.method.index),
-        "showlegend": first,
-        "hovertemplate": f"seed {curve.seed}, epoch %{{x}}: %{{y:.5g}}",
+        "hovertemplate": _hover(curve.method, f"seed {curve.seed}, epoch %{{x}}: %{{y:.5g}}{_ended(curve)}"),
     }
     trace["line"] = {"color": trace["marker"]["color"], "width": 1.6}
     if ended:  # the last point of a curve that broke off
         trace["marker"] = {**trace["marker"], "symbol": "x", "size": [0] * (len(curve.values) - 1) + [9]}
-        trace["hovertemplate"] += f" ({curve.status})"
     return trace
+
+
+def _ended(curve: Curve) -> str:
+    return f" ({curve.status})" if curve.status in ("failed", "diverged") else ""
 
 
 def spectra(view: BoardView) -> Chart | None:
@@ -107,7 +106,7 @@ def spectra(view: BoardView) -> Chart | None:
     lines, what = series.profiles(view)
     if not lines:
         return None
-    marks = series.marks(view)
+    marks = _marks(view)
     data = lines[0]
     views = {}
     for number, title in enumerate(("mean log |F|", "difference of log |F| to the data's")):
@@ -119,10 +118,11 @@ def spectra(view: BoardView) -> Chart | None:
             else:
                 trace = _base(line.method, marks)
                 trace["line"] = {"color": trace["marker"]["color"], "width": 1.6}
+                trace["hovertemplate"] = _hover(line.method, "%{x:.3f} cycles/pixel: %{y:.3f}")
             trace |= {"x": line.frequencies.round(5).tolist(), "y": [_short(value) for value in values.tolist()]}
-            traces.append({**trace, "mode": "lines", "hovertemplate": "%{x:.3f} cycles/pixel: %{y:.3f}"})
+            traces.append({**trace, "mode": "lines"})
         layout = {"xaxis": {"title": {"text": "frequency [cycles/pixel]"}}, "yaxis": {"title": {"text": title}}}
-        views[str(number)] = {"data": traces, "layout": layout}
+        views[str(number)] = {"data": _legend(traces), "layout": layout}
     select = Select("show", ("difference to the data", "profiles"))
     alt = f"Radial profiles of the mean log spectra of {what}, a line for each method"
     return Chart("spectra", alt, (select,), {"0": views["1"], "1": views["0"]})
@@ -130,7 +130,7 @@ def spectra(view: BoardView) -> Chart | None:
 
 def tiers(view: BoardView) -> Chart | None:
     """Places that cannot be ruled out, and which methods cannot be told apart: overall, and by each metric."""
-    board, marks = view.board, series.marks(view)
+    board, marks = view.board, _marks(view)
     views, options = {}, []
     for title, found in series.rank_intervals(view).items():
         count = len(found)
@@ -140,8 +140,9 @@ def tiers(view: BoardView) -> Chart | None:
             low, high = line.interval
             trace |= {"x": [low, line.place, high], "y": [line.row] * 3, "mode": "lines+markers", "showlegend": False}
             trace["line"] = {"color": trace["marker"]["color"], "width": 5 if low != high else 0}
-            trace["marker"] = {"color": trace["marker"]["color"], "size": [0, 11, 0]}
-            trace["hovertemplate"] = f"place {line.place:g}; {low} to {high} cannot be ruled out, tier {line.tier}"
+            trace["marker"] = {"color": trace["marker"]["color"], "size": [0, 11, 0], "opacity": 1}
+            told = f"place {line.place:g}; {low} to {high} cannot be ruled out, tier {line.tier}"
+            trace["hovertemplate"] = _hover(line.method, told)
             traces.append(trace)
         groups = series.groups(view, title)[:GROUPS]
         for number, group in enumerate(groups):
@@ -150,7 +151,11 @@ def tiers(view: BoardView) -> Chart | None:
             traces.append({**bar, "type": "scatter", "showlegend": False, "hoverinfo": "skip"})
         labels = [_escape(_cut(line.method.label, 28)) for line in found]
         layout = {
-            "xaxis": {"title": {"text": "place"}, "rangemode": "tozero", **({"dtick": 1} if count <= 15 else {})},
+            "xaxis": {
+                "title": {"text": "place"},
+                "range": [0.4, count + 0.8 + 0.35 * len(groups) * max(1, count / 25)],
+                **({"dtick": 1} if count <= 15 else {}),
+            },
             "yaxis": {
                 "tickvals": [line.row for line in found],
                 "ticktext": labels,
@@ -174,7 +179,9 @@ def _cut(text: str, most: int) -> str:
 
 
 def rate_distortion(view: BoardView) -> Chart | None:
-    """Every metric against KL; the KL weights of one loss are joined by a line."""
+    """Every metric against KL: curves over the ladder where there are any, otherwise a point for each method."""
+    if view.rate is not None:
+        return _rate_curves(view.rate)
     return _scatter(
         view,
         "rate-distortion",
@@ -182,6 +189,80 @@ def rate_distortion(view: BoardView) -> Chart | None:
         {"kl": ("KL [nats per image]", series.rate)},
         log=False,
     )
+
+
+def _rate_curves(rate: RateDistortion) -> Chart | None:
+    views, titles = {}, []
+    for column in rate.columns:
+        lines = series.rate_curves(rate, column.name)
+        if lines:
+            layout = {
+                "xaxis": {"title": {"text": "KL [nats per image]"}, "type": "log"},
+                "yaxis": {"title": {"text": title_of(column)}},
+            }
+            positive = [_positive(line) for line in lines]
+            views[str(len(titles))] = {"data": _lines(positive, f"{_escape(column.name)} %{{y:.5g}}"), "layout": layout}
+            titles.append(title_of(column))
+    alt = f"Scores on the {rate.split} images against KL in nats per image, a line for each loss"
+    return Chart("rate-distortion", alt, (Select("metric", tuple(titles)),), views) if views else None
+
+
+def _positive(line: Line) -> Line:
+    """The points that a logarithmic axis can show."""
+    keep = [place for place, x in enumerate(line.x) if x > 0]
+    return Line(line.label, *(tuple(each[i] for i in keep) for each in (line.x, line.y, line.texts)))
+
+
+def _lines(lines: Sequence[Line], text: str) -> list[dict[str, Any]]:
+    """Named lines with their points."""
+    traces = []
+    for number, line in enumerate(lines):
+        place = number % len(PALETTE)
+        sizes = [13 if point == line.chosen else 7 for point in range(len(line.x))]
+        label = _escape(_cut(line.label, 28))
+        traces.append(
+            {
+                "name": label,
+                "meta": f"loss {line.label}",
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [_short(x) for x in line.x],
+                "y": [_short(y) for y in line.y],
+                "text": [_escape(_cut(each, 60)) for each in line.texts],
+                "line": {"color": PALETTE[place], "width": 1.6},
+                "marker": {"color": PALETTE[place], "symbol": SYMBOLS[place], "size": sizes, "opacity": 1},
+                "hovertemplate": f"<b>{label}</b> %{{text}}<br>%{{x:.4g}}, {text}<extra></extra>",
+            }
+        )
+    return traces
+
+
+def tuning(view: BoardView) -> Chart | None:
+    """What tuning tried: scores on the validation images by each value, and best-of-k curves."""
+    if view.tuning is None:
+        return None
+    metric = f"{view.tuning.metric} on validation images"
+    views, titles = {}, []
+    for name in series.axes(view):
+        lines = series.tried(view, name)
+        log = any(axis.log for search in view.searches for axis in search.axes if axis.name == name)
+        if lines:
+            layout = {
+                "xaxis": {"title": {"text": name}, "type": "log" if log else "linear"},
+                "yaxis": {"title": {"text": metric}},
+            }
+            views[str(len(titles))] = {"data": _lines(lines, "%{y:.5g}"), "layout": layout}
+            titles.append(f"by {name}")
+    lines = series.best_of_k(view)
+    if lines:
+        layout = {
+            "xaxis": {"title": {"text": "candidates tried"}, "dtick": 1},
+            "yaxis": {"title": {"text": f"best {metric}"}},
+        }
+        views[str(len(titles))] = {"data": _lines(lines, "%{y:.5g}"), "layout": layout}
+        titles.append("best of k")
+    alt = "Scores of the candidates of tuning, a line for each loss; the chosen one is large"
+    return Chart("tuning", alt, (Select("show", tuple(titles)),), views) if views else None
 
 
 def cost(view: BoardView) -> Chart | None:
@@ -193,7 +274,7 @@ def cost(view: BoardView) -> Chart | None:
 def _scatter(
     view: BoardView, name: str, alt: str, measures: Mapping[str, tuple[str, series.Measure]], *, log: bool
 ) -> Chart | None:
-    marks = series.marks(view)
+    marks = _marks(view)
     columns = [column for column in view.board.columns if any(column.name in m.row.cells for m in view.methods)]
     views = {}
     for number, column in enumerate(columns):
@@ -202,13 +283,14 @@ def _scatter(
             traces = [_point(point, column, marks, named=len(found) <= NAMED) for point in found]
             if log:
                 traces.insert(0, _front(found, column))
-            traces = [_ladder(own, marks) for own in series.ladders(found)] + traces
+            else:
+                traces = [_ladder(own, marks) for own in series.ladders(found)] + traces
             layout = {
                 "xaxis": {"title": {"text": title}, "type": "log" if log and all(p.x > 0 for p in found) else "linear"},
                 "yaxis": {"title": {"text": title_of(column)}},
                 "showlegend": len(found) > NAMED,
             }
-            views[f"{number},{place}"] = {"data": traces, "layout": layout}
+            views[f"{number},{place}"] = {"data": _legend(traces), "layout": layout}
     if not any(trace for view_ in views.values() for trace in view_["data"] if trace.get("meta")):
         return None
     selects = (
@@ -223,7 +305,7 @@ def title_of(column: Column) -> str:
     return f"{column.name}{f' [{column.unit}]' if column.unit else ''} {ARROWS[column.direction]}"
 
 
-def _point(point: Point, column: Column, marks: Mapping[int, int], *, named: bool) -> dict[str, Any]:
+def _point(point: Point, column: Column, marks: _Marks, *, named: bool) -> dict[str, Any]:
     trace = _base(point.method, marks)
     trace |= {"x": [_short(point.x)], "y": [_short(point.y)], "mode": "markers"}
     if named:
@@ -240,11 +322,11 @@ def _point(point: Point, column: Column, marks: Mapping[int, int], *, named: boo
             "thickness": 1,
             "width": 0,
         }
-    trace["hovertemplate"] = f"%{{x:.4g}}, {_escape(column.name)} %{{y:.5g}}"
+    trace["hovertemplate"] = _hover(point.method, f"%{{x:.4g}}, {_escape(column.name)} %{{y:.5g}}")
     return trace
 
 
-def _ladder(own: Sequence[Point], marks: Mapping[int, int]) -> dict[str, Any]:
+def _ladder(own: Sequence[Point], marks: _Marks) -> dict[str, Any]:
     base = _base(own[0].method, marks)
     return {
         "x": [_short(point.x) for point in own],
@@ -269,11 +351,41 @@ def _front(found: Sequence[Point], column: Column) -> dict[str, Any]:
     }
 
 
-def _base(method: MethodView, marks: Mapping[int, int]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Marks:
+    """Places in the palette by the index of the method, and whether they mean families, as methods are too many."""
+
+    places: Mapping[int, int]
+    families: bool
+
+
+def _marks(view: BoardView) -> _Marks:
+    return _Marks(series.marks(view), families=len(view.methods) > len(PALETTE))
+
+
+def _base(method: MethodView, marks: _Marks) -> dict[str, Any]:
     """What every trace of a method has. Names are text in which plotly.js would read tags."""
-    place = marks[method.index]
+    place = marks.places[method.index]
     marker = {"color": PALETTE[place], "symbol": SYMBOLS[place]}
-    return {"name": _escape(method.label), "meta": method.label, "type": "scatter", "marker": marker}
+    name = (method.row.family or "other") if marks.families else method.label
+    group = name if marks.families else str(method.index)
+    trace = {"name": _escape(_cut(name, 28)), "meta": method.label, "type": "scatter", "marker": marker}
+    return {**trace, "legendgroup": group}
+
+
+def _legend(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry of the legend for each method, or family."""
+    seen: set[str] = set()
+    for trace in traces:
+        group = trace.get("legendgroup")
+        if group is not None and trace.get("showlegend", True):
+            trace["showlegend"] = group not in seen
+            seen.add(group)
+    return traces
+
+
+def _hover(method: MethodView, text: str) -> str:
+    return f"<b>{_escape(_cut(method.label, 60))}</b><br>{text}<extra></extra>"
 
 
 def _escape(text: str) -> str:

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
-from recbench.jobs import Method, Plan, PlannedJob
+from recbench.jobs import Method, Plan, PlannedJob, Search, Tuning
 from recbench.leaderboard import Board, Leaderboard, Row
+from recbench.published import Table, compare_published
+from recbench.rate_distortion import RateDistortion, rate_distortion
+from recbench.report.spectra import mean_log_spectrum
 from recbench.store import Record, Result, Store
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ Progress = Callable[[str], None]
 LOG_BYTES = 20_000
 """The end of a job's log that its method's page shows."""
 SLUG_LENGTH = 40
+SPECTRUM = "spectrum_recon"
+"""The metric that traces mean log spectra of all test images."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,22 @@ class MethodView:
 
 @dataclass(frozen=True)
 class BoardView:
-    """A board, its methods in its order, and the name of its page."""
+    """A board, its methods in its order, and the name of its page.
+
+    Attributes:
+        rate: curves of scores against KL under this setting, if there are any.
+        published: printed tables beside this board.
+        searches: what was tuned under this setting.
+    """
 
     number: int
     board: Board
     setting: int
     methods: tuple[MethodView, ...]
+    rate: RateDistortion | None = None
+    published: tuple[Table, ...] = ()
+    tuning: Tuning | None = None
+    searches: tuple[Search, ...] = ()
 
     @property
     def file(self) -> str:
@@ -146,6 +161,40 @@ class BoardView:
     @property
     def jobs(self) -> Iterator[JobView]:
         return (job for method in self.methods for job in method.jobs)
+
+    @cached_property
+    def spectra(self) -> tuple[dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]], str]:
+        """Mean log spectra of decoded and of test images by index of the method, each (C, H, W); and what they are
+        means over.
+
+        From the traces of the metric ``spectrum_recon`` where all shown jobs have them, otherwise of the images that
+        the jobs kept.
+        """
+        shown = {method.index: method.shown for method in self.methods if method.shown}
+        records = [job.record for job in shown.values() if job.record is not None]
+        labels = (label for record in records for label, part in record.job.metrics.items() if part.name == SPECTRUM)
+        label = next(labels, "")
+        names = f"{label}_decoded", f"{label}_target"
+        if label and all(name in job.traces and job.traces[name].ndim == 3 for job in shown.values() for name in names):
+            found = {index: (job.traces[names[0]], job.traces[names[1]]) for index, job in shown.items()}
+            return found, f"all test images (metric {label})"
+        return _spectra_of_kept(shown)
+
+
+def _spectra_of_kept(
+    shown: Mapping[int, JobView],
+) -> tuple[dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]], str]:
+    import numpy as np
+
+    found = {}
+    target = data = None
+    for index, job in shown.items():
+        if data is None or not np.array_equal(job.pictures["target"], target):
+            target = job.pictures["target"]
+            data = mean_log_spectrum(target)
+        found[index] = mean_log_spectrum(job.pictures["decoded"]), data
+    count = 0 if target is None else len(target)
+    return found, f"the first {count} test images, which jobs keep; the metric {SPECTRUM} has those of all"
 
 
 @dataclass(frozen=True)
@@ -177,6 +226,8 @@ def gather(
     # A tuned method may have candidates of its label, which are no rows of a board.
     tested = {(job.setting, plan.methods[job.method].label): job.method for job in plan.jobs if job.split == "test"}
     settings = {setting.label: index for index, setting in enumerate(plan.settings)}
+    rates = {curves.setting: curves for curves in rate_distortion(plan, records)}
+    printed = compare_published(plan, leaderboard)
     boards = []
     for number, board in enumerate(leaderboard.boards, 1):
         setting = settings[board.setting]
@@ -189,7 +240,20 @@ def gather(
             index = tested[setting, row.label]
             mine = tuple(sorted(here.get(index, []), key=lambda job: job.planned.seed))
             methods.append(MethodView(row, index, plan.methods[index], names[index], mine))
-        boards.append(BoardView(number, board, setting, tuple(methods)))
+        boards.append(
+            BoardView(
+                number,
+                board,
+                setting,
+                tuple(methods),
+                rate=rates.get(board.setting),
+                published=tuple(
+                    table for table in printed if (table.setting, table.protocol) == (board.setting, board.protocol)
+                ),
+                tuning=plan.tuning,
+                searches=tuple(search for search in plan.searches if search.setting == setting),
+            )
+        )
     return Content(plan, leaderboard, tuple(boards), jobs, names)
 
 

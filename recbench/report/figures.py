@@ -176,8 +176,53 @@ def critical_difference(view: BoardView) -> Figure | None:
 
 
 def rate_distortion(view: BoardView) -> Figure | None:
-    """Every metric against KL."""
+    """Every metric against KL: curves over the ladder where there are any, otherwise a point for each method."""
+    if view.rate is not None:
+        found = {title_of(column): series.rate_curves(view.rate, column.name) for column in view.rate.columns}
+        return _line_panels(found, dict.fromkeys(found, ("KL [nats per image]", True)))
     return _scatter(view, {"kl": ("KL [nats per image]", series.rate)}, log=False)
+
+
+def tuning(view: BoardView) -> Figure | None:
+    """What tuning tried: scores by each value, and best-of-k curves."""
+    if view.tuning is None:
+        return None
+    metric = f"{view.tuning.metric} (validation)"
+    found = {f"{metric} by {name}": series.tried(view, name) for name in series.axes(view)}
+    found[f"best {metric}"] = series.best_of_k(view)
+    logs = {axis.name for search in view.searches for axis in search.axes if axis.log}
+    across = {f"{metric} by {name}": (name, name in logs) for name in series.axes(view)}
+    return _line_panels(
+        {**found, f"best {metric}": series.best_of_k(view)}, {**across, f"best {metric}": ("tried", False)}
+    )
+
+
+def _line_panels(found: Mapping[str, list[series.Line]], across: Mapping[str, tuple[str, bool]]) -> Figure | None:
+    """A panel for each title, a line for each loss; ``across`` names its axis and says whether it is logarithmic."""
+    panels = {title: lines for title, lines in found.items() if lines}
+    if not panels:
+        return None
+    columns = min(3, len(panels))
+    down = math.ceil(len(panels) / columns)
+    figure, axes = _figure(WIDTH if columns > 1 else WIDTH / 2, 2.0 * down + 0.3, down, columns)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    labels = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
+    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
+        for line in lines:
+            place = labels.index(line.label) % len(PALETTE)
+            axis.plot(line.x, line.y, color=PALETTE[place], marker=MARKERS[place], markersize=3, label=line.label)
+            if line.chosen is not None:
+                axis.plot(line.x[line.chosen], line.y[line.chosen], MARKERS[place], color=PALETTE[place], markersize=7)
+        name, log = across[title]
+        axis.set(xlabel=name, ylabel=title)
+        if log and all(x > 0 for line in lines for x in line.x):
+            axis.set_xscale("log")
+    handles = {
+        text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=min(len(handles), 6))
+    return figure
 
 
 def cost(view: BoardView) -> Figure | None:
@@ -254,6 +299,7 @@ PLOTS: dict[str, Callable[[BoardView], Figure | None]] = {
     "spectra": spectra,
     "rate-distortion": rate_distortion,
     "cost": cost,
+    "tuning": tuning,
 }
 """Figures that are drawn from a board alone."""
 

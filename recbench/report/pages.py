@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from recbench import __version__, formats
+from recbench import __version__, formats, published_text
 from recbench.entries import Entry
 from recbench.registry import Registry
 from recbench.report import sections, series, standings
@@ -67,12 +67,24 @@ class Pages:
             lines=standings.lines(view),
             families=sorted({row.family for row in view.board.rows if row.family}),
             legend=_sentence(formats.legend(view.board)),
-            homes=any(cell.home for row in view.board.rows for cell in row.cells.values()),
             titles=self._protocols(),
             per_image=per_image,
             strips=strips,
             prints=prints,
             panels=[_panel(method, "objective", method.label) for method in view.methods],
+            printed=[
+                {
+                    "title": published_text.title(table),
+                    "summary": published_text.summary(table),
+                    "remarks": list(published_text.remarks(table)),
+                    "rows": [published_text.cells(table, compared) for compared in table.compared],
+                    "orderings": list(published_text.orderings(table)),
+                }
+                for table in view.published
+            ],
+            printed_heads=published_text.HEADS,
+            number=formats.number,
+            head=formats.head,
             troubles=sections.troubles(self.content, view),
             provenance=provenance(view),
             resolved=self.resolved,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbench import published_text
 from recbench.errors import UserError
 from recbench.registry import Registry
 from recbench.report import charts, choosing, models, sheets, tables
@@ -63,7 +64,15 @@ class Sources:
 def sections(content: Content, view: BoardView, sources: Sources) -> list[Section]:
     """Everything below the leaderboard, in the order of the page."""
     found = [significance(view), *pictures(view, sources), training(view)]
-    found += [kernels(view), spectra(view), rate_distortion(view), cost(view), failures(content, view)]
+    found += [
+        kernels(view),
+        spectra(view),
+        rate_distortion(view),
+        tuning(view),
+        cost(view),
+        published(content, view),
+        failures(content, view),
+    ]
     return [section for section in found if section is not None] + [provenance()]
 
 
@@ -132,7 +141,9 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
         )
         found.append(Section("interpolations", "Interpolations", "Latent interpolations", (text,), sheets=(lines,)))
     else:
-        reason = "; ".join(problems) or ("no job left a model" if loads else "no stored models were loaded")
+        reason = "; ".join(problems) or (
+            "no job left a model" if sources.models else "no stored models were to be loaded"
+        )
         text = f"There are none: {reason}."
         found.append(Section("interpolations", "Interpolations", "Latent interpolations", (text,)))
     return found
@@ -240,14 +251,44 @@ def spectra(view: BoardView) -> Section | None:
 
 def rate_distortion(view: BoardView) -> Section | None:
     """Scores against KL."""
-    chart = charts.rate_distortion(view)
+    chart, rate = charts.rate_distortion(view), view.rate
     if chart is None:
         return None
+    texts = ["A loss's scale is its KL weight, so scores mean little without the rate that they were bought with."]
+    if rate is None:
+        texts.append("Points of one loss under several weights are joined; bars span the seeds.")
+        return Section("rate-distortion", "Rate–distortion", "Rate and distortion", tuple(texts), charts=(chart,))
+    texts.append(f"A line for each loss over its KL weights, scored on the {rate.split} images.")
+    files = ((f"{view.files}-rate-distortion.csv", tables.rate_distortion(rate)),)
+    name = "rate-distortion"
+    return Section(name, "Rate–distortion", "Rate and distortion", tuple(texts), "rates.html", (chart,), (), files)
+
+
+def tuning(view: BoardView) -> Section | None:
+    """What was tried, and what was chosen."""
+    if view.tuning is None or not view.searches:
+        return None
+    rule = view.tuning
+    best = "highest" if rule.direction == "higher" else "lowest"
     text = (
-        "A loss's scale is its KL weight, so scores mean little without the rate that they were bought with. Points "
-        "of one loss under several weights are joined; bars span the seeds."
+        f"Every loss got the same {rule.budget} candidates ({rule.strategy}), each trained with "
+        f"{len(rule.candidate_seeds)} seed{'s' if len(rule.candidate_seeds) > 1 else ''}; the one with the {best} "
+        f"{rule.metric} on the validation images was trained with {len(rule.seeds)} "
+        f"seed{'s' if len(rule.seeds) > 1 else ''} and scored once on the test images."
     )
-    return Section("rate-distortion", "Rate–distortion", "Rate and distortion", (text,), charts=(chart,))
+    chart = charts.tuning(view)
+    files = ((f"{view.files}-tuning.csv", tables.tuning(view)),)
+    return Section("tuning", "Tuning", "Tuning", (text,), "tuning.html", (chart,) if chart else (), (), files)
+
+
+def published(content: Content, view: BoardView) -> Section | None:
+    """Printed numbers beside ours."""
+    if not view.published:
+        return None
+    text = "Differences are ours less the printed number, also in units of the printed standard deviation."
+    table = published_text.to_csv(content.plan.suite, view.published).encode()
+    files = ((f"{view.files}-published.csv", table),)
+    return Section("published", "Published", "Published against measured", (text,), "published.html", files=files)
 
 
 def cost(view: BoardView) -> Section | None:

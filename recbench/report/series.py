@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbench.leaderboard import Row
+from recbench.rate_distortion import RateDistortion
 from recbench.report.content import BoardView, JobView, MethodView
-from recbench.report.sheets import spectra_of
 from recbench.report.spectra import radial_profile
+from recbench.tuning import KL_WEIGHT, best_of
 
 Array = NDArray[np.float64]
 
@@ -77,7 +78,7 @@ class Profile:
 
 def profiles(view: BoardView) -> tuple[list[Profile], str]:
     """Radial profiles of the data (first, without a method) and of every method; and what they are means over."""
-    found, what = spectra_of(view)
+    found, what = view.spectra
     lines: list[Profile] = []
     for method in view.methods:
         if method.index in found:
@@ -216,6 +217,69 @@ def groups(view: BoardView, title: str) -> list[list[int]]:
     rows = {line.method.label: line.row for line in lines}
     labels = [method.label for method in view.methods]
     return [sorted(rows[labels[place]] for place in group) for group in verdict.groups if len(group) > 1]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named line of a plot, of a loss rather than of a method on the board.
+
+    Attributes:
+        texts: what is known about each point.
+        chosen: place of the point that tuning chose, if any.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    texts: tuple[str, ...] = ()
+    chosen: int | None = None
+
+
+def rate_curves(rate: RateDistortion, metric: str) -> list[Line]:
+    """Scores by KL, a line for each loss, where a point has a finite score."""
+    lines = []
+    for curve in rate.curves:
+        known = [point for point in curve.points if math.isfinite(point.scores.get(metric, math.nan))]
+        if known:
+            texts = tuple(point.label for point in known)
+            scores = tuple(point.scores[metric] for point in known)
+            lines.append(Line(curve.label, tuple(point.rate for point in known), scores, texts))
+    return lines
+
+
+def tried(view: BoardView, axis: str) -> list[Line]:
+    """Scores of candidates by one of the values that were tuned, ascending, a line for each search."""
+    lines = []
+    for search in view.searches:
+        entries = [
+            (attempt.values[axis], attempt.score, place == search.chosen)
+            for place, attempt in enumerate(search.tried)
+            if axis in attempt.values and attempt.score is not None and math.isfinite(attempt.score)
+        ]
+        if entries:
+            entries.sort()
+            x, y, chosen = zip(*entries, strict=True)
+            texts = tuple("chosen" if this else "" for this in chosen)
+            lines.append(Line(search.label, x, y, texts, chosen.index(True) if True in chosen else None))
+    return lines
+
+
+def best_of_k(view: BoardView) -> list[Line]:
+    """The best-of-k curve of each search."""
+    lines = []
+    for search in view.searches:
+        assert view.tuning is not None, "searches come with their rule"
+        values = [(k, value) for k, value in enumerate(best_of(search, view.tuning), 1) if value is not None]
+        if values:
+            k, y = zip(*values, strict=True)
+            lines.append(Line(search.label, tuple(map(float, k)), y))
+    return lines
+
+
+def axes(view: BoardView) -> list[str]:
+    """Names of the values that were tuned, the KL weight first."""
+    names = dict.fromkeys(axis.name for search in view.searches for axis in search.axes)
+    return sorted(names, key=lambda name: (name != KL_WEIGHT, name))
 
 
 def families(rows: Sequence[Row]) -> dict[str, int]:

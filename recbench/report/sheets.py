@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbench.report.content import BoardView, MethodView
-from recbench.report.spectra import mean_log_spectrum
 
 Images = NDArray[np.uint8]
 
@@ -20,8 +19,6 @@ LOSSLESS_BYTES = 60_000_000
 WIDEST = 16_000
 """Pixels: the widest strip, as WebP files are at most 16,383 wide."""
 EPOCHS_SHOWN = 10
-SPECTRUM = "spectrum_recon"
-"""The metric that traces mean log spectra of all test images."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +225,7 @@ def kernels(view: BoardView) -> Sheet | None:
             last = [min(epoch, len(values) - 1) for epoch in shown]
             tiles = np.stack([_fitted(values[epoch, image], size) for epoch in last])
             captions = tuple(f"largest entry {np.abs(values[epoch, image]).max():.3g}" for epoch in last)
-            label = f"{method.label}, test image #{image}"
+            label = f"#{image} · {method.label}"
             rows.append(SheetRow(label, tiles, captions, method.label, method.page))
     heads = tuple(f"epoch {epoch + 1}" for epoch in shown)
     group = Group("all", "All", "the kernel that the loss estimates for each image", tuple(range(len(shown))))
@@ -251,31 +248,9 @@ def _fitted(kernel: NDArray[np.float64], size: int) -> Images:
     return tile[None]
 
 
-def spectra_of(view: BoardView) -> tuple[dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]], str]:
-    """Mean log spectra of decoded and of test images by method, each (C, H, W); and what they are means over.
-
-    From the traces of the metric ``spectrum_recon`` where all shown jobs have them, otherwise of the images that the
-    jobs kept.
-    """
-    shown = {method.index: method.shown for method in view.methods if method.shown}
-    records = [job.record for job in shown.values() if job.record is not None]
-    labels = (label for record in records for label, part in record.job.metrics.items() if part.name == SPECTRUM)
-    label = next(labels, "")
-    names = f"{label}_decoded", f"{label}_target"
-    if label and all(name in job.traces and job.traces[name].ndim == 3 for job in shown.values() for name in names):
-        found = {index: (job.traces[names[0]], job.traces[names[1]]) for index, job in shown.items()}
-        return found, f"all test images (metric {label})"
-    kept = {index: (job.pictures["decoded"], job.pictures["target"]) for index, job in shown.items()}
-    count = max((len(decoded) for decoded, _ in kept.values()), default=0)
-    found = {
-        index: (mean_log_spectrum(decoded), mean_log_spectrum(target)) for index, (decoded, target) in kept.items()
-    }
-    return found, f"the first {count} test images, which jobs keep; the metric {SPECTRUM} has those of all"
-
-
 def spectra(view: BoardView) -> Sheet | None:
     """Mean log spectra of reconstructions, and what they lack, on two grey scales that all methods share."""
-    found, what = spectra_of(view)
+    found, what = view.spectra
     if not found:
         return None
     pairs = {index: (np.mean(a, axis=0), np.mean(b, axis=0)) for index, (a, b) in found.items()}

@@ -84,7 +84,9 @@ def heads(board: Board) -> list[Head]:
     found = [Head("#", classes="number place", sorted=True, title="Place by mean rank")]
     found += [Head("method", classes="name", title="The loss and its parameters")]
     if _has_tiers(board):
-        found.append(Head("tier", title=f"Methods of one tier cannot be told apart ({_percent(board)})"))
+        found.append(
+            Head("tier", title=f"A tier ends where all above are told apart from all below ({_percent(board)})")
+        )
     for column in board.columns:
         better = "higher" if column.direction == "higher" else "lower"
         title = f"{column.name}: {better} is better" + ("" if column.name in board.ranking else "; does not rank")
@@ -129,7 +131,8 @@ def lines(view: BoardView) -> list[Line]:
                 row.label.lower(),
                 classes="name",
                 page=method.page,
-                more=f"{row.family} · β {row.kl_weight:.4g}" if row.family else f"β {row.kl_weight:.4g}",
+                title=row.label,
+                more=" · ".join(filter(None, [row.family, "" if row.kl_weight is None else f"β {row.kl_weight:.4g}"])),
                 more_class="under",
                 row_head=True,
             ),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from recbench import formats
+from recbench.rate_distortion import RateDistortion
 from recbench.report import series
 from recbench.report.content import BoardView, Content
 from recbench.store import Cost
@@ -114,16 +115,46 @@ def spectra(view: BoardView) -> bytes:
     return render(["cycles_per_pixel", *names], rows)
 
 
-def kernels(view: BoardView) -> bytes:
-    """Every entry of the kernels of every shown job, after every epoch."""
+def tuning(view: BoardView) -> bytes:
+    """A line for each candidate of each search."""
+    names = series.axes(view)
 
     def rows() -> Iterator[list[object]]:
-        for method in view.methods:
-            job = method.shown
-            values = job.traces.get("kernels") if job else None
-            if job is None or values is None or values.ndim != 4:
-                continue
-            for (epoch, image, down, across), value in np.ndenumerate(values):
-                yield [method.label, job.planned.seed, epoch + 1, image, down, across, f"{value:.7g}"]
+        for search in view.searches:
+            for place, attempt in enumerate(search.tried):
+                values = [attempt.values.get(name) for name in names]
+                yield [search.label, place + 1, *values, attempt.status, attempt.score, int(place == search.chosen)]
 
-    return render(["method", "seed", "epoch", "image", "row", "column", "value"], rows())
+    return render(["loss", "candidate", *names, "status", "score", "chosen"], rows())
+
+
+def rate_distortion(rate: RateDistortion) -> bytes:
+    """A line for each point of each curve."""
+    names = [column.name for column in rate.columns]
+
+    def rows() -> Iterator[list[object]]:
+        for curve in rate.curves:
+            for point in curve.points:
+                scores = [point.scores.get(name) for name in names]
+                yield [curve.label, point.label, point.kl_weight, point.seeds, point.rate, *scores]
+
+    return render(["loss", "point", "kl_weight", "seeds", "kl", *names], rows())
+
+
+def kernels(view: BoardView) -> bytes:
+    """Every row of the kernels of every shown job, after every epoch."""
+    found = []
+    for method in view.methods:
+        job = method.shown
+        values = job.traces.get("kernels") if job else None
+        if job is not None and values is not None and values.ndim == 4:
+            found.append((method.label, job.planned.seed, values))
+    widest = max((values.shape[3] for _, _, values in found), default=0)
+
+    def rows() -> Iterator[list[object]]:
+        for label, seed, values in found:
+            for epoch, image, down in np.ndindex(*values.shape[:3]):
+                entries = (f"{value:.7g}" for value in values[epoch, image, down].tolist())
+                yield [label, seed, epoch + 1, image, down, *entries]
+
+    return render(["method", "seed", "epoch", "image", "row", *(f"column {i}" for i in range(widest))], rows())

@@ -46,6 +46,7 @@
   const board = one("[data-board]");
   const chosen = new Set(); // labels of the methods that the filter leaves
   const filterers = [];
+  const known = new Set(board ? [...board.tBodies[0].rows].map((row) => row.dataset.method) : []);
   if (board) {
     const body = board.tBodies[0];
     const rows = [...body.rows];
@@ -263,7 +264,7 @@
     const label = document.createElement("label");
     label.className = "field";
     const element = document.createElement("select");
-    select.options.forEach((text, place) => element.add(new Option(text, place)));
+    select.options.forEach((text, place) => element.add(new Option(text.length > 40 ? `${text.slice(0, 39)}…` : text, place)));
     label.append(`${select.label} `, element);
     element.addEventListener("change", change);
     return { label, element };
@@ -290,7 +291,7 @@
       const view = chart.views[selects.map(({ element }) => element.value).join(",")];
       const narrow = plot.clientWidth < 640;
       const marked = +light.element.value ? labels[light.element.value - 1] : null;
-      const data = view.data.filter((trace) => !trace.meta || !board || chosen.has(trace.meta)).map((trace) => {
+      const data = view.data.filter((trace) => !trace.meta || !board || !known.has(trace.meta) || chosen.has(trace.meta)).map((trace) => {
         const faded = marked && trace.meta && trace.meta !== marked;
         const copy = { ...trace, opacity: faded ? 0.12 : 1, line: { ...trace.line }, hoverinfo: faded ? "skip" : trace.hoverinfo };
         if (trace.ink) copy.line.color = colour("ink");
@@ -310,7 +311,9 @@
         hovermode: view.layout.hovermode ?? "closest",
         xaxis: { ...axis, ...view.layout.xaxis }, yaxis: { ...axis, ...view.layout.yaxis },
       };
+      plot.style.height = view.layout.height ? `${view.layout.height}px` : "";
       if (scale && +scale.element.value) layout.yaxis.type = ["linear", "log"][scale.element.value - 1];
+      for (const axis of [layout.xaxis, layout.yaxis]) if (axis.type === "log") axis.dtick ??= "D2";
       window.Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
       plot.dataset.drawn = "true";
     };
