@@ -35,6 +35,7 @@ from recbench.entries import (
     TrackerEntry,
 )
 from recbench.errors import PluginError, did_you_mean, quoted
+from recbench.probing import impatiently, survives
 
 GROUP = "recbench"
 FILE = "(file)"
@@ -48,6 +49,10 @@ KINDS: dict[str, type[Entry]] = {
     "executors": ExecutorEntry,
     "trackers": TrackerEntry,
 }
+
+_TRUSTED = (FILE, "recbench")
+"""Where plugins are from that are not tried out in a process of their own first: recbench, and files that were asked
+for."""
 
 _MACHINERY = (__file__, str(Path(pluggy.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
 """Frames of a traceback that lie between recbench and the plugin, and tell nobody anything."""
@@ -63,6 +68,7 @@ class Plugin:
         distribution: the installed distribution that it comes from, or ``"(file)"``.
         status: ``"loaded"``, ``"broken"`` (``error``, one line, and ``details``, a traceback, say why) or
             ``"blocked"``.
+        deadly: whether its import hangs, or ends the process that does it.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Plugin:
     error: str = ""
     details: str = ""
     entries: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
+    deadly: bool = False
 
     @property
     def provider(self) -> str:
@@ -216,14 +223,24 @@ def _admit(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any
         False if it is there already, under another name.
     """
     module = None
+
+    def examine() -> bool:
+        nonlocal module
+        module = load()
+        if any(module is other for other in manager.get_plugins()):
+            return False
+        manager.register(module, name=plugin.origin)
+        _check_hooks(manager, module)
+        plugin.entries = _materialise(manager, module)
+        return True
+
     try:
-        with redirect_stdout(sys.stderr):  # stdout is for results
-            module = load()
-            if any(module is other for other in manager.get_plugins()):
+        if plugin.distribution not in _TRUSTED and (death := survives(examine)):
+            plugin.deadly = True
+            raise PluginError(f"its import cannot be survived: {death}")
+        with redirect_stdout(sys.stderr), impatiently():  # stdout is for results
+            if not examine():
                 return False
-            manager.register(module, name=plugin.origin)
-            _check_hooks(manager, module)
-            plugin.entries = _materialise(manager, module)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - SystemExit too: a plugin must not end its host

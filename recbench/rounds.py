@@ -202,6 +202,7 @@ class Rounds:
         with lock(job.folder) as mine:
             if not mine:
                 return None
+            (job.folder / running.FILE).unlink(missing_ok=True)
             if not self.store.settled(event.job_id, job.task.supersedes):
                 self.store.add(self.crashed(event))
             return self.store.read(event.job_id)

@@ -111,7 +111,7 @@ def options_of(
     return executor, Options(
         cache=settings["cache"] or default_cache(),
         plugin_files=tuple(str(Path(file).resolve()) for file in plugin_files),
-        blocked=blocked,
+        blocked=(*blocked, *(plugin.name for plugin in registry.plugins.broken if plugin.deadly)),
         device=settings["device"],
         checkpoint_seconds=settings["checkpoint_seconds"],
         trackers=_trackers(registry, settings["tracked"], settings["track_option"]),
