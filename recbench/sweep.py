@@ -27,6 +27,7 @@ from recbench.images import Prepared, prepare
 from recbench.jobs import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, Plan, PlannedJob
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
+from recbench.reuse import take_over
 from recbench.rounds import Limits, Listener, Rounds
 from recbench.store import Failure, Record, Result, Store
 from recbench.suite import Suite
@@ -200,6 +201,11 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
                 )
             wanted = (planned for planned in state.to_run if options.only is None or planned.id in options.only)
             to_run = tuple(planned for planned in wanted if planned.id not in tried)
+            taken = take_over(store, plan, to_run, fingerprints)
+            if taken:
+                where = ", ".join(dict.fromkeys(taken.values()))
+                watcher.note(f"{len(taken)} jobs were done for other suites already, and were taken over from {where}")
+                continue
             tasks = _tasks(plan, replace(state, to_run=to_run), store, options)
             if tasks:
                 executor.check(tasks)
