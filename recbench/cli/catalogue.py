@@ -91,6 +91,9 @@ def _signature(parameter: Parameter) -> str:
     for word, bound in (("at least", parameter.minimum), ("above", parameter.above), ("at most", parameter.maximum)):
         if bound is not None:
             parts.append(f"{word} {bound:g}")
+    if parameter.tunable is not None:
+        logarithmic = ", by factors" if parameter.tunable.log else ""
+        parts.append(f"tunable from {parameter.tunable.low:g} to {parameter.tunable.high:g}{logarithmic}")
     return ", ".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from recbench import ImageShape, LossEntry, Parameter, Requirements, Weights, hookimpl
+from recbench import ImageShape, LossEntry, Parameter, Requirements, Tunable, Weights, hookimpl
 from recbench.entries import Check
 from recbench_losses_frequency.watson.pretrained import BLOCK_SIZE, Transform, file, files
 
@@ -85,7 +85,14 @@ def recbench_losses() -> Iterator[LossEntry]:
         factory="recbench_losses_frequency.ffl:FocalFrequency",
         summary="focal frequency loss: squared differences of spectra, weighted by how large they are",
         parameters=(
-            Parameter("alpha", float, 1.0, "exponent of the weights; 0 weighs all frequencies alike", minimum=0),
+            Parameter(
+                "alpha",
+                float,
+                1.0,
+                "exponent of the weights; 0 weighs all frequencies alike",
+                minimum=0,
+                tunable=Tunable(0.25, 2.0),
+            ),
             Parameter("patch_factor", int, 1, "spectra of this many patches across and down", minimum=1),
             Parameter("ave_spectrum", bool, False, "whether to compare the mean spectra of the batch"),
             Parameter("log_matrix", bool, False, "whether to take the logarithm, log(1 + w), of the weights"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from recbench import ImageShape, LossEntry, Parameter, hookimpl
+from recbench import ImageShape, LossEntry, Parameter, Tunable, hookimpl
 
 
 def _kernel_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
@@ -103,7 +103,14 @@ def recbench_losses() -> Iterator[LossEntry]:
             Parameter(
                 "kernel_size", int, 11, "side of k in pixels, odd; the paper: 11 for 64 px, 41 for 256", minimum=1
             ),
-            Parameter("C", float, 0.025, "constant of the Wiener filter (eq. 7)", above=0),
+            Parameter(
+                "C",
+                float,
+                0.025,
+                "constant of the Wiener filter (eq. 7)",
+                above=0,
+                tunable=Tunable(0.001, 0.25, log=True),
+            ),
             Parameter(
                 "determinant",
                 str,

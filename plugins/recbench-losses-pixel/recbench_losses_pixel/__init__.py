@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recbench import LossEntry, Parameter, hookimpl
+from recbench import LossEntry, Parameter, Tunable, hookimpl
 
 _SUM = "A sum over pixels and channels, of images in 0 to 1: it grows with the image, and its KL weight need not."
 
@@ -40,7 +40,16 @@ def recbench_losses() -> Iterator[LossEntry]:
         name="charbonnier",
         factory="recbench_losses_pixel.losses:Charbonnier",
         summary="sum of sqrt(difference² + epsilon²) - epsilon: L1 that is smooth at zero",
-        parameters=(Parameter("epsilon", float, 1e-3, "width of the smooth part, in the 0 to 1 range", above=0),),
+        parameters=(
+            Parameter(
+                "epsilon",
+                float,
+                1e-3,
+                "width of the smooth part, in the 0 to 1 range",
+                above=0,
+                tunable=Tunable(1e-4, 0.1, log=True),
+            ),
+        ),
         citation=(
             "Charbonnier et al., Two deterministic half-quadratic regularization algorithms for computed imaging, "
             "ICIP 1994"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from recbench import ImageShape, LossEntry, MetricEntry, Parameter, hookimpl
+from recbench import ImageShape, LossEntry, MetricEntry, Parameter, Tunable, hookimpl
 
 _SSIM = (
     Parameter("sigma", float, 1.5, "standard deviation of the Gaussian window, in pixels", minimum=0.1),
@@ -111,7 +111,15 @@ def recbench_losses() -> Iterator[LossEntry]:
         factory="recbench_losses_structural.losses:Mix",
         summary="MS-SSIM with a mean of absolute, in late epochs of squared differences",
         parameters=(
-            Parameter("alpha", float, 0.64, "weight of 1 - MS-SSIM; the pixels weigh 1 - alpha", minimum=0, maximum=1),
+            Parameter(
+                "alpha",
+                float,
+                0.64,
+                "weight of 1 - MS-SSIM; the pixels weigh 1 - alpha",
+                minimum=0,
+                maximum=1,
+                tunable=Tunable(0.1, 0.95),
+            ),
             Parameter("beta", float, 100.0, "last epoch with l1; l2 follows (0: always, .inf: never)", minimum=0),
             *_MS_SSIM,
         ),
