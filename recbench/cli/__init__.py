@@ -27,6 +27,7 @@ COMMANDS = {
     "calibrate": ("recbench.cli.calibrate", "Measure the scales of a suite's losses beside that of l2."),
     "curves": ("recbench.cli.curves", "Print rate-distortion curves, and the losses at the same KL divergence."),
     "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite that was run."),
+    "across": ("recbench.cli.across", "Compare methods over the boards of several suites."),
     "report": ("recbench.cli.report", "Write the report of a suite that was run: pages to open in a browser."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
     "merge": ("recbench.cli.merge", "Join results of several machines into one folder."),

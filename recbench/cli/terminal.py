@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,6 +22,9 @@ from rich.text import Text
 
 from recbench import formats
 from recbench.leaderboard import Leaderboard
+
+if TYPE_CHECKING:
+    from recbench.across import Across
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -71,12 +75,48 @@ def print_leaderboard(leaderboard: Leaderboard, *, cost: bool = False) -> None:
             for part in _parts(more, 1, width):
                 page.append_text(part)
             page.append(f"{formats.details_legend(board)}\n", style="dim")
+        if values := formats.tuning(board):
+            page.append("\n")
+            for part in _parts(values, 1, width):
+                page.append_text(part)
+            page.append(f"{formats.tuning_legend(board)}\n", style="dim")
         for row in board.rows:
             for trouble in row.trouble:
                 page.append(f"  {row.label}, {trouble}\n", style="red")
         out.print(page, soft_wrap=True)
     for note in leaderboard.notes:
         err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+
+def print_across(found: Across) -> None:
+    """Average ranks over several boards on stdout, with the tests that go with them."""
+    page = Text(f"ranks by {found.by} over {len(found.boards)} boards\n\n", style="bold")
+    heads = ["#", "method", "average rank", *found.boards]
+    rows = [[formats.Entry(text) for text in heads]]
+    for place, method in enumerate(found.methods):
+        ranks = [formats.Entry(f"{line[place]:g}") for line in found.ranks]
+        average = formats.Entry(formats.number(found.average_ranks[place], 2))
+        rows.append([formats.Entry(str(place + 1)), formats.Entry(method), average, *ranks])
+    for part in _parts(rows, 2, out.width if out.is_terminal else None):
+        page.append_text(part)
+    for line in across_lines(found):
+        page.append(f"{line}\n")
+    out.print(page, soft_wrap=True)
+
+
+def across_lines(found: Across) -> Iterator[str]:
+    """What the tests say, a line for each."""
+    if found.friedman is not None:
+        yield f"Friedman: χ² = {found.friedman[0]:.3g}, p = {found.friedman[1]:.3g}"
+    if found.iman_davenport is not None:
+        statistic = formats.number(found.iman_davenport[0], 2)
+        yield f"Iman & Davenport: F = {statistic}, p = {found.iman_davenport[1]:.3g}"
+    yield f"Nemenyi: critical difference {found.critical_difference:.3g} ({found.confidence:.4g} confidence)"
+    for name, groups in (("Nemenyi", found.nemenyi_groups), ("Wilcoxon, Holm-corrected", found.wilcoxon_groups)):
+        for group in groups:
+            yield f"not told apart ({name}): {', '.join(found.methods[place] for place in group)}"
+    if found.left_out:
+        yield f"left out, as not ranked on every board: {', '.join(found.left_out)}"
 
 
 def _parts(table: list[list[formats.Entry]], front: int, width: int | None) -> Iterator[Text]:
