@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HEADER = 128  # bytes of an .npy file before the pixels
 _BATCH = 256
 _NAMED = 10
+_PAUSE = 0.2  # seconds between looks at whether another process is done
 
 Progress = Callable[[int, int | None], None]
 
@@ -45,11 +47,15 @@ class Prepared:
         folder: holds ``<split>.npy``, uint8 (N, C, H, W).
         fingerprint: SHA-256 over the shapes and pixels of all splits.
         counts: number of images in each split.
+        size: bytes of all images.
+        part: the data set with its parameters and the state of its code, as plans have it.
     """
 
     folder: Path
     fingerprint: str
     counts: dict[str, int]
+    size: int
+    part: Part
 
     def load(self, split: Split) -> NDArray[np.uint8]:
         """The images of a split, (N, C, H, W), memory-mapped; writing to them changes no file."""
@@ -63,7 +69,7 @@ def default_cache() -> Path:
     """``RECBENCH_CACHE``, or ``recbench`` under the user's cache folder."""
     chosen = os.environ.get("RECBENCH_CACHE")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recbench"
 
 
@@ -71,7 +77,8 @@ def prepare(part: Part, registry: Registry, cache: Path, progress: Progress = si
     """Decode a data set into the cache, or find it there.
 
     A cache is used again only for the same parameters, the same code and the same source; anything else has another
-    folder. It appears under its name only when it is whole.
+    folder. It appears under its name only when it is whole. If another process is preparing the same one, its end is
+    waited for.
 
     Args:
         progress: called with the images decoded so far, and with how many there are if that is known.
@@ -80,16 +87,15 @@ def prepare(part: Part, registry: Registry, cache: Path, progress: Progress = si
         UserError: the data are missing, unreadable or not what they should be, or there is no room for the cache.
     """
     dataset: Dataset = registry.get("datasets", part.name).create(part.params)
-    folder = _folder(part, dataset, cache)
+    source = dataset.source()
+    folder = _folder(part, source, cache)
     found = _find(folder)
     if found is not None:
         return found
     try:
-        with full_disk_named(cache), lock(cache / "locks" / folder.name) as mine:
-            if not mine:
-                raise UserError(f"another process is preparing {part.name} in {cache}; wait for it to end")
+        with full_disk_named(cache), _turn(cache / "locks" / folder.name):
             found = _find(folder)
-            return found if found is not None else _decode(dataset, part.name, folder, progress)
+            return found if found is not None else _decode(dataset, part, source, folder, progress)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"the cache folder {cache} cannot be written: {error.strerror}; --cache sets another") from None
 
@@ -101,28 +107,48 @@ def find(part: Part, registry: Registry, cache: Path) -> Prepared | None:
         UserError: the data are not there, so that it cannot be said which cache is theirs.
     """
     dataset: Dataset = registry.get("datasets", part.name).create(part.params)
-    return _find(_folder(part, dataset, cache))
+    return _find(_folder(part, dataset.source(), cache))
 
 
-def _folder(part: Part, dataset: Dataset, cache: Path) -> Path:
-    key = digest({"part": part.model_dump(mode="json"), "source": dataset.source()})
-    return cache / "images" / f"{part.name}-{key}"
+def find_all(name: str, cache: Path) -> list[Prepared]:
+    """Everything in the cache that was decoded from a data set, whatever its parameters; by the folders' names."""
+    found = map(_find, sorted((cache / "images").glob(f"{name}-*")))
+    return [prepared for prepared in found if prepared is not None and prepared.part.name == name]
+
+
+def _folder(part: Part, source: str, cache: Path) -> Path:
+    return cache / "images" / f"{part.name}-{digest({'part': part.model_dump(mode='json'), 'source': source})}"
+
+
+@contextmanager
+def _turn(place: Path) -> Iterator[None]:
+    """Hold a lock, once its holder has let it go. Dead processes hold none."""
+    while True:
+        with lock(place) as mine:
+            if mine:
+                yield
+                return
+        time.sleep(_PAUSE)
 
 
 def _find(folder: Path) -> Prepared | None:
-    """What the folder holds; None unless all files have the sizes that they must have."""
+    """What the folder holds; None unless all files have the sizes that they must have, and it was made under its name:
+    a copy of what was made with other parameters is none of it."""
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        pixels = math.prod(facts["shape"].values())
+        part, pixels = Part.model_validate(facts["part"]), math.prod(facts["shape"].values())
+        if folder.name != _folder(part, facts["source"], folder).name:
+            return None
         for split in SPLITS:
             if (folder / f"{split}.npy").stat().st_size != _HEADER + facts["counts"][split] * pixels:
                 return None
-        return Prepared(folder, facts["fingerprint"], facts["counts"])
+        return Prepared(folder, facts["fingerprint"], facts["counts"], sum(facts["counts"].values()) * pixels, part)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
-def _decode(dataset: Dataset, name: str, folder: Path, progress: Progress) -> Prepared:
+def _decode(dataset: Dataset, part: Part, source: str, folder: Path, progress: Progress) -> Prepared:
+    name = part.name
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.*"):  # by processes that were killed; this one holds the lock
         shutil.rmtree(left, ignore_errors=True)
@@ -140,18 +166,27 @@ def _decode(dataset: Dataset, name: str, folder: Path, progress: Progress) -> Pr
             if not counts[split]:
                 raise UserError(f"the dataset {name} has no {split} images")
         fingerprint = _fingerprint(temporary)
-        facts = {"fingerprint": fingerprint, "counts": counts, "shape": asdict(dataset.shape)}
+        facts = {
+            "fingerprint": fingerprint,
+            "counts": counts,
+            "shape": asdict(dataset.shape),
+            "part": part.model_dump(mode="json"),
+            "source": source,
+        }
         with (temporary / "facts.json").open("w", encoding="utf-8") as stream:
             json.dump(facts, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        if folder.exists():  # without facts, or with unreadable ones: the remains of something that was not recbench
-            folder.rename(temporary.with_name(temporary.name + ".old"))
+        remains = temporary.with_name(temporary.name + ".old")
+        if folder.exists():  # damaged, or no cache of recbench's
+            folder.rename(remains)
         temporary.rename(folder)
+        shutil.rmtree(remains, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return Prepared(folder, fingerprint, counts)
+    size = sum(counts.values()) * math.prod(asdict(dataset.shape).values())
+    return Prepared(folder, fingerprint, counts, size, part)
 
 
 def _write_all(dataset: Dataset, name: str, folder: Path, progress: Progress) -> dict[Split, array[int]]:

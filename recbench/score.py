@@ -18,6 +18,7 @@ from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Referenc
 from recbench.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.errors import UserError
 from recbench.evaluation import to_8_bits
+from recbench.image_files import image_count, is_deep
 from recbench.registry import Registered
 from recbench.training import convert, seed_everything
 from recbench.weights import missing
@@ -203,12 +204,13 @@ def _folder(folder: Path) -> np.ndarray[Any, Any]:
     for name in _names(folder):
         try:
             with Image.open(folder / name) as opened:
+                deep, count = is_deep(opened), image_count(opened)
                 opened.load()
                 image = ImageOps.exif_transpose(opened)
         except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
             broken.append(name)
             continue
-        if image.mode not in _PLAIN or image.has_transparency_data:
+        if deep or count > 1 or image.mode not in _PLAIN or image.has_transparency_data:
             odd.append(f"{name} ({image.mode})")
             continue
         images.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
@@ -216,8 +218,8 @@ def _folder(folder: Path) -> np.ndarray[Any, Any]:
         raise UserError(f"{folder}: {len(broken)} files cannot be read as images: {_few(broken)}")
     if odd:
         raise UserError(
-            f"{folder}: {len(odd)} files have transparency or more than 8 bits a channel, which no conversion keeps: "
-            f"{_few(odd)}"
+            f"{folder}: {len(odd)} files have transparency or more than 8 bits a channel, which no conversion keeps, "
+            f"or hold several images: {_few(odd)}"
         )
     if not images:
         raise UserError(f"{folder} holds no images")

@@ -7,6 +7,9 @@ import http.server
 import io
 import json
 import re
+import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 from functools import partial
@@ -21,7 +24,7 @@ from recbench.cli.data import data_command
 from recbench.contracts.dataset import SPLITS, Dataset
 from recbench.entries import ImageShape
 from recbench.errors import UserError
-from recbench.images import find, prepare
+from recbench.images import default_cache, find, find_all, prepare
 from recbench.jobs import Part
 from tests.conftest import ROOT, Recbench
 from tests.readme import section
@@ -142,6 +145,49 @@ def test_a_cache_that_is_not_whole_is_never_read(tmp_path, damage):
     prepared = make(dataset, tmp_path)
     assert dataset.decoded == 64
     np.testing.assert_array_equal(prepared.load("train"), dataset.splits["train"].transpose(0, 3, 1, 2))
+
+
+def test_what_was_damaged_is_not_kept(tmp_path):
+    folder = make(Given(some()), tmp_path).folder
+    (folder / "train.npy").write_bytes(b"")
+    make(Given(some()), tmp_path)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_copy_of_another_cache_is_never_read(tmp_path):
+    """Whoever renames folders, or mixes up two of them when moving, gets the images that were asked for."""
+    one, other = make(Given(some(0)), tmp_path, size=1), make(Given(some(1)), tmp_path, size=2)
+    shutil.rmtree(other.folder)
+    shutil.copytree(one.folder, other.folder)
+    assert find(Part(name="given", params={"size": 2}), Only(Given(some(1))), tmp_path) is None
+    assert make(Given(some(1)), tmp_path, size=2).fingerprint == other.fingerprint
+
+
+def test_everything_in_the_cache_is_found_with_its_parameters(tmp_path):
+    made = [make(Given(some()), tmp_path, size=size) for size in (1, 2)]
+    (made[0].folder.with_name("given-0123456789abcdef")).mkdir()
+    assert sorted(prepared.part.params["size"] for prepared in find_all("given", tmp_path)) == [1, 2]
+    assert {prepared.size for prepared in find_all("given", tmp_path)} == {32 * 5 * 6 * 3}
+    assert find_all("give", tmp_path) == []
+
+
+def test_another_process_that_prepares_the_same_is_waited_for(tmp_path):
+    key = make(Given(some()), tmp_path / "other").folder.name
+    holds = "with __import__('recbench.store').store.lock(__import__('pathlib').Path({!r})): print(flush=True), input()"
+    command = [sys.executable, "-c", holds.format(str(tmp_path / "locks" / key))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        timer = threading.Timer(0.5, process.communicate, [b"\n"])
+        timer.start()
+        assert make(Given(some()), tmp_path).counts["train"] == 20
+        timer.join()
+        assert process.returncode == 0
+
+
+def test_the_variable_may_name_a_folder_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RECBENCH_CACHE", "~/cache")
+    assert default_cache() == tmp_path / "cache"
 
 
 def test_what_a_killed_process_left_is_removed_and_never_read(tmp_path):
@@ -377,6 +423,13 @@ def test_a_data_set_without_files(data):
         data("prepare", "shapes", "--root", "here")
 
 
+def test_arrays_may_be_one_file(tmp_path, data):
+    np.save(tmp_path / "all.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8))
+    assert data("prepare", "arrays", "--root", "all.npy").startswith("arrays: 14 train, 2 validation, 4 test images")
+    with pytest.raises(UserError, match=r"there is no folder all\.npy"):
+        data("prepare", "cifar10", "--root", "all.npy")
+
+
 def test_the_folder_is_named_once(data):
     with pytest.raises(UserError, match="name two folders"):
         data("prepare", "made", "--root", "here", "-p", "root=there")
@@ -391,7 +444,14 @@ def test_what_is_here_and_what_is_missing_is_listed(tmp_path, data, files):
     assert re.search(r"^celeba_hq  .*\n  licence .*\n  missing .*\n  to get    Get CelebAMask-HQ", listed, re.M)
     data("prepare", "made")
     listed = data("list")
-    assert re.search(r"^made  .*\n.*\n  here      data/arrays\n  decoded   35 train, .* images, /", listed, re.M)
+    assert re.search(
+        r"^made  .*\n.*\n  here      data/arrays\n  decoded   35 train, .* images, 9\.6 kB, /", listed, re.M
+    )
+    data("prepare", "made", "--root", "elsewhere", "-p", "validation=0.5")
+    listed = data("list")
+    assert re.search(
+        r"^  decoded   with root=elsewhere, validation=0\.5: 15 train, .* images, 9\.6 kB, /", listed, re.M
+    )
 
 
 def test_it_reads_the_cache_that_a_run_reads(tmp_path, data):

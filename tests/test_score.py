@@ -193,7 +193,7 @@ def test_text_has_a_line_for_each_image(call: Call, arrays: Path) -> None:
         (("loss", "l2", "decoded", "empty"), "holds no images"),
         (("loss", "l2", "decoded", "broken"), "1 files cannot be read as images: 0.png"),
         (("loss", "l2", "decoded", "sizes"), "holds images of 2 sizes: 8x8, 16x16"),
-        (("loss", "l2", "deep", "deep"), "2 files have transparency or more than 8 bits a channel"),
+        (("loss", "l2", "deep", "deep"), "3 files have transparency or more than 8 bits a channel"),
         (("metric", "psnr", "decoded.npy", "target.npy", "--grad"), "--grad and --epoch are for losses"),
     ],
 )
@@ -226,6 +226,7 @@ def make_bad_input(arrays: Path) -> None:
     (arrays / "deep").mkdir()
     Image.fromarray(np.full((16, 16), 40_000, dtype=np.uint16)).save(arrays / "deep" / "0.png")
     Image.fromarray(np.full((16, 16, 4), 100, dtype=np.uint8)).save(arrays / "deep" / "1.png")
+    image.save(arrays / "deep" / "2.gif", save_all=True, append_images=[Image.new("RGB", (16, 16), "red")])
     (arrays / "broken" / "0.png").write_bytes(b"\x89PNG nothing")
     image.resize((8, 8)).save(arrays / "sizes" / "0.png")
 

@@ -31,7 +31,7 @@ def data_command() -> None:
 def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
     """List every data set: its licence, its files, whether they are here, and whether they are decoded.
 
-    Looks where the default parameters say.
+    Files are looked for where the default parameters say; decoded images, in the cache with any parameters.
     """
     registry = Registry(load(plugin_files, blocked, strict))
     for registered in registry.all("datasets"):
@@ -40,6 +40,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
         click.echo(f"{entry.name}  {entry.summary}")
         facts = [("licence", entry.licence)]
         part = _part(registered, {})
+        prepared = None
         try:
             prepared = images.find(part, registry, cache or default_cache())
         except UserError as error:
@@ -51,7 +52,9 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
                 facts.append(("to get", entry.obtain))
         else:
             facts.append(("here", part.params.get("root", "needs no files")))
-            facts.append(("decoded", f"{_counts(prepared)}, {prepared.folder}" if prepared else "not yet"))
+            facts.append(("decoded", _decoded(prepared) if prepared else "not yet"))
+        others = [found for found in images.find_all(entry.name, cache or default_cache()) if found != prepared]
+        facts += [("decoded", f"{_unlike(found, part)}: {_decoded(found)}") for found in others]
         for label, text in facts:
             if text:
                 click.echo(f"  {label:<10}{text}")
@@ -62,8 +65,8 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of its files; those that can be fetched are put there. The same as -p root=DIR.",
+    type=click.Path(path_type=Path),
+    help="Folder of its files (arrays: or a file); those that can be fetched are put there. The same as -p root=DIR.",
 )
 @click.option("-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter. Repeatable.")
 @_cache
@@ -110,6 +113,16 @@ def _counts(prepared: Prepared) -> str:
     return ", ".join(f"{count} {split}" for split, count in prepared.counts.items()) + " images"
 
 
+def _decoded(prepared: Prepared) -> str:
+    return f"{_counts(prepared)}, {shown_size(prepared.size)}, {prepared.folder}"
+
+
+def _unlike(prepared: Prepared, part: Part) -> str:
+    """In what something in the cache differs from a data set as it is now."""
+    differing = [f"{name}={value}" for name, value in prepared.part.params.items() if value != part.params.get(name)]
+    return f"with {', '.join(differing)}" if differing else "of other files, or by other code"
+
+
 def _provide(part: Part, registry: Registry, cache: Path) -> None:
     """See to it that the data set finds its files, by fetching them if need be.
 
@@ -125,9 +138,9 @@ def _provide(part: Part, registry: Registry, cache: Path) -> None:
     except PluginError:  # it would find nothing, whatever is fetched
         raise
     except UserError as error:
-        if not entry.files:
+        folder = Path(part.params.get("root", "")).expanduser()
+        if not entry.files or folder.is_file():
             raise UserError(f"{error}\n{entry.obtain}".strip()) from None
-        folder = Path(part.params["root"]).expanduser()
         strange = _strange(folder, entry.files)
         if strange:
             raise UserError(

@@ -195,6 +195,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             _DUPLICATES,
         ),
         check=_leaves_training,
+        licence="that of your images",
         obtain="The images are your own: -p root=FOLDER names the folder that holds them.",
         notes=(
             "Splits are drawn from the sorted names by split_seed. Folders named train, validation and test directly "
@@ -235,6 +236,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             _DUPLICATES,
         ),
         check=_leaves_training,
+        licence="that of your images",
         obtain="The arrays are your own: -p root=FOLDER names the folder or file that holds them.",
         notes=(
             "Arrays hold uint8 images, 0 to 255, as (N, H, W, C), (N, C, H, W) or (N, H, W). A folder holds train.npy, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 import zlib
 from abc import abstractmethod
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Parts = Mapping[Split, "NDArray[np.uint8]"]
+_BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # encrypted: RuntimeError
 _LAYOUTS = {"NHWC": 4, "NCHW": 4, "NHW": 3}
 
 
@@ -223,16 +225,19 @@ def _header(member: Path) -> tuple[int, ...]:
         if member.parent.suffix == ".npz" and member.parent.is_file():
             with zipfile.ZipFile(member.parent) as archive, archive.open(f"{member.name}.npy") as inner:
                 shape, dtype = _read_header(inner)
+                size = archive.getinfo(f"{member.name}.npy").file_size
+            if math.prod(shape) * dtype.itemsize > size:  # or memory would be taken for all that the header says
+                raise UserError(f"{member} is broken: an array of shape {shape} does not fit into its {size} bytes")
         else:
             with member.open("rb") as stream:
                 shape, dtype = _read_header(stream)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise UserError(f"{member} is no array of NumPy's: {error}") from None
     if dtype.hasobject:
         raise UserError(f"{member} holds Python objects, which recbench never opens; uint8 images are wanted")
     if dtype != "uint8":
         raise UserError(f"{member} holds {dtype}, where uint8 (0 to 255) is wanted")
-    if len(shape) not in (3, 4):
+    if len(shape) not in (3, 4) or min(shape) < 0:
         raise UserError(f"{member} has shape {shape}, where (N, H, W, C), (N, C, H, W) or (N, H, W) is wanted")
     return shape
 
@@ -257,6 +262,8 @@ def _load(member: Path) -> NDArray[np.uint8]:
                 array = archive[member.name]
         else:
             array = np.load(member, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise UserError(f"{member} is broken: {error}") from None
+    except MemoryError:
+        raise UserError(f"{member} does not fit into memory; .npy files are not read into it: unpack them") from None
     return array

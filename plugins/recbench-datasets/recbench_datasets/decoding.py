@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from recbench.errors import UserError
+from recbench.image_files import image_count, is_deep, is_grey, is_transparent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_GREY = ("1", "L", "LA", "La")
 _WORTH_A_PROCESS = 200  # images; it takes a third of a second to start
 _DECODED, _REFUSED = b"+", b"-"
 
@@ -55,19 +55,24 @@ class Decoder:
 
         try:
             with Image.open(path) as opened:
+                deep, count = is_deep(opened), image_count(opened)
                 opened.load()
-                mode, upright = opened.mode, ImageOps.exif_transpose(opened)
-                image = upright.convert("RGB" if self.channels == 3 else "L")
+                grey, transparent = is_grey(opened), is_transparent(opened)
+                image = ImageOps.exif_transpose(opened).convert("RGB" if self.channels == 3 else "L")
         except UnidentifiedImageError:
             raise ValueError("is not an image") from None
         except Exception as error:  # noqa: BLE001 - given a broken file, decoders raise anything
             raise ValueError(f"is broken: {error}") from None
-        if mode == "F" or mode.startswith("I"):  # Pillow would clip them to white
-            raise ValueError(f"has more than 8 bits a channel (Pillow's mode {mode}): convert it first")
-        if self.channels == 3 and mode in _GREY:
+        if count > 1:
+            raise ValueError(f"holds {count} images, as animations do, where one is wanted")
+        if deep:
+            raise ValueError("has more than 8 bits a channel: convert it first")
+        if self.channels == 3 and grey:
             raise ValueError("is grey, where colour is wanted (channels: 3)")
-        if self.channels == 1 and mode not in _GREY:
+        if self.channels == 1 and not grey:
             raise ValueError("is in colour, where grey is wanted (channels: 1)")
+        if transparent:
+            raise ValueError("is transparent in places, where another image would show: put it on a background first")
         if self.originals and image.size not in self.originals:
             wanted = " or ".join(f"{width}x{height}" for width, height in self.originals)
             raise ValueError(f"is {image.width}x{image.height}, where {wanted} is wanted")

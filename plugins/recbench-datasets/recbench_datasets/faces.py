@@ -82,7 +82,9 @@ class Selfie2Anime(FolderDataset):
         missing = [str(self.root / name) for name in self.counts if not (self.root / name).is_dir()]
         if missing:
             raise UserError(f"{len(missing)} of the 2 folders of selfie2anime are missing:\n  {listed(missing)}")
-        found = {name: sorted(visible_files(self.root / name), key=by_number) for name in self.counts}
+        found = {
+            name: sorted(visible_files(self.root / name, empty_folders=False), key=by_number) for name in self.counts
+        }
         for name, wanted in self.counts.items():
             if len(found[name]) < wanted:
                 raise UserError(f"the folder {self.root / name} holds {len(found[name])} images, {wanted} are wanted")

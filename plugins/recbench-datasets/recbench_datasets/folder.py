@@ -48,9 +48,9 @@ class FolderDataset(Dataset):
         """All visible files, in the order of their names.
 
         Raises:
-            UserError: there are none, or not as many as there should be.
+            UserError: there are none, or not as many as there should be; or folders are empty.
         """
-        found = visible_files(self.root)
+        found = visible_files(self.root, empty_folders=False)
         if not found:
             raise UserError(f"the folder {self.root} holds no images")
         return found

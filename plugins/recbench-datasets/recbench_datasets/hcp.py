@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume whose axes lead to the right, the front and the top
 _BRIGHT = 25  # of 255: a tenth of white, above the noise around a head and below grey matter
 _ATTEMPTS = 1000
+_LARGEST = 1 << 28  # voxels, 1 GiB; 320 x 320 x 256 at 0.7 mm have a tenth, and a header can say anything
 
 
 @dataclass(frozen=True)
@@ -239,13 +243,15 @@ def read_volume(path: Path) -> NDArray[np.float32]:
     import numpy as np
 
     nibabel = importlib.import_module("nibabel")  # an optional dependency: the extra "mri"
-    try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        volume = np.asarray(image.dataobj, dtype=np.float32)
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
-        raise ValueError(f"is no NIfTI volume: {error}") from None
-    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
-        raise ValueError(f"is broken: {error}") from None
+    with _said_of_volumes(nibabel):
+        image = nibabel.load(path)
+        kind, voxels = image.get_data_dtype(), math.prod(image.shape)
+    if kind.kind not in "iuf":
+        raise ValueError(f"has voxels of type {kind}, where real numbers are wanted")
+    if voxels > _LARGEST:
+        raise ValueError(f"has {voxels} voxels, more than the {_LARGEST} that are read")
+    with _said_of_volumes(nibabel):
+        volume = np.asarray(nibabel.as_closest_canonical(image).dataobj, dtype=np.float32)
     if volume.ndim == 4 and volume.shape[3] == 1:
         volume = volume[..., 0]
     if volume.ndim != 3:
@@ -253,6 +259,17 @@ def read_volume(path: Path) -> NDArray[np.float32]:
     if not np.isfinite(volume).all():
         raise ValueError(f"has {int((~np.isfinite(volume)).sum())} voxels that are not finite")
     return volume
+
+
+@contextmanager
+def _said_of_volumes(nibabel: ModuleType) -> Iterator[None]:
+    """What nibabel raises about a file, as the rest of a sentence about it."""
+    try:
+        yield
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+        raise ValueError(f"is no NIfTI volume: {error}") from None
+    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+        raise ValueError(f"is broken: {error}") from None
 
 
 def scaled(volume: NDArray[np.float32], lower: float, upper: float) -> NDArray[np.uint8]:

@@ -30,36 +30,46 @@ def existing_folder(root: str) -> Path:
     return folder
 
 
-def visible_files(root: Path) -> list[Path]:
+def visible_files(root: Path, *, empty_folders: bool = True) -> list[Path]:
     """All files below ``root`` but hidden ones, in the order of their names, whatever the file system's.
 
+    Args:
+        empty_folders: whether there may be folders without anything visible in them, beside others with files.
+
     Raises:
-        UserError: links lead nowhere.
+        UserError: links lead nowhere, or folders are empty that may not be.
     """
     found: list[Path] = []
     lost: list[Path] = []
-    _walk(root, [root.resolve()], found, lost)
+    empty: list[Path] = []
+    _walk(root, [root.resolve()], found, lost, empty)
     if lost:
         links = [f"{path}: leads to {path.readlink()}" for path in sorted(lost)]
         raise UserError(f"{len(lost)} of the links in {root} lead nowhere:\n  {listed(links)}")
+    if found and empty and not empty_folders:
+        raise UserError(f"{len(empty)} of the folders in {root} are empty:\n  {listed(sorted(map(str, empty)))}")
     return sorted(found, key=lambda path: path.parts)
 
 
-def _walk(folder: Path, above: list[Path], found: list[Path], lost: list[Path]) -> None:
+def _walk(folder: Path, above: list[Path], found: list[Path], lost: list[Path], empty: list[Path]) -> None:
     """``above`` are the folders that one came through, links resolved. No link to or above them is followed."""
+    bare = True
     with os.scandir(folder) as entries:  # tells files from folders without a call for each
         for entry in entries:
             if entry.name.startswith("."):
                 continue
+            bare = False
             if entry.is_file():
                 found.append(folder / entry.name)
             elif entry.is_dir():
                 inner = folder / entry.name
                 real = inner.resolve()
                 if not any(one.is_relative_to(real) for one in above):
-                    _walk(inner, [*above, real], found, lost)
+                    _walk(inner, [*above, real], found, lost, empty)
             elif entry.is_symlink():
                 lost.append(folder / entry.name)
+    if bare:
+        empty.append(folder)
 
 
 def stamp(root: Path, files: Iterable[Path]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -156,8 +158,17 @@ def spoil(folder, how):
         file.write_text("no array")
     elif how == "empty":
         file.write_bytes(b"")
+    elif how == "negative":
+        file.write_bytes(header((-4, 8, 6, 3)) + bytes(1000))
     elif how == "missing":
         file.unlink()
+
+
+def header(shape):
+    """The beginning of an .npy file of bytes, whatever follows."""
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return content.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -173,6 +184,7 @@ def spoil(folder, how):
         ("other size", "test.npy holds images of shape (8, 6, 3), but"),
         ("text", "train.npy is no array of NumPy's"),
         ("empty", "train.npy is no array of NumPy's"),
+        ("negative", "train.npy has shape (-4, 8, 6, 3)"),
         ("missing", "holds no train.npy"),
     ],
 )
@@ -195,6 +207,14 @@ def test_a_truncated_npz_file(tmp_path):
     whole = (tmp_path / "all.npz").read_bytes()
     (tmp_path / "all.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"all\.npz is no \.npz file"):
+        create(tmp_path / "all.npz").source()
+
+
+def test_an_npz_file_that_claims_to_be_vast(tmp_path):
+    """NumPy would take memory for all that the header says before it reads the first byte."""
+    with zipfile.ZipFile(tmp_path / "all.npz", "w") as archive:
+        archive.writestr("train.npy", header((10**9, 64, 64, 3)) + bytes(1000))
+    with pytest.raises(UserError, match=r"shape \(1000000000, 64, 64, 3\) does not fit into its 1128 bytes"):
         create(tmp_path / "all.npz").source()
 
 

@@ -30,7 +30,7 @@ def create(root, **params):
 
 def nifti(volume, affine=TO_RAS, slope=0.0, intercept=0.0):
     """A NIfTI-1 file, byte by byte as its standard lays it out: a header of 348 bytes, 4 more, and the voxels."""
-    codes = {"uint8": (2, 8), "int16": (4, 16), "float32": (16, 32)}
+    codes = {"uint8": (2, 8), "int16": (4, 16), "float32": (16, 32), "complex64": (32, 64)}
     code, bits = codes[str(volume.dtype)]
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)
@@ -238,11 +238,15 @@ def test_volumes_that_cannot_be_used_are_counted_and_named(tmp_path):
     dark[0, 0, 0] = 1000
     write(tmp_path / "f.nii", dark, slope=1.0)
     (tmp_path / "g.nii").write_bytes(b"")
+    write(tmp_path / "h.nii", brain(0).astype(np.complex64))
+    vast = bytearray(nifti(brain(0)))
+    struct.pack_into("<4h", vast, 40, 3, 32000, 32000, 32000)
+    (tmp_path / "i.nii.gz").write_bytes(gzip.compress(vast))
     dataset = create(tmp_path, upper=100.0, foreground=0.5)
     with pytest.raises(UserError) as caught:
         list(dataset.images("train"))
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"8 of the 11 volumes in {tmp_path} cannot be used:"
+    assert lines[0] == f"10 of the 13 volumes in {tmp_path} cannot be used:"
     told = {Path(line.split(":")[0].strip()).name: line for line in lines[1:]}
     assert "is broken" in told["sub-00.nii.gz"]
     assert "is no NIfTI volume" in told["a.nii"]
@@ -252,6 +256,8 @@ def test_volumes_that_cannot_be_used_are_counted_and_named(tmp_path):
     assert "has 1 voxels that are not finite" in told["e.nii"]
     assert "no patch of 16x16 had 0.5 of its pixels brighter than the background" in told["f.nii"]
     assert "is no NIfTI volume" in told["g.nii"]
+    assert "has voxels of type complex64, where real numbers are wanted" in told["h.nii"]
+    assert "has 32768000000000 voxels, more than the" in told["i.nii.gz"]
 
 
 def test_a_subject_that_is_in_two_splits_is_named(tmp_path):

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -113,13 +115,56 @@ def test_grey_images(tmp_path):
     assert [image.shape for image in dataset.images("train")] == [(16, 16, 1)]
 
 
+def png_of_16_bits(pixels: np.ndarray) -> bytes:
+    """A PNG file in colour, which Pillow reads and cannot write (PNG specification, clauses 5.3, 11.2.2, 9.2)."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def test_an_opaque_alpha_channel_hides_nothing(tmp_path):
+    for number in range(4):
+        write(tmp_path / f"{number}.png", number, mode="RGBA")
+    dataset = folder(tmp_path)
+    assert sum(len(list(dataset.images(split))) for split in SPLITS) == 4
+
+
+def test_a_palette_of_greys_is_grey(tmp_path):
+    for number in range(3):
+        image = Image.new("P", (24, 24), number)
+        image.putpalette([10, 10, 10, 20, 20, 20, 30, 30, 30])
+        image.save(tmp_path / f"{number}.png")
+    dataset = folder(tmp_path, channels=1, validation=0.0)
+    assert sorted(int(image[0, 0, 0]) for split in SPLITS for image in dataset.images(split)) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_empty_folders_are_counted_and_named(tmp_path, hidden):
+    """Not even an empty folder ``test`` means that test images are to be drawn."""
+    fill(tmp_path / "train", 5)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "validation" / "deeper").mkdir(parents=True)
+    if hidden:
+        (tmp_path / "test" / ".DS_Store").write_text("not an image")
+    with pytest.raises(UserError) as caught:
+        folder(tmp_path).source()
+    text = str(caught.value)
+    assert text.startswith(f"2 of the folders in {tmp_path} are empty")
+    assert all(str(tmp_path / name) in text for name in ("test", "validation/deeper"))
+
+
 @pytest.mark.parametrize("name", [".hidden.png", ".thumbnails/a.png", "sub/.DS_Store"])
 def test_hidden_files_are_left_out(tmp_path, name):
     fill(tmp_path, 4)
+    write(tmp_path / "sub" / "4.png", 4)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("not an image")
     dataset = folder(tmp_path)
-    assert sum(len(list(dataset.images(split))) for split in SPLITS) == 4
+    assert sum(len(list(dataset.images(split))) for split in SPLITS) == 5
 
 
 def test_a_hidden_folder_above_root_hides_nothing(tmp_path):
@@ -139,6 +184,20 @@ def spoil(file: Path, how: str) -> None:
         write(file, mode="L")
     elif how == "16 bits":
         Image.fromarray(np.full((24, 24), 40_000, dtype=np.uint16)).save(file)
+    elif how == "16 bits in colour":
+        file.write_bytes(png_of_16_bits(np.full((24, 24, 3), 40_000)))
+    elif how == "animated":
+        frames = [Image.fromarray(np.full((24, 24, 3), level, dtype=np.uint8)) for level in (0, 99, 200)]
+        frames[0].save(file, format="GIF", save_all=True, append_images=frames[1:])
+    elif how == "pages":
+        pages = [Image.new("RGB", (24, 24), (level, 0, 9)) for level in (1, 2)]
+        pages[0].save(file, format="TIFF", save_all=True, append_images=pages[1:])
+    elif how == "transparent":
+        Image.new("RGBA", (24, 24), (1, 2, 3, 254)).save(file)
+    elif how == "grey palette":
+        image = Image.fromarray(np.zeros((24, 24), dtype=np.uint8), "L")
+        image.putpalette([9, 9, 9, 200, 0, 0])  # the red is not used
+        image.save(file)
     elif how == "small":
         write(file, size=(24, 12))
     elif how == "unreadable header":  # Pillow's reader raises a plain ValueError for this one
@@ -153,6 +212,11 @@ def spoil(file: Path, how: str) -> None:
         ("empty", "is not an image"),
         ("grey", "is grey, where colour is wanted"),
         ("16 bits", "more than 8 bits a channel"),
+        ("16 bits in colour", "more than 8 bits a channel"),
+        ("animated", "holds 3 images"),
+        ("pages", "holds 2 images"),
+        ("transparent", "is transparent in places"),
+        ("grey palette", "is grey, where colour is wanted"),
         ("small", "is 24x12, too small for a crop of 16"),
         ("unreadable header", "is broken"),
     ],
