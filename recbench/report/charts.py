@@ -131,7 +131,8 @@ def spectra(view: BoardView) -> Chart | None:
 def tiers(view: BoardView) -> Chart | None:
     """Places that cannot be ruled out, and which methods cannot be told apart: overall, and by each metric."""
     board, marks = view.board, _marks(view)
-    views, options = {}, []
+    views: dict[str, Any] = {}
+    options: list[str] = []
     for title, found in series.rank_intervals(view).items():
         count = len(found)
         traces = []
@@ -192,7 +193,8 @@ def rate_distortion(view: BoardView) -> Chart | None:
 
 
 def _rate_curves(rate: RateDistortion) -> Chart | None:
-    views, titles = {}, []
+    views: dict[str, Any] = {}
+    titles: list[str] = []
     for column in rate.columns:
         lines = series.rate_curves(rate, column.name)
         if lines:
@@ -210,7 +212,8 @@ def _rate_curves(rate: RateDistortion) -> Chart | None:
 def _positive(line: Line) -> Line:
     """The points that a logarithmic axis can show."""
     keep = [place for place, x in enumerate(line.x) if x > 0]
-    return Line(line.label, *(tuple(each[i] for i in keep) for each in (line.x, line.y, line.texts)))
+    x, y = (tuple(each[place] for place in keep) for each in (line.x, line.y))
+    return Line(line.label, x, y, tuple(line.texts[place] for place in keep))
 
 
 def _lines(lines: Sequence[Line], text: str) -> list[dict[str, Any]]:
@@ -242,7 +245,8 @@ def tuning(view: BoardView) -> Chart | None:
     if view.tuning is None:
         return None
     metric = f"{view.tuning.metric} on validation images"
-    views, titles = {}, []
+    views: dict[str, Any] = {}
+    titles: list[str] = []
     for name in series.axes(view):
         lines = series.tried(view, name)
         log = any(axis.log for search in view.searches for axis in search.axes if axis.name == name)
@@ -276,7 +280,7 @@ def _scatter(
 ) -> Chart | None:
     marks = _marks(view)
     columns = [column for column in view.board.columns if any(column.name in m.row.cells for m in view.methods)]
-    views = {}
+    views: dict[str, Any] = {}
     for number, column in enumerate(columns):
         for place, (title, measure) in enumerate(measures.values()):
             found = series.points(view, column.name, measure)
@@ -366,7 +370,7 @@ def _marks(view: BoardView) -> _Marks:
 def _base(method: MethodView, marks: _Marks) -> dict[str, Any]:
     """What every trace of a method has. Names are text in which plotly.js would read tags."""
     place = marks.places[method.index]
-    marker = {"color": PALETTE[place], "symbol": SYMBOLS[place]}
+    marker: dict[str, Any] = {"color": PALETTE[place], "symbol": SYMBOLS[place]}
     name = (method.row.family or "other") if marks.families else method.label
     group = name if marks.families else str(method.index)
     trace = {"name": _escape(_cut(name, 28)), "meta": method.label, "type": "scatter", "marker": marker}

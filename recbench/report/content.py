@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 from recbench.jobs import Method, Plan, PlannedJob, Search, Tuning
@@ -87,7 +87,7 @@ class JobView:
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
         """``target``, ``decoded`` and ``samples``, uint8 (N, C, H, W); empty where the file cannot be used."""
         wanted = "target", "decoded", "samples"
-        arrays = _arrays(self.folder / "images.npz") if self.status == "done" else {}
+        arrays: dict[str, NDArray[Any]] = _arrays(self.folder / "images.npz") if self.status == "done" else {}
         good = all(name in arrays and arrays[name].ndim == 4 and arrays[name].dtype == "uint8" for name in wanted)
         return {name: arrays[name] for name in wanted} if good else {}
 
@@ -187,9 +187,10 @@ def _spectra_of_kept(
     import numpy as np
 
     found = {}
-    target = data = None
+    target: NDArray[np.uint8] | None = None
+    data: NDArray[np.float64] | None = None
     for index, job in shown.items():
-        if data is None or not np.array_equal(job.pictures["target"], target):
+        if data is None or target is None or not np.array_equal(job.pictures["target"], target):
             target = job.pictures["target"]
             data = mean_log_spectrum(target)
         found[index] = mean_log_spectrum(job.pictures["decoded"]), data
@@ -303,7 +304,7 @@ def _finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _arrays(file: Path) -> dict[str, NDArray[np.float64]]:
+def _arrays(file: Path) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     try:

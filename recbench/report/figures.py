@@ -23,7 +23,7 @@ WIDTH = 6.75
 TILES = 10
 """Tiles across a sheet."""
 MARKERS = "osD^PXhvxp"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
     "lines.linewidth": 1.1, "legend.frameon": False, "svg.hashsalt": "recbench", "pdf.fonttype": 42,

@@ -274,4 +274,5 @@ def spectra(view: BoardView) -> Sheet | None:
 def _grey(values: NDArray[np.float64], low: float, high: float) -> Images:
     """A spectrum with frequency 0 in the middle as a grey tile, (1, H, W)."""
     scaled = (np.fft.fftshift(values) - low) / ((high - low) or 1.0)
-    return np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)[None]
+    tile: Images = np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)[None]
+    return tile
