@@ -422,8 +422,11 @@ def parse_record(job_id: str, raw: bytes) -> Record:
 
 
 def _validated(kind: type[_Kind], raw: bytes, context: object = None) -> _Kind:
+    content = _unsealed(raw)
     try:
-        result = kind.model_validate_json(_unsealed(raw), context=context)
+        result = kind.model_validate_json(content, context=context)
+        if content is raw:  # without a checksum every field has to be in order
+            Record.model_validate_json(raw)
     except ValidationError as error:
         raise ValueError(_why_not(raw, error)) from None
     if result.checksum is not None:  # one that fits was taken off
@@ -545,6 +548,10 @@ def write_atomically(file: Path, content: bytes, *, new: bool = False, durable: 
                 _link(temporary, file)
             else:
                 temporary.replace(file)
+        except FileNotFoundError:
+            if new and file.exists():  # whoever wrote it, out of a lock's reach, has taken our file for a leftover
+                raise FileExistsError(f"{file} exists already") from None
+            raise
         finally:
             temporary.unlink(missing_ok=True)
         if durable:
