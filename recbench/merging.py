@@ -154,13 +154,13 @@ def merge(found: Sequence[Source], into: Path, prefer: Path | None = None) -> li
     for suite in suites:
         target = into / suite
         mine = [source for source in found if source.plan.suite == suite]
-        if (target / "plan.json").is_file():
-            there = FolderSource(target)
+        there = FolderSource(target) if (target / "plan.json").is_file() else None
+        if there is not None:
             mine = [there, *(s for s in mine if Path(s.name).resolve() != target.resolve())]
         plan, reasons = join_plans([(source.name, source.plan) for source in mine])
         problems += reasons
         if plan is not None:
-            chosen = _Choice(plan, mine, prefer)
+            chosen = _Choice(plan, mine, there, prefer)
             problems += chosen.problems
             work.append((Store(target), plan, mine, chosen))
     if problems:
@@ -178,13 +178,14 @@ def _counted(number: int, word: str) -> str:
 class _Choice:
     """Which source each job's record is taken from, and what speaks against merging."""
 
-    def __init__(self, plan: Plan, found: Sequence[Source], prefer: Path | None) -> None:
+    def __init__(self, plan: Plan, found: Sequence[Source], there: Source | None, prefer: Path | None) -> None:
         self.taken: dict[str, Source] = {}
         self.records: dict[str, Record] = {}
         self.equal: dict[str, list[Source]] = {}
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.plan = plan
+        self.there = there
         self.planned = {job.id: job for job in plan.jobs}
         preferred = prefer.resolve() if prefer else None
         for job_id in self.planned:
@@ -204,7 +205,10 @@ class _Choice:
         standing = [raw for raw, record in records.items() if record.status != "failed"]
         candidates = standing or list(raws)
         liked = [raw for raw in candidates if any(_is(source, preferred) for source in raws[raw])]
-        if len(standing) > 1 and not liked:
+        there = [raw for raw in standing if self.there in raws[raw]]
+        if there and liked and liked != there:
+            self.problems.append(f"{self._name(job_id)} is in the target already, and is never replaced, not by --prefer")
+        elif len(standing) > 1 and not liked:
             self.problems.append(self._clash(job_id, [(raws[raw][0], records[raw]) for raw in standing]))
         elif candidates:
             chosen = (liked or candidates)[0]
