@@ -146,9 +146,9 @@ def intervals(moments: Moments, confidence: float = 0.95) -> Numbers:
     """Confidence intervals of each method's mean over all trainings and images: (M, 2), NaN where nothing is known.
 
     The half-width's square is the sum of those of its two parts: for trainings with Student's t of S − 1 degrees of
-    freedom, for images with the studentised bootstrap (or t of N − 1). For normal scores the interval covers at least
-    at its nominal rate, whatever the two variances are (Banerjee 1960, Sankhya 22; Zou & Donner 2008, Stat. Med. 27).
-    With a single seed only the images are left, and the interval is one for that training.
+    freedom, for images with t of N − 1 or the studentised bootstrap, whichever reaches further. For normal scores the
+    interval covers at least at its nominal rate, whatever the two variances are (Banerjee 1960, Sankhya 22; Zou &
+    Donner 2008, Stat. Med. 27). With a single seed only the images are left, and the interval is one for that training.
     """
     tail = (1 + confidence) / 2
     seeds = np.zeros(len(moments.means))
@@ -159,8 +159,9 @@ def intervals(moments: Moments, confidence: float = 0.95) -> Numbers:
     if moments.images > 1:
         error = np.sqrt(moments.image_variances)
         t_images = special.stdtrit(moments.images - 1, tail)
-        left, right = (-t_images, t_images) if moments.quantiles is None else moments.quantiles
-        low, high = (right * error) ** 2, (left * error) ** 2
+        left, right = (0, 0) if moments.quantiles is None else moments.quantiles
+        # The bootstrap follows skewness; of few heavy-tailed scores, it has not seen the tails.
+        low, high = (np.maximum(right, t_images) * error) ** 2, (np.maximum(-left, t_images) * error) ** 2
     found = np.stack([moments.means - np.sqrt(seeds + low), moments.means + np.sqrt(seeds + high)], axis=1)
     found[~(several | (moments.images > 1)) | ~np.isfinite(found).all(axis=1)] = np.nan
     return found
@@ -181,16 +182,17 @@ def _errors(moments: Moments) -> _Errors:
 
     Each method's own would leave 1 to 2 degrees of freedom with two seeds, and tell nothing apart; the mean alone would
     call a method with erratic trainings better or worse than its equals. The degrees of freedom are Satterthwaite's
-    (1946), of all the variances that take part. Of two methods, the mean is their own, and this is Welch's test.
+    (1946), of all the variances that take part. Of two methods, each has its own: this is Welch's test.
     """
     count = len(moments.means)
-    several = moments.seeds > 1
+    several = (moments.seeds > 1) & np.isfinite(moments.seed_variances)
     zeros = np.zeros((count, count))
     seeds, freedom = zeros, zeros + 1
     if several.any():
         variances = np.where(several, moments.seed_variances, 0)
-        own = np.where(several, 0.5, 0) / moments.seeds
-        pooled = (np.where(several, 0.5, 1) / moments.seeds) / several.sum()
+        share = 0.5 if several.sum() > 2 else 1.0
+        own = np.where(several, share, 0) / moments.seeds
+        pooled = (np.where(several, 1 - share, 1) / moments.seeds) / several.sum()
         both = pooled[:, None] + pooled[None, :]
         seeds = (own * variances)[:, None] + (own * variances)[None, :] + both * variances.sum()
         squares = variances**2 / np.maximum(moments.seeds - 1, 1)
