@@ -190,12 +190,16 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     fingerprints = {index: images.fingerprint for index, images in prepared.items()}
     start = _calibrated(start, store, registry, options, watcher)
     tried: set[str] = set()
+    mended: set[str] = set()
     with _signals(executor, watcher) as interrupted:
         rounds: Rounds | None = None
         while not interrupted():
             plan, state = grown(start, store, fingerprints, tried)
             for job_id, why in state.unusable.items():
                 target = store.set_aside(job_id, why)
+                if job_id not in mended:  # it may have been made just now, and damaged since; once is enough
+                    tried.discard(job_id)
+                    mended.add(job_id)
                 watcher.note(
                     f"the record of job {job_id} cannot be used ({why}); it was moved to {target}, the job runs again"
                 )

@@ -46,7 +46,7 @@ from recbench.jobs import Job
 from recbench.plugins import load_plugins
 from recbench.registry import Registry
 from recbench.rounds import Limits
-from recbench.store import Data, Evaluated, Provenance, Record, Score, Store, Trained, lock
+from recbench.store import Data, Evaluated, Provenance, Record, Score, Store, Trained, holder, lock
 from recbench.suite import Suite, load_suite
 from recbench.sweep import Options, inspect
 from recbench.sweep import run as run_sweep
@@ -67,8 +67,10 @@ RATES = {
     "file system slow": 1.0,
 }
 """Faults a month."""
-FULL, SLOW = 3, 0.05
-"""Exit code of a job that met a full disk, and seconds that a sync takes on a slow file system."""
+BUSY, FULL, CRASHED = 1, 3, 70
+"""Exit codes of jobs that another process holds, that met a full disk, and that left no record."""
+SLOW = 0.05
+"""Seconds that a sync takes on a slow file system."""
 METHODS, TINY = 20, Path(__file__).parent / "tiny_plugin.py"
 
 
@@ -188,9 +190,11 @@ def hours_of(job_id: str, jobs: int) -> float:
 
 def die_at(call: int) -> None:
     """Kill this process before its so-maniest call to the system that Python announces: open, rename, link, lockf…"""
-    left = [call]
+    left, doomed = [call], os.getpid()
 
     def count(event: str, _: tuple[object, ...]) -> None:
+        if os.getpid() != doomed:
+            return
         left[0] -= event.startswith(("open", "os.", "fcntl.", "tempfile.", "shutil."))
         if left[0] < 0:
             signal.raise_signal(signal.SIGKILL)
@@ -203,7 +207,7 @@ def fork(action: Callable[[], int]) -> int:
     process = os.fork()
     if process:
         return process
-    code = 70
+    code = CRASHED
     try:
         code = action()
     except BaseException:
@@ -322,7 +326,9 @@ class SimulatedCluster(Executor):
         elif fault.kind == "job held by a process of a lost node" and busy:
             # The node is lost to the cluster, but for a moment the job goes on there, and writes its record.
             _, task = self.running.pop(chance.choice(busy))
-            fork(partial(self._work, task, wait=chance.uniform(0.0, 0.5)))
+            process = fork(partial(self._work, task, wait=chance.uniform(0.0, 0.5)))
+            while holder(Path(task.folder)) is None and os.waitpid(process, os.WNOHANG) == (0, 0):
+                time.sleep(0.001)
             yield Ended(task.job_id, "crashed", "its node does not answer", "lost")
         elif fault.kind == "record damaged":
             self._damage(chance)
@@ -336,7 +342,10 @@ class SimulatedCluster(Executor):
         done = sorted(about for what, about in self.journal.read() if what == "written")
         for job_id in chance.sample(done, len(done)):
             file = self.store.record_file(job_id)
-            if not file.exists():
+            try:
+                if self.store.read(job_id) is None:
+                    continue
+            except ValueError:  # damaged already
                 continue
             content = bytearray(file.read_bytes())
             place = chance.randrange(len(content))
@@ -361,7 +370,7 @@ class SimulatedCluster(Executor):
             return Ended(task.job_id, "full", "no space left on the simulated disk")
         if code == 0:
             return Ended(task.job_id, "recorded")
-        if code == 1:
+        if code == BUSY:
             return Ended(task.job_id, "busy")
         return Ended(task.job_id, "crashed", f"it ended with {code}", "killed" if code == -signal.SIGKILL else "exit")
 
@@ -374,9 +383,12 @@ class SimulatedCluster(Executor):
             die_at(die)
         with lock(Path(task.folder)) as mine:
             if not mine:
-                return 1
-            if store.settled(task.job_id, task.supersedes):
-                return 0
+                return BUSY
+            try:
+                if store.settled(task.job_id, task.supersedes):
+                    return 0
+            except ValueError:  # a record that was damaged since; the sweep sees to it
+                return CRASHED
             time.sleep(wait)
             job, suite = store.read_task(task.job_id)
             with disk(full=full, slow=slow):
@@ -467,8 +479,12 @@ def live_through(folder: Path, jobs: int, seed: int, harsher: float) -> dict[str
         _, status = os.waitpid(fork(coordinator), 0)
         code = os.waitstatus_to_exitcode(status)
         ends[names.get(code, f"exit code {code}")] += 1
-        if code == 0 and all_done(suite, store):
-            break
+        if code == 0:
+            state = inspect(suite.plan, store)
+            if not state.to_run:
+                break
+            if left := {planned.id for planned in state.to_run} - set(state.unusable):
+                raise SystemExit(f"a sweep ended well, and left {len(left)} jobs undone")
         if code not in names or sum(ends.values()) > 10 * (len(faults) + 1):
             raise SystemExit(f"the sweeps came to no end: {dict(ends)}")
     lines = journal.read()
@@ -489,11 +505,6 @@ def prepare_images(suite: Suite, registry: Registry, options: Options, journal: 
     from recbench.images import prepare
 
     return prepare(suite.plan.settings[0].dataset, registry, options.cache, lambda done, total: None).fingerprint
-
-
-def all_done(suite: Suite, store: Store) -> bool:
-    state = inspect(suite.plan, store)
-    return not state.to_run and not state.unusable
 
 
 def main() -> None:

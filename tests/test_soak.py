@@ -23,7 +23,7 @@ from tests.simulated_cluster import MONTH, RATES, faults_of_a_month, record_of
 
 JOBS = int(os.environ.get("RECBENCH_SOAK_JOBS", "2000"))
 HARSHER = float(os.environ.get("RECBENCH_SOAK_HARSHER", "10"))
-SEED = int(os.environ.get("RECBENCH_SOAK_SEED", "0"))
+SEED = int(os.environ.get("RECBENCH_SOAK_SEED", "1"))
 
 
 def test_the_faults_of_a_month_follow_from_its_seed_and_the_published_rates() -> None:
