@@ -97,7 +97,13 @@ def prepare(part: Part, registry: Registry, cache: Path, progress: Progress = si
             found = _find(folder)
             return found if found is not None else _decode(dataset, part, source, folder, progress)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        if not _is_below(error.filename, cache):  # it is the data that cannot be read
+            raise
         raise UserError(f"the cache folder {cache} cannot be written: {error.strerror}; --cache sets another") from None
+
+
+def _is_below(name: str | bytes | None, folder: Path) -> bool:
+    return name is not None and Path(os.fsdecode(name)).absolute().is_relative_to(folder.absolute())
 
 
 def find(part: Part, registry: Registry, cache: Path) -> Prepared | None:

@@ -147,6 +147,16 @@ def test_a_cache_that_is_not_whole_is_never_read(tmp_path, damage):
     np.testing.assert_array_equal(prepared.load("train"), dataset.splits["train"].transpose(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize("place", ["data", "cache"])
+def test_it_is_said_what_may_not_be_used(tmp_path, place):
+    dataset = Given(some())
+    dataset.images = lambda split: (tmp_path / "data").iterdir()
+    (tmp_path / place).write_text("a file")
+    error, said = (UserError, "cache folder .* cannot be written") if place == "cache" else (OSError, "data'$")
+    with pytest.raises(error, match=said):
+        make(dataset, tmp_path / "cache")
+
+
 def test_what_was_damaged_is_not_kept(tmp_path):
     folder = make(Given(some()), tmp_path).folder
     (folder / "train.npy").write_bytes(b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 import weakref
 import zipfile
 import zlib
@@ -179,7 +180,10 @@ def reference_gaussian(reference: Reference, extractor: Extractor) -> Gaussian:
 
 
 def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callable[[], Arrays]) -> Arrays:
-    """Arrays from the cache, or computed and put there. A file that is damaged or of something else is replaced."""
+    """Arrays from the cache, or computed and put there. A file that is damaged or of something else is replaced.
+
+    A cache that may only be read costs time, with a warning that says so: no training is lost for it.
+    """
     origin = {
         "what": what,
         "images": reference.fingerprint,
@@ -196,7 +200,10 @@ def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callab
         arrays = compute()
         content = io.BytesIO()
         np.savez(content, **{"origin": np.array(text), **arrays})  # type: ignore[arg-type]  # allow_pickle is a bool
-        write_atomically(file, content.getvalue())
+        try:
+            write_atomically(file, content.getvalue())
+        except OSError as error:
+            warnings.warn(f"{file} cannot be kept, so each job computes it anew: {error.strerror}", stacklevel=2)
     return arrays
 
 

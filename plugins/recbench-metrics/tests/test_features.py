@@ -440,6 +440,14 @@ def test_damaged_files_are_made_again(what: str, tmp_path: Path, distance: type[
         assert measured(distance, reference(real, tmp_path), decoded) == expected
 
 
+def test_a_cache_that_cannot_be_written_loses_no_score(tmp_path: Path, distance: type[FrechetDistance]) -> None:
+    real, decoded = photographs(6, 32, seed=1), photographs(6, 32, seed=2)
+    expected = measured(distance, reference(real, tmp_path), decoded)
+    (tmp_path / "file").write_text("no folder")
+    with pytest.warns(UserWarning, match="cannot be kept, so each job computes it anew: Not a directory"):
+        assert measured(distance, reference(real, tmp_path / "file"), decoded) == expected
+
+
 def test_a_file_of_other_images_is_not_used(tmp_path: Path, distance: type[FrechetDistance]) -> None:
     """Not even under the name that it would have."""
     real, others = photographs(6, 32, seed=1), photographs(6, 32, seed=2) // 3
