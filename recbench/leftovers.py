@@ -104,7 +104,8 @@ def remove(leftover: Leftover) -> bool:
         _remove(leftover.path)
         return True
     with lock(leftover.job) as mine:
-        if mine and running.at_work(leftover.job) is None:
+        found = running.read(leftover.job)
+        if mine and (found is None or found.here):  # on this machine nobody else can be at it
             _remove(leftover.path)
             return True
         return False

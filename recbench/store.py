@@ -477,6 +477,7 @@ def _free(folder: Path, pattern: str) -> Path:
 def holder(folder: Path) -> int | None:
     """The process of this machine that holds a job's folder, or None; asks without touching the lock.
 
+    Not for the process that holds it itself: to close any handle of a file gives up all locks on it.
     A holder on another machine is seen where the file system carries locks, as process 0 or less.
     """
     try:

@@ -3,14 +3,19 @@
 Used with ``--plugin``; some of its losses misbehave on purpose.
 """
 
+import ctypes
 import os
 import signal
+import subprocess
 import time
 
 import numpy as np
 
 from recbench import ArchitectureEntry, DatasetEntry, ImageShape, LossEntry, MetricEntry, Parameter, hookimpl
 from recbench.contracts.dataset import Dataset
+
+CHILD = "98765.25"
+"""Seconds that a child process sleeps; also what tests know it by."""
 
 
 class Blobs(Dataset):
@@ -84,6 +89,28 @@ def _torch_parts():
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.what == "slow":
                 time.sleep(0.05)
+            if self.what == "segv":
+                ctypes.string_at(0)
+            if self.what == "hang":
+                subprocess.Popen(["sleep", CHILD])
+                time.sleep(100_000)
+            if self.what == "hang in c":
+                ctypes.PyDLL(None).sleep(100_000)  # no other thread of this process runs meanwhile
+            if self.what == "leave a child":
+                subprocess.Popen(["sleep", CHILD])
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.what == "memory":
+                torch.empty(2**50)
+            if self.what == "memory of numpy":
+                np.empty(2**50)
+            if self.what == "memory of the gpu":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            if self.what == "raise once":
+                try:
+                    os.close(os.open("raised", os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    return value
+                raise RuntimeError("this loss raises once")
             return value
 
     class MeanError(SetMetric):
