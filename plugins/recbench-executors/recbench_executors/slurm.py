@@ -181,7 +181,7 @@ class Slurm(Executor):
         """Write the batch script of an array into its folder."""
         import submitit
 
-        executor = submitit.SlurmExecutor(str(folder).replace("%", "%%"))
+        executor = submitit.SlurmExecutor("unused")  # only names the files of the output, which are named below
         wishes = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
         gpus = f"{self.gpu_type}:{array.gpus}" if self.gpu_type else array.gpus
         executor.update_parameters(
@@ -197,7 +197,7 @@ class Slurm(Executor):
             signal_delay_s=self.warning,
             setup=self.setup.splitlines() or None,
             # Since Slurm 22.05 a step does not inherit the number of cores.
-            srun_args=[f"--cpus-per-task={self.cpus}"],
+            srun_args=[f"--cpus-per-task={self.cpus}", f"--output={_output(folder)}", "--open-mode=append"],
             wckey=None,
             stderr_to_stdout=True,
             additional_parameters={"requeue": True, "output": "/dev/null", **self.extra},
@@ -288,7 +288,7 @@ class Slurm(Executor):
             array = Array(name=name, side_by_side=side, threads=threads, gpus=gpus, elements=tuple(map(tuple, part)))
             slurm_array.write(folder, array)
             try:
-                slurm_queue.submit(self._script(folder, array))
+                slurm_queue.submit(self._script(folder, array), _output(folder))
             except SlurmError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -375,7 +375,7 @@ class Slurm(Executor):
         stopped = self.stopping or element.state == "CANCELLED" or task.job_id in slurm_array.ended(array.folder, index)
         if stopped and not taken_away:
             return Ended(task.job_id, "interrupted", str(element))
-        said = slurm_array.printed(array.folder, element.job)
+        said = slurm_array.printed(array.folder, index)
         detail = f"its Slurm job is over without a record: {element}" + (f"\n{said}" if said else "")
         reason = _REASONS.get(element.state, "lost" if begun or taken_away else "exit")
         return Ended(task.job_id, "crashed", detail, reason)
@@ -399,6 +399,10 @@ class Slurm(Executor):
         end = time.monotonic() + self.poll
         while time.monotonic() < end and self._asked == asked:
             time.sleep(0.1)
+
+
+def _output(folder: Path) -> str:
+    return slurm_queue.pattern(folder, "%a.out")
 
 
 def _is_settled(task: Task) -> bool:

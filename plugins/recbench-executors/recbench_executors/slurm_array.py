@@ -1,8 +1,8 @@
 """The files of one array of Slurm jobs: what its elements are to run, and what they tell.
 
 ``results/<suite>/slurm/<key>/`` holds ``array.json`` and the batch script ``script.sh``, written before the array is
-submitted, and for each element its events, a line each (``3.jsonl``), and what it printed (``17_3_0_log.out``, with its
-number in Slurm). All of it only says where to look: what is done, the jobs' own folders say.
+submitted, and for each element its events, a line each (``3.jsonl``), and what it printed (``3.out``). All of
+it only says where to look: what is done, the jobs' own folders say.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ def ended(folder: Path, index: int) -> dict[str, Ended]:
     return {job_id: event for job_id, event in last.items() if isinstance(event, Ended)}
 
 
-def printed(folder: Path, job: str, characters: int = 600) -> str:
-    """The end of what an element printed, by its number in Slurm (``"17_3"``)."""
+def printed(folder: Path, index: int, characters: int = 600) -> str:
+    """The end of what an element printed."""
     try:
-        return (folder / f"{job}_0_log.out").read_text(encoding="utf-8", errors="replace")[-characters:].strip()
+        return (folder / f"{index}.out").read_text(encoding="utf-8", errors="replace")[-characters:].strip()
     except OSError:
         return ""
 

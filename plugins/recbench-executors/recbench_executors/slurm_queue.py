@@ -155,13 +155,19 @@ def fields(line: str) -> dict[str, str]:
     return dict(re.findall(r"(?:^|\s)([\w:/]+)=(\S*)", line))
 
 
-def submit(script: Path) -> None:
-    """Submit the batch script of an array; what it prints goes to ``17_3_0_log.out`` beside it (submitit's name).
+def submit(script: Path, output: str) -> None:
+    """Submit a batch script.
 
-    That is said here, since Slurm does not read every path in a script as it is written there.
+    Args:
+        output: pattern of the files that get what it prints. Given beside the script, since Slurm does not read every
+            path in a script as it is written there.
     """
-    folder = str(script.parent).replace("%", "%%")  # for Slurm, %j and its kin mean something
-    call("sbatch", "--parsable", f"--output={folder}/%A_%a_0_log.out", str(script))
+    call("sbatch", f"--output={output}", str(script))
+
+
+def pattern(folder: Path, name: str) -> str:
+    """A pattern for files in this very folder, whatever its name: for Slurm, ``%j`` and its kin mean something."""
+    return f"{str(folder).replace('%', '%%')}/{name}"
 
 
 def refusal(script: Path) -> str:
