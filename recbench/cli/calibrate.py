@@ -84,8 +84,8 @@ def _print(plan: Plan, losses: list[Wanted], found: dict[tuple[int, str], Scale]
                 scale = found[loss.setting, loss.label]
                 used = "" if loss.given is None else f"{loss.given:g}"
                 rows.append((loss.label, f"{scale.scale:g}", f"{scale.norm:.4g}", f"{scale.reference:.4g}", used))
-            head = f"{plan.settings[index].label}: gradients over the first {steps} steps"
-            print_table(head, ("loss", "scale", "gradient", "that of l2", "given"), rows)
+            click.echo(f"{plan.settings[index].label}: gradients over the first {steps} steps")
+            print_table("", ("loss", "scale", "gradient", "that of l2", "given"), rows)
         return
     data = {
         plan.settings[index].label: {
