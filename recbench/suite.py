@@ -108,11 +108,13 @@ class Suite:
 
     Attributes:
         lacking: pretrained weights that are missing on this machine; without them its jobs cannot run.
+        executors: parameters that it wants for executors, by name; no part of what a job is.
     """
 
     plan: Plan
     resolved: str
     lacking: tuple[Problem, ...] = ()
+    executors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def load_suite(
@@ -204,6 +206,7 @@ class _Validator:
         self.restrictions(cells)
         self.sources(cells)
         tuning = self.tuning(parsed, cells, shapes, all_sound=all_sound)
+        executors = dict(self.executors(parsed.executors))
         self.fail_if_any()
         trainings = [(" ".join(_varied(values, training)), Training(**values)) for values in _product(training)]
         plan = _plan(name, parsed, cells, trainings, cast(list[ImageShape], shapes), ranking)
@@ -215,7 +218,26 @@ class _Validator:
             pairs = _pairs(cells, len(trainings))
             plan = suite_tuning.with_searches(plan, *tuning, cells["losses"], pairs, published)
         resolved = _resolved(name, parsed, cells, trainings, ranking, tuning)
-        return Suite(plan, resolved, tuple(dict.fromkeys(self.lacking)))
+        return Suite(plan, resolved, tuple(dict.fromkeys(self.lacking)), executors)
+
+    def executors(self, wanted: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The parameters that are sound, by executor."""
+        for name, params in wanted.items():
+            registered = self.registry.find("executors", name)
+            if registered is None:
+                self.blame(("executors", name), self.registry.unknown("executors", name))
+                continue
+            sound = {}
+            for key, value in params.items():
+                parameter = registered.entry.parameter(key)
+                try:
+                    if parameter is None:
+                        known = [parameter.name for parameter in registered.entry.parameters]
+                        raise ValueError(f"{name} has no parameter '{key}'; {did_you_mean(key, known)}")
+                    sound[key] = parameter.coerce(value)
+                except ValueError as error:
+                    self.blame(("executors", name, key), str(error))
+            yield name, sound
 
     def structure(self) -> SuiteFile:
         """The file in its structure. What is wrong is blamed, and left out of what is returned."""
@@ -661,6 +683,8 @@ def _resolved(
     }
     if parsed.published:
         data["published"] = [table.model_dump(exclude_none=True) for table in parsed.published]
+    if parsed.executors:
+        data["executors"] = parsed.executors
     if parsed.tuning is not None and tuning is not None:
         data["tuning"] = suite_tuning.resolved(parsed.tuning, *tuning, cells["losses"])
     return yaml_lines.dump(data)

@@ -87,6 +87,7 @@ class SuiteFile(_Strict):
     ranking: Ranking = Ranking()
     published: list[Table] = []
     tuning: TuningChoice | None = None
+    executors: dict[str, dict[str, Any]] = {}
 
 
 ITEMS = ("datasets", "architectures", "losses", "metrics")
@@ -127,6 +128,8 @@ def _salvaged(key: str, value: Any) -> Any:
         return _salvaged_item(Ranking, value) or Ranking()
     if key == "tuning":
         return None
+    if key == "executors":
+        return {}
     if key == "name":
         return value if isinstance(value, str) or value is None else "suite"
     return value if isinstance(value, str) else ""

@@ -11,7 +11,7 @@ import click
 
 from recbench import yaml_lines
 from recbench.entries import Entry
-from recbench.errors import UserError, did_you_mean
+from recbench.errors import Problem, SuiteError, UserError, did_you_mean
 from recbench.plugins import Plugins, load_plugins
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -86,4 +86,28 @@ def parameters(entry: Entry, option: str, assignments: tuple[str, ...]) -> dict[
             params[key] = parameter.coerce(yaml_lines.parse_value(text, source, key))
         except ValueError as error:
             raise UserError(f"{source}: {error}") from None
+    return params
+
+
+def read_profile(entry: Entry, file: Path) -> dict[str, Any]:
+    """Parameters of an entry from a YAML file, in their types.
+
+    Raises:
+        SuiteError: with every problem of the file.
+    """
+    document = yaml_lines.load(file)
+    if not isinstance(document.data, dict):
+        raise SuiteError([Problem(str(file), 1, "", f"is not a mapping of parameters of {entry.name}")])
+    problems, params = list(document.problems), {}
+    known = [parameter.name for parameter in entry.parameters if parameter.name != "profile"]
+    for key, value in document.data.items():
+        parameter = entry.parameter(key) if key in known else None
+        try:
+            if parameter is None:
+                raise ValueError(f"{entry.name} has no parameter '{key}'; {did_you_mean(str(key), known)}")
+            params[key] = parameter.coerce(value)
+        except ValueError as error:
+            problems.append(document.problem((key,), str(error)))
+    if problems:
+        raise SuiteError(problems)
     return params

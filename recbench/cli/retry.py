@@ -50,8 +50,8 @@ def retry_command(
         err.print(f"{plan.suite}: nothing failed{'' if diverged else ' (--diverged: those that diverged too)'}")
         return
     registry = Registry(load(plugin_files, blocked, strict))
-    executor, options = options_of(registry, plugin_files, blocked, frozenset(wanted), **settings)
     again = load_suite(store.root / "suite.yaml", registry, maximum_jobs=max(10_000, len(plan.jobs)))
+    executor, options = options_of(registry, plugin_files, blocked, again.executors, frozenset(wanted), **settings)
     for job_id in wanted:
         if state.records[job_id].status == "diverged":
             _keep_aside(store, job_id)

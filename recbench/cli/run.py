@@ -56,8 +56,8 @@ def run_command(
     The same command continues after an interruption, also with other options. Results go to DIR/<suite>/.
     """
     registry = Registry(load(plugin_files, blocked, strict))
-    executor, options = options_of(registry, plugin_files, blocked, **settings)
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
+    executor, options = options_of(registry, plugin_files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if dry_run:
         _print_jobs(*grown(scales.filled_in(suite.plan, store.root, registry), store))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, cast
@@ -14,7 +14,7 @@ import click
 from recbench import formats
 from recbench.cli.durations import parse_duration
 from recbench.cli.hangup import survive_hangup
-from recbench.cli.options import parameters
+from recbench.cli.options import parameters, read_profile
 from recbench.cli.terminal import err, print_leaderboard
 from recbench.contracts.executor import Executor
 from recbench.entries import TrackerEntry
@@ -96,10 +96,14 @@ def options_of(
     registry: Registry,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
+    wanted: Mapping[str, Mapping[str, Any]],
     only: frozenset[str] | None = None,
     **settings: Unpack[Settings],
 ) -> tuple[Executor, Options]:
     """The executor that is asked for, and how the sweep is to be run.
+
+    Args:
+        wanted: what the suite wants of executors, by name.
 
     Raises:
         UserError: an option has a value that it cannot have.
@@ -107,7 +111,7 @@ def options_of(
     if not _DEVICE.fullmatch(settings["device"]):
         raise UserError(f"--device {settings['device']}: choose auto, cpu, cuda or cuda:N")
     timeout = settings["timeout"]
-    executor, params = _executor(registry, settings)
+    executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(
         cache=settings["cache"] or default_cache(),
         plugin_files=tuple(str(Path(file).resolve()) for file in plugin_files),
@@ -152,7 +156,8 @@ def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
     return 0
 
 
-def _executor(registry: Registry, settings: Settings) -> tuple[Executor, dict[str, Any]]:
+def _executor(registry: Registry, wanted: Mapping[str, Any], settings: Settings) -> tuple[Executor, dict[str, Any]]:
+    """An executor with its parameters: the suite's, over them those of a profile, over them the command line's."""
     registered = registry.get("executors", settings["executor"])
     entry = registered.entry
     params = parameters(entry, "--executor-option", settings["executor_option"])
@@ -166,7 +171,8 @@ def _executor(registry: Registry, settings: Settings) -> tuple[Executor, dict[st
         if name in params:
             raise UserError(f"{option} and --executor-option {name}=… say the same thing: give one of them")
         params[name] = value
-    params = entry.complete(params)
+    profile = params.get("profile") or wanted.get("profile")
+    params = entry.complete({**wanted, **(read_profile(entry, Path(profile)) if profile else {}), **params})
     executor: Executor = registered.create(params)
     return executor, params
 
