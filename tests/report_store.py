@@ -13,9 +13,9 @@ import pandas
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from recbench.jobs import Column, Plan
-from recbench.store import Cost, Evaluated, Score, Store, Trained
-from tests.made_up import COLUMNS, make_plan, make_record, make_trouble
+from recbench.jobs import Column, Part, Plan
+from recbench.store import Cost, Data, Evaluated, Score, Store, Trained
+from tests.made_up import COLUMNS, FINGERPRINT, make_plan, make_record, make_trouble
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -71,13 +71,20 @@ def write_store(
     """Fill a store. The last method failed, the one before diverged, the one before that is incomplete (where there
     are five or more); every fourth traces kernels."""
     names = [*labels, *(f"loss{i:02d} alpha={0.1 * i:.1f}" for i in range(methods - len(labels)))]
-    plan = make_plan(methods=names, seeds=seeds, settings=settings, columns=METRICS, params={"alpha": 0.5})
-    families = [FAMILIES[i % len(FAMILIES)] for i in range(methods)]
-    plan = plan.model_copy(
-        update={
-            "methods": tuple(m.model_copy(update={"family": f}) for m, f in zip(plan.methods, families, strict=True))
-        }
+    plan = make_plan(methods=names, seeds=seeds, settings=settings, columns=METRICS)
+    methods_ = tuple(
+        method.model_copy(
+            update={
+                "family": FAMILIES[i % len(FAMILIES)],
+                "loss": Part(name="l2", params={"alpha": 0.1 * (i // 3), "kernel": "gaussian"}),
+            }
+        )
+        for i, method in enumerate(plan.methods)
     )
+    shapes = tuple(s.model_copy(update={"shape": (3, size, size)}) for s in plan.settings)
+    plan = plan.model_copy(update={"methods": methods_, "settings": shapes})
+    jobs = tuple(p.model_copy(update={"id": plan.job(p).id}) for p in plan.jobs)
+    plan = plan.model_copy(update={"jobs": jobs})
     store = Store(root)
     store.write_plan(plan, "name: made-up\n# </pre><script>alert(3)</script>\n")
     target = images(16, size)
@@ -102,6 +109,7 @@ def write_store(
             save(folder / "traces.npz", {"kernels": kernels(rank, epochs)})
         scores = {c.name: score(table[c.name]) for c in METRICS}
         changes: dict[str, Any] = {
+            "data": Data(fingerprint=FINGERPRINT, train=32, validation=4, test=test_images),
             "evaluated": Evaluated(n=test_images, kl=float(table["kl"].mean()), seconds=0.1),
             "cost": Cost(
                 images_per_second=900 / (1 + rank % 7), step_milliseconds=12.5 * (1 + rank % 7) + rank / 10,

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from recbench.errors import UserError
 from recbench.report import series, sheets
 from recbench.report.charts import title_of
@@ -22,6 +24,10 @@ WIDTH = 6.75
 """Inches: the text width of a page with two columns."""
 TILES = 10
 """Tiles across a sheet."""
+TILE_PIXELS = 128
+"""The least width of a tile."""
+GAP = 6
+"""Pixels between tiles."""
 MARKERS = "osD^PXhvxp"
 _STYLE: Any = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
@@ -260,24 +266,31 @@ def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]]
 
 
 def sheet(found: Sheet) -> Figure:
-    """Rows of tiles with the methods' names at the left; no grid, no interpolation."""
+    """Rows of tiles with the methods' names at the left, every pixel as it is."""
     rows, columns = found.rows, _columns(found, TILES)
     height, width = found.shape
-    tile = min(0.62, (WIDTH - 1.2) / len(columns))
-    figure, axes = _figure(1.2 + tile * len(columns), tile * height / width * len(rows) + 0.2, len(rows), len(columns))
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
-    for row, line in zip(rows, axes, strict=True):
-        for column, axis in zip(columns, line, strict=True):
+    zoom = max(1, -(-TILE_PIXELS // width))  # so that gaps are thin, and no reader's program has to enlarge
+    down, across = height * zoom + GAP, width * zoom + GAP
+    canvas = np.full((down * len(rows) - GAP, across * len(columns) - GAP, 3), 255, dtype=np.uint8)
+    for y, row in enumerate(rows):
+        for x, column in enumerate(columns):
             image = row.images[column]
-            pixels = image[:3].transpose(1, 2, 0) if len(image) >= 3 else image[0]
-            axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            axis.grid(visible=False)
-            axis.spines[:].set_visible(False)
-        line[0].set_ylabel(row.label, rotation=0, ha="right", va="center")
+            pixels = image[:3] if len(image) >= 3 else image[:1].repeat(3, axis=0)
+            tile = pixels.transpose(1, 2, 0).repeat(zoom, axis=0).repeat(zoom, axis=1)
+            canvas[y * down : y * down + height * zoom, x * across : x * across + width * zoom] = tile
+    inches = min(0.62, (WIDTH - 1.2) / len(columns)) * len(columns)
+    figure, axes = _figure(1.2 + inches, inches * canvas.shape[0] / canvas.shape[1] + 0.3)
+    axis = axes[0][0]
+    axis.imshow(canvas, interpolation="none")
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+    middles = [height * zoom / 2 + y * down for y in range(len(rows))]
+    axis.set_yticks(middles, [row.label[:40] for row in rows])
+    axis.tick_params(length=0)
+    axis.set_xticks([])
     if found.name in ("kernels", "interpolations", "spectra"):
-        for column, axis in zip(columns, axes[0], strict=True):
-            axis.set_title(found.heads[column], fontsize=7)
+        axis.xaxis.tick_top()
+        axis.set_xticks([width * zoom / 2 + x * across for x in range(len(columns))], [found.heads[c] for c in columns])
     return figure
 
 
