@@ -207,7 +207,9 @@ class _Choice:
         liked = [raw for raw in candidates if any(_is(source, preferred) for source in raws[raw])]
         there = [raw for raw in standing if self.there in raws[raw]]
         if there and liked and liked != there:
-            self.problems.append(f"{self._name(job_id)} is in the target already, and is never replaced, not by --prefer")
+            self.problems.append(
+                f"{self._name(job_id)} is in the target already, and is never replaced, not by --prefer"
+            )
         elif len(standing) > 1 and not liked:
             self.problems.append(self._clash(job_id, [(raws[raw][0], records[raw]) for raw in standing]))
         elif candidates:
