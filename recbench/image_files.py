@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
 _DEPTHS = (";16B", ";16L", ";16N")  # a channel; the "BGR;16" of BMP files is a pixel
 
 
-def is_deep(opened: Image.Image) -> bool:
+def is_deep(opened: ImageFile.ImageFile) -> bool:
     """Whether a file, opened and not yet loaded, has more than 8 bits a channel.
 
     Pillow has no mode for such colours: of 16-bit PNG and TIFF files in colour it silently drops the lower 8 bits.
@@ -39,7 +39,7 @@ def is_grey(image: Image.Image) -> bool:
     return red.tobytes() == green.tobytes() == blue.tobytes()
 
 
-def _stored_mode(opened: Image.Image) -> str:
+def _stored_mode(opened: ImageFile.ImageFile) -> str:
     """How pixels lie in the file, as Pillow calls it; empty where its decoder does not say."""
     for tile in opened.tile:
         stored = tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]

@@ -49,6 +49,7 @@ class Prepared:
         counts: number of images in each split.
         size: bytes of all images.
         part: the data set with its parameters and the state of its code, as plans have it.
+        left_out: how many and which images it lacks because they are in another split; empty if there are none.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Prepared:
     counts: dict[str, int]
     size: int
     part: Part
+    left_out: str
 
     def load(self, split: Split) -> NDArray[np.uint8]:
         """The images of a split, (N, C, H, W), memory-mapped; writing to them changes no file."""
@@ -148,7 +150,8 @@ def _find(folder: Path) -> Prepared | None:
         for split in SPLITS:
             if (folder / f"{split}.npy").stat().st_size != _HEADER + facts["counts"][split] * pixels:
                 return None
-        return Prepared(folder, facts["fingerprint"], facts["counts"], sum(facts["counts"].values()) * pixels, part)
+        counts, size = facts["counts"], sum(facts["counts"].values()) * pixels
+        return Prepared(folder, facts["fingerprint"], counts, size, part, facts["left_out"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
@@ -161,10 +164,14 @@ def _decode(dataset: Dataset, part: Part, source: str, folder: Path, progress: P
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         contents = _write_all(dataset, name, temporary, progress)
+        left_out = ""
         if dataset.duplicates != "keep":
             copies = _copies(contents, temporary)
+            lines = [*dataset.left_out(), *_told(copies, dataset)]
+            left_out = _counted(lines, name) if lines else ""
             if copies and dataset.duplicates == "error":
-                raise UserError(_told(copies, dataset, name))
+                way_out = "\nduplicates: drop leaves them out" if "duplicates" in part.params else ""
+                raise UserError(left_out + way_out)
             for split in SPLITS:
                 _leave_out(temporary / f"{split}.npy", {copy.index for copy in copies if copy.split == split})
         counts: dict[str, int] = {split: len(_mapped(temporary, split)) for split in SPLITS}
@@ -178,6 +185,7 @@ def _decode(dataset: Dataset, part: Part, source: str, folder: Path, progress: P
             "shape": asdict(dataset.shape),
             "part": part.model_dump(mode="json"),
             "source": source,
+            "left_out": left_out,
         }
         with (temporary / "facts.json").open("w", encoding="utf-8") as stream:
             json.dump(facts, stream)
@@ -192,7 +200,7 @@ def _decode(dataset: Dataset, part: Part, source: str, folder: Path, progress: P
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     size = sum(counts.values()) * math.prod(asdict(dataset.shape).values())
-    return Prepared(folder, fingerprint, counts, size, part)
+    return Prepared(folder, fingerprint, counts, size, part, left_out)
 
 
 def _write_all(dataset: Dataset, name: str, folder: Path, progress: Progress) -> dict[Split, array[int]]:
@@ -300,14 +308,19 @@ def _copies(contents: dict[Split, array[int]], folder: Path) -> list[_Copy]:
     return [found[key] for key in sorted(found, key=lambda key: (SPLITS.index(key[0]), key[1]))]
 
 
-def _told(copies: list[_Copy], dataset: Dataset, name: str) -> str:
-    lines = []
-    for copy in copies[:_NAMED]:
-        other = dataset.image_label(copy.other_split, copy.other_index)
-        lines.append(f"{dataset.image_label(copy.split, copy.index)} is the same as {other}")
-    lines += [f"… and {len(copies) - _NAMED} more"] if len(copies) > _NAMED else []
-    head = f"{len(copies)} of the images of {name} are in two splits, pixel by pixel:"
-    return "\n  ".join([head, *lines])
+def _told(copies: list[_Copy], dataset: Dataset) -> list[str]:
+    return [
+        f"{dataset.image_label(copy.split, copy.index)} is the same as "
+        f"{dataset.image_label(copy.other_split, copy.other_index)}"
+        for copy in copies
+    ]
+
+
+def _counted(lines: list[str], name: str) -> str:
+    more = [f"… and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+    return "\n  ".join(
+        [f"{len(lines)} of the images of {name} are in two splits, pixel by pixel:", *lines[:_NAMED], *more]
+    )
 
 
 def _leave_out(file: Path, indices: set[int]) -> None:

@@ -433,6 +433,25 @@ def test_a_data_set_without_files(data):
         data("prepare", "shapes", "--root", "here")
 
 
+def test_what_is_left_out_is_counted_and_named(tmp_path, data):
+    """Equal files are found before they are decoded, equal pixels in other files afterwards."""
+    from PIL import Image
+
+    for number, name in enumerate(("train/a.png", "train/b.png", "train/c.png", "test/d.png", "test/e.bmp")):
+        file = tmp_path / "images" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (0, 0, 50 * (number % 3))).save(file)
+    for _ in range(2):
+        done = CliRunner().invoke(data_command, ["prepare", "image_folder", "-p", "size=8", "-p", "duplicates=drop"])
+        assert done.stdout.startswith("image_folder: 1 train, 0 validation, 2 test images\n")
+        assert "left out: 2 of the images of image_folder are in two splits, pixel by pixel:\n" in done.stderr
+        assert "images/train/a.png (train) is the same as images/test/d.png (test)\n" in done.stderr
+        assert "images/train/b.png (train) is the same as images/test/e.bmp (test)\n" in done.stderr
+    (tmp_path / "images" / "train" / "a.png").unlink()
+    with pytest.raises(UserError, match=r"(?s)^1 of the images of image_folder .*\nduplicates: drop leaves them out$"):
+        data("prepare", "image_folder", "-p", "size=8")
+
+
 def test_arrays_may_be_one_file(tmp_path, data):
     np.save(tmp_path / "all.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8))
     assert data("prepare", "arrays", "--root", "all.npy").startswith("arrays: 14 train, 2 validation, 4 test images")

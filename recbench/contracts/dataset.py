@@ -60,6 +60,10 @@ class Dataset(ABC):
         """How many images the split has, where that is known without decoding them; for progress bars."""
         return None
 
+    def left_out(self) -> list[str]:
+        """What ``duplicates = "drop"`` has kept out of ``images`` already, and why: a line for each image."""
+        return []
+
     def image_label(self, split: Split, index: int) -> str:
         """What to call the image that ``images(split)`` gives as number ``index``, from 0, in messages about it."""
         return f"{split} image {index}"

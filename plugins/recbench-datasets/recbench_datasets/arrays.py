@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
 from recbench.entries import ImageShape
 from recbench.errors import UserError
-from recbench_datasets.raw import copies, listed, stamp
+from recbench_datasets.raw import Duplicate, copies, listed, stamp
 from recbench_datasets.splits import drawn
 
 if TYPE_CHECKING:
@@ -58,7 +58,21 @@ class ArrayDataset(Dataset):
 
     @cached_property
     def splits(self) -> dict[Split, list[tuple[Split, int]]]:
-        """The images of each split: the array that each is in, and its place there."""
+        """The images of each split: the array that each is in, and its place there.
+
+        Raises:
+            UserError: an image is in two splits.
+        """
+        if self._copies and self.duplicates == "error":
+            raise UserError(
+                f"{len(self._copies)} of the images in {self.root} are in two splits "
+                f"(duplicates: drop leaves them out):\n  {listed(self._told)}"
+            )
+        left_out = {each.item for each in self._copies}
+        return {split: [item for item in items if item not in left_out] for split, items in self._divided.items()}
+
+    @cached_property
+    def _divided(self) -> dict[Split, list[tuple[Split, int]]]:
         whole: dict[Split, list[tuple[Split, int]]] = {
             split: [(split, index) for index in range(len(self.arrays[split]))] if split in self.arrays else []
             for split in SPLITS
@@ -71,19 +85,22 @@ class ArrayDataset(Dataset):
         )
         splits["validation"] += whole["validation"]
         splits["test"] += whole["test"]
-        found = copies(splits, self._content)
-        if found and self.duplicates == "error":
-            lines = [
-                f"image {each.item[1]} of {each.item[0]} ({each.split}) is the same as "
-                f"image {each.other[1]} of {each.other[0]} ({each.other_split})"
-                for each in found
-            ]
-            raise UserError(
-                f"{len(found)} of the images in {self.root} are in two splits "
-                f"(duplicates: drop leaves them out):\n  {listed(lines)}"
-            )
-        left_out = {each.item for each in found}
-        return {split: [item for item in items if item not in left_out] for split, items in splits.items()}
+        return splits
+
+    @cached_property
+    def _copies(self) -> list[Duplicate[tuple[Split, int]]]:
+        return copies(self._divided, self._content)
+
+    @property
+    def _told(self) -> list[str]:
+        return [
+            f"image {each.item[1]} of {each.item[0]} ({each.split}) is the same as "
+            f"image {each.other[1]} of {each.other[0]} ({each.other_split})"
+            for each in self._copies
+        ]
+
+    def left_out(self) -> list[str]:
+        return self._told if self.duplicates == "drop" else []
 
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
         for array, index in self.splits[split]:

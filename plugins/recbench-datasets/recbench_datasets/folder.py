@@ -13,7 +13,7 @@ from recbench.contracts.dataset import Dataset, Duplicates, Split
 from recbench.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.decoding import Decoder, decode
-from recbench_datasets.raw import copies, file_contents, listed, stamp, visible_files
+from recbench_datasets.raw import Duplicate, copies, file_contents, listed, stamp, visible_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,17 +69,25 @@ class FolderDataset(Dataset):
         Raises:
             UserError: the folder is not laid out as it should be, or one content is in two splits.
         """
-        splits = self.assign()
-        found = copies(splits, file_contents([path for files in splits.values() for path in files]))
-        if found and self.duplicates == "error":
+        if self._copies and self.duplicates == "error":
             told = {
                 each.item: f"in {each.split} is the same as {each.other} in {each.other_split} "
                 "(duplicates: drop leaves it out)"
-                for each in found
+                for each in self._copies
             }
             raise UserError(self._trouble(told))
-        left_out = {each.item for each in found}
-        return {split: [path for path in files if path not in left_out] for split, files in splits.items()}
+        left_out = {each.item for each in self._copies}
+        return {split: [path for path in files if path not in left_out] for split, files in self.assign().items()}
+
+    @cached_property
+    def _copies(self) -> list[Duplicate[Path]]:
+        splits = self.assign()
+        return copies(splits, file_contents([path for files in splits.values() for path in files]))
+
+    def left_out(self) -> list[str]:
+        if self.duplicates != "drop":
+            return []
+        return [f"{each.item} ({each.split}) is the same as {each.other} ({each.other_split})" for each in self._copies]
 
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
         for decoded in decode(self.splits[split], self.decoder):
