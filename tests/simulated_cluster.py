@@ -348,11 +348,10 @@ class SimulatedCluster(Executor):
             except ValueError:  # damaged already
                 continue
             content = bytearray(file.read_bytes())
-            place = chance.randrange(len(content))
             if chance.random() < 0.5:
-                del content[place:]
-            else:
-                content[place] ^= 1 << chance.randrange(8)
+                del content[chance.randrange(len(content)) :]
+            else:  # one bit, so that the number is another and the file as good as before
+                content[chance.choice([place for place, byte in enumerate(content) if chr(byte).isdigit()])] ^= 1
             file.write_bytes(content)
             self.journal.note("damaged", job_id)
             return
