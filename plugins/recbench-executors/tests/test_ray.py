@@ -62,6 +62,16 @@ def test_places_of_a_node(resources: dict[str, float], cpus: int, gpu: float, ex
     assert ray_cluster.places(resources, cpus, gpu) == expected
 
 
+def test_the_switchboard_passes_on_each_thing_once() -> None:
+    board = ray_cluster.Switchboard()
+    assert board.exchange("a", None) is False
+    assert board.exchange("a", {"epoch": 1}) is False
+    assert board.exchange("a", {"epoch": 2}) is False
+    assert board.collect(stopping=False) == ({"a"}, [{"epoch": 2}])
+    assert board.collect(stopping=True) == (set(), [])
+    assert board.exchange("b", None) is True
+
+
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'recbench\[ray\]'"):
@@ -123,6 +133,15 @@ class Cluster:
     def kill_a_node(self) -> None:
         self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
 
+    @contextmanager
+    def another(self, **resources: int) -> Iterator[None]:
+        """A further node, for a while."""
+        node = self.cluster.add_node(**resources, object_store_memory=80 * 2**20)
+        try:
+            yield
+        finally:
+            self.cluster.remove_node(node, allow_graceful=True)
+
     def close(self) -> None:
         self.cluster.shutdown()
 
@@ -169,7 +188,7 @@ def running(suite: Path, environment: dict[str, str], *extra: str) -> Iterator[s
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def records(suite: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -241,7 +260,7 @@ def test_crashes_hangs_and_errors_cost_only_their_own_job_and_numbers_are_those_
     cluster: Cluster, suite: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "bad.py").write_text(BAD_LOSSES)
-    bad = ", ".join(f"{{name: bad, params: {{deed: {deed}}}}}" for deed in DEEDS)
+    bad = f"{{name: bad, params: {{deed: {{grid: [{', '.join(DEEDS)}]}}}}}}"
     losses = ("--set", f"losses=[l2, {bad}, l1]", "--set", "seeds=[0]", "--plugin", str(tmp_path / "bad.py"))
     done = run(suite, environment, *at(cluster), *losses, "--timeout", "20s")
     assert done.returncode == 1, done.stderr
@@ -274,6 +293,35 @@ def test_what_no_node_can_give_is_refused_before_anything_runs(
     assert refused.returncode == 2
     assert "no node of the Ray cluster has a GPU" in refused.stderr
     assert not list(suite.parent.glob("results/tiny/jobs/*/log.txt"))
+
+
+WATCHFUL = """
+import os, time
+
+if os.environ.get("CUDA_VISIBLE_DEVICES"):  # in a job
+    with open({file!r}, "a") as stream:
+        stream.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\\n")
+    deadline = time.monotonic() + 120
+    while len(open({file!r}).readlines()) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.slow
+@needs_ray
+def test_jobs_share_gpus(cluster: Cluster, suite: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """On a node that says it has two GPUs, four jobs run at the same time, two on each: each waits for all others
+    while its plugins are loaded. That there is no GPU really, they find out afterwards."""
+    file = tmp_path / "seen"
+    (tmp_path / "watchful.py").write_text(WATCHFUL.format(file=str(file)))
+    watchful = ("--plugin", str(tmp_path / "watchful.py"), "--device", "cuda")
+    with cluster.another(num_cpus=4, num_gpus=2):
+        done = run(suite, environment, *at(cluster, jobs_per_device=2), *watchful)
+    assert "up to 4 side by side on 1 node of a Ray cluster, 1 thread and 0.5 GPU each" in done.stderr
+    assert sorted(file.read_text().split()) == ["0", "0", "1", "1"]
+    assert {record["failure"]["message"] for record in records(suite).values()} == {
+        "there is no device cuda: torch sees 0 GPUs"
+    }
 
 
 @pytest.mark.slow
@@ -327,7 +375,9 @@ def test_stopped_killed_and_continued_with_a_node_less_nothing_is_lost_or_done_t
 
 @pytest.mark.slow
 @needs_ray
-def test_a_ray_of_its_own_is_gone_when_the_sweep_is(suite: Path, environment: dict[str, str], root: Path) -> None:
+def test_a_ray_of_its_own_is_gone_with_the_sweep_that_a_second_ctrl_c_ends(
+    suite: Path, environment: dict[str, str], root: Path
+) -> None:
     def alive() -> list[str]:
         """Ray's processes say in their arguments or environment where their folder is."""
         found = []
@@ -340,9 +390,18 @@ def test_a_ray_of_its_own_is_gone_when_the_sweep_is(suite: Path, environment: di
         return found
 
     (root / "own").mkdir()
-    one = ("--set", "losses=[l2]", "--set", "seeds=[0]")
-    done = run(suite, {**environment, "RAY_TMPDIR": str(root / "own")}, *one)
-    assert done.returncode == 0, done.stderr
-    assert "of a Ray cluster, 1 thread each" in done.stderr
+    (suite.parent / "bad.py").write_text(BAD_LOSSES)
+    losses = ("--set", "losses=[l2, {name: bad, params: {deed: hang}}]", "--set", "seeds=[0]")
+    arguments = (*losses, "--plugin", str(suite.parent / "bad.py"))
+    with running(suite, {**environment, "RAY_TMPDIR": str(root / "own")}, *arguments) as process:
+        wait_for(lambda: len(records(suite)) == 1 and len(jobs_at_work(suite)) == 1, process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(3)  # the job hangs, and hears nothing
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "of a Ray cluster, 1 thread each" in errors
+    assert "Traceback" not in errors
     assert records(suite)["l2", 0]["status"] == "done"
-    wait_for(lambda: not alive(), seconds=60)
+    wait_for(lambda: not alive() and not jobs_at_work(suite), seconds=60)
