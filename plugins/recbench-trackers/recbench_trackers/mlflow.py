@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
 from numpy.typing import NDArray
 
 from recbench.contracts.tracker import Run, Tracker
 from recbench_trackers import contents
 
 _TAG = "recbench.run"
+_MOST_PARAMS = 100
+"""That MLflow takes in one batch."""
 
 
 class MLflow(Tracker):
@@ -49,8 +51,9 @@ class MLflow(Tracker):
             return
         tags = {_TAG: run.id, "recbench.job": run.job_id, "recbench.suite": run.suite}
         self.run = self.client.create_run(experiment, run_name=run.title, tags=tags).info.run_id
-        for name, value in contents.settings(run.job).items():
-            self.client.log_param(self.run, _key(name), value)
+        settings = [Param(_key(name), str(value)) for name, value in contents.settings(run.job).items()]
+        for start in range(0, len(settings), _MOST_PARAMS):
+            self.client.log_batch(self.run, params=settings[start : start + _MOST_PARAMS])
 
     def epoch(self, values: Mapping[str, float]) -> None:
         self._log({name: value for name, value in values.items() if name != "step"}, int(values["step"]))
