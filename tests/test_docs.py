@@ -253,9 +253,19 @@ def test_the_keys_of_suites_are_listed(tmp_path: Path, registry: Registry) -> No
         {"source": "x", "dataset": "faces", "architecture": "vae_bredell", "scores": {"l2": {"psnr": 1}}}
     ]
     data["datasets"] = [{"name": "photos", "label": "faces"}]
+    data["executors"] = {"slurm": {"gpus": 1}}
     file = tmp_path / "suite.yaml"
     file.write_text(yaml.safe_dump(data))
     resolved = yaml.safe_load(load_suite(file, registry).resolved)
+    data["tuning"] = {"budget": 2, "kl_weight": {"low": 0.1, "high": 1}, "select": {"metric": "psnr"}}
+    data["training"].pop("kl_weight")
+    data["losses"] = [{"name": "l2", "scale": 1}]
+    data["published"] = []
+    file.write_text(yaml.safe_dump(data))
+    tuned = yaml.safe_load(load_suite(file, registry).resolved)
+    assert table(section(page, "### `tuning`")).keys() == tuned["tuning"].keys()
+    resolved["tuning"] = tuned["tuning"]
+    resolved["losses"] += tuned["losses"]
     assert table(section(page, "### `published`")).keys() == resolved["published"][0].keys()
     assert table(section(page, "## Keys")).keys() == resolved.keys()
     assert table(section(page, "### Choices")).keys() == {key for loss in resolved["losses"] for key in loss}
