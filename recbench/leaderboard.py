@@ -552,12 +552,12 @@ def _short(value: float) -> float:
 
 
 def _verdict(found: Findings, order: Sequence[int], places: Mapping[int, int]) -> Verdict:
-    from recbench.verdicts import condensed
+    from recbench.verdicts import condensed, rounded
 
     return Verdict(
         basis=found.basis,
         by_image=found.by_image,
-        p=tuple(float(f"{p:.4g}") for p in condensed(found.corrected, order)),
+        p=tuple(condensed(rounded(found.corrected), order)),
         groups=tuple(tuple(places[i] for i in group) for group in found.groups),
     )
 

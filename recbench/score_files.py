@@ -7,6 +7,7 @@ that a leaderboard that is shown again reads no scores of images. It can be dele
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from recbench.jobs import Frozen, digest
 from recbench.statistics import REPLICATES, Moments, moments
 from recbench.store import Score, Store, write_atomically
 
+_NAME = "scores.parquet"
 VERSION = 1
 """Of the moments and of the random numbers behind them; raised when the same scores would give others."""
 
@@ -86,6 +88,7 @@ class ScoreFiles:
         self.strange: list[str] = []
         self._kept: dict[str, _Kept] | None = None
         self._used: dict[str, _Kept] = {}
+        self._files: dict[str, tuple[int, int] | None] = {}
 
     @property
     def file(self) -> Path:
@@ -93,9 +96,9 @@ class ScoreFiles:
 
     def moments(self, metric: str, methods: Sequence[Sequence[Scored]], confidence: float) -> Moments | None:
         """Moments of a metric over methods, each with its seeds; None if any of them has no scores of images."""
-        stamps = [[self._stamp(scored) for scored in seeds] for seeds in methods]
-        if any(stamp is None for seeds in stamps for stamp in seeds):
+        if not all(self._file(scored.job_id) for seeds in methods for scored in seeds):
             return None
+        stamps = [[self._stamp(scored) for scored in seeds] for seeds in methods]
         key = digest([VERSION, REPLICATES, metric, repr(confidence), stamps])
         if self._kept is None:
             self._kept = self._read()
@@ -141,15 +144,22 @@ class ScoreFiles:
             return {}  # absent or damaged: made anew
 
     def _path(self, job_id: str) -> Path:
-        return self.store.folder(job_id) / "scores.parquet"
+        return self.store.folder(job_id) / _NAME
 
-    def _stamp(self, scored: Scored) -> list[object] | None:
+    def _file(self, job_id: str) -> tuple[int, int] | None:
+        """Size and time of a job's scores; None where there are none."""
+        if job_id not in self._files:
+            try:
+                # Of ten thousand jobs, putting paths together with pathlib would take seconds.
+                status = os.stat(f"{self.store.root}/jobs/{job_id}/{_NAME}")  # noqa: PTH116
+                self._files[job_id] = status.st_size, status.st_mtime_ns
+            except OSError:
+                self._files[job_id] = None
+        return self._files[job_id]
+
+    def _stamp(self, scored: Scored) -> list[object]:
         """What changes with a job's scores: its record's numbers, and size and time of the file."""
-        try:
-            status = self._path(scored.job_id).stat()
-        except OSError:
-            return None
-        return [scored.job_id, repr(scored.score.mean), repr(scored.score.std), status.st_size, status.st_mtime_ns]
+        return [scored.job_id, repr(scored.score.mean), repr(scored.score.std), self._file(scored.job_id)]
 
     def _scores(self, scored: Scored, metric: str) -> NDArray[np.float64] | None:
         """The scores of every test image, (N,); None if they cannot be read, or are not those of the record."""

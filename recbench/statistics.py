@@ -333,19 +333,17 @@ def tiers(costs: Numbers, better: Flags) -> NDArray[np.int64]:
 def groups(costs: Numbers, better: Flags) -> list[list[int]]:
     """The longest runs of methods, best first, of which no two are told apart: the bars of a critical-difference
     diagram (Demšar 2006), as indices. Runs of one are left out."""
-    order = [int(index) for index in np.argsort(costs, kind="stable")]
-    told = better | better.T
+    order = np.argsort(costs, kind="stable")
+    told = (better | better.T)[np.ix_(order, order)]
     found: list[list[int]] = []
     end = 0
     for start in range(len(order)):
         last = max(end, start + 1)
-        while last < len(order) and not told[order[last], order[start:last]].any():
+        while last < len(order) and not told[start:last, last].any():
             last += 1
-        if told[np.ix_(order[start:last], order[start:last])].any():
-            continue
         if last > end and last - start > 1:
-            found.append(order[start:last])
-        end = max(end, last)
+            found.append(order[start:last].tolist())
+        end = last
     return found
 
 

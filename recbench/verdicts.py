@@ -157,6 +157,12 @@ def pareto(costs: Sequence[Sequence[float]]) -> list[bool]:
     return front
 
 
+def rounded(values: Numbers, digits: int = 4) -> Numbers:
+    """Numbers from 0 to 1 with so many significant digits; below 1e-12 they are 0."""
+    scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.maximum(values, 1e-12))))
+    return np.asarray(np.where(values < 1e-12, 0, np.round(values * scale) / scale))
+
+
 def condensed(matrix: NDArray[_Kind], order: Sequence[int]) -> list[Any]:
     """The entries of every two methods, in the order of ``itertools.combinations`` over ``order``."""
     upper = np.triu_indices(len(order), 1)
