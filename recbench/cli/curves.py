@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -13,8 +13,9 @@ from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError
 from recbench.formats import head, number
-from recbench.jobs import Column
+from recbench.jobs import Column, Plan
 from recbench.rate_distortion import Matched, RateDistortion, rate_distortion
+from recbench.store import Result
 from recbench.sweep import inspect
 
 
@@ -122,6 +123,21 @@ def _print_differences(board: RateDistortion) -> None:
         print_table("", ("loss", *map(head, board.columns)), rows)
         for reason in dict.fromkeys(reasons):
             click.echo(f"– {reason}")
+
+
+def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
+    """The losses of every setting at the rate that most of them span, on stdout.
+
+    Raises:
+        UserError: there are no two losses with a curve.
+    """
+    boards = [board for board in rate_distortion(plan, records) if board.matched is not None]
+    if not boards:
+        raise UserError(f"the suite {plan.suite} has no two losses with curves over the KL divergence")
+    for board in boards:
+        if board.matched is not None:
+            click.echo("")
+            print_matched(board, board.matched)
 
 
 def print_matched(board: RateDistortion, matched: Matched) -> None:

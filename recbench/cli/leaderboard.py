@@ -39,6 +39,7 @@ from recbench.sweep import inspect
 @click.option("--no-statistics", is_flag=True, help="Means, spreads and mean ranks only.")
 @click.option("--time-to", metavar="NAME=VALUE", help="Also seconds of training until a score is reached.")
 @click.option("--published", is_flag=True, help="Also what the suite's papers printed, and which of it holds here.")
+@click.option("--matched-kl", is_flag=True, help="Also the losses at the same KL divergence (recbench curves).")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
 def leaderboard_command(
     suite: str | None,
@@ -50,9 +51,12 @@ def leaderboard_command(
     no_statistics: bool,
     time_to: str | None,
     published: bool,
+    matched_kl: bool,
     output: Path | None,
 ) -> None:
     """Print the leaderboard of SUITE: a suite's name or file; by default the suite that was run last."""
+    if matched_kl and (form != "terminal" or output is not None):
+        raise UserError("--matched-kl is for the terminal; 'recbench curves --format json' has the same as data")
     store = stored_suite(suite, results)
     plan = store.read_plan()
     state = inspect(plan, store)
@@ -73,6 +77,10 @@ def leaderboard_command(
         print_leaderboard(leaderboard, cost=cost)
         if tables:
             click.echo("\n" + published_text.to_text(tables), nl=False)
+        if matched_kl:
+            from recbench.cli.curves import print_all_matched
+
+            print_all_matched(plan, state.records)
         return
     form = "markdown" if form == "terminal" else form
     text = FORMATS[form][1](leaderboard, cost=cost)
