@@ -9,6 +9,7 @@ found again by their names, in the queue itself.
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import shlex
 import shutil
@@ -175,7 +176,7 @@ class Slurm(Executor):
             usual = [partition.default_minutes for partition in chosen if partition.default_minutes]
             return min(usual, default=0)
         turns = -(-max(map(len, array.elements)) // array.side_by_side)
-        return min([turns * -(-int(timeout + 59) // 60) + _START_MINUTES, *limits])
+        return min([turns * math.ceil(timeout / 60) + _START_MINUTES, *limits])
 
     def _script(self, folder: Path, array: Array) -> Path:
         """Write the batch script of an array into its folder."""

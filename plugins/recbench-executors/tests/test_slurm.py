@@ -1,0 +1,391 @@
+"""The Slurm executor without a Slurm: what its commands print, how a worker settles its jobs, what users are told.
+
+On a real Slurm it is tested in test_slurm_cluster.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from recbench.contracts.executor import Ended, Event, Executor, Progress, Task
+from recbench.errors import UserError
+from recbench_executors import recbench_executors, slurm, slurm_array, slurm_queue
+from recbench_executors.slurm_array import Array
+from recbench_executors.slurm_queue import Element
+from recbench_executors.slurm_worker import AGAIN, STOP, Worker
+
+
+def entry():
+    return next(entry for entry in recbench_executors() if entry.name == "slurm")
+
+
+def tasks_in(root: Path, count: int, **facts: object) -> list[Task]:
+    """Tasks with folders of their own, of no suite that there is."""
+    found = []
+    for number in range(count):
+        folder = root / "jobs" / f"{number:016x}"
+        folder.mkdir(parents=True, exist_ok=True)
+        found.append(Task(job_id=folder.name, folder=str(folder), cache="nowhere", **facts))  # type: ignore[arg-type]
+    return found
+
+
+# What Slurm prints
+
+
+def test_the_queue_as_squeue_prints_it() -> None:
+    printed = (
+        "17_3|recbench-a|RUNNING|None|gpu[01-02]|1-02:03:04\n"
+        "17_4|recbench-a|PENDING|JobArrayTaskLimit||3:00:00\n"
+        "18_0|recbench-b|NODE_FAIL|NodeDown|gpu07|0:00\n"
+        "19|something else|RUNNING|None|gpu01|5:00\n"
+    )
+    found = slurm_queue.parse_queue(printed)
+    assert {place: str(element) for place, element in found.items()} == {
+        ("recbench-a", 3): "running in Slurm as 17_3 on gpu[01-02] (1-02:03:04 left)",
+        ("recbench-a", 4): "pending in Slurm as 17_4 (JobArrayTaskLimit)",
+        ("recbench-b", 0): "node fail in Slurm as 18_0 on gpu07 (NodeDown)",
+    }
+    assert [element.over for element in found.values()] == [False, False, True]
+
+
+def test_accounts_as_sacct_prints_them() -> None:
+    printed = (
+        "JobID|State|NodeList\n"
+        "17_3|CANCELLED by 1000|gpu01\n"
+        "17_[4-7]|PENDING|None assigned\n"
+        "17_8|OUT_OF_MEMORY|gpu02\n"
+        "17_8.batch|OUT_OF_MEMORY|gpu02\n"
+    )
+    assert slurm_queue.parse_accounts(printed) == {
+        "17_3": Element("17_3", "CANCELLED", nodes="gpu01"),
+        "17_8": Element("17_8", "OUT_OF_MEMORY", nodes="gpu02"),
+    }
+
+
+def test_partitions_as_scontrol_prints_them() -> None:
+    line = (
+        "PartitionName=gpu AllowGroups=ALL AllocNodes=ALL Default=YES QoS=N/A DefaultTime=NONE MaxNodes=UNLIMITED "
+        "MaxTime=2-12:00:00 MinNodes=0 Nodes=gpu[01-08] JobDefaults=(null) TRES=cpu=512,gres/gpu=32"
+    )
+    assert slurm_queue.parse_partition(line) == slurm_queue.Partition("gpu", True, 3600, 3600)
+    unlimited = line.replace("2-12:00:00", "UNLIMITED").replace("DefaultTime=NONE", "DefaultTime=01:00:00")
+    assert slurm_queue.parse_partition(unlimited) == slurm_queue.Partition("gpu", True, 60, 0)
+    assert slurm_queue.parse_partition("") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "gpus"),
+    [
+        ("2|21695|(null)", 0),
+        ("2|21695|gpu:0", 0),
+        ("2|21695|gpu:2", 2),
+        ("64+|257000+|gpu:a100:4(S:0-1)", 4),
+        ("8|1000|gpu:a100_3g.20gb:7(S:0-1),tmpdisk:90", 7),
+        ("8|1000|gpu:a100:2,gpu:v100:3", 5),
+        ("8|1000|craynetwork:4", 0),
+    ],
+)
+def test_gpus_of_nodes_as_sinfo_prints_them(line: str, gpus: int) -> None:
+    assert slurm_queue.parse_nodes(line).gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("3h", 180), ("1h30m", 90), ("2d", 2880), ("90m", 90), ("61s", 2), ("1-12:00:00", 2160), ("3:00:00", 180)],
+)
+def test_durations(text: str, minutes: int) -> None:
+    assert slurm_queue.minutes(text) == minutes
+    assert slurm_queue.minutes(slurm_queue.written(minutes)) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "3", "h", "3 h", "3:00", "-3h", "three hours"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        slurm_queue.minutes(text)
+
+
+def test_new_jobs_do_not_inherit_the_job_that_the_coordinator_runs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SLURM_CONF", "/etc/x"), ("SLURM_MEM_PER_NODE", "1"), ("SBATCH_PARTITION", "gpu")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert slurm_queue.environment()["SBATCH_PARTITION"] == "gpu"
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    kept = {name for name in slurm_queue.environment() if name.startswith(("SLURM_", "SBATCH_"))}
+    assert kept == {"SLURM_CONF"}
+
+
+# What users are told
+
+
+def test_without_submitit_the_user_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)  # as if it could not be found
+    with pytest.raises(UserError, match=r"pip install 'recbench\[slurm\]'"):
+        slurm.Slurm(**entry().complete({}))
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., slurm.Slurm]:
+    """Makes executors; Slurm's commands are there, and answer nothing."""
+    pytest.importorskip("submitit")
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun"):
+        (commands / name).write_text("#!/bin/sh\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands))
+    return lambda **params: slurm.Slurm(**entry().complete(params))
+
+
+def test_where_slurm_is_not_installed_the_user_is_told(
+    make: Callable[..., slurm.Slurm], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="no command sbatch here"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"time": "soon"}, "'soon' is no duration"),
+        ({"extra": "-p gpu"}, "'-p' is not of the form --option"),
+        ({"extra": "--comment='x"}, "quotation"),
+    ],
+)
+def test_options_that_make_no_sense(make: Callable[..., slurm.Slurm], params: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make(**params)
+
+
+def test_a_gpu_that_the_slurm_jobs_would_not_have(make: Callable[..., slurm.Slurm], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="would have no GPU"):
+        make(gpus=0).check(tasks_in(tmp_path, 1, device="cuda"))
+
+
+def test_the_batch_script_asks_for_what_was_wished(make: Callable[..., slurm.Slurm], tmp_path: Path) -> None:
+    folder = tmp_path / "50%j 'é'"
+    folder.mkdir()
+    tasks = tasks_in(tmp_path, 5)
+    array = Array(name="recbench-x", side_by_side=4, threads=2, gpus=2, elements=(tuple(tasks[:4]), tuple(tasks[4:])))
+    options = {"partition": "gpu", "account": "vision", "memory": "16G", "cpus": 8, "gpu_type": "a100", "at_most": 1}
+    wished = make(
+        **options, time="90m", warning=60, extra="--exclusive --comment='a b'", setup="module load cuda\ntrue"
+    )
+    lines = wished._script(folder, array).read_text().splitlines()
+    directives = {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")}
+    assert directives >= {
+        "--array=0-1%1", "--job-name=recbench-x", "--partition=gpu", "--account=vision", "--mem=16G", "--time=90",
+        "--cpus-per-task=8", "--gpus-per-node=a100:2", "--signal=USR2@60", "--requeue", "--exclusive",
+        "--comment='a b'", "--open-mode=append",
+    }  # fmt: skip
+    assert not any("wckey" in directive for directive in directives)  # submitit's own would need an account for it
+    assert lines.index("module load cuda") < next(i for i, line in enumerate(lines) if line.startswith("srun"))
+    printed = subprocess.run(
+        ["/bin/bash", "-c", "srun() { printf '%s\\n' \"$@\"; }; eval \"$0\"", lines[-1]],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert printed[-1] == str(folder)  # as the shell reads it
+    assert f"--output={str(folder).replace('%', '%%')}/%a.out" in printed
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "timeout", "minutes"),
+    [(1, 1, 3600, 70), (8, 2, 3600, 250), (1, 1, 30, 11), (1, 1, 10_000_000, 600)],
+)
+def test_the_time_limit_follows_from_the_timeout_of_jobs(
+    count: int, side: int, timeout: float, minutes: int, make: Callable[..., slurm.Slurm], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Turns times the timeout, and ten minutes; never more than the partition allows."""
+    monkeypatch.setattr(slurm_queue, "partitions", lambda _: [slurm_queue.Partition("gpu", True, 30, 600)])
+    elements = (tuple(tasks_in(tmp_path, count, timeout=float(timeout))),)
+    array = Array(name="x", side_by_side=side, threads=1, gpus=0, elements=elements)
+    assert make()._time(array) == minutes
+    assert make(time="5m")._time(array) == 5
+    assert make()._time(array.model_copy(update={"elements": (tuple(tasks_in(tmp_path, count)),)})) == 30
+
+
+# What an array's folder holds
+
+
+def test_tasks_and_events_survive_their_files(tmp_path: Path) -> None:
+    (task,) = tasks_in(tmp_path, 1)
+    task = dataclasses.replace(
+        task, timeout=60.0, plugin_files=("/a b/ü.py",), trackers=(("wandb", {"offline": True}),)
+    )
+    folder = slurm_array.create(tmp_path)
+    array = Array(name="recbench-x", side_by_side=1, threads=1, gpus=0, elements=((task,),))
+    slurm_array.write(folder, array)
+    assert list(slurm_array.found(tmp_path)) == [(folder, array)]
+    assert not slurm_array.begun(folder, 0)
+    events: list[Event] = [
+        Progress(task.job_id, 1, 2, float("inf"), 100.0, 3.0),
+        Ended(task.job_id, "crashed", "it\ndied", "out of memory"),
+    ]
+    slurm_array.tell(folder, 0, events[:1])
+    told, place = slurm_array.told(folder, 0)
+    slurm_array.tell(folder, 0, events[1:])
+    assert told == events[:1]
+    assert slurm_array.told(folder, 0, place)[0] == events[1:]
+    assert slurm_array.ended(folder, 0) == {task.job_id: events[1]}
+
+
+def test_a_line_that_is_being_written_is_read_next_time(tmp_path: Path) -> None:
+    slurm_array.tell(tmp_path, 0, [Ended("a", "recorded")])
+    file = tmp_path / "0.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole + whole[:20])
+    events, place = slurm_array.told(tmp_path, 0)
+    assert (len(events), place) == (1, len(whole))
+    file.write_bytes(whole + whole)
+    assert slurm_array.told(tmp_path, 0, place) == ([Ended("a", "recorded")], 2 * len(whole))
+
+
+def test_strangers_among_the_arrays_are_left_alone(tmp_path: Path) -> None:
+    for name in ("20260101-000000-0123abcd", "notes"):
+        (tmp_path / "slurm" / name).mkdir(parents=True)
+    (tmp_path / "slurm" / "20260101-000000-0123abcd" / "array.json").write_text("{}")
+    assert list(slurm_array.found(tmp_path)) == []
+
+
+# What a worker does
+
+
+class Script(Executor):
+    """Plays events; what is a function among them is called."""
+
+    def __init__(self, *events: Event | Callable[[], object]) -> None:
+        self.events = events
+        self.asked: Sequence[Task] = ()
+        self.stopped = 0
+
+    def check(self, tasks: Sequence[Task]) -> None: ...
+    def describe(self, tasks: int) -> str: ...  # type: ignore[empty-body]
+    def drain(self) -> None: ...
+    def kill(self) -> None: ...
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def map(self, tasks: Sequence[Task]) -> Iterator[Event]:
+        self.asked = tasks
+        for event in self.events:
+            if callable(event):
+                event()
+            else:
+                yield event
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What is asked of Slurm, which says that the job runs and is not preempted."""
+    made: list[tuple[str, ...]] = []
+
+    def call(*command: str) -> str:
+        made.append(command)
+        return "JobId=17 JobState=RUNNING PreemptTime=None Requeue=1"
+
+    monkeypatch.setattr(slurm_queue, "call", call)
+    return made
+
+
+def work(folder: Path, tasks: Sequence[Task], *events: Event | Callable[[], object], after: object = None) -> Worker:
+    """A worker to its end, which is sent a signal ``after`` the events."""
+    worker = Worker(folder, 3, Script(), "17_3")
+    wish = [lambda: worker.hear(after)] if isinstance(after, signal.Signals) else []
+    stopped = [Ended(task.job_id, "interrupted") for task in tasks] if wish else []
+    worker.executor = Script(*events, *wish, *stopped)
+    worker.run(tasks)
+    return worker
+
+
+def test_what_is_over_in_an_earlier_life_of_the_element_is_not_run_again(
+    tmp_path: Path, calls: list[tuple[str, ...]]
+) -> None:
+    one, two, three = tasks_in(tmp_path, 3)
+    slurm_array.tell(tmp_path, 3, [Ended(one.job_id, "recorded"), Ended(two.job_id, "interrupted")])
+    worker = work(tmp_path, [one, two, three], Ended(two.job_id, "recorded"), Ended(three.job_id, "crashed", "x"))
+    assert isinstance(worker.executor, Script)
+    assert [task.job_id for task in worker.executor.asked] == [two.job_id, three.job_id]
+    assert {event.outcome for event in slurm_array.ended(tmp_path, 3).values()} == {"recorded", "crashed"}
+    assert not calls
+
+
+def test_near_the_time_limit_the_element_goes_back_to_the_queue(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
+    tasks = tasks_in(tmp_path, 2)
+
+    def save() -> None:
+        (Path(tasks[0].folder) / "checkpoint").mkdir()
+        (Path(tasks[0].folder) / "checkpoint" / "state.pt").touch()
+
+    worker = work(tmp_path, tasks, save, after=AGAIN)
+    assert isinstance(worker.executor, Script)
+    assert worker.executor.stopped == 1
+    assert calls == [("scontrol", "requeue", "17_3")]
+    assert slurm_array.ended(tmp_path, 3) == {}  # the coordinator goes on waiting
+
+
+def test_an_element_that_gets_nowhere_does_not_come_back_for_ever(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
+    (task,) = tasks_in(tmp_path, 1)
+    folder = Path(task.folder) / "checkpoint"
+    folder.mkdir()
+    (folder / "state.pt").touch()  # of an earlier life
+    work(tmp_path, [task], after=AGAIN)
+    assert not calls
+    ended = slurm_array.ended(tmp_path, 3)[task.job_id]
+    assert (ended.outcome, ended.reason) == ("crashed", "timeout")
+    assert "time limit is too short" in ended.detail
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        ("JobState=RUNNING PreemptTime=None", False),  # a person, or a service that is being stopped
+        ("JobState=RUNNING PreemptTime=2026-11-22T09:00:00", True),
+        ("JobState=COMPLETING PreemptTime=None", False),  # cancelled
+        ("JobState=PENDING PreemptTime=2026-11-22T09:00:00", False),  # Slurm has put it back by itself
+    ],
+)
+def test_only_preempted_jobs_go_back_to_the_queue_on_sigterm(
+    said: str, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr(slurm_queue, "call", lambda *command: made.append(command) or f"JobId=17 {said} x=1")
+    work(tmp_path, tasks_in(tmp_path, 1), after=signal.SIGTERM)
+    assert (("scontrol", "requeue", "17_3") in made) == again
+    assert [event.outcome for event in slurm_array.ended(tmp_path, 3).values()] == ([] if again else ["interrupted"])
+
+
+def test_a_stop_of_the_coordinator_is_final(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
+    work(tmp_path, tasks_in(tmp_path, 2), after=STOP)
+    assert not calls
+    assert [event.outcome for event in slurm_array.ended(tmp_path, 3).values()] == ["interrupted"] * 2
+
+
+def test_a_requeue_that_slurm_refuses_is_a_loss_that_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*command: str) -> str:
+        raise slurm_queue.SlurmError("scontrol: Requested operation is presently disabled")
+
+    monkeypatch.setattr(slurm_queue, "call", refuse)
+    done, task = tasks_in(tmp_path, 2)
+    work(tmp_path, [done, task], Ended(done.job_id, "recorded"), after=AGAIN)
+    ended = slurm_array.ended(tmp_path, 3)[task.job_id]
+    assert (ended.outcome, ended.reason) == ("crashed", "lost")
+    assert "presently disabled" in ended.detail
+
+
+def test_neither_executor_nor_worker_imports_torch() -> None:
+    code = (
+        "import sys, recbench_executors.slurm, recbench_executors.slurm_worker; "
+        "sys.exit('torch' in sys.modules or 'submitit' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
