@@ -7,7 +7,7 @@ process dies. Executors know nothing of this. Imports no torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -107,19 +107,24 @@ class Rounds:
         """
         self.crashed = crashed
         self.open = {task.job_id: _Open(task, self.limits.retries) for task in tasks}
+        resumed = self.executor.resumed(tasks)
         while self.open and not self.interrupted() and not self.given_up:
-            batch, before = self._batch(), len(self.open)
+            batch, before = self._batch(resumed), len(self.open)
+            resumed = ()
             if batch:
                 self._map(batch)
             if self.open and len(self.open) == before:  # all that is left is held by others
                 time.sleep(POLL)
 
-    def _batch(self) -> list[Task]:
-        """What to run next: jobs that nobody holds. Jobs that another machine seems to hold come only when nothing
-        else is left, since it takes a while to find out whether they live."""
+    def _batch(self, resumed: Collection[str]) -> list[Task]:
+        """What to run next: jobs that nobody holds, and those that the executor comes back to. Jobs that another
+        machine seems to hold come only when nothing else is left, since it takes a while to find out whether they
+        live."""
         free, elsewhere = [], []
         for job in list(self.open.values()):
-            if holder(job.folder) is not None:
+            if job.task.job_id in resumed:
+                free.append(job.task)
+            elif holder(job.folder) is not None:
                 self._wait(job)
             elif (found := running.at_work(job.folder)) is not None and not found.here:
                 elsewhere.append(job.task)

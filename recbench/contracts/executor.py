@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +135,11 @@ class Executor(ABC):
     @abstractmethod
     def kill(self) -> None:
         """End all running tasks at once; nothing of theirs survives but their last checkpoints."""
+
+    def resumed(self, tasks: Sequence[Task]) -> Collection[str]:
+        """Ids of the tasks that the engine already runs for an earlier coordinator, and that ``map`` would come back to
+        instead of starting them. They are given to ``map`` although somebody holds them. By default none."""
+        return ()
 
     def queue(self, root: Path) -> Mapping[str, str]:
         """What ``recbench status`` shows of jobs that wait in the engine: by job id, a few words, such as ``"pending

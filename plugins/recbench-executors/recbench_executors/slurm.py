@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,6 +238,12 @@ class Slurm(Executor):
     def _ending(self) -> bool:
         return self.draining or self.stopping
 
+    def resumed(self, tasks: Sequence[Task]) -> Collection[str]:
+        if not tasks:
+            return ()
+        arrays = list(slurm_array.found(Path(tasks[0].folder).parent.parent))
+        return {job_id for _, waited in _alive(arrays, tasks) for some in waited.values() for job_id in some}
+
     def queue(self, root: Path) -> Mapping[str, str]:
         arrays = {array.name: array for _, array in slurm_array.found(root)}
         states = slurm_queue.elements(arrays)
@@ -251,19 +257,9 @@ class Slurm(Executor):
     def _adopt(self, root: Path, tasks: Sequence[Task], held: ExitStack) -> list[_Followed]:
         """Arrays of earlier coordinators that are still in the queue, as far as they run these tasks. What is left of
         arrays that are over, and that nobody waits for, is removed."""
-        wanted = {task.job_id: task for task in tasks}
         arrays = list(slurm_array.found(root))
-        states = slurm_queue.elements(array.name for _, array in arrays)
         followed = []
-        for folder, array in arrays:
-            waited: dict[int, dict[str, Task]] = {}
-            living = [i for i in range(len(array.elements)) if not states.get((array.name, i), _UNKNOWN).over]
-            for index in living:
-                ended = slurm_array.ended(folder, index)
-                still = [task.job_id for task in array.elements[index]]
-                still = [j for j in still if j in wanted and ended.get(j, _AGAIN).outcome == "interrupted"]
-                if still:
-                    waited[index] = {job_id: wanted.pop(job_id) for job_id in still}
+        for (folder, array), (living, waited) in zip(arrays, _alive(arrays, tasks), strict=True):
             with ExitStack() as own:
                 mine = own.enter_context(lock(folder))
                 if waited:
@@ -400,6 +396,25 @@ class Slurm(Executor):
         end = time.monotonic() + self.poll
         while time.monotonic() < end and self._asked == asked:
             time.sleep(0.1)
+
+
+def _alive(
+    arrays: Sequence[tuple[Path, Array]], tasks: Sequence[Task]
+) -> Iterator[tuple[bool, dict[int, dict[str, Task]]]]:
+    """Of each array, whether any of it is in Slurm's queue, and those of the tasks that it still has to end, by index
+    and job id."""
+    wanted = {task.job_id: task for task in tasks}
+    states = slurm_queue.elements(array.name for _, array in arrays)
+    for folder, array in arrays:
+        living = [i for i in range(len(array.elements)) if not states.get((array.name, i), _UNKNOWN).over]
+        waited: dict[int, dict[str, Task]] = {}
+        for index in living:
+            ended = slurm_array.ended(folder, index)
+            still = [task.job_id for task in array.elements[index]]
+            still = [j for j in still if j in wanted and ended.get(j, _AGAIN).outcome == "interrupted"]
+            if still:
+                waited[index] = {job_id: wanted.pop(job_id) for job_id in still}
+        yield bool(living), waited
 
 
 def _output(folder: Path) -> str:
