@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
+from recbench.formats import details_legend
 from recbench.jobs import Column, Plan
 from recbench.leaderboard import Board, Leaderboard, Row, rank
 from recbench.store import Cost, Record, Score
@@ -303,3 +304,96 @@ def test_costs_are_means_over_seeds() -> None:
     records = {p.id: make_record(plan, p, cost=cost) for p, cost in zip(plan.jobs, costs, strict=True)}
     (row,) = board_of(plan, records).rows
     assert row.cost == Cost(images_per_second=15.0, step_milliseconds=75.0, peak_memory_bytes=2**21, parameters=99)
+
+
+# Statistics of a board; those of scores of images are in test_score_files.py
+
+
+def three_seeds(means: Mapping[str, float], spread: float = 0.1, families: Mapping[str, str] | None = None) -> Board:
+    """A board of psnr and ssim with scores of whole sets: three seeds around these means."""
+    columns = [Column(name=n, direction="higher", family=f) for n, f in (("psnr", "pixel"), ("ssim", "ssim"))]
+    plan = make_plan(list(means), range(3), columns=columns)
+    methods = [m.model_copy(update={"family": (families or {}).get(m.label, "")}) for m in plan.methods]
+    plan = plan.model_copy(update={"methods": tuple(methods)})
+    records = {}
+    for planned in plan.jobs:
+        mean = means[plan.methods[planned.method].label] + spread * (planned.seed - 1)
+        scores = {name: Score(mean=mean, std=None, n=0) for name in plan.metrics}
+        records[planned.id] = make_record(plan, planned, scores)
+    return board_of(plan, records)
+
+
+def test_metrics_of_whole_sets_have_intervals_from_their_seeds() -> None:
+    rows = by_label(three_seeds({"a": 1.0, "b": 9.0, "c": 9.0, "d": 9.05}))
+    half = t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
+    assert rows["a"].cells["psnr"].interval == pytest.approx((1 - half, 1 + half))
+    assert {label: (row.tier, row.rank_interval, row.cells["psnr"].tier) for label, row in rows.items()} == {
+        "d": (1, (1, 3), 1), "b": (1, (1, 3), 1), "c": (1, (1, 3), 1), "a": (2, (4, 4), 2)
+    }  # fmt: skip
+
+
+def test_metrics_of_whole_sets_have_no_interval_with_one_seed_and_tell_nothing_apart() -> None:
+    board = with_means({"a": [1.0], "b": [100.0]})
+    assert board.verdicts["score"].basis == "nothing"
+    assert [(row.cells["score"].interval, row.cells["score"].tier, row.tier) for row in board.rows] == [
+        (None, 1, 1)
+    ] * 2
+    assert [row.rank_interval for row in board.rows] == [(1, 2), (1, 2)]
+
+
+def test_one_seed_is_labelled_as_such() -> None:
+    plan = make_plan(seeds=[5])
+    board = board_of(plan, records_of(plan, made_up_scores(plan, 0)))
+    assert {verdict.basis for verdict in board.verdicts.values()} == {"images"}
+    assert "for these trainings only (one seed each)" in details_legend(board)
+
+
+def test_a_ranking_without_home_metrics_stands_beside_the_full_one() -> None:
+    board = three_seeds({"a": 3.0, "b": 2.0, "c": 1.0}, families={"a": "ssim", "b": "wiener", "c": "pixel"})
+    rows = by_label(board)
+    assert {label: [cell.home for cell in row.cells.values()] for label, row in rows.items()} == {
+        "a": [False, True], "b": [False, False], "c": [True, False]
+    }  # fmt: skip
+    # a meets b by psnr and wins; c meets b by ssim and loses; a and c have no neutral ground.
+    assert {label: (row.place, row.neutral_rank, row.neutral_place) for label, row in rows.items()} == {
+        "a": (1, 1.0, 1), "b": (2, 2.0, 2), "c": (3, 3.0, 3)
+    }  # fmt: skip
+    unmarked = by_label(three_seeds({"a": 3.0, "b": 2.0}))
+    assert [row.neutral_rank for row in unmarked.values()] == [row.mean_rank for row in unmarked.values()]
+
+
+def test_no_family_is_at_home_with_no_family() -> None:
+    assert not any(cell.home for row in with_means({"a": [1.0, 2.0]}).rows for cell in row.cells.values())
+
+
+def test_borda_and_the_pareto_front() -> None:
+    plan = make_plan(["a", "b", "c"], seeds=[0])
+    scores = {"a": (30.0, 0.3), "b": (20.0, 0.1), "c": (19.0, 0.1)}
+    records = {}
+    for planned in plan.jobs:
+        psnr, mse = scores[plan.methods[planned.method].label]
+        both = {"psnr": Score(mean=psnr, std=1.0, n=8), "mse": Score(mean=mse, std=1.0, n=8)}
+        records[planned.id] = make_record(plan, planned, both)
+    rows = by_label(board_of(plan, records))
+    assert {label: (row.borda, row.pareto) for label, row in rows.items()} == {
+        "a": (2.0, True), "b": (2.5, True), "c": (1.5, False)
+    }  # fmt: skip
+    (board,) = rank(plan, records, ranking=["psnr"]).boards
+    assert board.ranking == ("psnr",)
+    assert [(row.label, row.place, row.borda, row.pareto) for row in board.rows] == [
+        ("a", 1, 2.0, True), ("b", 2, 1.0, False), ("c", 3, 0.0, False)
+    ]  # fmt: skip
+
+
+def test_a_higher_confidence_widens_intervals_and_joins_tiers() -> None:
+    plan = make_plan(["a", "b"], range(3), columns=[Column(name="score", direction="higher")])
+    records = {}
+    for planned in plan.jobs:
+        score = Score(mean=planned.method + 0.2 * planned.seed, std=None, n=0)
+        records[planned.id] = make_record(plan, planned, {"score": score})
+    found = {c: rank(plan, records, confidence=c).boards[0] for c in (0.9, 0.999)}
+    assert [[row.tier for row in board.rows] for board in found.values()] == [[1, 2], [1, 1]]
+    first, second = (board.rows[0].cells["score"].interval for board in found.values())
+    assert first is not None
+    assert second is not None
+    assert second[0] < first[0] < first[1] < second[1]
