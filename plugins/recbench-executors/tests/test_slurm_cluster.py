@@ -18,6 +18,7 @@ import pytest
 
 from recbench.contracts.executor import Task
 from recbench.errors import UserError
+from recbench.store import holder
 from recbench_executors import recbench_executors, slurm
 
 pytestmark = pytest.mark.slow
@@ -313,7 +314,8 @@ def test_a_coordinator_that_died_comes_back_to_the_same_array_and_can_stop_it(
         f"running in Slurm as {elements[1]}",
     ]
     second = one.start("at_most=1")
-    time.sleep(4)  # it reads the plan, and asks for the queue
+    (folder,) = one.root.glob("slurm/2*")
+    wait_for(lambda: holder(folder) == second.pid, "the second coordinator to take over the array")
     assert cluster.queue() == elements
     second.send_signal(signal.SIGINT)
     said = finish(second, 130)
