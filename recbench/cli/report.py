@@ -55,12 +55,11 @@ def report_command(
 
 def gathered(store: Store) -> Content:
     """All that a report shows of a store, ranked as it is now."""
-    from recbench.leaderboard import rank
+    from recbench.leaderboard import rank_stored
     from recbench.report.content import gather
-    from recbench.score_files import ScoreFiles
     from recbench.sweep import inspect
 
     plan = store.read_plan()
     state = inspect(plan, store)
-    leaderboard = rank(plan, state.records, state.unusable, files=ScoreFiles(store))
+    leaderboard = rank_stored(plan, store, state.records, state.unusable)
     return gather(plan, leaderboard, state.records, state.unusable, store)

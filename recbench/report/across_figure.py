@@ -18,7 +18,7 @@ def draw(found: Across) -> Figure:
     bars = [(group, "black") for group in found.nemenyi_groups] + [(group, "0.6") for group in found.wilcoxon_groups]
     depth = len(bars) * 0.12 / _LINE + 0.6
     height = _LINE * (left + depth + 3)
-    figure = Figure(figsize=(6.5, height), layout="constrained")
+    figure = Figure(figsize=(6.5, height))
     axis = figure.add_axes((0, 0, 1, 1))
     axis.axis("off")
     low, high, margin = 1.0, float(count), 0.45 * max(count - 1, 1)
@@ -39,6 +39,6 @@ def draw(found: Across) -> Figure:
         row = place if first else count - 1 - place
         y, side = -(depth + row) * _LINE, low - 0.05 * margin if first else high + 0.05 * margin
         axis.plot([rank, rank, side], [0, y, y], color="black", linewidth=0.8)
-        text = f"{method}  {rank:.2f}" if first else f"{rank:.2f}  {method}"
+        text = f"{method}  {rank:.2f} " if first else f" {rank:.2f}  {method}"
         axis.text(side, y, text.replace("$", r"\$"), ha="right" if first else "left", va="center", fontsize=8)
     return figure
