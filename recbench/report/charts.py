@@ -19,7 +19,7 @@ from recbench.report.series import PALETTE, Curve, Line, Point
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "x", "pentagon")
 
-WIDE = 20
+WIDE = 10
 """How many times as large the largest value is as the smallest where a logarithmic scale is the first choice."""
 GROUPS = 12
 """Groups of methods that cannot be told apart which a plot has room for."""
@@ -67,11 +67,10 @@ def curves(view: BoardView) -> Chart | None:
     for number, (name, title) in enumerate(known.items()):
         found = series.curves(view, name)
         values = [value for curve in found for value in curve.values]
-        wide = min(values) > 0 and max(values) > WIDE * min(values)
         ticks = {"dtick": 1} if max(curve.epochs[-1] for curve in found) <= 12 else {"tickformat": "d"}
         layout = {
             "xaxis": {"title": {"text": "epoch"}, **ticks},
-            "yaxis": {"title": {"text": title}, "type": "log" if wide else "linear"},
+            "yaxis": {"title": {"text": title}, **_logarithmic(values)},
         }
         traces = [_curve(curve, marks) for curve in found]
         views[str(number)] = {"data": _legend(traces), "layout": layout}
@@ -79,6 +78,13 @@ def curves(view: BoardView) -> Chart | None:
         return None
     alt = "Training curves: the chosen quantity by epoch, a line for each job"
     return Chart("curves", alt, (Select("show", tuple(known.values())),), views, scales=True)
+
+
+def _logarithmic(values: Sequence[float]) -> dict[str, Any]:
+    """What makes an axis logarithmic, with ticks at 1, 2 and 5, where values span enough for that."""
+    positive = [value for value in values if value > 0]
+    wide = len(positive) == len(values) > 0 and max(positive) >= WIDE * min(positive)
+    return {"type": "log", "dtick": "D2"} if wide else {}
 
 
 def _curve(curve: Curve, marks: _Marks) -> dict[str, Any]:
@@ -199,11 +205,16 @@ def _rate_curves(rate: RateDistortion) -> Chart | None:
         lines = series.rate_curves(rate, column.name)
         if lines:
             layout = {
-                "xaxis": {"title": {"text": "KL [nats per image]"}, "type": "log"},
+                "xaxis": {
+                    "title": {"text": "KL [nats per image]"},
+                    **_logarithmic([x for line in lines for x in line.x]),
+                },
                 "yaxis": {"title": {"text": title_of(column)}},
             }
-            positive = [_positive(line) for line in lines]
-            views[str(len(titles))] = {"data": _lines(positive, f"{_escape(column.name)} %{{y:.5g}}"), "layout": layout}
+            views[str(len(titles))] = {
+                "data": _lines([_positive(line) for line in lines], f"{_escape(column.name)} %{{y:.5g}}"),
+                "layout": layout,
+            }
             titles.append(title_of(column))
     alt = f"Scores on the {rate.split} images against KL in nats per image, a line for each loss"
     return Chart("rate-distortion", alt, (Select("metric", tuple(titles)),), views) if views else None
@@ -213,7 +224,7 @@ def _positive(line: Line) -> Line:
     """The points that a logarithmic axis can show."""
     keep = [place for place, x in enumerate(line.x) if x > 0]
     x, y = (tuple(each[place] for place in keep) for each in (line.x, line.y))
-    return Line(line.label, x, y, tuple(line.texts[place] for place in keep))
+    return Line(line.label, x, y, tuple(line.texts[place] for place in keep), joined=line.joined)
 
 
 def _lines(lines: Sequence[Line], text: str) -> list[dict[str, Any]]:
@@ -228,7 +239,7 @@ def _lines(lines: Sequence[Line], text: str) -> list[dict[str, Any]]:
                 "name": label,
                 "meta": f"loss {line.label}",
                 "type": "scatter",
-                "mode": "lines+markers",
+                "mode": "lines+markers" if line.joined else "markers",
                 "x": [_short(x) for x in line.x],
                 "y": [_short(y) for y in line.y],
                 "text": [_escape(_cut(each, 60)) for each in line.texts],
@@ -252,7 +263,10 @@ def tuning(view: BoardView) -> Chart | None:
         log = any(axis.log for search in view.searches for axis in search.axes if axis.name == name)
         if lines:
             layout = {
-                "xaxis": {"title": {"text": name}, "type": "log" if log else "linear"},
+                "xaxis": {
+                    "title": {"text": name},
+                    **(_logarithmic([x for line in lines for x in line.x]) if log else {}),
+                },
                 "yaxis": {"title": {"text": metric}},
             }
             views[str(len(titles))] = {"data": _lines(lines, "%{y:.5g}"), "layout": layout}
@@ -290,7 +304,7 @@ def _scatter(
             else:
                 traces = [_ladder(own, marks) for own in series.ladders(found)] + traces
             layout = {
-                "xaxis": {"title": {"text": title}, "type": "log" if log and all(p.x > 0 for p in found) else "linear"},
+                "xaxis": {"title": {"text": title}, **(_logarithmic([p.x for p in found]) if log else {})},
                 "yaxis": {"title": {"text": title_of(column)}},
                 "showlegend": len(found) > NAMED,
             }

@@ -11,7 +11,7 @@ import numpy as np
 
 from recbench.errors import UserError
 from recbench.report import series, sheets
-from recbench.report.charts import title_of
+from recbench.report.charts import WIDE, title_of
 from recbench.report.content import BoardView
 from recbench.report.series import PALETTE
 from recbench.report.sheets import Sheet
@@ -83,10 +83,21 @@ def curves(view: BoardView) -> Figure | None:
             if curve.status in ("failed", "diverged"):
                 axis.plot(curve.epochs[-1], curve.values[-1], "x", color=look["color"])
         axis.set(xlabel="epoch", title=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if name != "kl" and all(min(curve.values) > 0 for curve in series.curves(view, name)):
             axis.set_yscale("log")
     _legend(figure, axes[0][0], view)
     return figure
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Ticks at 1, 2 and 5 of each power of ten, as plain numbers."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _legend(figure: Figure, axis: Axes, view: BoardView) -> None:
@@ -217,13 +228,14 @@ def _line_panels(found: Mapping[str, list[series.Line]], across: Mapping[str, tu
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
         for line in lines:
             place = labels.index(line.label) % len(PALETTE)
-            axis.plot(line.x, line.y, color=PALETTE[place], marker=MARKERS[place], markersize=3, label=line.label)
+            look = {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": "-" if line.joined else ""}
+            axis.plot(line.x, line.y, markersize=3, label=line.label, **look)
             if line.chosen is not None:
                 axis.plot(line.x[line.chosen], line.y[line.chosen], MARKERS[place], color=PALETTE[place], markersize=7)
         name, log = across[title]
         axis.set(xlabel=name, ylabel=title)
         if log and all(x > 0 for line in lines for x in line.x):
-            axis.set_xscale("log")
+            _logarithmic(axis)
     handles = {
         text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
@@ -253,8 +265,8 @@ def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]]
         if log:
             best = series.front(found, higher=column.direction == "higher")
             axis.step([p.x for p in best], [p.y for p in best], where="post", color="0.6", linestyle=":", zorder=1)
-            if all(point.x > 0 for point in found):
-                axis.set_xscale("log")
+            if min(point.x for point in found) > 0 and max(p.x for p in found) >= WIDE * min(p.x for p in found):
+                _logarithmic(axis)
         for point in found:
             look = _look(view, point.method.index)
             axis.plot(point.x, point.y, linestyle="", markersize=4, label=point.method.label, **look)
@@ -323,7 +335,10 @@ def draw(name: str, view: BoardView) -> Figure:
     Raises:
         UserError: the jobs left nothing that could be drawn.
     """
-    figure = PLOTS[name](view)
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        figure = PLOTS[name](view)
     if figure is None:
         raise UserError(f"there is nothing to draw for {name}: no job of {view.board.setting} left what it needs")
     return figure

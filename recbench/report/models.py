@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from recbench.entries import ImageShape
 from recbench.errors import RecbenchError
-from recbench.jobs import Part
 from recbench.registry import Registry
 from recbench.report.content import BoardView, JobView, Progress
 from recbench.store import Store
@@ -44,15 +43,13 @@ class Decoded:
     problems: dict[int, str] = field(default_factory=dict)
 
 
-def test_images(part: Part, registry: Registry, cache: Path, fingerprint: str) -> Images | None:
+def test_images(dataset: str, cache: Path, fingerprint: str) -> Images | None:
     """All test images of a data set, memory-mapped; None where they are not in the cache as jobs saw them."""
-    from recbench.images import find
+    from recbench.images import find_all
 
-    try:
-        prepared = find(part, registry, cache)
-    except RecbenchError:
-        return None
-    return prepared.load("test") if prepared is not None and prepared.fingerprint == fingerprint else None
+    found = (prepared for prepared in find_all(dataset, cache) if prepared.fingerprint == fingerprint)
+    prepared = next(found, None)
+    return None if prepared is None else prepared.load("test")
 
 
 def decode(

@@ -189,10 +189,9 @@ def _any_model(shown: Mapping[int, JobView]) -> bool:
 
 
 def _all_test_images(job: JobView, sources: Sources) -> Images | None:
-    if sources.registry is None or job.record is None or job.record.data is None:
+    if job.record is None or job.record.data is None:
         return None
-    dataset = job.record.job.dataset
-    return models.test_images(dataset, sources.registry, sources.cache, job.record.data.fingerprint)
+    return models.test_images(job.record.job.dataset.name, sources.cache, job.record.data.fingerprint)
 
 
 def _has(shown: Mapping[int, JobView], metric: str) -> bool:

@@ -226,6 +226,7 @@ class Line:
     Attributes:
         texts: what is known about each point.
         chosen: place of the point that tuning chose, if any.
+        joined: whether its points are joined: not where they differ in more than what is drawn.
     """
 
     label: str
@@ -233,6 +234,7 @@ class Line:
     y: tuple[float, ...]
     texts: tuple[str, ...] = ()
     chosen: int | None = None
+    joined: bool = True
 
 
 def rate_curves(rate: RateDistortion, metric: str) -> list[Line]:
@@ -243,7 +245,8 @@ def rate_curves(rate: RateDistortion, metric: str) -> list[Line]:
         if known:
             texts = tuple(point.label for point in known)
             scores = tuple(point.scores[metric] for point in known)
-            lines.append(Line(curve.label, tuple(point.rate for point in known), scores, texts))
+            rates = tuple(point.rate for point in known)
+            lines.append(Line(curve.label, rates, scores, texts, joined=not curve.several))
     return lines
 
 
@@ -260,7 +263,8 @@ def tried(view: BoardView, axis: str) -> list[Line]:
             entries.sort()
             x, y, chosen = zip(*entries, strict=True)
             texts = tuple("chosen" if this else "" for this in chosen)
-            lines.append(Line(search.label, x, y, texts, chosen.index(True) if True in chosen else None))
+            place_of_chosen = chosen.index(True) if True in chosen else None
+            lines.append(Line(search.label, x, y, texts, place_of_chosen, joined=len(search.axes) == 1))
     return lines
 
 

@@ -312,8 +312,8 @@
         xaxis: { ...axis, ...view.layout.xaxis }, yaxis: { ...axis, ...view.layout.yaxis },
       };
       plot.style.height = view.layout.height ? `${view.layout.height}px` : "";
-      if (scale && +scale.element.value) layout.yaxis.type = ["linear", "log"][scale.element.value - 1];
-      for (const axis of [layout.xaxis, layout.yaxis]) if (axis.type === "log") axis.dtick ??= "D2";
+      if (scale && +scale.element.value) Object.assign(layout.yaxis, { type: ["linear", "log"][scale.element.value - 1], dtick: undefined });
+      layout.yaxis.title = { ...layout.yaxis.title, standoff: 14 };
       window.Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
       plot.dataset.drawn = "true";
     };
