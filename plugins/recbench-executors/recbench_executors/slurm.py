@@ -369,9 +369,10 @@ class Slurm(Executor):
         if _is_settled(task):
             return Ended(task.job_id, "recorded")
         taken_away = element.state in _TAKEN_AWAY
-        stopped = self.stopping or element.state == "CANCELLED" or task.job_id in slurm_array.ended(array.folder, index)
-        if stopped and not taken_away:
+        if not taken_away and (self.stopping or element.state == "CANCELLED"):
             return Ended(task.job_id, "interrupted", str(element))
+        if task.job_id in slurm_array.ended(array.folder, index):  # another coordinator did not want it any more
+            return Ended(task.job_id, "busy")
         said = slurm_array.printed(array.folder, index)
         detail = f"its Slurm job is over without a record: {element}" + (f"\n{said}" if said else "")
         reason = _REASONS.get(element.state, "lost" if begun or taken_away else "exit")

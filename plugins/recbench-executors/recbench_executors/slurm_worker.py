@@ -67,7 +67,8 @@ class Worker:
             self.leave(list(left.values()), moved=moved)
 
     def leave(self, tasks: list[Task], *, moved: bool) -> None:
-        """Settle what becomes of tasks that are not done: back to the queue, or said to be interrupted."""
+        """Settle what becomes of tasks that are not done: back to the queue, said to be interrupted, or, after a
+        SIGTERM of unknown reasons, left to what Slurm does next."""
         if self.asked == AGAIN and not moved:  # it would be the same again, for ever
             detail = "the Slurm job's time limit is too short: it came before the first checkpoint"
             self.tell(*(Ended(task.job_id, "crashed", detail, "timeout") for task in tasks))
@@ -79,8 +80,8 @@ class Worker:
                 detail = f"its Slurm job could not go back to the queue: {error}"
                 self.tell(*(Ended(task.job_id, "crashed", detail, "lost") for task in tasks))
             return
-        detail = f"stopped by {self.asked.name}" if self.asked else ""
-        self.tell(*(Ended(task.job_id, "interrupted", detail) for task in tasks))
+        if self.asked == STOP:
+            self.tell(*(Ended(task.job_id, "interrupted") for task in tasks))
 
     def is_preempted(self) -> bool:
         """Whether Slurm takes this job's place away for another one. Of a job that is cancelled, or that Slurm puts

@@ -360,7 +360,7 @@ def test_only_preempted_jobs_go_back_to_the_queue_on_sigterm(
     monkeypatch.setattr(slurm_queue, "call", lambda *command: made.append(command) or f"JobId=17 {said} x=1")
     work(tmp_path, tasks_in(tmp_path, 1), after=signal.SIGTERM)
     assert (("scontrol", "requeue", "17_3") in made) == again
-    assert [event.outcome for event in slurm_array.ended(tmp_path, 3).values()] == ([] if again else ["interrupted"])
+    assert slurm_array.ended(tmp_path, 3) == {}  # what Slurm says of the element then, decides
 
 
 def test_a_stop_of_the_coordinator_is_final(tmp_path: Path, calls: list[tuple[str, ...]]) -> None:
@@ -389,3 +389,234 @@ def test_neither_executor_nor_worker_imports_torch() -> None:
         "sys.exit('torch' in sys.modules or 'submitit' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# What a coordinator makes of it
+
+
+class FakeSlurm:
+    """A queue in which nothing happens but what a test lets happen. Answers as :mod:`slurm_queue` does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.queue: dict[tuple[str, int], Element] = {}
+        self.folders: list[Path] = []
+        self.asked: list[tuple[str, ...]] = []
+        self.largest = 1001
+        self.steps: list[Callable[[], object]] = []
+        for name in ("elements", "submit", "cancel", "largest_array", "accounted", "partitions", "nodes"):
+            monkeypatch.setattr(slurm_queue, name, getattr(self, name))
+
+    def elements(self, names: object) -> dict[tuple[str, int], Element]:
+        if self.steps:
+            self.steps.pop(0)()
+        return dict(self.queue)
+
+    def submit(self, script: Path, output: str) -> None:
+        self.folders.append(script.parent)
+        array = slurm_array.read(script.parent)
+        for index in range(len(array.elements)):
+            self.queue[array.name, index] = Element(f"{len(self.folders)}_{index}", "RUNNING", nodes="n1")
+            slurm_array.tell(script.parent, index)
+
+    def state(self, word: str, number: int = 0, index: int = 0) -> None:
+        place = slurm_array.read(self.folders[number]).name, index
+        self.queue[place] = Element(self.queue[place].job, word, nodes="n1")
+
+    def cancel(self, names: Sequence[str], *options: str) -> None:
+        if names:
+            self.asked.append(options)
+
+    def largest_array(self) -> int:
+        return self.largest
+
+    def accounted(self, jobs: object) -> dict[str, Element]:
+        return {}
+
+    def partitions(self, wanted: str) -> list[slurm_queue.Partition]:
+        return [slurm_queue.Partition("main", True, 60, 60)]
+
+    def nodes(self, chosen: object) -> list[slurm_queue.Nodes]:
+        return [slurm_queue.Nodes(2, 1000, 0)]
+
+
+@pytest.fixture
+def fake(make: Callable[..., slurm.Slurm], monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "reason", "words"),
+    [
+        ("FAILED", "crashed", "lost", "failed in Slurm as 1_0 on n1"),
+        ("COMPLETED", "crashed", "lost", "completed in Slurm"),
+        ("NODE_FAIL", "crashed", "lost", "node fail"),
+        ("PREEMPTED", "crashed", "lost", "preempted"),
+        ("TIMEOUT", "crashed", "timeout", "timeout"),
+        ("OUT_OF_MEMORY", "crashed", "out of memory", "out of memory"),
+        ("CANCELLED", "interrupted", "exit", "cancelled in Slurm as 1_0 on n1"),
+    ],
+)
+def test_how_a_job_ended_whose_slurm_job_is_over_without_a_word(
+    state: str, outcome: str, reason: str, words: str,
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path,
+) -> None:  # fmt: skip
+    fake.steps = [lambda: None, lambda: fake.state(state)]
+    (ended,) = make(poll=0.01).map(tasks_in(tmp_path, 1))
+    assert isinstance(ended, Ended)
+    assert (ended.outcome, ended.reason) == (outcome, reason)
+    assert words in ended.detail
+
+
+def test_a_slurm_job_in_which_recbench_never_began_is_no_lost_machine(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    """A node without Python would otherwise be tried again and again."""
+
+    def fail() -> None:
+        (fake.folders[0] / "0.jsonl").unlink()
+        (fake.folders[0] / "0.out").write_text("srun: error: execve(): python: No such file or directory\n")
+        fake.state("FAILED")
+
+    fake.steps = [lambda: None, fail]
+    (ended,) = make(poll=0.01).map(tasks_in(tmp_path, 1))
+    assert isinstance(ended, Ended)
+    assert ended.reason == "exit"
+    assert "No such file or directory" in ended.detail
+
+
+def test_what_was_told_counts_and_not_how_slurm_calls_it(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    one, two = tasks_in(tmp_path, 2)
+
+    def tell() -> None:
+        slurm_array.tell(fake.folders[0], 0, [Progress(one.job_id, 1, 2, 3.0, 4.0, 5.0), Ended(one.job_id, "recorded")])
+        fake.state("FAILED")
+
+    fake.steps = [lambda: None, tell]
+    events = list(make(poll=0.01, bundle=2).map([one, two]))
+    assert [event.job_id for event in events] == [one.job_id, one.job_id, two.job_id]
+    assert events[1] == Ended(one.job_id, "recorded")
+    assert isinstance(events[2], Ended)
+    assert events[2].reason == "lost"
+
+
+def test_while_slurm_does_not_answer_the_coordinator_waits(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    (task,) = tasks_in(tmp_path, 1)
+
+    def refuse() -> None:
+        raise slurm_queue.SlurmError("squeue: Unable to contact slurm controller")
+
+    def tell() -> None:
+        slurm_array.tell(fake.folders[0], 0, [Ended(task.job_id, "recorded")])
+        refuse()
+
+    fake.steps = [lambda: None, refuse, refuse, tell]
+    assert list(make(poll=0.01).map([task])) == [Ended(task.job_id, "recorded")]
+
+
+def test_a_job_that_slurm_has_forgotten_is_asked_about_twice(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    (task,) = tasks_in(tmp_path, 1)
+    known: dict[tuple[str, int], Element] = {}
+
+    def forget() -> None:
+        known.update(fake.queue)
+        fake.queue.clear()
+
+    fake.steps = [lambda: None, forget, lambda: fake.queue.update(known), forget]
+    (ended,) = make(poll=0.01).map([task])
+    assert isinstance(ended, Ended)
+    assert ended.reason == "lost"
+    assert not fake.steps
+
+
+def test_many_jobs_are_several_arrays_where_the_cluster_takes_no_larger_ones(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    fake.largest = 2
+    tasks = tasks_in(tmp_path, 10)
+    ended = list(make(bundle=2, jobs_per_device=2, cpus=4, detach=True).map(tasks))
+    arrays = [slurm_array.read(folder) for folder in fake.folders]
+    assert [len(array.elements) for array in arrays] == [2, 2, 1]
+    assert [task for array in arrays for element in array.elements for task in element] == tasks
+    assert {(array.side_by_side, array.threads) for array in arrays} == {(2, 2)}
+    assert len({array.name for array in arrays}) == 3
+    assert {(event.job_id, event.outcome) for event in ended if isinstance(event, Ended)} == {
+        (task.job_id, "interrupted") for task in tasks
+    }
+
+
+def test_a_second_coordinator_waits_for_the_array_of_the_first_and_does_not_stop_it(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    """The first one is a process of its own, since locks do not part coordinators of one process."""
+    tasks = tasks_in(tmp_path, 2)
+    list(make(detach=True).map(tasks))
+    (folder,) = fake.folders
+    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        second = make(poll=0.01)
+        assert set(second.resumed(tasks)) == {task.job_id for task in tasks}
+        fake.steps = [
+            lambda: None,
+            lambda: slurm_array.tell(folder, 1, [Ended(tasks[1].job_id, "recorded")]),
+            second.stop,
+        ]
+        assert list(second.map(tasks)) == [Ended(tasks[1].job_id, "recorded")]
+        first.kill()
+    assert fake.folders == [folder]
+    assert not fake.asked
+    third = make(poll=0.01)
+    fake.steps = [lambda: None, third.stop, lambda: None, lambda: fake.state("COMPLETED")]
+    (ended,) = third.map(tasks[:1])
+    assert isinstance(ended, Ended)
+    assert ended.outcome == "interrupted"
+    assert ("--state=PENDING",) in fake.asked
+    assert ("--signal=SIGINT", "--state=RUNNING") in fake.asked
+
+
+def test_what_another_coordinator_stopped_is_taken_over(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    (task,) = tasks_in(tmp_path, 1)
+
+    def stop() -> None:
+        slurm_array.tell(fake.folders[0], 0, [Ended(task.job_id, "interrupted")])
+        fake.state("COMPLETED")
+
+    fake.steps = [lambda: None, stop]
+    executor = make(poll=0.01)
+    assert list(executor.map([task])) == [Ended(task.job_id, "busy")]
+    assert executor.resumed([task]) == set()
+    fake.steps = [lambda: None, lambda: slurm_array.tell(fake.folders[1], 0, [Ended(task.job_id, "recorded")])]
+    assert list(executor.map([task])) == [Ended(task.job_id, "recorded")]
+    assert [folder.exists() for folder in fake.folders] == [False, True]  # what is over is cleared away
+
+
+def test_draining_takes_out_what_waits_and_lets_the_rest_finish(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
+) -> None:
+    one, two = tasks_in(tmp_path, 2)
+    executor = make(poll=0.01)
+
+    def drain() -> None:
+        executor.drain()
+        (fake.folders[0] / "1.jsonl").unlink()  # it waits
+        fake.state("PENDING", index=1)
+
+    def end() -> None:
+        slurm_array.tell(fake.folders[0], 0, [Ended(one.job_id, "recorded")])
+        fake.state("CANCELLED", index=1)
+
+    fake.steps = [lambda: None, drain, lambda: None, end]
+    assert list(executor.map([one, two])) == [Ended(one.job_id, "recorded")]
+    assert set(fake.asked) == {("--state=PENDING",)}
+    assert list(executor.map([two])) == []
