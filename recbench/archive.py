@@ -134,6 +134,8 @@ def _files_of(store: Store, record: Record, wanted: Collection[str]) -> dict[str
 
 def _write(root: Path, manifest: Manifest, file: Path) -> None:
     file = file.resolve()
+    if not file.parent.is_dir():
+        raise UserError(f"{file} cannot be written: there is no folder {file.parent}")
     with full_disk_named(file.parent):
         handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".unfinished", dir=file.parent)
         try:

@@ -216,11 +216,12 @@ def _changed(first: Side, one: str, second: Side, other: str, found: _Found) -> 
         next(method for method in side.plan.methods if method.label == label)
         for side, label in ((first, one), (second, other))
     ]
-    before, after = (flat(method.model_dump(mode="json", exclude={"label"})) for method in methods)
+    before, after = (flat(method.model_dump(mode="json", exclude={"label", "family"})) for method in methods)
+    another = methods[0].loss.name != methods[1].loss.name  # then parameters and code have nothing in common
     lines = [
         f"{name}: {before.get(name, 'nothing')} → {after.get(name, 'nothing')}"
         for name in {**before, **after}
-        if before.get(name) != after.get(name)
+        if before.get(name) != after.get(name) and not (another and name.startswith(("loss.params", "loss.code")))
     ]
     seeds = [sorted(record.job.seed for record in records) for records in (found.first, found.second)]
     return (*lines, *([f"seeds: {seeds[0]} → {seeds[1]}"] if seeds[0] != seeds[1] else []))
@@ -276,7 +277,7 @@ def _change(column: Column, found: _Found, one: _Numbers | None, other: _Numbers
         test = statistics.difference(other, one, confidence)
         low, high, p, basis = test.low, test.high, test.p, "images, pair by pair"
     else:
-        p, basis = _unpaired(column.name, found, means)
+        low, high, p, basis = _unpaired(column.name, found, means, confidence)
     return Change(
         column=column,
         first=first,
@@ -297,19 +298,20 @@ def _same_images(found: _Found) -> bool:
 
 
 def _unpaired(
-    metric: str, found: _Found, means: Sequence[_Numbers]
-) -> tuple[float | None, Literal["images of their own", "seeds", "nothing"]]:
-    """The p-value from means and spreads alone."""
+    metric: str, found: _Found, means: Sequence[_Numbers], confidence: float
+) -> tuple[float | None, float | None, float | None, Literal["images of their own", "seeds", "nothing"]]:
+    """Interval of the difference, and p-value, from means and spreads alone."""
     scores = [[record.scores[metric] for record in records] for records in (found.first, found.second)]
     spreads = [[score.std for score in of_method] for of_method in scores]
     several = all(len(of_method) > 1 for of_method in scores)
     if all(std is not None for of_method in spreads for std in of_method):
         images = min(score.n for of_method in scores for score in of_method)
         moments = statistics.moments_of_means(means, [np.array(s, dtype=np.float64) for s in spreads], images)
-        return float(statistics.pairwise(moments)[0, 1]), "images of their own"
+        return None, None, float(statistics.pairwise(moments)[0, 1]), "images of their own"
     if not several:
-        return None, "nothing"
-    return float(statistics.pairwise(statistics.moments_of_means(means))[0, 1]), "seeds"
+        return None, None, None, "nothing"
+    test = statistics.difference(means[1][:, None], means[0][:, None], confidence)
+    return test.low, test.high, test.p, "seeds"
 
 
 def _judged(pairs: Sequence[Pair], confidence: float) -> tuple[Pair, ...]:

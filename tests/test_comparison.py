@@ -82,7 +82,11 @@ def test_a_metric_of_whole_sets_is_compared_by_welchs_test_over_seeds(tmp_path: 
     found = compare(side(source, "l2"), side(source, "l1"))
     means = [[float((BASE + 3 * m + noise(m, s, scale=2)).mean()) for s in (0, 1, 2)] for m in (0, 1)]
     p, verdict, basis = changes(found)["fid"]
-    assert p == pytest.approx(stats.ttest_ind(means[0], means[1], equal_var=False).pvalue, rel=1e-6)
+    expected = stats.ttest_ind(means[1], means[0], equal_var=False)
+    assert p == pytest.approx(expected.pvalue, rel=1e-6)
+    (change,) = found.pairs[0].changes
+    interval = expected.confidence_interval(0.95)
+    assert (change.low, change.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
     assert (verdict, basis) == ("worse", "seeds")
 
 
