@@ -22,7 +22,7 @@ from recbench.jobs import Plan
 from recbench.plugins import load_plugins
 from recbench.provenance import now, provenance
 from recbench.registry import Registry
-from recbench.store import Data, Evaluated, Failure, File, Record, Score, Store, Trained
+from recbench.store import Data, Evaluated, Failure, File, Record, Score, Store, Trained, sealed
 from recbench.suite import load_suite
 
 SUITE = """\
@@ -92,7 +92,7 @@ def make(folder: Path, seeds: int, weights: int) -> tuple[Store, Plan]:
             text = generator.choice([text[:500], json.dumps({"schema_version": 2}), '{"hello": "world"}'])
         path = store.record_file(planned.id)
         path.parent.mkdir(parents=True)
-        path.write_text(text + "\n")
+        path.write_bytes(sealed(text))
     return store, plan
 
 
