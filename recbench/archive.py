@@ -37,7 +37,7 @@ _NAMES = "|".join(map(re.escape, ("record.json", *FILES)))
 _MEMBER = re.compile(rf"plan\.json|suite\.yaml|jobs/[0-9a-f]{{16}}/({_NAMES})")
 _MANIFEST = "manifest.json"
 _LONGEST_MANIFEST = 1 << 28
-_EXPANSION = 200
+_EXPANSION = 50
 """How many times its own size an archive may unpack to; text of records comes to about ten."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import stat
 import zipfile
@@ -12,19 +13,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas
 import pytest
 
 from recbench import merging
 from recbench.archive import Archive, ArchiveError, export
+from recbench.cli import cli
 from recbench.errors import UserError
 from recbench.jobs import Column, Plan
 from recbench.leaderboard import rank, rank_stored
 from recbench.merging import Merged, merge, sources
 from recbench.plan_union import join_plans
 from recbench.store import File, Score, Store, lock
+from tests.conftest import ROOT, Recbench
 from tests.made_up import make_plan, make_record, make_trouble
+from tests.readme import blocks
 
 Change = Callable[[dict[str, bytes]], None]
 
@@ -308,6 +313,39 @@ def test_plans_with_other_metrics_are_refused_with_what_differs(tmp_path: Path) 
     assert any("the metric ssim, which only one of them has" in problem for problem in problems)
     _, problems = join_plans([("a", make_plan()), ("b", make_plan(ranking=["psnr"]))])
     assert problems == ["the plans of made-up in a and b differ in what ranks are made of (psnr, mse; psnr)"]
+
+
+# The command line
+
+
+def test_the_commands_in_the_docs_are_understood() -> None:
+    """Every line of docs/sharing.md that begins with recbench has a command and options that exist."""
+    lines = [
+        line
+        for block in blocks(ROOT / "docs" / "sharing.md")
+        if block.language == "sh"
+        for line in block.text.splitlines()
+    ]
+    commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("recbench ")]
+    assert {words[0] for words in commands} >= {"export", "merge", "compare", "verify", "run"}
+    for name, *arguments in commands:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None, name
+        command.make_context(name, arguments)
+
+
+def test_export_and_merge_from_the_command_line(tmp_path: Path, recbench: Recbench) -> None:
+    plan = make_plan(methods=("l2",), seeds=(0,))
+    fill(Store(tmp_path / "results" / "made-up"), plan)
+    done = recbench("export", "made-up", "-o", "out.zip", "--with", "images")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 of 1 jobs of made-up are in out.zip")
+    assert recbench("merge", "out.zip", "--into", "elsewhere").stdout.startswith("made-up: 1 jobs merged")
+    board = recbench("leaderboard", "made-up", "--results", "elsewhere", "--format", "json")
+    assert json.loads(board.stdout)["done"] == 1
+    assert recbench("export", "made-up", "-o", "no/such/folder/out.zip").returncode == 2
+    assert "did you mean" in recbench("export", "made-upp").stderr
+    assert recbench("merge", "nothing.zip", "--into", "elsewhere").returncode == 2
 
 
 # Reading what others made
