@@ -108,6 +108,7 @@ class Slurm(Executor):
         self.setup, self.python, self.detach = setup, python, detach
         try:
             self.minutes = slurm_queue.minutes(time) if time else 0
+            self.megabytes = slurm_queue.megabytes(memory) if memory else 0
             self.extra = _flags(extra)
         except ValueError as error:
             raise UserError(f"--executor slurm: {error}") from None
@@ -134,8 +135,11 @@ class Slurm(Executor):
         with tempfile.TemporaryDirectory() as folder:
             array = Array(name="recbench-check", side_by_side=1, threads=1, gpus=gpus, elements=(tuple(tasks[:1]),))
             refusal = slurm_queue.refusal(self._script(Path(folder), array))
-        if refusal:
-            listed = "; or ".join(map(str, slurm_queue.nodes(chosen)))
+        kinds = slurm_queue.nodes(chosen)
+        wished = slurm_queue.Nodes(self.cpus, self.megabytes, gpus)
+        at_the_moment = slurm_queue.NO_SUCH_NODE in refusal and any(kind.hold(wished) for kind in kinds)
+        if refusal and not at_the_moment:  # nodes that are down may come back; what waits for them, sbatch decides
+            listed = "; or ".join(map(str, kinds))
             names = ", ".join(partition.name for partition in chosen)
             raise UserError(
                 f"Slurm refuses such jobs ({self._resources(gpus)}): {refusal}\nthe partition {names} has nodes with "

@@ -28,6 +28,9 @@ OVER = (
 )
 """States that a Slurm job does not leave again by itself."""
 
+NO_SUCH_NODE = "Requested node configuration is not available"
+"""Slurm's words for what no node can run; and in a test of a script also for what no node can run at the moment."""
+
 _SECONDS = 60
 _UNLIMITED = 0
 
@@ -255,6 +258,21 @@ def minutes(text: str) -> int:
     return (days * 24 + hours) * 60 + whole + -(-seconds // 60)
 
 
+_MEMORY = re.compile(r"(?P<count>[0-9]+)(?P<unit>[KMGT]?)B?")
+
+
+def megabytes(text: str) -> int:
+    """An amount of memory as sbatch takes it: ``16G``, ``500M``, or a number of megabytes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _MEMORY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"'{text}' is no amount of memory: write 16G, or 500M")
+    return int(match["count"]) * 1024 ** "KMGT".index(match["unit"] or "M") // 1024
+
+
 def written(total: int) -> str:
     """Minutes as Slurm writes them; 0 is no limit."""
     if total == _UNLIMITED:
@@ -270,6 +288,10 @@ class Nodes:
     cores: int
     memory: int
     gpus: int
+
+    def hold(self, wished: Nodes) -> bool:
+        """Whether each of them has at least as much as was wished."""
+        return self.cores >= wished.cores and self.memory >= wished.memory and self.gpus >= wished.gpus
 
     def __str__(self) -> str:
         gpus = f"{self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else "no GPU"

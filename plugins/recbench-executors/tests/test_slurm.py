@@ -105,6 +105,13 @@ def test_durations(text: str, minutes: int) -> None:
     assert slurm_queue.minutes(slurm_queue.written(minutes)) == minutes
 
 
+@pytest.mark.parametrize(
+    ("text", "megabytes"), [("16G", 16384), ("500M", 500), ("500", 500), ("2T", 2097152), ("2048K", 2), ("1GB", 1024)]
+)
+def test_amounts_of_memory(text: str, megabytes: int) -> None:
+    assert slurm_queue.megabytes(text) == megabytes
+
+
 @pytest.mark.parametrize("text", ["", "3", "h", "3 h", "3:00", "-3h", "three hours"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration"):
@@ -155,6 +162,7 @@ def test_where_slurm_is_not_installed_the_user_is_told(
     ("params", "words"),
     [
         ({"time": "soon"}, "'soon' is no duration"),
+        ({"memory": "much"}, "'much' is no amount of memory"),
         ({"extra": "-p gpu"}, "'-p' is not of the form --option"),
         ({"extra": "--comment='x"}, "quotation"),
     ],
@@ -167,6 +175,29 @@ def test_options_that_make_no_sense(make: Callable[..., slurm.Slurm], params: di
 def test_a_gpu_that_the_slurm_jobs_would_not_have(make: Callable[..., slurm.Slurm], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="would have no GPU"):
         make(gpus=0).check(tasks_in(tmp_path, 1, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("params", "said", "refused"),
+    [
+        ({}, "", False),
+        ({}, "allocation failure: Invalid feature specification", True),
+        ({}, f"allocation failure: {slurm_queue.NO_SUCH_NODE}", False),  # nodes that are down may come back
+        ({"cpus": 3}, f"allocation failure: {slurm_queue.NO_SUCH_NODE}", True),
+        ({"memory": "2G"}, f"allocation failure: {slurm_queue.NO_SUCH_NODE}", True),
+        ({"gpus": 1}, f"allocation failure: {slurm_queue.NO_SUCH_NODE}", True),
+    ],
+)
+def test_only_what_could_never_run_is_refused(
+    params: dict[str, object], said: str, refused: bool, fake: FakeSlurm, make: Callable[..., slurm.Slurm],
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(slurm_queue, "refusal", lambda _: said)
+    if refused:
+        with pytest.raises(UserError, match=r"(?s)Slurm refuses such jobs .*nodes with 2 cores, 1000 MB, no GPU"):
+            make(**params).check(tasks_in(tmp_path, 1))
+    else:
+        make(**params).check(tasks_in(tmp_path, 1))
 
 
 def test_the_batch_script_asks_for_what_was_wished(make: Callable[..., slurm.Slurm], tmp_path: Path) -> None:

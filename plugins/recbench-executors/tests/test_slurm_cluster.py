@@ -383,3 +383,22 @@ def test_what_no_node_can_run_is_refused_at_once(cluster: Cluster, params: dict[
 
     make_in(cluster, check)
     assert not cluster.queue()
+
+
+def test_nodes_that_are_down_for_a_while_refuse_only_what_they_could_never_run(cluster: Cluster) -> None:
+    task = Task(job_id="0" * 16, folder="nowhere", cache="nowhere")
+
+    def check() -> dict[str, str]:
+        make().check([task])
+        with pytest.raises(UserError, match="Slurm refuses such jobs"):
+            make(cpus=64).check([task])
+        return {}
+
+    cluster.call("scontrol", "update", "nodename=n[1-2]", "state=down", "reason=test")
+    try:
+        make_in(cluster, check)
+    finally:
+        cluster.call("scontrol", "update", "nodename=n[1-2]", "state=resume")
+    wait_for(
+        lambda: len(cluster.call("sinfo", "-hN", "-p", "main", "-t", "idle", "-o", "%N").split()) == 2, "the nodes"
+    )
