@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LONGEST = 60.0
+LONGEST = 120.0
 """Seconds that an observer may go on once its job is over."""
 
 

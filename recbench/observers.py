@@ -23,7 +23,7 @@ from recbench.plugins import Plugins
 
 HOOKS = ("recbench_job_started", "recbench_epoch_ended", "recbench_job_ended")
 LOG = "observers.log"
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds without an answer, once the job is over, after which an observer is ended."""
 
 

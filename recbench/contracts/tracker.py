@@ -41,7 +41,7 @@ class Tracker(ABC):
     """Is shown one job, in a process of its own beside the job's: what happens here never stops the job.
 
     The constructor takes the entry's parameters by keyword; one object is made for each part of a job that runs without
-    interruption. An exception, the end of the process, or half a minute without an answer after the job, ends the
+    interruption. An exception, the end of the process, or a minute without an answer after the job, ends the
     tracking of that job. The calls come in the order ``start``, ``epoch`` for every epoch, then ``end`` or ``pause``.
     """
 
