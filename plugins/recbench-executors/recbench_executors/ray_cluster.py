@@ -88,7 +88,8 @@ class Ray(Executor):
     def map(self, tasks: Sequence[Task]) -> Iterator[Event]:
         if not tasks:
             return
-        self.check(tasks)
+        if self.ray is None:
+            self.check(tasks)
         try:
             with _Sweep(self, tasks) as sweep:
                 while not sweep.over():

@@ -183,12 +183,19 @@ def run(
 
 @contextmanager
 def running(suite: Path, environment: dict[str, str], *extra: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(command(suite, *extra), env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(suite, *extra), env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def press_ctrl_c(process: subprocess.Popen[str]) -> None:
+    """As a terminal does: all processes of the group get it, also those of a Ray that was started from there."""
+    os.killpg(process.pid, signal.SIGINT)
 
 
 def records(suite: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -297,13 +304,20 @@ def test_what_no_node_can_give_is_refused_before_anything_runs(
 
 WATCHFUL = """
 import os, time
+from pathlib import Path
+from recbench import hookimpl
 
-if os.environ.get("CUDA_VISIBLE_DEVICES"):  # in a job
-    with open({file!r}, "a") as stream:
-        stream.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\\n")
-    deadline = time.monotonic() + 120
-    while len(open({file!r}).readlines()) < 4 and time.monotonic() < deadline:
+if os.environ.get("CUDA_VISIBLE_DEVICES"):  # in a job, which is the leader of its group
+    seen = Path({folder!r})
+    (seen / str(os.getpgid(0))).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    deadline = time.monotonic() + 200
+    while len(list(seen.iterdir())) < 4 and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+@hookimpl
+def recbench_losses():
+    return []
 """
 
 
@@ -312,16 +326,17 @@ if os.environ.get("CUDA_VISIBLE_DEVICES"):  # in a job
 def test_jobs_share_gpus(cluster: Cluster, suite: Path, environment: dict[str, str], tmp_path: Path) -> None:
     """On a node that says it has two GPUs, four jobs run at the same time, two on each: each waits for all others
     while its plugins are loaded. That there is no GPU really, they find out afterwards."""
-    file = tmp_path / "seen"
-    (tmp_path / "watchful.py").write_text(WATCHFUL.format(file=str(file)))
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "watchful.py").write_text(WATCHFUL.format(folder=str(tmp_path / "seen")))
+    patient = {**environment, "RECBENCH_PLUGIN_SECONDS": "300"}
     watchful = ("--plugin", str(tmp_path / "watchful.py"), "--device", "cuda")
     with cluster.another(num_cpus=4, num_gpus=2):
-        done = run(suite, environment, *at(cluster, jobs_per_device=2), *watchful)
+        done = run(suite, patient, *at(cluster, jobs_per_device=2), *watchful)
     assert "up to 4 side by side on 1 node of a Ray cluster, 1 thread and 0.5 GPU each" in done.stderr
-    assert sorted(file.read_text().split()) == ["0", "0", "1", "1"]
-    assert {record["failure"]["message"] for record in records(suite).values()} == {
-        "there is no device cuda: torch sees 0 GPUs"
-    }
+    assert sorted(file.read_text() for file in (tmp_path / "seen").iterdir()) == ["0", "0", "1", "1"]
+    assert len(records(suite)) == 4
+    for record in records(suite).values():
+        assert "there is no device cuda: torch sees 0 GPUs" in record["failure"]["message"]
 
 
 @pytest.mark.slow
@@ -343,7 +358,7 @@ def test_stopped_killed_and_continued_with_a_node_less_nothing_is_lost_or_done_t
 
     with running(suite, environment, *watched) as process:
         wait_for(lambda: len(checkpoints(suite)) == 2, process)
-        process.send_signal(signal.SIGINT)
+        press_ctrl_c(process)
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 130, errors
         assert "Traceback" not in errors
@@ -395,10 +410,10 @@ def test_a_ray_of_its_own_is_gone_with_the_sweep_that_a_second_ctrl_c_ends(
     arguments = (*losses, "--plugin", str(suite.parent / "bad.py"))
     with running(suite, {**environment, "RAY_TMPDIR": str(root / "own")}, *arguments) as process:
         wait_for(lambda: len(records(suite)) == 1 and len(jobs_at_work(suite)) == 1, process)
-        process.send_signal(signal.SIGINT)
+        press_ctrl_c(process)
         time.sleep(3)  # the job hangs, and hears nothing
         assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        press_ctrl_c(process)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "of a Ray cluster, 1 thread each" in errors
