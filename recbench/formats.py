@@ -56,11 +56,11 @@ def spread(cell: Cell, digits: int) -> str:
 def legend(board: Board) -> str:
     """What the numbers of a board mean, in one line."""
     images = f"{board.test_images} test images" if board.test_images else "the test images"
-    ranking = ", ".join(board.ranking)
-    parts = [f"mean ± std over {images} (std over seeds)", f"rank: mean over {ranking}"]
+    parts = [f"mean ± std over {images} (std over seeds)"]
+    parts.append(f"rank: mean over {', '.join(board.ranking)}" if board.ranking else "no metric ranks all methods")
     if _any_home(board):
         parts.append(f"{HOME} metric of the loss's own family; neutral: mean rank without those")
-    if board.confidence is not None:
+    if board.confidence is not None and board.ranking:
         parts.append(
             "tier: methods of different tiers are told apart by these metrics; places: those that cannot be ruled out "
             f"({board.confidence:.4g} confidence)"
