@@ -225,7 +225,7 @@ class Slurm(Executor):
                 followed = self._adopt(root, tasks, held)
                 covered = {job_id for array in followed for some in array.waited.values() for job_id in some}
                 known = [(task, known_without_running(task)) for task in tasks if task.job_id not in covered]
-                followed += self._submit(root, [task for task, event in known if event is None], held)
+                followed = self._submit(root, [task for task, event in known if event is None], followed, held)
             yield from (event for _, event in known if event is not None)
             yield from self._leave(followed) if self.detach else self._follow(followed)
 
@@ -273,14 +273,23 @@ class Slurm(Executor):
                     shutil.rmtree(folder, ignore_errors=True)
         return followed
 
-    def _submit(self, root: Path, tasks: Sequence[Task], held: ExitStack) -> list[_Followed]:
-        """Submit tasks, as one array where the cluster takes so large ones."""
+    def _submit(
+        self, root: Path, tasks: Sequence[Task], followed: Sequence[_Followed], held: ExitStack
+    ) -> list[_Followed]:
+        """Submit tasks, as one array where the cluster takes so large ones; gives what is to be followed then.
+
+        What the cluster does not take beside what is in its queue (there are limits of all kinds) is left for the next
+        call of ``map``.
+
+        Raises:
+            SlurmError: nothing is in the queue, and Slurm takes nothing.
+        """
+        submitted = list(followed)
         if not tasks:
-            return []
+            return submitted
         gpus = self._gpus(tasks)
         side = max(1, gpus) * self.per_device
         elements = _chunks(tasks, self.bundle or side)
-        submitted = []
         for part in _chunks(elements, slurm_queue.largest_array()):
             folder = slurm_array.create(root)
             held.enter_context(lock(folder))
@@ -290,9 +299,12 @@ class Slurm(Executor):
             slurm_array.write(folder, array)
             try:
                 slurm_queue.submit(self._script(folder, array), _output(folder))
-            except SlurmError:
+            except SlurmError as error:
                 shutil.rmtree(folder, ignore_errors=True)
-                raise
+                if submitted:
+                    break
+                hint = "fewer Slurm jobs with more jobs in each may be taken: --executor-option bundle=K"
+                raise SlurmError(f"{error}\n{hint}" if len(part) > 1 else str(error)) from None
             waited = {index: {task.job_id: task for task in some} for index, some in enumerate(part)}
             submitted.append(_Followed(folder, array, waited, mine=True))
         return submitted

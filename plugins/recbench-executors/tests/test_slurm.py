@@ -581,6 +581,33 @@ def test_many_jobs_are_several_arrays_where_the_cluster_takes_no_larger_ones(
     }
 
 
+def test_what_the_cluster_does_not_take_now_is_left_for_later(
+    fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = tasks_in(tmp_path, 3)
+    fake.largest = 2
+    take = fake.submit
+
+    def limited(script: Path, output: str) -> None:
+        if fake.folders:
+            raise slurm_queue.SlurmError("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+        take(script, output)
+
+    monkeypatch.setattr(slurm_queue, "submit", limited)
+    fake.steps = [
+        lambda: slurm_array.tell(fake.folders[0], 0, [Ended(tasks[0].job_id, "recorded")]),
+        lambda: slurm_array.tell(fake.folders[0], 1, [Ended(tasks[1].job_id, "recorded")]),
+    ]
+    fake.steps.insert(0, lambda: None)
+    assert [event.job_id for event in make(poll=0.01).map(tasks)] == [task.job_id for task in tasks[:2]]
+    assert len(fake.folders) == 1
+    assert len(list((tmp_path / "slurm").glob("2*"))) == 1
+    for index in (0, 1):
+        fake.state("COMPLETED", index=index)
+    with pytest.raises(UserError, match="QOSMaxSubmitJobPerUserLimit"):
+        list(make(poll=0.01).map(tasks[2:]))
+
+
 def test_a_second_coordinator_waits_for_the_array_of_the_first_and_does_not_stop_it(
     fake: FakeSlurm, make: Callable[..., slurm.Slurm], tmp_path: Path
 ) -> None:
