@@ -24,6 +24,7 @@ from recbench_executors import recbench_executors, slurm
 pytestmark = pytest.mark.slow
 
 TINY = Path(__file__).parents[3] / "tests" / "tiny_plugin.py"
+PROGRAMS = f"{os.environ['PATH']}:/usr/sbin"  # not every user looks there
 PARTITIONS = """
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -53,7 +54,7 @@ class Cluster:
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("RECBENCH_", "SLURM_"))},
             "SLURM_CONF": str(base / "slurm.conf"),
-            "PATH": f"{base / 'bin'}:{os.environ['PATH']}",
+            "PATH": f"{base / 'bin'}:{PROGRAMS}",
             "RECBENCH_CACHE": str(base / "cache"),
             "OMP_NUM_THREADS": "1",
             "NO_COLOR": "1",
@@ -97,7 +98,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if not os.environ.get("RECBENCH_SHARED") or not (tools / "slurm_up.sh").is_file():
         pytest.skip("RECBENCH_SHARED names no folder with tools/slurm/slurm_up.sh")
     for program in ("slurmctld", "slurmd", "munged", "sbatch"):
-        if shutil.which(program) is None:
+        if shutil.which(program, path=PROGRAMS) is None:
             pytest.skip(f"{program} is not installed (Debian: slurm-wlm, munge)")
     if os.geteuid() != 0:
         pytest.skip("slurm_up.sh starts its daemons as root")
