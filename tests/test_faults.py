@@ -35,7 +35,7 @@ def by_what(root: Path) -> dict[str, dict[str, Any]]:
     return {record["job"]["loss"]["params"].get("what", "l2"): record for record in found}
 
 
-def wait(for_what: Callable[[], object], seconds: float = 60) -> None:
+def wait(for_what: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not for_what():
         assert time.monotonic() < deadline, "it did not happen"
