@@ -217,22 +217,25 @@ def pairwise(moments: Moments) -> Numbers:
     Methods about which nothing is known, or whose scores are infinite, have 1.
     """
     errors = _errors(moments)
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(moments.means[:, None] - moments.means[None, :])
-        scale = np.maximum(np.abs(moments.means[:, None]), np.abs(moments.means[None, :]))
-        difference[difference <= 1e-12 * scale] = 0
-    total = errors.seeds + errors.images
+    found = np.ones_like(errors.seeds)
     if not (moments.seeds > 1).any() and moments.images < 2:
-        return np.ones_like(total)
+        return found
+    first, second = upper = np.triu_indices(len(found), 1)
+    seeds, total = errors.seeds[upper], errors.seeds[upper] + errors.images[upper]
+    one, other = moments.means[first], moments.means[second]
     with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.abs(one - other)
+        difference[difference <= 1e-12 * np.maximum(np.abs(one), np.abs(other))] = 0
         statistic = difference / np.sqrt(total)
-        share = np.where(total > 0, errors.seeds / total, 0)
-        found = 2 * share * special.stdtr(errors.freedom, -statistic)
+        share = np.where(total > 0, seeds / total, 0)
+        p = 2 * share * special.stdtr(errors.freedom[upper], -statistic)
         if moments.images > 1:
-            found += 2 * (1 - share) * special.stdtr(float(moments.images - 1), -statistic)
-    found[total == 0] = 0
-    found[(difference == 0) | ~np.isfinite(difference) | ~np.isfinite(total)] = 1
-    return np.asarray(np.minimum(found, 1))
+            p += 2 * (1 - share) * special.stdtr(float(moments.images - 1), -statistic)
+    p[total == 0] = 0
+    p[(difference == 0) | ~np.isfinite(difference) | ~np.isfinite(total)] = 1
+    found[upper] = np.minimum(p, 1)
+    found.T[upper] = found[upper]
+    return found
 
 
 @dataclass(frozen=True)
