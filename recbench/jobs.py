@@ -20,8 +20,8 @@ so that old and new records are never mixed; a test pins the numbers of a small 
 NEEDS_VALIDATION = "schedule: plateau goes by the validation loss, and the data set has no validation images"
 
 TUNING_NEEDS_VALIDATION = (
-    "tuning chooses by the validation images, and the data set has none; many have a parameter that sets some apart, as "
-    "validation of photos, arrays and image_folder (recbench show dataset NAME)"
+    "tuning chooses by the validation images, and the data set has none; many have a parameter that sets some apart, "
+    "as validation of photos, arrays and image_folder (recbench show dataset NAME)"
 )
 
 Scored = Literal["validation", "test"]
