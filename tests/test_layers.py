@@ -18,6 +18,7 @@ PUBLIC = (
     "recbench.contracts",
     "recbench.entries",
     "recbench.errors",
+    "recbench.image_files",
     "recbench.testing",
     "recbench.runner",
     "recbench.store",
