@@ -167,8 +167,8 @@ def sheet_for(name: str, view: BoardView, sources: Sources) -> Sheet:
 
 
 _HOW_TO = (
-    "Click a tile, or press Enter on it, to see it large beside the test image. Errors are absolute differences, "
-    "amplified: black is no error."
+    "Click a tile, or press Enter on it, to see it large beside the test image. Errors are absolute differences in "
+    "grey, amplified: black is no error."
 )
 
 
