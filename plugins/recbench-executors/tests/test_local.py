@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "cores", lambda: 8)
 
 
-def make(**params: int) -> local.Local:
+def make(**params: Any) -> local.Local:
     entry = next(entry for entry in recbench_executors() if entry.name == "local")
     return local.Local(**entry.complete(params))
 
@@ -63,6 +64,47 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: p
     task = Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device="cuda")
     with pytest.raises(UserError, match="no NVIDIA GPU"):
         make().check([task])
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("device", "params", "words"),
+    [
+        ("auto", {"devices": "0,2"}, "2 side by side on 2 GPUs"),
+        ("cuda", {"devices": "2"}, "1 side by side on 1 GPU"),
+        ("auto", {"devices": "GPU-b", "jobs_per_device": 3}, "3 side by side on 1 GPU"),
+        ("auto", {"jobs_per_device": 2}, "6 side by side on 3 GPUs"),
+        ("cuda:1", {"jobs_per_device": 2}, "2 side by side on 1 GPU"),
+        ("cpu", {}, "8 side by side on the CPU"),
+        ("cpu", {"jobs_per_device": 2}, "2 side by side on the CPU, 4 threads each"),
+    ],
+)
+def test_devices_are_counted_among_the_visible_ones(
+    device: str, params: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,7")
+    executor = make(**params)
+    executor.check([Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device=device)])
+    assert executor.describe(1).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "words"),
+    [
+        ("auto", "3", "there is no other GPU '3'; there are 0 to 2"),
+        ("auto", "0,0", "there is no other GPU '0'"),
+        ("auto", "x", "there is no other GPU 'x'"),
+        ("cuda:1", "0", "do not go together"),
+        ("cpu", "0", "do not go together"),
+        ("cuda:3", "", "there are 3 GPUs on this machine"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    device: str, devices: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    with pytest.raises(UserError, match=words):
+        make(devices=devices).check([Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device=device)])
 
 
 def test_exit_codes_in_words() -> None:
