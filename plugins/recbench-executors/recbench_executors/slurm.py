@@ -112,6 +112,8 @@ class Slurm(Executor):
             self.extra = _flags(extra)
         except ValueError as error:
             raise UserError(f"--executor slurm: {error}") from None
+        if self.minutes and 60 * self.minutes <= warning:
+            raise UserError(f"--executor slurm: warning={warning} seconds leave nothing of a time limit of {time}")
         self.stopping = self.killing = self.draining = False
 
     # What is asked of Slurm

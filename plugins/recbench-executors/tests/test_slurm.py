@@ -163,6 +163,7 @@ def test_where_slurm_is_not_installed_the_user_is_told(
     [
         ({"time": "soon"}, "'soon' is no duration"),
         ({"memory": "much"}, "'much' is no amount of memory"),
+        ({"time": "1m"}, "warning=90 seconds leave nothing of a time limit of 1m"),
         ({"extra": "-p gpu"}, "'-p' is not of the form --option"),
         ({"extra": "--comment='x"}, "quotation"),
     ],
