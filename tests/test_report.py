@@ -282,6 +282,7 @@ def test_large_tables_are_packed_and_read_back(monkeypatch: pytest.MonkeyPatch) 
     assert tables.packed("x.csv", content) == (name, packed)
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_report_and_nothing_stale_stays(
     report: Path, content: Content, store: Store, tmp_path: Path
 ) -> None:
@@ -323,6 +324,7 @@ def test_a_suite_without_any_done_job_has_a_report(tmp_path: Path) -> None:
     assert "No method is ranked yet" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_report_that_is_being_written_is_left_to_it(tmp_path: Path) -> None:
     import multiprocessing
 
@@ -410,6 +412,7 @@ def test_every_plot_can_be_drawn(content: Content, name: str) -> None:
     assert figures.render(figures.draw(name, content.boards[0]), "svg").startswith(b"<?xml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reconstructions", "samples", "kernels"])
 def test_figures_of_images_are_drawn_by_the_command(store: Store, tmp_path: Path, name: str) -> None:
     file = tmp_path / "figure.png"
