@@ -270,7 +270,8 @@ def megabytes(text: str) -> int:
     match = _MEMORY.fullmatch(text)
     if match is None:
         raise ValueError(f"'{text}' is no amount of memory: write 16G, or 500M")
-    return int(match["count"]) * 1024 ** "KMGT".index(match["unit"] or "M") // 1024
+    kilobytes: int = int(match["count"]) * 1024 ** "KMGT".index(match["unit"] or "M")
+    return kilobytes // 1024
 
 
 def written(total: int) -> str:
