@@ -22,17 +22,14 @@ if TYPE_CHECKING:
 @results_option
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of decoded images.")
 @click.option(
-    "--models/--no-models",
-    default=True,
-    show_default=True,
-    help="Load stored models, for interpolations and for test images that jobs did not keep.",
+    "--no-models", is_flag=True, help="Load no stored models: no interpolations, and only images that jobs kept."
 )
 @plugin_options
 def report_command(
     suite: str | None,
     results: Path,
     cache: Path | None,
-    models: bool,
+    no_models: bool,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
@@ -49,7 +46,7 @@ def report_command(
     registry = Registry(load(plugin_files, blocked, strict))
     with err.status("reading the jobs") as status:
         content = gathered(store)
-        page = write(content, Sources(store, registry, cache or default_cache(), models, status.update))
+        page = write(content, Sources(store, registry, cache or default_cache(), not no_models, status.update))
     click.echo(page)
 
 
