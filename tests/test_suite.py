@@ -167,7 +167,7 @@ ONE_BY_ONE = [
     ({"name": "name: 2024-01-01"}, "s.yaml:1: name: YAML takes 2024-01-01 for a date"),
     ({"description": "description: [a]"}, 's.yaml:10: description: ["a"] is not text'),
     ({"lossses": "lossses: [l1]"}, "s.yaml:10: lossses: unknown key; did you mean 'losses'?"),
-    ({"x": "x: 1"}, "s.yaml:10: x: unknown key; choose from: architectures, datasets, description, losses, metrics"),
+    ({"x": "x: 1"}, "s.yaml:10: x: unknown key; choose from: architectures, datasets, description, executors, l"),
     ({"datasets": ""}, "s.yaml:1: datasets: is missing"),
     ({"datasets": "datasets: []"}, "s.yaml:2: datasets: is empty: at least one is needed"),
     ({"datasets": "datasets:"}, "s.yaml:2: datasets: null is not a list"),
