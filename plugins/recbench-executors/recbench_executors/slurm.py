@@ -412,7 +412,7 @@ class Slurm(Executor):
 
     def _sleep(self, asked: _Asked) -> None:
         """Wait until it is time to look again, or until something else is asked of us."""
-        end = time.monotonic() + self.poll
+        end = time.monotonic() + (min(self.poll, 1.0) if asked.stopping else self.poll)  # somebody waits for the end
         while time.monotonic() < end and self._asked == asked:
             time.sleep(0.1)
 
