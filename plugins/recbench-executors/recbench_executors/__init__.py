@@ -40,9 +40,7 @@ def recbench_executors() -> Iterator[ExecutorEntry]:
                 "empty: what RAY_ADDRESS says, otherwise local",
             ),
             Parameter("cpus", int, 1, "CPUs that Ray sets aside for each job, which has as many threads", minimum=1),
-            Parameter(
-                "jobs_per_device", int, 0, "jobs that share a GPU, each with its part of it; 0: one", minimum=0
-            ),
+            Parameter("jobs_per_device", int, 0, "jobs that share a GPU, each with its part of it; 0: one", minimum=0),
         ),
         notes=(
             "Needs pip install 'recbench[ray]' here and on every node, with the same recbench, the same Ray, and the "
