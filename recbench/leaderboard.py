@@ -27,6 +27,10 @@ if TYPE_CHECKING:  # numpy and scipy take longer to import than many a command t
 __all__ = ["Board", "Cell", "Leaderboard", "OverallVerdict", "Row", "Verdict", "rank", "rank_stored"]
 
 
+MOST_COMPARED = 500
+"""Ranked methods of a board up to which every two are compared. Time, memory and leaderboard.json grow with the square."""
+
+
 def rank(
     plan: Plan,
     records: Mapping[str, Result],
@@ -72,6 +76,11 @@ def rank(
             board = _Assembly(plan, setting, protocol, jobs, records, files, confidence, time_to).board()
             boards.append(board)
             notes.extend(_remarks(board))
+            if confidence is not None and board.confidence is None:
+                notes.append(
+                    f"{label}: more than {MOST_COMPARED} methods: not every two are compared, so there are no "
+                    "intervals, places and tiers"
+                )
         notes.extend(remarks(plan, setting))
         warnings = {
             f"{label}: {name}: {score.warning}"
@@ -168,11 +177,12 @@ class _Assembly:
         names = {column.name for column in judged}
         ranking = tuple(name for name in plan.ranking if name in names or not sound)
         found: dict[str, Findings] = {}
-        if self.confidence is not None and sound:
+        confidence = self.confidence if len(sound) <= MOST_COMPARED else None
+        if confidence is not None and sound:
             from recbench.verdicts import judge
 
-            found = judge(judged, [self._scored(number) for number in sound], self.confidence, self.files)
-        ranked, order, together = _ranked(list(sound.values()), judged, ranking, found, self.confidence)
+            found = judge(judged, [self._scored(number) for number in sound], confidence, self.files)
+        ranked, order, together = _ranked(list(sound.values()), judged, ranking, found, confidence)
         places = {method: place for place, method in enumerate(order)}
         others = sorted(
             (row for row in (*rows.values(), *self._undecided()) if row.status != "ranked"),
@@ -187,7 +197,7 @@ class _Assembly:
             columns=columns,
             ranking=ranking,
             rows=(*ranked, *others),
-            confidence=self.confidence,
+            confidence=confidence,
             verdicts={name: _verdict(verdict, order, places) for name, verdict in found.items()},
             overall=_overall_verdict(together, order, places) if together else None,
             target=f"{self.time_to[0]} of {self.time_to[1]:g}" if self.time_to else "",

@@ -368,6 +368,5 @@ def pareto_front(costs: Numbers) -> Flags:
     Args:
         costs: (M, K), smaller is better.
     """
-    at_least = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)
-    truly = (costs[:, None, :] < costs[None, :, :]).any(axis=2)
-    return np.asarray(~(at_least & truly).any(axis=0))
+    dominated = [bool(((costs <= own).all(axis=1) & (costs < own).any(axis=1)).any()) for own in costs]
+    return ~np.array(dominated, dtype=np.bool_)

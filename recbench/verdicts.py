@@ -143,12 +143,14 @@ def neutral_ranks(costs: Sequence[Sequence[float]], home: Sequence[Sequence[bool
     """
     count = len(costs)
     values, at_home = np.asarray(costs, dtype=np.float64), np.asarray(home, dtype=np.bool_)
-    ground = ~(at_home[:, None, :] | at_home[None, :, :]) & ~np.eye(count, dtype=np.bool_)[:, :, None]
-    lower = values[:, None, :] < values[None, :, :]
-    equal = ~lower & ~lower.transpose(1, 0, 2)
-    won = (ground & lower).sum(axis=(1, 2)) + 0.5 * (ground & equal).sum(axis=(1, 2))
-    compared = ground.sum(axis=(1, 2))
-    return [1 + (count - 1) * (1 - float(w) / float(n)) if n else None for w, n in zip(won, compared, strict=True)]
+    found: list[float | None] = []
+    for method, own in enumerate(values):  # one by one: all at once would take memory with the square of the methods
+        ground = ~(at_home[method] | at_home)
+        ground[method] = False
+        won = (ground & (own < values)).sum() + 0.5 * (ground & ~(own < values) & ~(values < own)).sum()
+        compared = int(ground.sum())
+        found.append(1 + (count - 1) * (1 - float(won) / compared) if compared else None)
+    return found
 
 
 def pareto(costs: Sequence[Sequence[float]]) -> list[bool]:

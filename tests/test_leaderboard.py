@@ -397,3 +397,22 @@ def test_a_higher_confidence_widens_intervals_and_joins_tiers() -> None:
     assert first is not None
     assert second is not None
     assert second[0] < first[0] < first[1] < second[1]
+
+
+def test_a_large_board_is_ranked_without_comparing_every_two() -> None:
+    methods = [f"loss{number}" for number in range(501)]
+    plan = make_plan(methods, seeds=(0,))
+    records = {
+        planned.id: make_record(
+            plan, planned, {name: Score(mean=float(planned.method), std=0.5, n=8) for name in plan.metrics}
+        )
+        for planned in plan.jobs
+    }
+    leaderboard = rank(plan, records)
+    (board,) = leaderboard.boards
+    assert len(board.rows) == 501
+    assert board.confidence is None
+    assert all(row.tier is None and row.rank_interval is None and row.place is not None for row in board.rows)
+    assert any("more than 500 methods" in note for note in leaderboard.notes)
+    (fewer,) = rank(make_plan(methods[:500], seeds=(0,)), {}).boards
+    assert fewer.confidence == 0.95
