@@ -28,7 +28,7 @@ __all__ = ["Board", "Cell", "Leaderboard", "OverallVerdict", "Row", "Verdict", "
 
 
 MOST_COMPARED = 500
-"""Ranked methods of a board up to which every two are compared. Time, memory and leaderboard.json grow with the square."""
+"""Ranked methods of a board up to which every two are compared: time, memory and files grow with the square."""
 
 
 def rank(
