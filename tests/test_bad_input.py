@@ -61,10 +61,11 @@ def done(finished: Path, tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
+    """Of every file but what the leaderboard keeps of statistics, which is of no consequence."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != "statistics.json"
     }
 
 
