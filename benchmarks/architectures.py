@@ -18,9 +18,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from recbench.contracts.architecture import Architecture
-from recbench.entries import ImageShape
-from recbench.plugins import load_plugins
-from recbench.registry import Registered, Registry
+from recbench.contracts.entries import ImageShape
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registered, Registry
 
 SIDES = (32, 64, 128, 256)
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (

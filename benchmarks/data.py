@@ -37,11 +37,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
-from recbench.images import Prepared, prepare
-from recbench.jobs import Part
-from recbench.plugins import load_plugins
-from recbench.registry import Registry
-from recbench.training import take
+from recbench.data.cache import Prepared, prepare
+from recbench.job.training import take
+from recbench.plan.model import ComponentSpec
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
 
 CORES = len(os.sched_getaffinity(0))
 BATCH = 64
@@ -116,7 +116,7 @@ def compare_reading(folder: Path, prepared: Prepared, rounds: int, batches: int)
 # Preparing
 
 
-def preparing(part: Part, registry: Registry, processes: int) -> tuple[float, float]:
+def preparing(part: ComponentSpec, registry: Registry, processes: int) -> tuple[float, float]:
     """Seconds that so many processes take, into a new cache: of time, and of all processors together."""
     with (
         tempfile.TemporaryDirectory() as cache,
@@ -159,7 +159,7 @@ def main() -> None:
         make_files(folder / "img_align_celeba", arguments.images)
         entry = registry.get("datasets", "celeba")
         params = entry.entry.complete({"root": str(folder), "count": arguments.images})
-        part = Part(name="celeba", params=params, code=entry.code)
+        part = ComponentSpec(name="celeba", params=params, code=entry.code)
         prepared = prepare(part, registry, Path(temporary) / "cache")
         compare_reading(folder, prepared, arguments.rounds, arguments.batches)
         compare_preparing(

@@ -49,13 +49,13 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
+from recbench.contracts.entries import ImageShape, Weights
 from recbench.contracts.metric import ImageMetric
-from recbench.entries import ImageShape, Weights
-from recbench.plugins import load_plugins
-from recbench.registry import Registry
-from recbench.weights import VARIABLE, missing
+from recbench.data.weights import VARIABLE, missing
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
 from recbench_metrics.features import INCEPTION_V3, Collection, Extractor, Precision
-from recbench_metrics.frechet import Gaussian, Moments, gaussian_of, squared_distance
+from recbench_metrics.frechet import FeatureGaussian, FeatureMoments, gaussian_of, squared_distance
 
 SIDE = 64
 DIMENSIONS = 2048
@@ -212,7 +212,7 @@ def frechet_of(count: int, turns: Turns, rounds: int) -> None:
     real, judged = (torch.randn(count, DIMENSIONS, generator=generator).mul_(decay).to(turns.device) for _ in range(2))
     judged = judged.roll(3, 1).add_(0.01)
 
-    def summary(rows: Tensor) -> Gaussian | Moments:
+    def summary(rows: Tensor) -> FeatureGaussian | FeatureMoments:
         collection = Collection(DIMENSIONS)
         collection.add(rows)
         return collection.summary()
@@ -221,11 +221,11 @@ def frechet_of(count: int, turns: Turns, rounds: int) -> None:
         own = rows.double().cpu().numpy()
         return own.mean(0), np.cov(own, rowvar=False)
 
-    def with_ours(kept: Gaussian) -> float:
+    def with_ours(kept: FeatureGaussian) -> float:
         return squared_distance(kept, judged_summary).item()
 
-    def decomposed() -> Gaussian:
-        return real_summary if isinstance(real_summary, Gaussian) else gaussian_of(real_summary)
+    def decomposed() -> FeatureGaussian:
+        return real_summary if isinstance(real_summary, FeatureGaussian) else gaussian_of(real_summary)
 
     def with_sqrtm() -> float:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -18,12 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from recbench.jobs import Plan
-from recbench.plugins import load_plugins
-from recbench.provenance import now, provenance
-from recbench.registry import Registry
-from recbench.store import Data, Evaluated, Failure, File, Record, Score, Store, Trained, sealed
-from recbench.suite import load_suite
+from recbench.job.provenance import now, provenance
+from recbench.plan.model import Plan
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
+from recbench.store.record import Data, Evaluated, Failure, File, Record, Score, Trained, sealed
+from recbench.store.store import Store
+from recbench.suite.validation import load_suite
 
 SUITE = """\
 name: many

@@ -37,12 +37,12 @@ from formulations.by_name import AUTHORS, OBJECTIVES, UNEQUAL, Formulation, Made
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from recbench.contracts.entries import ImageShape, LossEntry
 from recbench.contracts.loss import Context, Loss, Setting
-from recbench.entries import ImageShape, LossEntry
-from recbench.plugins import load_plugins
-from recbench.registry import Registered, Registry
-from recbench.training import convert
-from recbench.weights import missing
+from recbench.data.weights import missing
+from recbench.job.training import convert
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registered, Registry
 
 LATENT = 256
 TURN = 0.05  # seconds of a turn, at least
@@ -172,7 +172,7 @@ def peak_memory(call: Callable[[], object], leaves: list[Tensor], device: torch.
 
 
 class TrainingStep:
-    """What the loop of recbench.training does in a step: vae_bredell with its defaults, l2, Adam, float32."""
+    """What the loop of recbench.job.training does in a step: vae_bredell with its defaults, l2, Adam, float32."""
 
     def __init__(self, registry: Registry, images: Images, shape: ImageShape) -> None:
         found = registry.get("architectures", "vae_bredell")
@@ -180,16 +180,16 @@ class TrainingStep:
         if refusals:
             raise ValueError("; ".join(refusals))
         self.model = found.create({}, shape).to(images.target.device, memory_format=torch.channels_last).train()
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
         self.target = images.target.to(memory_format=torch.channels_last) * 2 - 1
 
     def __call__(self) -> None:
         posterior = self.model.encode(self.target)
         decoded = self.model.decode(posterior.sample())
         objective = 0.125 * (decoded - self.target).square().sum(PER_IMAGE).mean() + 0.01 * posterior.kl().mean()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         objective.backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
 
 # From the registry to the table

@@ -25,15 +25,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from recbench.analysis.ranking import rank
 from recbench.contracts.executor import Ended, Event, Executor, Task
-from recbench.jobs import Plan
-from recbench.leaderboard import rank
-from recbench.plugins import load_plugins
-from recbench.provenance import now, provenance
-from recbench.registry import Registry
-from recbench.store import Data, Evaluated, Record, Score, Store, sealed
-from recbench.suite import Suite, load_suite
-from recbench.sweep import Options, inspect, run
+from recbench.job.provenance import now, provenance
+from recbench.plan.model import Plan
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
+from recbench.store.record import Data, Evaluated, Record, Score, sealed
+from recbench.store.store import Store
+from recbench.suite.validation import Suite, load_suite
+from recbench.sweep.sweep import Options, inspect, run
 
 SUITE = """\
 name: scale

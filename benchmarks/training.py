@@ -2,7 +2,7 @@
 
     python benchmarks/training.py
 
-Both loops train the same network on the same images with the same loss (L2 and KL), batch size and optimiser, in one
+Both loops train the same network on the same images with the same loss (L2 and KL), batch size and optimizer, in one
 process, taking turns step by step: after each of recbench's steps the plain loop makes one of its own. What disturbs
 the machine disturbs both, so the ratios are steadier than the times.
 """
@@ -26,10 +26,10 @@ if __name__ == "__main__" and not all(name in os.environ for name in ALLOCATOR):
 
 import torch
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.loss import Setting
-from recbench.entries import ImageShape
-from recbench.jobs import Training
-from recbench.training import Images, Model, Watch, seed_everything, train
+from recbench.job.training import Model, TrainingImages, Watch, seed_everything, train
+from recbench.plan.model import Training
 from recbench_architectures.bredell import VAEBredell
 from recbench_losses_pixel.losses import L2
 
@@ -68,7 +68,7 @@ class PlainLoop:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.layout).train()
         self.images = images
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=fused)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=fused)
         self.bf16 = bf16
         self.order = torch.empty(0, dtype=torch.long)
 
@@ -87,9 +87,9 @@ class PlainLoop:
         l2 = 0.5 * error.square().sum((1, 2, 3)).mean()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
         objective = l2 + KL_WEIGHT * kl
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         objective.backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
 
 def ratios(name: str, steps: int, clock: Callable[[], float]) -> tuple[list[float], float]:
@@ -117,7 +117,7 @@ def ratios(name: str, steps: int, clock: Callable[[], float]) -> tuple[list[floa
     config = Training(epochs=-(-steps // min(steps, 16)), batch_size=BATCH, learning_rate=LEARNING_RATE)
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch(lambda *_: None, lambda _: None, take_turns, checkpoint_seconds=1e9)
-        train(whole, Images(images, images[:0], images[:0]), config, 0, Path(folder), watch)
+        train(whole, TrainingImages(images, images[:0], images[:0]), config, 0, Path(folder), watch)
     skipped = max(1, len(ours) // 10)  # the first steps make room in memory
     pairs = range(skipped, len(ours))
     found = [2 * ours[i] / (theirs[i - 1] + theirs[i]) for i in pairs]

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbench import statistics
-from recbench.jobs import Column
-from recbench.leaderboard import rank_stored
-from recbench.store import Score, Store
+from recbench.analysis import statistics
+from recbench.analysis.ranking import rank_stored
+from recbench.plan.model import Column
+from recbench.store.record import Score
+from recbench.store.store import Store
 from tests.made_up import make_plan, make_record
 from tests.synthetic import World
 

@@ -1,10 +1,28 @@
 """recbench: a benchmark of reconstruction losses for (variational) autoencoders.
 
-Importing this package imports neither torch nor any plugin. Plugin authors find the entries and the hook marker here,
-and the classes to derive from in :mod:`recbench.contracts`.
+This is the public face: what plugin authors and scripts import. Everything below ``recbench.<room>`` that is not named
+here, in :mod:`recbench.contracts` or in :mod:`recbench.testing` is private and may change.
+
+Importing this package imports neither torch nor any plugin: names that need more are loaded when they are first used.
+
+Entries (frozen facts that plugins yield) and their fields:
+    LossEntry, ArchitectureEntry, DatasetEntry, MetricEntry, ExecutorEntry, TrackerEntry, Parameter, Tunable,
+    Requirements, Weights, RawFile, ImageShape, and the marker ``hookimpl``.
+Contracts (classes to derive from, and what their methods are given):
+    Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Posterior, Gaussian, Deterministic; Dataset;
+    ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
+Services for plugins:
+    ``load_weights`` (pretrained weights, checked, never unpickled), ``image_files`` (what decoding would silently lose),
+    ``write_atomically``, ``lock``, ``holder`` (files that survive a crash), ``Store`` (the records of a suite),
+    ``run_task`` and ``reason_of`` (what an executor calls to run a job), ``UserError`` (a mistake that the user can mend).
 """
 
-from recbench.entries import (
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from recbench.contracts.entries import (
     ArchitectureEntry,
     DatasetEntry,
     ExecutorEntry,
@@ -18,23 +36,93 @@ from recbench.entries import (
     Tunable,
     Weights,
 )
-from recbench.hookspecs import hookimpl
+from recbench.plugin.spec import hookimpl
+
+if TYPE_CHECKING:
+    from recbench.contracts.architecture import Architecture, Deterministic, Gaussian, Posterior
+    from recbench.contracts.dataset import Dataset
+    from recbench.contracts.executor import Ended, Executor, JobProgress, Task
+    from recbench.contracts.loss import Auxiliary, Context, Likelihood, Loss, Setting
+    from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
+    from recbench.contracts.tracker import Run, Tracker
+    from recbench.data import image_files
+    from recbench.data.weights import load_weights
+    from recbench.errors import UserError
+    from recbench.files import holder, lock, write_atomically
+    from recbench.job.runner import reason_of, run_task
+    from recbench.store.store import Store
 
 __version__ = "0.1.0"
 
+_LAZY = {
+    "contracts.architecture": ("Architecture", "Deterministic", "Gaussian", "Posterior"),
+    "contracts.dataset": ("Dataset",),
+    "contracts.executor": ("Ended", "Executor", "JobProgress", "Task"),
+    "contracts.loss": ("Auxiliary", "Context", "Likelihood", "Loss", "Setting"),
+    "contracts.metric": ("BoundMetric", "ImageMetric", "Reference", "SetMetric"),
+    "contracts.tracker": ("Run", "Tracker"),
+    "data": ("image_files",),
+    "data.weights": ("load_weights",),
+    "errors": ("UserError",),
+    "files": ("holder", "lock", "write_atomically"),
+    "job.runner": ("reason_of", "run_task"),
+    "store.store": ("Store",),
+}
+_HOME = {name: f"recbench.{module}" for module, names in _LAZY.items() for name in names}
+
 __all__ = [
+    "Architecture",
     "ArchitectureEntry",
+    "Auxiliary",
+    "BoundMetric",
+    "Context",
+    "Dataset",
     "DatasetEntry",
+    "Deterministic",
+    "Ended",
+    "Executor",
     "ExecutorEntry",
+    "Gaussian",
+    "ImageMetric",
     "ImageShape",
+    "JobProgress",
+    "Likelihood",
+    "Loss",
     "LossEntry",
     "MetricEntry",
     "Parameter",
+    "Posterior",
     "RawFile",
+    "Reference",
     "Requirements",
+    "Run",
+    "SetMetric",
+    "Setting",
+    "Store",
+    "Task",
+    "Tracker",
     "TrackerEntry",
     "Tunable",
+    "UserError",
     "Weights",
     "__version__",
+    "holder",
     "hookimpl",
+    "image_files",
+    "load_weights",
+    "lock",
+    "reason_of",
+    "run_task",
+    "write_atomically",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'recbench' has no attribute {name!r}")
+    module = import_module(_HOME[name])
+    return import_module(f"{_HOME[name]}.{name}") if name == "image_files" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What every loss must do, as one parametrised test that plugin authors call as well::
+"""What every loss must do, as one parametrized test that plugin authors call as well::
 
     import pytest
     import recbench_losses_mine as plugin
@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape, LossEntry
 from recbench.contracts.loss import Context, Likelihood, Loss, Setting
-from recbench.entries import ImageShape, LossEntry
-from recbench.weights import missing
+from recbench.data.weights import missing
 
 BATCH, LATENT = 3, 8
 SIZES = (16, 32, 64, 128, 256)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbench.jobs import Column, Method, Part, Plan, PlannedJob, Setting, Training
-from recbench.store import Data, Evaluated, Failure, File, Provenance, Record, Score, Trained
+from recbench.plan.model import BoardSetting, Column, ComponentSpec, Method, Plan, PlannedJob, Training
+from recbench.store.record import Data, Evaluated, Failure, File, Provenance, Record, Score, Trained
 
 FINGERPRINT = "f" * 64
 COLUMNS = (
@@ -26,21 +26,21 @@ def make_plan(
     plan = Plan(
         suite="made-up",
         description="made up",
-        metrics={column.name: Part(name=column.name) for column in columns},
+        metrics={column.name: ComponentSpec(name=column.name) for column in columns},
         columns=tuple(columns),
         ranking=tuple(ranking or (column.name for column in columns)),
         settings=tuple(
-            Setting(
+            BoardSetting(
                 label=label,
-                dataset=Part(name="photos", params={"size": 32 + index}),
-                architecture=Part(name="vae"),
+                dataset=ComponentSpec(name="photos", params={"size": 32 + index}),
+                architecture=ComponentSpec(name="vae"),
                 training=Training(epochs=3),
                 shape=(3, 32, 32),
             )
             for index, label in enumerate(settings)
         ),
         methods=tuple(
-            Method(label=label, loss=Part(name="l2", params=dict(params or {})), kl_weight=0.5 + index)
+            Method(label=label, loss=ComponentSpec(name="l2", params=dict(params or {})), kl_weight=0.5 + index)
             for index, label in enumerate(methods)
         ),
         jobs=(),

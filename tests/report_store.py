@@ -13,8 +13,9 @@ import pandas
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from recbench.jobs import Column, Part, Plan
-from recbench.store import Cost, Data, Evaluated, Score, Store, Trained
+from recbench.plan.model import Column, ComponentSpec, Plan
+from recbench.store.record import Cost, Data, Evaluated, Score, Trained
+from recbench.store.store import Store
 from tests.made_up import COLUMNS, FINGERPRINT, make_plan, make_record, make_trouble
 
 HOSTILE = (
@@ -76,7 +77,7 @@ def write_store(
         method.model_copy(
             update={
                 "family": FAMILIES[i % len(FAMILIES)],
-                "loss": Part(name="l2", params={"alpha": 0.1 * (i // 3), "kernel": "gaussian"}),
+                "loss": ComponentSpec(name="l2", params={"alpha": 0.1 * (i // 3), "kernel": "gaussian"}),
             }
         )
         for i, method in enumerate(plan.methods)

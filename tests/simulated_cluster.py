@@ -1,7 +1,7 @@
 """A simulated month of a cluster of 64 GPUs: real sweeps, a real store and real processes, on a clock that jumps.
 
 ``python -m tests.simulated_cluster FOLDER --jobs 2000 --seed 0 --harsher 10`` lives through the month and prints what
-it met as JSON. Everything but the training is real: coordinators are processes that run :func:`recbench.sweep.run`;
+it met as JSON. Everything but the training is real: coordinators are processes that run the sweep;
 each job that comes to its end is a process that takes the lock of its folder and writes its record. What is simulated
 is time: a job takes hours of a clock that goes from event to event, and the faults of the month are drawn beforehand,
 from a seed.
@@ -42,14 +42,16 @@ from typing import Any
 
 from recbench.contracts.executor import Ended, Event, Executor, Task
 from recbench.errors import OutOfSpaceError
-from recbench.jobs import Job
-from recbench.plugins import load_plugins
-from recbench.registry import Registry
-from recbench.rounds import Limits
-from recbench.store import Data, Evaluated, Provenance, Record, Score, Store, Trained, holder, lock
-from recbench.suite import Suite, load_suite
-from recbench.sweep import Options, inspect
-from recbench.sweep import run as run_sweep
+from recbench.files import holder, lock
+from recbench.plan.model import Job
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
+from recbench.store.record import Data, Evaluated, Provenance, Record, Score, Trained
+from recbench.store.store import Store
+from recbench.suite.validation import Suite, load_suite
+from recbench.sweep.attempts import Limits
+from recbench.sweep.sweep import Options, inspect
+from recbench.sweep.sweep import run as run_sweep
 
 NODES, GPUS_PER_NODE = 8, 8
 SLOTS = NODES * GPUS_PER_NODE
@@ -376,7 +378,7 @@ class SimulatedCluster(Executor):
     def _work(
         self, task: Task, *, die: int | None = None, full: bool = False, slow: bool = False, wait: float = 0.0
     ) -> int:
-        """What a job does, in its own process; as :func:`recbench.runner.run_task`, but for the training."""
+        """What a job does, in its own process; as :func:`recbench.job.runner.run_task`, but for the training."""
         store = Store(Path(task.folder).parent.parent)
         if die is not None:
             die_at(die)
@@ -501,7 +503,7 @@ def live_through(folder: Path, jobs: int, seed: int, harsher: float) -> dict[str
 
 def prepare_images(suite: Suite, registry: Registry, options: Options, journal: Journal) -> str:
     """Decode the images once, and give their fingerprint."""
-    from recbench.images import prepare
+    from recbench.data.cache import prepare
 
     return prepare(suite.plan.settings[0].dataset, registry, options.cache, lambda done, total: None).fingerprint
 

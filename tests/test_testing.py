@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from recbench.contracts.entries import LossEntry, Parameter, Requirements, Weights
 from recbench.contracts.loss import Auxiliary, Context, Likelihood, Loss, Setting
-from recbench.entries import LossEntry, Parameter, Requirements, Weights
 from recbench.testing import CHECKS, imports_no_torch, loss_cases
 
 PER_IMAGE = (1, 2, 3)
@@ -207,9 +207,9 @@ def test_a_class_that_is_no_loss() -> None:
 
 
 def test_a_plugin_that_imports_torch_is_found() -> None:
-    import recbench.entries
+    import recbench.contracts.entries
     import recbench.testing
 
-    imports_no_torch(recbench.entries)
+    imports_no_torch(recbench.contracts.entries)
     with pytest.raises(AssertionError, match=r"importing recbench\.testing imports torch"):
         imports_no_torch(recbench.testing)

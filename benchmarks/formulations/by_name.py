@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape, LossEntry
 from recbench.contracts.loss import Loss
-from recbench.entries import ImageShape, LossEntry
-from recbench.weights import load
+from recbench.data.weights import load_weights
 
 Formulation = Callable[[Tensor, Tensor, Tensor], Tensor]  # of decoded, target and z
 
@@ -48,11 +48,11 @@ def ssim(made: Made) -> Formulation:
 
 
 def ms_ssim(made: Made) -> Formulation:
-    from formulations.ms_ssim import ms_ssim, renormalised
+    from formulations.ms_ssim import ms_ssim, renormalized
 
     p = made.params
     weights = p["weights"][: p["scales"]] if p["scales"] else p["weights"]
-    weights = renormalised(weights, p["window"], min(made.shape.height, made.shape.width))
+    weights = renormalized(weights, p["window"], min(made.shape.height, made.shape.width))
     options = p["window"], p["sigma"], (p["K1"], p["K2"]), weights
     return lambda decoded, target, z: 1 - ms_ssim(decoded, target, *options)
 
@@ -77,7 +77,7 @@ def watson(made: Made) -> Formulation | None:
         return None
     transform = "dft" if made.entry.name == "watson_dft" else "dct"
     needed = made.entry.needed_weights(made.shape, made.params)
-    state = load(needed[0]) if needed else initial(transform, made.shape.channels)
+    state = load_weights(needed[0]) if needed else initial(transform, made.shape.channels)
     state = {name: value.to(made.device, torch.float32) for name, value in state.items()}
 
     def formulation(decoded: Tensor, target: Tensor, z: Tensor) -> Tensor:

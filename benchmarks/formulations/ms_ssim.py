@@ -31,7 +31,7 @@ def ms_ssim(
     return torch.prod(torch.stack(factors) ** exponents, dim=0).mean(1)
 
 
-def renormalised(weights: Sequence[float], window: int, side: int) -> list[float]:
+def renormalized(weights: Sequence[float], window: int, side: int) -> list[float]:
     """The first weights, for as many scales as images of that side have room for; fewer are divided by their sum."""
     fitting = [weight for scale, weight in enumerate(weights) if side > (window - 1) * 2**scale]
     return [weight / sum(fitting) for weight in fitting] if len(fitting) < len(weights) else fitting

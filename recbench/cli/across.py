@@ -9,7 +9,7 @@ import click
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError, did_you_mean
-from recbench.store import write_atomically
+from recbench.files import write_atomically
 
 PICTURES = (".pdf", ".png", ".svg")
 
@@ -39,9 +39,9 @@ def across_command(
     SUITE… are suites that were run, by name or file. Methods are matched by their labels; those that are not ranked on
     every board are left out.
     """
-    from recbench.across import across
-    from recbench.leaderboard import rank
-    from recbench.sweep import inspect
+    from recbench.analysis.across import across
+    from recbench.analysis.ranking import rank
+    from recbench.sweep.sweep import inspect
 
     boards = []
     for suite in dict.fromkeys(suites) or (None,):

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import click
 
-from recbench import scales, yaml_lines
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.terminal import count_bar, print_table
-from recbench.images import default_cache
-from recbench.jobs import Plan
-from recbench.registry import Registry
-from recbench.scales import Scale, Wanted
-from recbench.store import Store
-from recbench.suite import load_suite
+from recbench.data.cache import default_cache
+from recbench.plan.model import Plan
+from recbench.plugin.registry import Registry
+from recbench.store import scales
+from recbench.store.scales import Scale, Wanted
+from recbench.store.store import Store
+from recbench.suite.document import dump
+from recbench.suite.validation import load_suite
 
 
 @click.command("calibrate")
@@ -51,8 +52,8 @@ def calibrate_command(
     The suite's network learns from l2 for N steps; the norms are of gradients with respect to the decoded images. What
     was measured is kept in DIR/<suite>/, and 'recbench run' multiplies the ladder of tuning by it.
     """
-    from recbench.calibration import complete
-    from recbench.runner import choose_device
+    from recbench.job.calibration import complete
+    from recbench.job.runner import choose_device
 
     registry = Registry(load(plugin_files, blocked, strict))
     plan = load_suite(suite_file, registry, overrides).plan
@@ -96,4 +97,4 @@ def _print(plan: Plan, losses: list[Wanted], found: dict[tuple[int, str], Scale]
     if form == "json":
         click.echo(json.dumps(data, ensure_ascii=False, allow_nan=False))
     else:
-        click.echo(yaml_lines.dump(data), nl=False)
+        click.echo(dump(data), nl=False)

@@ -8,10 +8,18 @@ import click
 
 from recbench.cli.options import load, plugin_options
 from recbench.cli.weights import shown_size
-from recbench.entries import DatasetEntry, Entry, ExecutorEntry, LossEntry, MetricEntry, Parameter, TrackerEntry
+from recbench.contracts.entries import (
+    DatasetEntry,
+    Entry,
+    ExecutorEntry,
+    LossEntry,
+    MetricEntry,
+    Parameter,
+    TrackerEntry,
+)
 from recbench.errors import PluginError
-from recbench.plugins import KINDS, find_plugins
-from recbench.registry import SINGULAR, Registry, conflicts
+from recbench.plugin.manager import KINDS, find_plugins
+from recbench.plugin.registry import SINGULAR, Registry, conflicts
 
 _BASE = {field.name for field in fields(Entry)}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from recbench import leftovers
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.terminal import err
 from recbench.cli.weights import shown_size
 from recbench.errors import UserError
-from recbench.leftovers import KINDS, Leftover
+from recbench.store import cleanup
+from recbench.store.cleanup import KINDS, Leftover
 
 _SHOWN = 10
 
@@ -31,7 +31,7 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
     """
     store = stored_suite(suite, results)
     found: dict[str, list[Leftover]] = defaultdict(list)
-    for leftover in leftovers.find(store, store.read_plan()):
+    for leftover in cleanup.find(store, store.read_plan()):
         if not only or leftover.kind in only:
             found[leftover.kind].append(leftover)
     if not found:
@@ -53,7 +53,7 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
     for those in found.values():
         for leftover in those:
             try:
-                kept += not leftovers.remove(leftover)
+                kept += not cleanup.remove(leftover)
             except OSError as error:
                 raise UserError(f"{leftover.path} cannot be removed: {error.strerror or error}") from None
     taken = f"; {kept} were taken up meanwhile, and kept" if kept else ""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from recbench.archive import opened
+from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side, compare, earlier_version
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
-from recbench.comparison import Change, Comparison, Pair, Side, compare, earlier_version
 from recbench.errors import UserError
-from recbench.formats import head, number
-from recbench.merging import ArchiveSource, FolderSource, Source
+from recbench.render.leaderboard import head, number
+from recbench.store.archive import opened
+from recbench.store.merge import ArchiveSource, FolderSource, RecordSource
 
 
 @click.command("compare")
@@ -59,7 +59,7 @@ def _side(text: str, results: Path, stack: ExitStack) -> Side:
     raise problem
 
 
-def _source(text: str, results: Path, stack: ExitStack) -> Source:
+def _source(text: str, results: Path, stack: ExitStack) -> RecordSource:
     path = Path(text)
     if path.is_dir() and (path / "plan.json").is_file():
         return FolderSource(path)
@@ -85,7 +85,7 @@ def _text(found: Comparison) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _block(pair: Pair, confidence: float) -> str:
+def _block(pair: ComparedPair, confidence: float) -> str:
     methods = pair.methods[0] if pair.methods[0] == pair.methods[1] else " → ".join(pair.methods)
     settings = pair.settings[0] if pair.settings[0] == pair.settings[1] else " → ".join(pair.settings)
     lines = [f"{methods} ({settings}), {pair.seeds[0]} and {pair.seeds[1]} seeds"]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
+from recbench.analysis.rate_distortion import Matched, RateDistortion, rate_distortion
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError
-from recbench.formats import head, number
-from recbench.jobs import Column, Plan
-from recbench.rate_distortion import Matched, RateDistortion, rate_distortion
-from recbench.store import Result
-from recbench.sweep import inspect
+from recbench.plan.model import Column, Plan
+from recbench.render.leaderboard import head, number
+from recbench.store.record import Result
+from recbench.sweep.sweep import inspect
 
 
 @click.command("curves")

@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
-from recbench import downloads, images
 from recbench.cli.options import load, parameters, plugin_options
 from recbench.cli.weights import shown_size
-from recbench.downloads import DownloadError
-from recbench.entries import DatasetEntry, RawFile
+from recbench.contracts.entries import DatasetEntry, RawFile
+from recbench.data import cache as images
+from recbench.data import downloads
+from recbench.data.cache import Prepared, default_cache
+from recbench.data.downloads import DownloadError
 from recbench.errors import PluginError, UserError
-from recbench.images import Prepared, default_cache
-from recbench.jobs import Part
-from recbench.registry import Registered, Registry
+from recbench.plan.model import ComponentSpec
+from recbench.plugin.registry import Registered, Registry
 
 _cache = click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
 
@@ -106,9 +107,9 @@ def prepare_command(
     click.echo(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")
 
 
-def _part(registered: Registered, params: dict[str, Any]) -> Part:
+def _part(registered: Registered, params: dict[str, Any]) -> ComponentSpec:
     """What a suite with these parameters asks for, so that both share a cache."""
-    return Part(name=registered.entry.name, params=registered.entry.complete(params), code=registered.code)
+    return ComponentSpec(name=registered.entry.name, params=registered.entry.complete(params), code=registered.code)
 
 
 def _counts(prepared: Prepared) -> str:
@@ -119,13 +120,13 @@ def _decoded(prepared: Prepared) -> str:
     return f"{_counts(prepared)}, {shown_size(prepared.size)}, {prepared.folder}"
 
 
-def _unlike(prepared: Prepared, part: Part) -> str:
+def _unlike(prepared: Prepared, part: ComponentSpec) -> str:
     """In what something in the cache differs from a data set as it is now."""
     differing = [f"{name}={value}" for name, value in prepared.part.params.items() if value != part.params.get(name)]
     return f"with {', '.join(differing)}" if differing else "of other files, or by other code"
 
 
-def _provide(part: Part, registry: Registry, cache: Path) -> None:
+def _provide(part: ComponentSpec, registry: Registry, cache: Path) -> None:
     """See to it that the data set finds its files, by fetching them if need be.
 
     Nothing is fetched into a folder that holds anything else: whoever put it there meant something by it.

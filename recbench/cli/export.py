@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from recbench.archive import EXTRAS
-from recbench.archive import export as write_export
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
+from recbench.store.archive import EXTRAS
+from recbench.store.archive import export as write_export
 
 
 @click.command("export")

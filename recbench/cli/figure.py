@@ -9,10 +9,10 @@ import click
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.report import gathered
 from recbench.cli.stored import stored_suite
+from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
-from recbench.images import default_cache
-from recbench.registry import Registry
-from recbench.store import write_atomically
+from recbench.files import write_atomically
+from recbench.plugin.registry import Registry
 
 FIGURES = {
     "reconstructions": "the same test images under every method",

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from recbench import published_text
+from recbench.analysis.published import PublishedTable, compare_published
+from recbench.analysis.ranking import Leaderboard, rank_stored
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError, did_you_mean
-from recbench.formats import FORMATS
-from recbench.jobs import Plan
-from recbench.leaderboard import Leaderboard, rank_stored
-from recbench.published import Table, compare_published
-from recbench.store import write_atomically
-from recbench.sweep import inspect
+from recbench.files import write_atomically
+from recbench.plan.model import Plan
+from recbench.render import published as published_text
+from recbench.render.leaderboard import FORMATS
+from recbench.sweep.sweep import inspect
 
 
 @click.command("leaderboard")
@@ -97,7 +97,7 @@ def leaderboard_command(
         raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
 
 
-def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[Table, ...]:
+def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[PublishedTable, ...]:
     if form == "latex":
         raise UserError("--published has no LaTeX form; choose json, csv or markdown")
     tables = compare_published(plan, leaderboard)

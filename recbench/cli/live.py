@@ -16,10 +16,10 @@ from rich.text import Text
 
 from recbench.cli.durations import duration
 from recbench.cli.terminal import count_bar, err
-from recbench.contracts.executor import Event, Progress
-from recbench.jobs import Plan, PlannedJob
-from recbench.store import Record
-from recbench.sweep import State, Watcher
+from recbench.contracts.executor import Event, JobProgress
+from recbench.plan.model import Plan, PlannedJob
+from recbench.store.record import Record
+from recbench.sweep.sweep import State, Watcher
 
 _COLOURS = {"done": "green", "failed": "red", "diverged": "magenta"}
 
@@ -30,7 +30,7 @@ class LiveView(Watcher):
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self.planned: dict[str, PlannedJob] = {}
-        self.running: dict[str, Progress] = {}
+        self.running: dict[str, JobProgress] = {}
         self.ended: dict[str, str] = {}
         """How each job of this round has ended; a job that runs again has not."""
         self.total = 0
@@ -62,7 +62,7 @@ class LiveView(Watcher):
             self.live.start()
 
     def event(self, event: Event, record: Record | None) -> None:
-        if isinstance(event, Progress):
+        if isinstance(event, JobProgress):
             self.running[event.job_id] = event
             self.ended.pop(event.job_id, None)
             return

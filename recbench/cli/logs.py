@@ -9,12 +9,13 @@ from typing import BinaryIO
 
 import click
 
-from recbench import running
 from recbench.cli.options import results_option
 from recbench.cli.stored import chosen_job
 from recbench.cli.terminal import err
 from recbench.errors import UserError
-from recbench.store import Store, holder
+from recbench.files import holder
+from recbench.store import heartbeat
+from recbench.store.store import Store
 
 _POLL = 0.3
 _CHUNK = 1 << 16
@@ -36,7 +37,9 @@ def logs_command(job: str, results: Path, follow: bool) -> None:
         err.print(f"its record cannot be used: {error}", soft_wrap=True)
         return
     if record is None:
-        err.print("the job runs" if holder(folder) is not None or running.at_work(folder) else "the job has no record")
+        err.print(
+            "the job runs" if holder(folder) is not None or heartbeat.at_work(folder) else "the job has no record"
+        )
     elif record.failure is not None:
         failure = record.failure
         story = failure.traceback.rstrip() if failure.reason == "exception" else ""
@@ -68,7 +71,7 @@ def _log(folder: Path, follow: bool) -> Path:
 def _chunks(folder: Path, follow: bool, stream: BinaryIO) -> Iterator[bytes]:
     """The log, and with ``follow`` what is added to it for as long as somebody works on the job."""
     while True:
-        working = follow and (holder(folder) is not None or running.at_work(folder) is not None)
+        working = follow and (holder(folder) is not None or heartbeat.at_work(folder) is not None)
         while chunk := stream.read(_CHUNK):
             yield chunk
         if not working:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recbench.merging import merge, sources
+from recbench.store.merge import merge, sources
 
 
 @click.command("merge")

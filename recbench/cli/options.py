@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
-from recbench import yaml_lines
-from recbench.entries import Entry
+from recbench.contracts.entries import Entry
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean
-from recbench.plugins import Plugins, load_plugins
+from recbench.plugin.manager import Plugins, load_plugins
+from recbench.suite.document import load as load_document
+from recbench.suite.document import parse_value
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,7 +84,7 @@ def parameters(entry: Entry, option: str, assignments: tuple[str, ...]) -> dict[
             known = [parameter.name for parameter in entry.parameters]
             raise UserError(f"{source}: {entry.name} has no parameter '{key}'; {did_you_mean(key, known)}")
         try:
-            params[key] = parameter.coerce(yaml_lines.parse_value(text, source, key))
+            params[key] = parameter.coerce(parse_value(text, source, key))
         except ValueError as error:
             raise UserError(f"{source}: {error}") from None
     return params
@@ -95,7 +96,7 @@ def read_profile(entry: Entry, file: Path) -> dict[str, Any]:
     Raises:
         SuiteError: with every problem of the file.
     """
-    document = yaml_lines.load(file)
+    document = load_document(file)
     if not isinstance(document.data, dict):
         raise SuiteError([Problem(str(file), 1, "", f"is not a mapping of parameters of {entry.name}")])
     problems, params = list(document.problems), {}

@@ -9,9 +9,9 @@ import click
 
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import stored_suite
-from recbench.images import default_cache
-from recbench.registry import Registry
-from recbench.store import Store
+from recbench.data.cache import default_cache
+from recbench.plugin.registry import Registry
+from recbench.store.store import Store
 
 if TYPE_CHECKING:
     from recbench.report.content import Content
@@ -52,9 +52,9 @@ def report_command(
 
 def gathered(store: Store) -> Content:
     """All that a report shows of a store, ranked as it is now."""
-    from recbench.leaderboard import rank_stored
+    from recbench.analysis.ranking import rank_stored
     from recbench.report.content import gather
-    from recbench.sweep import inspect
+    from recbench.sweep.sweep import inspect
 
     plan = store.read_plan()
     state = inspect(plan, store)

@@ -13,10 +13,12 @@ from recbench.cli.stored import chosen_job, stored_suite
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err
 from recbench.errors import UserError
-from recbench.registry import Registry
-from recbench.store import Status, Store, lock
-from recbench.suite import load_suite
-from recbench.sweep import State, inspect
+from recbench.files import lock
+from recbench.plugin.registry import Registry
+from recbench.store.record import JobStatus
+from recbench.store.store import Store
+from recbench.suite.validation import load_suite
+from recbench.sweep.sweep import State, inspect
 
 
 @click.command("retry")
@@ -64,7 +66,7 @@ def _wanted(state: State, named: list[str], diverged: bool) -> list[str]:
     Raises:
         UserError: one that is named has nothing to be tried again for.
     """
-    statuses: set[Status] = {"failed", "diverged"} if diverged or named else {"failed"}
+    statuses: set[JobStatus] = {"failed", "diverged"} if diverged or named else {"failed"}
     for job_id in named:
         record = state.records.get(job_id)
         if record is None:

@@ -9,15 +9,15 @@ from typing import Unpack
 
 import click
 
-from recbench import scales
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
-from recbench.jobs import Plan
-from recbench.registry import Registry
-from recbench.store import Store
-from recbench.suite import Suite, load_suite
-from recbench.sweep import State, grown
+from recbench.plan.model import Plan
+from recbench.plugin.registry import Registry
+from recbench.store import scales
+from recbench.store.store import Store
+from recbench.suite.validation import Suite, load_suite
+from recbench.sweep.sweep import State, grown
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from recbench.cli.options import load, parameters, plugin_options
-from recbench.entries import LossEntry
+from recbench.contracts.entries import LossEntry
+from recbench.data.cache import default_cache
 from recbench.errors import UserError
-from recbench.images import default_cache
-from recbench.registry import Registry
+from recbench.plugin.registry import Registry
 
 
 @click.command("score")
@@ -67,7 +67,7 @@ def score_command(
 
     import torch
 
-    from recbench.score import read_pair, score_loss, score_metric
+    from recbench.job.standalone import read_pair, score_loss, score_metric
 
     pair = read_pair(decoded, target, limits, getattr(torch, dtype))
     low = min(float(images.amin()) for images in (pair.decoded, pair.target))

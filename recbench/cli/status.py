@@ -10,18 +10,19 @@ from pathlib import Path
 
 import click
 
-from recbench import running
 from recbench.cli.durations import duration
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.terminal import err, out, print_table
 from recbench.contracts.executor import Executor
 from recbench.errors import UserError
-from recbench.jobs import Plan, PlannedJob
-from recbench.registry import Registry
-from recbench.running import Running
-from recbench.store import Record, Store
-from recbench.sweep import State, inspect
+from recbench.plan.model import Plan, PlannedJob
+from recbench.plugin.registry import Registry
+from recbench.store import heartbeat
+from recbench.store.heartbeat import RunningJob
+from recbench.store.record import Record
+from recbench.store.store import Store
+from recbench.sweep.sweep import State, inspect
 
 _SAMPLE = 20
 """Finished jobs from whose times those of waiting ones are reckoned."""
@@ -35,7 +36,7 @@ class Status:
 
     plan: Plan
     state: State
-    at_work: dict[str, Running]
+    at_work: dict[str, RunningJob]
     silent: dict[str, float]
     """Of those at work: seconds since the last sign of life, where that is long ago."""
     queued: dict[str, str]
@@ -61,17 +62,17 @@ def status_of(store: Store, queued: Mapping[str, str]) -> Status:
     for planned in plan.jobs:
         record = state.records.get(planned.id)
         if record is None or record.status == "failed":
-            found = running.at_work(store.folder(planned.id))
+            found = heartbeat.at_work(store.folder(planned.id))
             if found is not None:
                 at_work[planned.id] = found
-                age = time.time() - (store.folder(planned.id) / running.FILE).stat().st_mtime
+                age = time.time() - (store.folder(planned.id) / heartbeat.FILE).stat().st_mtime
                 if not found.here and age > _OTHERS_SILENCE:
                     silent[planned.id] = age
     waiting = {job_id: text for job_id, text in queued.items() if job_id not in at_work}
     return Status(plan, state, at_work, silent, waiting, _seconds_left(plan, state, at_work, store))
 
 
-def _seconds_left(plan: Plan, state: State, at_work: Mapping[str, Running], store: Store) -> float | None:
+def _seconds_left(plan: Plan, state: State, at_work: Mapping[str, RunningJob], store: Store) -> float | None:
     """Reckoned from the jobs that are done, as many side by side as there are now; None where that is not known."""
     living = [found for found in at_work.values() if found.epochs]
     waiting = sum(job.id not in state.records and job.id not in at_work for job in plan.jobs)

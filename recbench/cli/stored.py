@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from recbench import yaml_lines
 from recbench.errors import UserError, did_you_mean, quoted
-from recbench.store import Store
-from recbench.suite import NAME
+from recbench.plan.model import SUITE_NAME
+from recbench.store.store import Store
+from recbench.suite.document import load as load_document
 
 
 def stored_suite(suite: str | None, results: Path) -> Store:
@@ -28,10 +28,10 @@ def stored_suite(suite: str | None, results: Path) -> Store:
 
 def _name(suite: str) -> str:
     if suite.endswith((".yaml", ".yml")):
-        data = yaml_lines.load(Path(suite)).data
+        data = load_document(Path(suite)).data
         named = data.get("name") if isinstance(data, dict) else None
         suite = named if isinstance(named, str) else Path(suite).stem
-    if not NAME.fullmatch(suite):
+    if not SUITE_NAME.fullmatch(suite):
         raise UserError(f"{suite!r} is not the name of a suite: letters, digits, '.', '_' and '-' only")
     return suite
 

@@ -11,23 +11,23 @@ from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 import click
 
-from recbench import formats
+from recbench.analysis.ranking import Leaderboard, rank_stored
 from recbench.cli.durations import parse_duration
 from recbench.cli.hangup import survive_hangup
 from recbench.cli.options import parameters, read_profile
 from recbench.cli.terminal import err, print_leaderboard
+from recbench.contracts.entries import TrackerEntry
 from recbench.contracts.executor import Executor
-from recbench.entries import TrackerEntry
+from recbench.data.cache import default_cache
 from recbench.errors import UserError
-from recbench.images import default_cache
-from recbench.leaderboard import Leaderboard, rank_stored
-from recbench.picture import write_pictures
-from recbench.registry import Registry
-from recbench.rounds import Limits
-from recbench.store import Store
-from recbench.suite import Suite
-from recbench.sweep import Options, inspect
-from recbench.sweep import run as run_sweep
+from recbench.plugin.registry import Registry
+from recbench.render import leaderboard as formats
+from recbench.render.contact_sheet import write_pictures
+from recbench.store.store import Store
+from recbench.suite.validation import Suite
+from recbench.sweep.attempts import Limits
+from recbench.sweep.sweep import Options, inspect
+from recbench.sweep.sweep import run as run_sweep
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

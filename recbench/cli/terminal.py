@@ -20,11 +20,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from recbench import formats
-from recbench.leaderboard import Leaderboard
+from recbench.analysis.ranking import Leaderboard
+from recbench.render import leaderboard as formats
 
 if TYPE_CHECKING:
-    from recbench.across import Across
+    from recbench.analysis.across import Across
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

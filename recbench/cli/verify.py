@@ -10,13 +10,13 @@ import click
 
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import stored_suite
+from recbench.data.cache import default_cache
 from recbench.errors import RecbenchError, UserError
-from recbench.images import default_cache
-from recbench.registry import Registry
-from recbench.store import Store
+from recbench.plugin.registry import Registry
+from recbench.store.store import Store
 
 if TYPE_CHECKING:
-    from recbench.verification import Verification
+    from recbench.job.verification import Verification
 
 _ID = re.compile(r"[0-9a-f]{4,16}")
 
@@ -48,7 +48,7 @@ def verify_command(
 ) -> None:
     """Evaluate the stored model of JOB again, and say whether its scores come out: a job's id (its first digits are
     enough), or a suite for all of its jobs."""
-    from recbench.verification import verify
+    from recbench.job.verification import verify
 
     registry = Registry(load(plugin_files, blocked, strict))
     store, jobs, whole = _meant(job, results)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from recbench import weights
 from recbench.cli.options import load, plugin_options
-from recbench.downloads import is_whole
-from recbench.entries import Weights
+from recbench.contracts.entries import Weights
+from recbench.data import weights
+from recbench.data.downloads import is_whole
+from recbench.data.weights import WeightsError
 from recbench.errors import UserError, did_you_mean, quoted
-from recbench.plugins import KINDS
-from recbench.registry import SINGULAR, Registry
-from recbench.weights import WeightsError
+from recbench.plugin.manager import KINDS
+from recbench.plugin.registry import SINGULAR, Registry
 
 Users = dict[Weights, list[str]]
 

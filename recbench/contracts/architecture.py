@@ -14,7 +14,7 @@ class Posterior(ABC):
 
     @abstractmethod
     def sample(self) -> Tensor:
-        """A reparameterised sample, (B, latent_size), from torch's global random state."""
+        """A reparameterized sample, (B, latent_size), from torch's global random state."""
 
     @property
     @abstractmethod

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 
 if TYPE_CHECKING:
     import numpy as np

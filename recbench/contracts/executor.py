@@ -52,7 +52,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobProgress:
     """A job is under way. ``epoch`` counts from 1; ``seconds_left`` is the job's own estimate."""
 
     job_id: str
@@ -81,11 +81,11 @@ class Ended:
     reason: Reason = "exit"
 
 
-Event = Progress | Ended
+Event = JobProgress | Ended
 
 
 class Executor(ABC):
-    """Runs tasks by calling ``recbench.runner.run_task`` for each, wherever it likes.
+    """Runs tasks by calling ``recbench.job.runner.run_task`` for each, wherever it likes.
 
     The constructor takes the entry's parameters by keyword. The job itself writes its record: an executor reports
     what happens, and its own state is never the truth. Retries, ``--max-failures`` and waiting for jobs that another

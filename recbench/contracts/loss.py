@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Context:
             given images are compared.
         epoch: the running epoch, from 1; in evaluation the last one. None outside of any training, as when two given
             images are compared: a warm-up is over then.
-        step: optimiser steps made before this one, from 0.
+        step: optimizer steps made before this one, from 0.
         training: whether gradients are wanted for training.
     """
 
@@ -44,11 +44,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A second objective with parameters and an optimiser (Adam) of its own, stepped after every model step.
+    """A second objective with parameters and an optimizer (Adam) of its own, stepped after every model step.
 
     Attributes:
-        parameters: what its optimiser updates; the model's optimiser leaves them alone.
-        learning_rate: of that optimiser.
+        parameters: what its optimizer updates; the model's optimizer leaves them alone.
+        learning_rate: of that optimizer.
         objective: ``objective(decoded, target, context)`` gives (B,); images and z are detached.
     """
 
@@ -85,7 +85,7 @@ class Loss(nn.Module, ABC):
 
 
 class Likelihood(Loss, ABC):
-    """A loss that is the negative logarithm of a normalised density p(x|z), up to a constant."""
+    """A loss that is the negative logarithm of a normalized density p(x|z), up to a constant."""
 
     @abstractmethod
     def log_prob(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from recbench.across import Across
+from recbench.analysis.across import Across
 
 _LINE = 0.28
 """Inches between two lines of text."""

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recbench.formats import ARROWS
-from recbench.jobs import Column
-from recbench.rate_distortion import RateDistortion
+from recbench.analysis.rate_distortion import RateDistortion
+from recbench.plan.model import Column
+from recbench.render.leaderboard import ARROWS
 from recbench.report import series
 from recbench.report.content import BoardView, MethodView
-from recbench.report.series import PALETTE, Curve, Line, Point
+from recbench.report.series import PALETTE, PlotCurve, PlotLine, PlotPoint
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "x", "pentagon")
 
@@ -87,7 +87,7 @@ def _logarithmic(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "dtick": "D2"} if wide else {}
 
 
-def _curve(curve: Curve, marks: _Marks) -> dict[str, Any]:
+def _curve(curve: PlotCurve, marks: _Marks) -> dict[str, Any]:
     ended = curve.status in ("failed", "diverged")
     trace = _base(curve.method, marks)
     every = list(range(int(curve.epochs[0]), int(curve.epochs[0]) + len(curve.epochs)))
@@ -103,7 +103,7 @@ def _curve(curve: Curve, marks: _Marks) -> dict[str, Any]:
     return trace
 
 
-def _ended(curve: Curve) -> str:
+def _ended(curve: PlotCurve) -> str:
     return f" ({curve.status})" if curve.status in ("failed", "diverged") else ""
 
 
@@ -220,14 +220,14 @@ def _rate_curves(rate: RateDistortion) -> Chart | None:
     return Chart("rate-distortion", alt, (Select("metric", tuple(titles)),), views) if views else None
 
 
-def _positive(line: Line) -> Line:
+def _positive(line: PlotLine) -> PlotLine:
     """The points that a logarithmic axis can show."""
     keep = [place for place, x in enumerate(line.x) if x > 0]
     x, y = (tuple(each[place] for place in keep) for each in (line.x, line.y))
-    return Line(line.label, x, y, tuple(line.texts[place] for place in keep), joined=line.joined)
+    return PlotLine(line.label, x, y, tuple(line.texts[place] for place in keep), joined=line.joined)
 
 
-def _lines(lines: Sequence[Line], text: str) -> list[dict[str, Any]]:
+def _lines(lines: Sequence[PlotLine], text: str) -> list[dict[str, Any]]:
     """Named lines with their points."""
     traces = []
     for number, line in enumerate(lines):
@@ -323,7 +323,7 @@ def title_of(column: Column) -> str:
     return f"{column.name}{f' [{column.unit}]' if column.unit else ''} {ARROWS[column.direction]}"
 
 
-def _point(point: Point, column: Column, marks: _Marks, *, named: bool) -> dict[str, Any]:
+def _point(point: PlotPoint, column: Column, marks: _Marks, *, named: bool) -> dict[str, Any]:
     trace = _base(point.method, marks)
     trace |= {"x": [_short(point.x)], "y": [_short(point.y)], "mode": "markers"}
     if named:
@@ -344,7 +344,7 @@ def _point(point: Point, column: Column, marks: _Marks, *, named: bool) -> dict[
     return trace
 
 
-def _ladder(own: Sequence[Point], marks: _Marks) -> dict[str, Any]:
+def _ladder(own: Sequence[PlotPoint], marks: _Marks) -> dict[str, Any]:
     base = _base(own[0].method, marks)
     return {
         "x": [_short(point.x) for point in own],
@@ -356,7 +356,7 @@ def _ladder(own: Sequence[Point], marks: _Marks) -> dict[str, Any]:
     }
 
 
-def _front(found: Sequence[Point], column: Column) -> dict[str, Any]:
+def _front(found: Sequence[PlotPoint], column: Column) -> dict[str, Any]:
     best = series.front(found, higher=column.direction == "higher")
     return {
         "name": "Pareto front",

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
-from recbench.jobs import Method, Plan, PlannedJob, Search, Tuning
-from recbench.leaderboard import Board, Leaderboard, Row
-from recbench.published import Table, compare_published
-from recbench.rate_distortion import RateDistortion, rate_distortion
+from recbench.analysis.published import PublishedTable, compare_published
+from recbench.analysis.ranking import Board, Leaderboard, Row
+from recbench.analysis.rate_distortion import RateDistortion, rate_distortion
+from recbench.plan.model import Method, Plan, PlannedJob, Search, Tuning
 from recbench.report.spectra import mean_log_spectrum
-from recbench.store import Record, Result, Store
+from recbench.store.record import Record, Result
+from recbench.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,7 +146,7 @@ class BoardView:
     setting: int
     methods: tuple[MethodView, ...]
     rate: RateDistortion | None = None
-    published: tuple[Table, ...] = ()
+    published: tuple[PublishedTable, ...] = ()
     tuning: Tuning | None = None
     searches: tuple[Search, ...] = ()
 

@@ -214,7 +214,7 @@ def tuning(view: BoardView) -> Figure | None:
     )
 
 
-def _line_panels(found: Mapping[str, list[series.Line]], across: Mapping[str, tuple[str, bool]]) -> Figure | None:
+def _line_panels(found: Mapping[str, list[series.PlotLine]], across: Mapping[str, tuple[str, bool]]) -> Figure | None:
     """A panel for each title, a line for each loss; ``across`` names its axis and says whether it is logarithmic."""
     panels = {title: lines for title, lines in found.items() if lines}
     if not panels:

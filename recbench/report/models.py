@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import RecbenchError
-from recbench.registry import Registry
+from recbench.plugin.registry import Registry
 from recbench.report.content import BoardView, JobView, Progress
-from recbench.store import Store
+from recbench.store.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ class Decoded:
 
 def test_images(dataset: str, cache: Path, fingerprint: str) -> Images | None:
     """All test images of a data set, memory-mapped; None where they are not in the cache as jobs saw them."""
-    from recbench.images import find_all
+    from recbench.data.cache import find_all
 
     found = (prepared for prepared in find_all(dataset, cache) if prepared.fingerprint == fingerprint)
     prepared = next(found, None)
@@ -91,9 +91,9 @@ def _decode_one(
 ) -> tuple[Images, Images]:
     import torch
 
-    from recbench.runner import choose_device
-    from recbench.stored_model import load_architecture
-    from recbench.training import autocast, to_range
+    from recbench.job.runner import choose_device
+    from recbench.job.stored_model import load_architecture
+    from recbench.job.training import autocast, to_range
 
     record = job.record
     assert record is not None

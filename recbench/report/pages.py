@@ -9,9 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from recbench import __version__, formats, published_text
-from recbench.entries import Entry
-from recbench.registry import Registry
+from recbench import __version__
+from recbench.contracts.entries import Entry
+from recbench.plugin.registry import Registry
+from recbench.render import leaderboard as formats
+from recbench.render import published as published_text
 from recbench.report import sections, series, standings
 from recbench.report.content import BoardView, Content, JobView, MethodView
 from recbench.report.sections import Section

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from recbench import published_text
 from recbench.errors import UserError
-from recbench.registry import Registry
+from recbench.plugin.registry import Registry
+from recbench.render import published as published_text
 from recbench.report import charts, choosing, models, sheets, tables
 from recbench.report.charts import Chart
 from recbench.report.content import BoardView, Content, JobView, MethodView, Progress
 from recbench.report.sheets import Images, Sheet
-from recbench.store import Store
+from recbench.store.store import Store
 
 PER_KIND = 8
 """Images of each kind: best, worst, …"""

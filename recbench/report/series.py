@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recbench.leaderboard import Row
-from recbench.rate_distortion import RateDistortion
+from recbench.analysis.ranking import Row
+from recbench.analysis.rate_distortion import RateDistortion
+from recbench.plan.search import KL_WEIGHT, best_of
 from recbench.report.content import BoardView, JobView, MethodView
 from recbench.report.spectra import radial_profile
-from recbench.tuning import KL_WEIGHT, best_of
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ QUANTITIES = {
 
 
 @dataclass(frozen=True)
-class Curve:
+class PlotCurve:
     """A quantity over the epochs of one job."""
 
     method: MethodView
@@ -42,7 +42,7 @@ class Curve:
     values: tuple[float, ...]
 
 
-def curves(view: BoardView, quantity: str) -> list[Curve]:
+def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
     """One curve for each job that has any, of jobs that failed or diverged too."""
     found = []
     for method in view.methods:
@@ -50,7 +50,7 @@ def curves(view: BoardView, quantity: str) -> list[Curve]:
             points = [(line["epoch"], line[quantity]) for line in job.history if quantity in line]
             if points:
                 epochs, values = zip(*thinned(points, POINTS), strict=True)
-                found.append(Curve(method, job.planned.seed, job.status, epochs, values))
+                found.append(PlotCurve(method, job.planned.seed, job.status, epochs, values))
     return found
 
 
@@ -92,7 +92,7 @@ def profiles(view: BoardView) -> tuple[list[Profile], str]:
 
 
 @dataclass(frozen=True)
-class Point:
+class PlotPoint:
     """A method in a plot of one quantity against another: means over its seeds, and each seed."""
 
     method: MethodView
@@ -132,7 +132,7 @@ COSTS: dict[str, tuple[str, Measure]] = {
 }
 
 
-def points(view: BoardView, metric: str, measure: Measure) -> list[Point]:
+def points(view: BoardView, metric: str, measure: Measure) -> list[PlotPoint]:
     """Every method's mean score over its mean of another measure, where both are finite."""
     found = []
     for method in view.methods:
@@ -144,22 +144,22 @@ def points(view: BoardView, metric: str, measure: Measure) -> list[Point]:
                 seeds.append((job.planned.seed, x, score.mean))
         if seeds:
             x, y = (statistics.fmean(seed[axis] for seed in seeds) for axis in (1, 2))
-            found.append(Point(method, x, y, tuple(seeds)))
+            found.append(PlotPoint(method, x, y, tuple(seeds)))
     return found
 
 
-def front(found: Sequence[Point], *, higher: bool) -> list[Point]:
+def front(found: Sequence[PlotPoint], *, higher: bool) -> list[PlotPoint]:
     """The Pareto front from the cheapest: no other point is as cheap and better, or as good and cheaper."""
-    best: list[Point] = []
+    best: list[PlotPoint] = []
     for point in sorted(found, key=lambda point: (point.x, -point.y if higher else point.y)):
         if not best or (point.y > best[-1].y if higher else point.y < best[-1].y):
             best.append(point)
     return best
 
 
-def ladders(found: Sequence[Point]) -> list[list[Point]]:
+def ladders(found: Sequence[PlotPoint]) -> list[list[PlotPoint]]:
     """Points of one loss with one setting of its parameters, under several KL weights, in their order."""
-    by_loss: dict[str, list[Point]] = {}
+    by_loss: dict[str, list[PlotPoint]] = {}
     for point in found:
         by_loss.setdefault(point.method.method.loss.model_dump_json(), []).append(point)
     several = (sorted(own, key=lambda point: point.method.method.kl_weight) for own in by_loss.values())
@@ -220,7 +220,7 @@ def groups(view: BoardView, title: str) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """A named line of a plot, of a loss rather than of a method on the board.
 
     Attributes:
@@ -237,7 +237,7 @@ class Line:
     joined: bool = True
 
 
-def rate_curves(rate: RateDistortion, metric: str) -> list[Line]:
+def rate_curves(rate: RateDistortion, metric: str) -> list[PlotLine]:
     """Scores by KL, a line for each loss, where a point has a finite score."""
     lines = []
     for curve in rate.curves:
@@ -246,11 +246,11 @@ def rate_curves(rate: RateDistortion, metric: str) -> list[Line]:
             texts = tuple(point.label for point in known)
             scores = tuple(point.scores[metric] for point in known)
             rates = tuple(point.rate for point in known)
-            lines.append(Line(curve.label, rates, scores, texts, joined=not curve.several))
+            lines.append(PlotLine(curve.label, rates, scores, texts, joined=not curve.several))
     return lines
 
 
-def tried(view: BoardView, axis: str) -> list[Line]:
+def tried(view: BoardView, axis: str) -> list[PlotLine]:
     """Scores of candidates by one of the values that were tuned, ascending, a line for each search."""
     lines = []
     for search in view.searches:
@@ -264,11 +264,11 @@ def tried(view: BoardView, axis: str) -> list[Line]:
             x, y, chosen = zip(*entries, strict=True)
             texts = tuple("chosen" if this else "" for this in chosen)
             place_of_chosen = chosen.index(True) if True in chosen else None
-            lines.append(Line(search.label, x, y, texts, place_of_chosen, joined=len(search.axes) == 1))
+            lines.append(PlotLine(search.label, x, y, texts, place_of_chosen, joined=len(search.axes) == 1))
     return lines
 
 
-def best_of_k(view: BoardView) -> list[Line]:
+def best_of_k(view: BoardView) -> list[PlotLine]:
     """The best-of-k curve of each search."""
     lines = []
     for search in view.searches:
@@ -276,7 +276,7 @@ def best_of_k(view: BoardView) -> list[Line]:
         values = [(k, value) for k, value in enumerate(best_of(search, view.tuning), 1) if value is not None]
         if values:
             k, y = zip(*values, strict=True)
-            lines.append(Line(search.label, tuple(map(float, k)), y))
+            lines.append(PlotLine(search.label, tuple(map(float, k)), y))
     return lines
 
 

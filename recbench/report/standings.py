@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recbench import formats
-from recbench.jobs import Column
-from recbench.leaderboard import Board, Cell, Row
+from recbench.analysis.ranking import Board, Cell, Row
+from recbench.plan.model import Column
+from recbench.render import leaderboard as formats
 from recbench.report.content import BoardView, MethodView
-from recbench.store import Cost
+from recbench.store.record import Cost
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TableCell:
 
 
 @dataclass(frozen=True)
-class Line:
+class StandingLine:
     """A row of the table."""
 
     method: MethodView
@@ -114,7 +114,7 @@ def _percent(board: Board) -> str:
     return f"{100 * (board.confidence or 0):.3g}% confidence"
 
 
-def lines(view: BoardView) -> list[Line]:
+def lines(view: BoardView) -> list[StandingLine]:
     """All rows in the order of the board."""
     board = view.board
     ranked = sum(row.place is not None for row in board.rows)
@@ -149,7 +149,7 @@ def lines(view: BoardView) -> list[Line]:
         cells.append(_seeds(row))
         starts = before is not None and row.tier != before
         before = row.tier
-        found.append(Line(method, tuple(cells), classes=f"{row.status} tier-start" if starts else row.status))
+        found.append(StandingLine(method, tuple(cells), classes=f"{row.status} tier-start" if starts else row.status))
     return found
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from recbench import formats
-from recbench.rate_distortion import RateDistortion
+from recbench.analysis.rate_distortion import RateDistortion
+from recbench.render import leaderboard as formats
 from recbench.report import series
 from recbench.report.content import BoardView, Content
-from recbench.store import Cost
+from recbench.store.record import Cost
 
 LARGEST = 4_000_000
 """Bytes of a csv file beyond which it is packed with gzip."""

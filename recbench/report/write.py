@@ -10,13 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from recbench.errors import UserError
+from recbench.files import full_disk_named, lock
 from recbench.report import figures, sheets, tables
 from recbench.report.charts import Chart
 from recbench.report.content import BoardView, Content, MethodView
 from recbench.report.pages import Pages
 from recbench.report.sections import Section, Sources, sections
 from recbench.report.sheets import Sheet
-from recbench.store import full_disk_named, lock
 
 FOLDER = "report"
 _WORK = ".report"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_architectures.upsampling import BilinearUpsampling
 
 Reading = Literal["outputs", "inputs"]

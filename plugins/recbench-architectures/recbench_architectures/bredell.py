@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor, nn
 
 from recbench.contracts.architecture import Architecture, Gaussian
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_architectures.blocks import Reading, code_shape, downscaling, up_bilinear, up_transposed, upscaling
 from recbench_architectures.layout import block_widths
 

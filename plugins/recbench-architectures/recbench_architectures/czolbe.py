@@ -12,7 +12,7 @@ from math import prod
 from torch import Tensor, nn
 
 from recbench.contracts.architecture import Architecture, Gaussian
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_architectures.blocks import code_shape
 from recbench_architectures.upsampling import BilinearUpsampling
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.contracts.architecture import Architecture, Deterministic
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_architectures.blocks import code_shape, downscaling, up_transposed, upscaling
 from recbench_architectures.layout import block_widths
 from recbench_architectures.spectrum import ideal_high_pass, own_conjugates, phase_spectrum

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbench.contracts.architecture import Architecture, Deterministic
-from recbench.entries import ArchitectureEntry, ImageShape
+from recbench.contracts.entries import ArchitectureEntry, ImageShape
 from recbench_architectures import recbench_architectures
 
 ENTRIES = {entry.name: entry for entry in recbench_architectures()}

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from recbench.contracts.architecture import Architecture, Gaussian
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_architectures import recbench_architectures
 from recbench_architectures.bredell import VAEBredell, VAEBredellSmall
 from recbench_architectures.layout import block_widths

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_architectures import recbench_architectures
 from recbench_architectures.bredell import VAEBredell
 from recbench_architectures.czolbe import VAECzolbe

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_architectures import recbench_architectures
 from recbench_architectures.kim_jo import FreqLatentAE, FrequencyDetails, StandardAE
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from recbench import DatasetEntry, ImageShape, Parameter, hookimpl
-from recbench.entries import RawFile
+from recbench.contracts.entries import RawFile
 
 _SPLIT_SEED = Parameter("split_seed", int, 0, "decides which images are in which split", minimum=0)
 _DUPLICATES = Parameter(

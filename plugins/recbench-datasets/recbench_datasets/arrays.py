@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.raw import Duplicate, copies, listed, stamp
 from recbench_datasets.splits import drawn

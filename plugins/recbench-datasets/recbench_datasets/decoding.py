@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from recbench import image_files
 from recbench.errors import UserError
-from recbench.image_files import image_count, is_deep, is_grey, is_transparent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,9 +55,9 @@ class Decoder:
 
         try:
             with Image.open(path) as opened:
-                deep, count = is_deep(opened), image_count(opened)
+                deep, count = image_files.is_deep(opened), image_files.image_count(opened)
                 opened.load()
-                grey, transparent = is_grey(opened), is_transparent(opened)
+                grey, transparent = image_files.is_grey(opened), image_files.is_transparent(opened)
                 image = ImageOps.exif_transpose(opened).convert("RGB" if self.channels == 3 else "L")
         except UnidentifiedImageError:
             raise ValueError("is not an image") from None

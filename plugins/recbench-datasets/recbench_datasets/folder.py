@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbench.contracts.dataset import Dataset, Duplicates, Split
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.decoding import Decoder, decode
 from recbench_datasets.raw import Duplicate, copies, file_contents, listed, stamp, visible_files

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.raw import copies, existing_folder, file_contents, listed, stamp, visible_files
 from recbench_datasets.splits import drawn

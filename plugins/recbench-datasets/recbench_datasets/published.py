@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from recbench.contracts.dataset import Duplicates, Split
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.arrays import ArrayDataset, Parts, plain_arrays
 from recbench_datasets.matlab import read_uint8
@@ -28,7 +28,7 @@ _BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError)
 _LARGEST = 4 << 30  # bytes of one file; the largest one published, STL-10's unlabelled images, has 2.8e9
 
 
-class Published(ArrayDataset):
+class PublishedDataset(ArrayDataset):
     """A data set with published training and test images; validation images are drawn from those for training.
 
     ``root`` holds ``train.npy`` and ``test.npy`` with the images, or the published files, or the published archive of
@@ -128,7 +128,7 @@ class Published(ArrayDataset):
         return bool(self.archive) and self.root / self.archive in self.files.values()
 
 
-class Cifar10(Published):
+class Cifar10(PublishedDataset):
     """CIFAR-10, binary version: a byte for the class, then the three planes of the image."""
 
     title = "CIFAR-10"
@@ -161,7 +161,7 @@ class Cifar100(Cifar10):
         return {"train": ("train.bin",), "test": ("test.bin",)}
 
 
-class Mnist(Published):
+class Mnist(PublishedDataset):
     """MNIST in IDX files, plain or compressed; with ``pad``, 2 black pixels on each side."""
 
     title = "MNIST"
@@ -208,7 +208,7 @@ class FashionMnist(Mnist):
     folder = "FashionMNIST/raw"
 
 
-class Stl10(Published):
+class Stl10(PublishedDataset):
     """STL-10, binary version: three planes an image, each column by column."""
 
     title = "STL-10"
@@ -231,7 +231,7 @@ class Stl10(Published):
         return _records(content, 3 * 96 * 96).reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
 
 
-class Svhn(Published):
+class Svhn(PublishedDataset):
     """The cropped digits of SVHN, format 2: MATLAB files with an array X (32, 32, 3, N)."""
 
     title = "SVHN"

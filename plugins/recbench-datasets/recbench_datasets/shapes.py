@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 
 if TYPE_CHECKING:
     import numpy as np

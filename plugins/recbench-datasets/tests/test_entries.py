@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets import recbench_datasets
 

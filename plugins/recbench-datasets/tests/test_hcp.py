@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from recbench.contracts.dataset import SPLITS
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets import recbench_datasets
 from recbench_datasets.hcp import Hcp, read_volume, scaled

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from recbench.contracts.dataset import SPLITS
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets import recbench_datasets
 from recbench_datasets.image_folder import ImageFolder

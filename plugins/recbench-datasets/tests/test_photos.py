@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from recbench.contracts.dataset import SPLITS
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_datasets import photos, recbench_datasets
 
 (ENTRY,) = [entry for entry in recbench_datasets() if entry.name == "photos"]

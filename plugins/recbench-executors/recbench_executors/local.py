@@ -23,9 +23,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from recbench.contracts.executor import Ended, Event, Executor, Progress, Task
+from recbench import Store, holder
+from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
-from recbench.store import Store, holder
 from recbench_executors.processes import die_with_parent, how_it_died, kill_group, memory_kills
 
 ALLOCATOR = {
@@ -42,7 +42,7 @@ Keeping it makes training 1.4 times as fast (docs/benchmarks.md). Only what the 
 JOBS_PER_GPU = 1
 """Jobs that share a GPU unless --jobs-per-device says otherwise."""
 
-_PRELOADED = ["recbench_executors.fork_server", "torch", "torch._dynamo", "recbench.runner"]
+_PRELOADED = ["recbench_executors.fork_server", "torch", "torch._dynamo", "recbench.job.runner"]
 
 
 @dataclass
@@ -268,12 +268,12 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
 
     import torch
 
+    from recbench import reason_of, run_task
     from recbench.errors import OutOfSpaceError
-    from recbench.runner import reason_of, run_task
 
     torch.set_num_threads(threads)
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: JobProgress) -> None:
         try:
             pipe.send(progress)
         except OSError:  # the coordinator is gone; so are we, soon

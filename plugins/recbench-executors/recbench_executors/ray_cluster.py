@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import recbench
-from recbench.contracts.executor import Ended, Event, Executor, Progress, Task
+from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
 from recbench_executors.local import JOBS_PER_GPU, Local, cores
 
@@ -224,7 +224,7 @@ class _Sweep:
             reference = self.host.options(name=f"recbench {task.job_id}").remote(payload, self.switchboard)
             self.running[reference] = _Running(task)
 
-    def _news(self) -> Iterator[Progress]:
+    def _news(self) -> Iterator[JobProgress]:
         stop = self.executor.stopping
         try:
             started, progress = self.ray.get(self.switchboard.collect.remote(stop), timeout=30)
@@ -232,7 +232,7 @@ class _Sweep:
             return
         for running in self.running.values():
             running.started = running.started or running.task.job_id in started
-        yield from (Progress(**facts) for facts in progress)
+        yield from (JobProgress(**facts) for facts in progress)
 
     def _answer(self, reference: Any, running: _Running) -> Ended | None:
         """What became of a task; None for one that was never started."""
@@ -326,7 +326,7 @@ class _Link(threading.Thread):
         self.local = local
         self.job_id = job_id
         self.switchboard = switchboard
-        self.latest: Progress | None = None
+        self.latest: JobProgress | None = None
         self.over = threading.Event()
 
     def __enter__(self) -> None:
@@ -339,7 +339,7 @@ class _Link(threading.Thread):
     def run(self) -> None:
         import ray
 
-        told: Progress | None = None
+        told: JobProgress | None = None
         while not self.over.wait(HEARTBEAT):
             latest = self.latest
             news = asdict(latest) if latest is not None and latest is not told else None

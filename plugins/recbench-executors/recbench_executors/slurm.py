@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbench import Store, lock
 from recbench.contracts.executor import Ended, Event, Executor, Reason, Task
 from recbench.errors import UserError
-from recbench.store import Store, lock
 from recbench_executors import slurm_array, slurm_queue
 from recbench_executors.local import known_without_running
-from recbench_executors.slurm_array import Array
+from recbench_executors.slurm_array import SlurmArray
 from recbench_executors.slurm_queue import GONE, Element, SlurmError
 from recbench_executors.slurm_worker import STOP
 
@@ -54,7 +54,7 @@ class _Followed:
     """
 
     folder: Path
-    array: Array
+    array: SlurmArray
     waited: dict[int, dict[str, Task]]
     mine: bool
     read: dict[int, int] = field(default_factory=dict)
@@ -135,7 +135,9 @@ class Slurm(Executor):
                 longest = slurm_queue.written(partition.maximum_minutes)
                 raise UserError(f"time: the partition {partition.name} allows at most {longest}")
         with tempfile.TemporaryDirectory() as folder:
-            array = Array(name="recbench-check", side_by_side=1, threads=1, gpus=gpus, elements=(tuple(tasks[:1]),))
+            array = SlurmArray(
+                name="recbench-check", side_by_side=1, threads=1, gpus=gpus, elements=(tuple(tasks[:1]),)
+            )
             refusal = slurm_queue.refusal(self._script(Path(folder), array))
         kinds = slurm_queue.nodes(chosen)
         wished = slurm_queue.Nodes(self.cpus, self.megabytes, gpus)
@@ -171,7 +173,7 @@ class Slurm(Executor):
             return int(any(kind.gpus for kind in slurm_queue.nodes(slurm_queue.partitions(self.partition))))
         return int(device != "cpu")
 
-    def _time(self, array: Array) -> int:
+    def _time(self, array: SlurmArray) -> int:
         """Minutes for each element; 0 for no limit."""
         if self.minutes:
             return self.minutes
@@ -184,7 +186,7 @@ class Slurm(Executor):
         turns = -(-max(map(len, array.elements)) // array.side_by_side)
         return min([turns * math.ceil(timeout / 60) + _START_MINUTES, *limits])
 
-    def _script(self, folder: Path, array: Array) -> Path:
+    def _script(self, folder: Path, array: SlurmArray) -> Path:
         """Write the batch script of an array into its folder."""
         import submitit
 
@@ -297,7 +299,9 @@ class Slurm(Executor):
             held.enter_context(lock(folder))
             threads = max(1, self.cpus // side)
             name = f"recbench-{root.name}-{folder.name}"
-            array = Array(name=name, side_by_side=side, threads=threads, gpus=gpus, elements=tuple(map(tuple, part)))
+            array = SlurmArray(
+                name=name, side_by_side=side, threads=threads, gpus=gpus, elements=tuple(map(tuple, part))
+            )
             slurm_array.write(folder, array)
             try:
                 slurm_queue.submit(self._script(folder, array), _output(folder))
@@ -418,7 +422,7 @@ class Slurm(Executor):
 
 
 def _alive(
-    arrays: Sequence[tuple[Path, Array]], tasks: Sequence[Task]
+    arrays: Sequence[tuple[Path, SlurmArray]], tasks: Sequence[Task]
 ) -> Iterator[tuple[bool, dict[int, dict[str, Task]]]]:
     """Of each array, whether any of it is in Slurm's queue, and those of the tasks that it still has to end, by index
     and job id."""

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recbench.contracts.executor import Ended, Event, Progress, Task
-from recbench.store import write_atomically
+from recbench import write_atomically
+from recbench.contracts.executor import Ended, Event, JobProgress, Task
 
 FOLDER = "slurm"
 _KEY = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
-class Array(BaseModel):
+class SlurmArray(BaseModel):
     """What the elements of an array run.
 
     Attributes:
@@ -47,7 +47,7 @@ class Array(BaseModel):
 class _Line(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
-    event: Progress | Ended
+    event: JobProgress | Ended
 
 
 def create(root: Path) -> Path:
@@ -57,7 +57,7 @@ def create(root: Path) -> Path:
     return folder
 
 
-def found(root: Path) -> Iterator[tuple[Path, Array]]:
+def found(root: Path) -> Iterator[tuple[Path, SlurmArray]]:
     """All arrays of a suite that can be read, with their folders, in the order of their making."""
     for folder in sorted((root / FOLDER).glob("*")):
         if _KEY.fullmatch(folder.name):
@@ -65,19 +65,19 @@ def found(root: Path) -> Iterator[tuple[Path, Array]]:
                 yield folder, read(folder)
 
 
-def write(folder: Path, array: Array) -> None:
+def write(folder: Path, array: SlurmArray) -> None:
     """Write the array of a folder, whole or not at all."""
     write_atomically(folder / "array.json", array.model_dump_json().encode())
 
 
-def read(folder: Path) -> Array:
+def read(folder: Path) -> SlurmArray:
     """The array of a folder.
 
     Raises:
         OSError: it cannot be read.
         ValidationError: it is no array.
     """
-    return Array.model_validate_json((folder / "array.json").read_bytes())
+    return SlurmArray.model_validate_json((folder / "array.json").read_bytes())
 
 
 def begun(folder: Path, index: int) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from recbench.contracts.executor import Ended, Event, Executor, Progress, Task
+from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench_executors import slurm_array, slurm_queue
 from recbench_executors.local import Local
 
@@ -25,7 +25,7 @@ AGAIN = signal.SIGUSR2
 _SECONDS_BETWEEN_PROGRESS = 5.0
 
 
-class Worker:
+class SlurmWorker:
     """Runs the jobs of one element, and leaves word of how they ended.
 
     Args:
@@ -56,7 +56,7 @@ class Worker:
         before = {task.job_id: _checkpoint(task) for task in left.values()}
         ended = 0
         for event in self.executor.map(list(left.values())):
-            if isinstance(event, Progress):
+            if isinstance(event, JobProgress):
                 self.show(event)
             elif event.outcome != "interrupted":
                 self.tell(event)
@@ -92,7 +92,7 @@ class Worker:
             return False
         return known.get("JobState") == "RUNNING" and known.get("PreemptTime", "None")[:1].isdigit()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: JobProgress) -> None:
         now = time.monotonic()
         if now - self.shown.get(progress.job_id, -_SECONDS_BETWEEN_PROGRESS) >= _SECONDS_BETWEEN_PROGRESS:
             self.shown[progress.job_id] = now
@@ -107,7 +107,7 @@ def _checkpoint(task: Task) -> list[tuple[str, int]]:
     return sorted((file.name, file.stat().st_mtime_ns) for file in (Path(task.folder) / "checkpoint").glob("*"))
 
 
-def local(array: slurm_array.Array) -> Local:
+def local(array: slurm_array.SlurmArray) -> Local:
     """The executor of an element, with the local executor's defaults for all that Slurm does not decide."""
     from recbench_executors import recbench_executors
 
@@ -124,7 +124,7 @@ def main(folder: Path) -> None:
     array = slurm_array.read(folder)
     if not array.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # those of this node are not ours
-    worker = Worker(folder, index, local(array), f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}")
+    worker = SlurmWorker(folder, index, local(array), f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}")
 
     for number in (STOP, signal.SIGTERM):
         signal.signal(number, lambda number, _: worker.hear(signal.Signals(number)))

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from recbench.contracts.executor import Ended, Event, Executor, Progress, Task
+from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
 from recbench_executors import recbench_executors, slurm, slurm_array, slurm_queue
-from recbench_executors.slurm_array import Array
+from recbench_executors.slurm_array import SlurmArray
 from recbench_executors.slurm_queue import Element
-from recbench_executors.slurm_worker import AGAIN, STOP, Worker
+from recbench_executors.slurm_worker import AGAIN, STOP, SlurmWorker
 
 
 def entry():
@@ -205,7 +205,9 @@ def test_the_batch_script_asks_for_what_was_wished(make: Callable[..., slurm.Slu
     folder = tmp_path / "50%j 'é'"
     folder.mkdir()
     tasks = tasks_in(tmp_path, 5)
-    array = Array(name="recbench-x", side_by_side=4, threads=2, gpus=2, elements=(tuple(tasks[:4]), tuple(tasks[4:])))
+    array = SlurmArray(
+        name="recbench-x", side_by_side=4, threads=2, gpus=2, elements=(tuple(tasks[:4]), tuple(tasks[4:]))
+    )
     options = {"partition": "gpu", "account": "vision", "memory": "16G", "cpus": 8, "gpu_type": "a100", "at_most": 1}
     wished = make(
         **options, time="90m", warning=60, extra="--exclusive --comment='a b'", setup="module load cuda\ntrue"
@@ -238,7 +240,7 @@ def test_the_time_limit_follows_from_the_timeout_of_jobs(
     """Turns times the timeout, and ten minutes; never more than the partition allows."""
     monkeypatch.setattr(slurm_queue, "partitions", lambda _: [slurm_queue.Partition("gpu", True, 30, 600)])
     elements = (tuple(tasks_in(tmp_path, count, timeout=float(timeout))),)
-    array = Array(name="x", side_by_side=side, threads=1, gpus=0, elements=elements)
+    array = SlurmArray(name="x", side_by_side=side, threads=1, gpus=0, elements=elements)
     assert make()._time(array) == minutes
     assert make(time="5m")._time(array) == 5
     assert make()._time(array.model_copy(update={"elements": (tuple(tasks_in(tmp_path, count)),)})) == 30
@@ -253,12 +255,12 @@ def test_tasks_and_events_survive_their_files(tmp_path: Path) -> None:
         task, timeout=60.0, plugin_files=("/a b/ü.py",), trackers=(("wandb", {"offline": True}),)
     )
     folder = slurm_array.create(tmp_path)
-    array = Array(name="recbench-x", side_by_side=1, threads=1, gpus=0, elements=((task,),))
+    array = SlurmArray(name="recbench-x", side_by_side=1, threads=1, gpus=0, elements=((task,),))
     slurm_array.write(folder, array)
     assert list(slurm_array.found(tmp_path)) == [(folder, array)]
     assert not slurm_array.begun(folder, 0)
     events: list[Event] = [
-        Progress(task.job_id, 1, 2, float("inf"), 100.0, 3.0),
+        JobProgress(task.job_id, 1, 2, float("inf"), 100.0, 3.0),
         Ended(task.job_id, "crashed", "it\ndied", "out of memory"),
     ]
     slurm_array.tell(folder, 0, events[:1])
@@ -328,9 +330,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return made
 
 
-def work(folder: Path, tasks: Sequence[Task], *events: Event | Callable[[], object], after: object = None) -> Worker:
+def work(
+    folder: Path, tasks: Sequence[Task], *events: Event | Callable[[], object], after: object = None
+) -> SlurmWorker:
     """A worker to its end, which is sent a signal ``after`` the events."""
-    worker = Worker(folder, 3, Script(), "17_3")
+    worker = SlurmWorker(folder, 3, Script(), "17_3")
     wish = [lambda: worker.hear(after)] if isinstance(after, signal.Signals) else []
     stopped = [Ended(task.job_id, "interrupted") for task in tasks] if wish else []
     worker.executor = Script(*events, *wish, *stopped)
@@ -522,7 +526,9 @@ def test_what_was_told_counts_and_not_how_slurm_calls_it(
     one, two = tasks_in(tmp_path, 2)
 
     def tell() -> None:
-        slurm_array.tell(fake.folders[0], 0, [Progress(one.job_id, 1, 2, 3.0, 4.0, 5.0), Ended(one.job_id, "recorded")])
+        slurm_array.tell(
+            fake.folders[0], 0, [JobProgress(one.job_id, 1, 2, 3.0, 4.0, 5.0), Ended(one.job_id, "recorded")]
+        )
         fake.state("FAILED")
 
     fake.steps = [lambda: None, tell]

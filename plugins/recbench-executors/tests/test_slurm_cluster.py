@@ -18,7 +18,7 @@ import pytest
 
 from recbench.contracts.executor import Task
 from recbench.errors import UserError
-from recbench.store import holder
+from recbench.files import holder
 from recbench_executors import recbench_executors, slurm
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from recbench import ImageShape, LossEntry, Parameter, Requirements, Tunable, Weights, hookimpl
-from recbench.entries import Check
+from recbench.contracts.entries import ShapeCheck
 from recbench_losses_frequency.watson.pretrained import BLOCK_SIZE, Transform, file, files
 
 
@@ -48,7 +48,7 @@ _WATSON_NOTES = (
 )
 
 
-def _watson(transform: Transform, factory: str, summary: str, check: Check, notes: str) -> LossEntry:
+def _watson(transform: Transform, factory: str, summary: str, check: ShapeCheck, notes: str) -> LossEntry:
     return LossEntry(
         name=f"watson_{transform}",
         factory=f"recbench_losses_frequency.watson.losses:{factory}",
@@ -58,7 +58,7 @@ def _watson(transform: Transform, factory: str, summary: str, check: Check, note
                 "weights",
                 str,
                 "pretrained",
-                "parameters as learned by the authors on the 2AFC data set, or as they initialise them",
+                "parameters as learned by the authors on the 2AFC data set, or as they initialize them",
                 choices=("pretrained", "initial"),
             ),
             Parameter("shift", bool, True, "whether to move each batch, both images alike, by a random -4 to 3 pixels"),

@@ -18,8 +18,8 @@ from torch.nn.functional import pad
 
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
+from recbench.data.weights import WeightsError, load_weights
 from recbench.testing import Case, loss_cases
-from recbench.weights import WeightsError, load
 from recbench_losses_frequency import recbench_losses
 from recbench_losses_frequency.watson.blocks import (
     cut,
@@ -102,7 +102,7 @@ def written_out(
     formulation: Any, transform: Transform, channels: int, choice: str
 ) -> Callable[[Tensor, Tensor], Tensor]:
     pretrained = choice == "pretrained"
-    state = load(file(transform, channels)) if pretrained else formulation.initial(transform, channels)
+    state = load_weights(file(transform, channels)) if pretrained else formulation.initial(transform, channels)
     return lambda decoded, target: formulation.watson(transform, decoded, target, state)
 
 

@@ -79,7 +79,7 @@ def recbench_losses() -> Iterator[LossEntry]:
         notes=(
             "Negative log-density of the pixels in nats per image with all constants, so it can be negative; a "
             "kl_weight of 1 is the evidence lower bound. One shape and one scale for each coefficient, trained with "
-            "the model's optimiser. The defaults are those of the author's script for the paper's VAE experiment; his "
+            "the model's optimizer. The defaults are those of the author's script for the paper's VAE experiment; his "
             "library's are alpha_lo 0.001, alpha_hi 1.999, scale_lo 1e-5 and scale_init 1. The paper's Cauchy rows are "
             "alpha_lo = alpha_hi = 0, its normal ones 2. YUV has determinant 1 and the DCT is orthonormal; wavelets of "
             "odd sizes have another determinant, which his code leaves out and this one counts. Images that have not "
@@ -121,14 +121,14 @@ def recbench_losses() -> Iterator[LossEntry]:
             Parameter("epsilon", float, 0.5, "epsilon of K + epsilon I, for the determinant and log_prob", above=0),
             Parameter("warmup_epochs", int, 10, "epochs with Sigma = I, while G learns; HCP: 20", minimum=0),
             Parameter(
-                "normalise",
+                "normalize",
                 str,
                 "softmax",
                 "how G's output becomes a kernel: softmax (positive, unit sum) or none",
                 choices=("softmax", "none"),
             ),
             Parameter("hidden", int, 1000, "hidden nodes of G", minimum=1),
-            Parameter("generator_lr", float, 1e-4, "learning rate of G's own optimiser", above=0),
+            Parameter("generator_lr", float, 1e-4, "learning rate of G's own optimizer", above=0),
             Parameter("latent_gradient", bool, True, "whether the gradient of eq. 11 reaches the encoder through G(z)"),
         ),
         check=_kernel_fits,
@@ -139,7 +139,7 @@ def recbench_losses() -> Iterator[LossEntry]:
         ),
         notes=(
             "The paper leaves open how k gets unit sum (section 3.1 assumes it): a softmax over G's output is our "
-            "reading, 'normalise: none' takes the output as it is. Equation 11 is printed as a maximum, with the "
+            "reading, 'normalize: none' takes the output as it is. Equation 11 is printed as a maximum, with the "
             "signs of a minimum; equation 3 decides. G's activation (LeakyReLU, as in the encoder) and learning rate "
             "(the model's) are our reading, too. One kernel serves all channels. All convolutions are circular. A "
             "squared error weighs about as in l2 where k blurs nothing, and up to 1 / (4 C) times that. During the "

@@ -224,7 +224,7 @@ class Barron(Likelihood):
 
     The negative log-density of the target in nats per image, with all constants, in pixel space. Every coefficient has
     a shape α = lo + (hi − lo) sigmoid(a) and a scale c = lo + (init − lo) softplus(s + log(e − 1)) of its own, where a
-    and s are learned by the model's optimiser. They are fixed where alpha_lo = alpha_hi, or scale_lo = scale_init.
+    and s are learned by the model's optimizer. They are fixed where alpha_lo = alpha_hi, or scale_lo = scale_init.
     """
 
     def __init__(

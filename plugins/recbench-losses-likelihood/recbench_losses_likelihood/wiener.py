@@ -158,15 +158,15 @@ def _by_autograd(
 class KernelGenerator(nn.Module):
     """G: two linear layers from z to a kernel, (B, size, size) (appendix A)."""
 
-    def __init__(self, latent_size: int, size: int, hidden: int, normalise: Literal["softmax", "none"]) -> None:
+    def __init__(self, latent_size: int, size: int, hidden: int, normalize: Literal["softmax", "none"]) -> None:
         super().__init__()
         self.size = size
-        self.normalise = normalise
+        self.normalize = normalize
         self.layers = nn.Sequential(nn.Linear(latent_size, hidden), nn.LeakyReLU(), nn.Linear(hidden, size * size))
 
     def forward(self, z: Tensor) -> Tensor:
         flat: Tensor = self.layers(z)
-        if self.normalise == "softmax":
+        if self.normalize == "softmax":
             flat = flat.softmax(dim=1)
         return flat.reshape(-1, self.size, self.size)
 
@@ -174,7 +174,7 @@ class KernelGenerator(nn.Module):
 class Wiener(Likelihood):
     """½ times the squared norm of equation 7, plus log|K + εI| with ``determinant: exact`` (equation 11).
 
-    G is trained by an optimiser of its own on equation 12. In the warm-up epochs Σ = I, and the value is ½ ‖x − x̂‖².
+    G is trained by an optimizer of its own on equation 12. In the warm-up epochs Σ = I, and the value is ½ ‖x − x̂‖².
     """
 
     kernel: Tensor
@@ -190,7 +190,7 @@ class Wiener(Likelihood):
         determinant: Literal["omitted", "exact"],
         epsilon: float,
         warmup_epochs: int,
-        normalise: Literal["softmax", "none"],
+        normalize: Literal["softmax", "none"],
         hidden: int,
         generator_lr: float,
         latent_gradient: bool,
@@ -204,7 +204,7 @@ class Wiener(Likelihood):
         self.latent_gradient = latent_gradient
         self.generator: KernelGenerator | None = None
         if kernel == "generator":
-            self.generator = KernelGenerator(setting.latent_size, kernel_size, hidden, normalise)
+            self.generator = KernelGenerator(setting.latent_size, kernel_size, hidden, normalize)
         else:
             self.register_buffer("kernel", gaussian_kernel(kernel_size, variance), persistent=False)
 

@@ -267,11 +267,11 @@ def test_shapes_and_scales_learn_the_noise_they_see() -> None:
     target = torch.stack([normal, normal / (torch.rand(2000, generator=generator) + 0.04)], dim=1).reshape(-1, 1, 1, 2)
     free, gaussian = make(shape=ImageShape(1, 1, 2), alpha_hi=2.0), fixed(2.0, shape=ImageShape(1, 1, 2))
     for loss in (free, gaussian):
-        optimiser = torch.optim.Adam(loss.parameters(), lr=0.1)
+        optimizer = torch.optim.Adam(loss.parameters(), lr=0.1)
         for _ in range(100):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss(torch.zeros_like(target), target, CONTEXT).mean().backward()
-            optimiser.step()
+            optimizer.step()
     shapes = free.alpha(target)
     assert shapes[0] > 1.5
     assert shapes[1] < 1.0

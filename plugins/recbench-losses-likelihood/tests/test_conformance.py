@@ -14,7 +14,7 @@ VARIANTS = {
         {},
         {"kernel": "gaussian"},
         {"kernel": "gaussian", "variance": 4.0, "determinant": "exact"},
-        {"determinant": "exact", "normalise": "none"},
+        {"determinant": "exact", "normalize": "none"},
     ],
 }
 

@@ -175,13 +175,13 @@ def test_equation_12_trains_the_generator_and_nothing_else() -> None:
     true = gaussian_kernel(5, 1.0).float()
     transform = torch.fft.rfft2(target) * transfer_function(true[None], 64, 64)
     decoded = torch.fft.irfft2(transform, s=(64, 64)).requires_grad_()
-    optimiser = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate)
+    optimizer = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate)
     z = torch.randn(8, 8)
     for _ in range(300):
         value = auxiliary.objective(decoded.detach(), target, Context(z=z)).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()
-        optimiser.step()
+        optimizer.step()
     assert decoded.grad is None
     assert loss.generator is not None
     assert (loss.generator(z) - true).abs().max() < 0.02

@@ -33,7 +33,7 @@ _LPIPS_NET = Parameter(
     "net",
     str,
     "alex",
-    "network of the features; its authors advise alex for judging images and vgg for optimising them",
+    "network of the features; its authors advise alex for judging images and vgg for optimizing them",
     choices=("alex", "vgg", "squeeze"),
 )
 _ST_NET = Parameter("net", str, "alex", "network of the features", choices=("alex", "vgg"))

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from recbench.weights import load
+from recbench import load_weights
 from recbench_losses_perceptual import pretrained, trunks
 
 Precision = Literal["float32", "bf16"]
@@ -83,13 +83,13 @@ class DeepDistance(nn.Module):
 
 def lpips(net: Literal["alex", "vgg", "squeeze"], linear: bool, precision: Precision) -> DeepDistance:
     """LPIPS 0.1 (Zhang et al. 2018) with a trunk trained on ImageNet; without ``linear``, w = 1."""
-    trunk = _TRUNKS[net](load(pretrained.IMAGENET[net]), precision)
-    return DeepDistance(trunk, _linear(load(pretrained.LPIPS[net])) if linear else ())
+    trunk = _TRUNKS[net](load_weights(pretrained.IMAGENET[net]), precision)
+    return DeepDistance(trunk, _linear(load_weights(pretrained.LPIPS[net])) if linear else ())
 
 
 def st_lpips(net: Literal["alex", "vgg"], linear: bool, precision: Precision) -> DeepDistance:
     """Shift-tolerant LPIPS (Ghildyal & Liu 2022); without ``linear``, w = 1."""
-    state = load(pretrained.SHIFT_TOLERANT[net])
+    state = load_weights(pretrained.SHIFT_TOLERANT[net])
     trunk = _SHIFT_TOLERANT[net](state, precision)
     return DeepDistance(trunk, _linear(state) if linear else ())
 
@@ -100,8 +100,8 @@ def czolbe(channels: int, precision: Precision) -> DeepDistance:
     The centre and the spread are those that LPIPS has for images in −1 to 1. The authors apply them to images in 0 to
     1, and learned their weights so.
     """
-    trunk = trunks.vgg16(load(pretrained.IMAGENET["vgg"]), precision)
-    return DeepDistance(trunk, _linear(load(pretrained.CZOLBE[channels])))
+    trunk = trunks.vgg16(load_weights(pretrained.IMAGENET["vgg"]), precision)
+    return DeepDistance(trunk, _linear(load_weights(pretrained.CZOLBE[channels])))
 
 
 def _linear(state: Mapping[str, Tensor]) -> list[Tensor]:

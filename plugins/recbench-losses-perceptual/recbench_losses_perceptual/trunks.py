@@ -1,7 +1,7 @@
 """Convolutional networks whose features are compared, frozen.
 
-All weights are buffers that are not saved: an optimiser never sees them, and a job's model file does not hold hundreds
-of megabytes that every user has anyway. There is no dropout and no batch normalisation, so training mode changes
+All weights are buffers that are not saved: an optimizer never sees them, and a job's model file does not hold hundreds
+of megabytes that every user has anyway. There is no dropout and no batch normalization, so training mode changes
 nothing.
 """
 

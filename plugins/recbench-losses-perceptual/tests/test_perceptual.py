@@ -22,8 +22,8 @@ import recbench_losses_perceptual as plugin
 from recbench import ImageShape, LossEntry, MetricEntry, Weights
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench.contracts.metric import ImageMetric
+from recbench.data.weights import VARIABLE, WeightsError, fetch, find, load_weights
 from recbench.testing import Case, imports_no_torch, loss_cases
-from recbench.weights import VARIABLE, WeightsError, fetch, find, load
 from recbench_losses_perceptual import losses, metrics, pretrained
 from recbench_losses_perceptual.distance import unit_length
 
@@ -214,7 +214,7 @@ def by_definition(decoded: Tensor, target: Tensor, trunk: dict[str, Tensor], lin
 def test_vgg_equals_the_authors_definition(channels: int, random_trunk: Callable[[str], Any]) -> None:
     random_trunk("vgg")
     decoded, target = pair(channels, 32)
-    trunk, linear = load(pretrained.IMAGENET["vgg"]), load(pretrained.CZOLBE[channels])
+    trunk, linear = load_weights(pretrained.IMAGENET["vgg"]), load_weights(pretrained.CZOLBE[channels])
     loss = make("vgg", ImageShape(channels, 32, 32)).double()
     mine, theirs = decoded.clone().requires_grad_(), decoded.clone().requires_grad_()
     found, expected = loss(mine, target, Context()), by_definition(theirs, target, trunk, linear)

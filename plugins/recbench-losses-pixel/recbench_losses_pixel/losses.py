@@ -47,7 +47,7 @@ class L1(Likelihood):
 class CE(Loss):
     """−Σ x log x̂ + (1 − x) log(1 − x̂), for images in 0 to 1.
 
-    Not a Likelihood: for grey values the Bernoulli density is not normalised.
+    Not a Likelihood: for grey values the Bernoulli density is not normalized.
     """
 
     def __init__(self, setting: Setting) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch.distributions import Bernoulli, Laplace, Normal
 from torch.nn import functional
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.loss import Context, Likelihood, Setting
-from recbench.entries import ImageShape
 from recbench_losses_pixel.losses import CE, L1, L2, Charbonnier
 
 SETTING = Setting(ImageShape(3, 16, 16), latent_size=8)
@@ -80,7 +80,7 @@ def test_a_likelihood_is_its_negative_log_prob_up_to_a_constant(pair, loss):
     torch.testing.assert_close(constants, constants[:1].expand(4))
 
 
-def test_only_densities_that_are_normalised_are_likelihoods():
+def test_only_densities_that_are_normalized_are_likelihoods():
     assert issubclass(L2, Likelihood)
     assert issubclass(L1, Likelihood)
     assert not issubclass(CE, Likelihood)

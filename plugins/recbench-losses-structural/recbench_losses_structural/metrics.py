@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import ImageMetric
-from recbench.entries import ImageShape
 from recbench_losses_structural import scale_weights
 from recbench_losses_structural.ssim import MSSSIMError, SSIMError
 

@@ -16,8 +16,8 @@ from skimage import data, filters
 from skimage.metrics import structural_similarity
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.loss import Context, Loss, Setting
-from recbench.entries import ImageShape
 from recbench_losses_structural import recbench_losses, room_for_scales, scale_weights
 from recbench_losses_structural.ssim import Filter, banded, gaussian_window
 

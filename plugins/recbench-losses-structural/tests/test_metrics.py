@@ -10,8 +10,8 @@ from pytorch_msssim import ms_ssim
 from skimage import data, filters
 from skimage.metrics import structural_similarity
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import ImageMetric
-from recbench.entries import ImageShape
 from recbench_losses_structural import recbench_losses, recbench_metrics
 
 ENTRIES = {entry.name: entry for entry in recbench_metrics()}

@@ -6,8 +6,8 @@ import math
 
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import BoundMetric
-from recbench.entries import ImageShape
 
 
 class NegativeBound(BoundMetric):

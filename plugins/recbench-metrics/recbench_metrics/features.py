@@ -21,15 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recbench import ImageShape, Weights
+from recbench import ImageShape, Weights, load_weights, write_atomically
 from recbench.contracts.metric import Reference, SetMetric
 from recbench.errors import UserError
-from recbench.store import write_atomically
-from recbench.weights import load
 from recbench_metrics import efficientnet, inception
 from recbench_metrics.frechet import (
-    Gaussian,
-    Moments,
+    FeatureGaussian,
+    FeatureMoments,
     combined,
     gaussian_of,
     gaussian_of_few,
@@ -105,7 +103,7 @@ class Extractor(nn.Module):
         self.network = network
         self.precision = precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.layers = network.build(load(network.weights)).to(self.dtype)
+        self.layers = network.build(load_weights(network.weights)).to(self.dtype)
         self._last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
 
     @torch.no_grad()
@@ -130,7 +128,7 @@ def extractor(network: Network, precision: Precision) -> Extractor:
     """The same one for all metrics of a job that want the same, as long as one of them is there.
 
     Raises:
-        recbench.weights.WeightsError: its weights are missing, or hold anything but tensors.
+        recbench.data.weights.WeightsError: its weights are missing, or hold anything but tensors.
     """
     key = network.name, network.weights.sha256, precision
     found = _EXTRACTORS.get(key)
@@ -165,18 +163,18 @@ def reference_features(reference: Reference, extractor: Extractor) -> Tensor:
     return torch.from_numpy(_kept("features", reference, extractor, compute)["features"]).to(reference.device)
 
 
-def reference_gaussian(reference: Reference, extractor: Extractor) -> Gaussian:
-    """Gaussian of the real images' features, on the reference's device; decomposed once and kept."""
+def reference_gaussian(reference: Reference, extractor: Extractor) -> FeatureGaussian:
+    """FeatureGaussian of the real images' features, on the reference's device; decomposed once and kept."""
 
     def compute() -> Arrays:
         collection = Collection(extractor.network.dimensions)
         collection.add(reference_features(reference, extractor))
         found = collection.summary()
-        gaussian = found if isinstance(found, Gaussian) else gaussian_of(found)
+        gaussian = found if isinstance(found, FeatureGaussian) else gaussian_of(found)
         return {"mean": gaussian.mean.cpu().numpy(), "factor": gaussian.factor.cpu().numpy()}
 
     arrays = _kept("gaussian", reference, extractor, compute)
-    return Gaussian(*(torch.from_numpy(arrays[name]).to(reference.device) for name in ("mean", "factor")))
+    return FeatureGaussian(*(torch.from_numpy(arrays[name]).to(reference.device) for name in ("mean", "factor")))
 
 
 def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callable[[], Arrays]) -> Arrays:
@@ -225,7 +223,7 @@ class Collection:
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
         self.count = 0
-        self._moments: Moments | None = None
+        self._moments: FeatureMoments | None = None
         self._waiting: list[Tensor] = []
 
     def add(self, features: Tensor) -> None:
@@ -238,12 +236,12 @@ class Collection:
                 rows = rows[self.dimensions :]
             self._waiting = [rows]
 
-    def summary(self) -> Gaussian | Moments:
-        """What :func:`recbench_metrics.frechet.squared_distance` takes: a Gaussian of up to D images, or moments."""
+    def summary(self) -> FeatureGaussian | FeatureMoments:
+        """What :func:`recbench_metrics.frechet.squared_distance` takes: a FeatureGaussian of up to D images, or moments."""
         rows = torch.cat(self._waiting)
         return gaussian_of_few(rows) if self._moments is None else self._with(rows)
 
-    def _with(self, rows: Tensor) -> Moments:
+    def _with(self, rows: Tensor) -> FeatureMoments:
         moments = moments_of(rows)
         return moments if self._moments is None else combined(self._moments, moments)
 
@@ -296,7 +294,7 @@ class FrechetDistance(FeatureMetric):
     def __init__(self, shape: ImageShape, *, precision: Precision) -> None:
         super().__init__(precision)
         self.collection = Collection(self.network.dimensions)
-        self.reference: Gaussian | None = None
+        self.reference: FeatureGaussian | None = None
 
     def prepare(self, reference: Reference) -> None:
         super().prepare(reference)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Moments:
+class FeatureMoments:
     """What is known of features taken in so far.
 
     Attributes:
@@ -39,50 +39,50 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """A Gaussian by its mean, (D,), and a factor F of its covariance Fᵀ F, (R, D); float64."""
+class FeatureGaussian:
+    """A FeatureGaussian by its mean, (D,), and a factor F of its covariance Fᵀ F, (R, D); float64."""
 
     mean: Tensor
     factor: Tensor
 
 
-def moments_of(features: Tensor) -> Moments:
+def moments_of(features: Tensor) -> FeatureMoments:
     """Of (N, D) features, N ≥ 1."""
     features = features.double()
     mean = features.mean(0)
     centred = features - mean
-    return Moments(len(features), mean, centred.T @ centred)
+    return FeatureMoments(len(features), mean, centred.T @ centred)
 
 
-def combined(one: Moments, other: Moments) -> Moments:
+def combined(one: FeatureMoments, other: FeatureMoments) -> FeatureMoments:
     """Of both sets together (Chan et al. 1979, equation 2.1b); exact where sums of squares would cancel."""
     count = one.count + other.count
     shift = other.mean - one.mean
     mean = one.mean + shift * (other.count / count)
     between = torch.outer(shift, shift) * (one.count * other.count / count)
-    return Moments(count, mean, one.scatter + other.scatter + between)
+    return FeatureMoments(count, mean, one.scatter + other.scatter + between)
 
 
-def gaussian_of_few(features: Tensor) -> Gaussian:
-    """The Gaussian of (N, D) features, N ≥ 2, with a factor of N rows: for N up to about D."""
+def gaussian_of_few(features: Tensor) -> FeatureGaussian:
+    """The FeatureGaussian of (N, D) features, N ≥ 2, with a factor of N rows: for N up to about D."""
     features = features.double()
     mean = features.mean(0)
-    return Gaussian(mean, (features - mean) / (len(features) - 1) ** 0.5)
+    return FeatureGaussian(mean, (features - mean) / (len(features) - 1) ** 0.5)
 
 
-def gaussian_of(moments: Moments) -> Gaussian:
+def gaussian_of(moments: FeatureMoments) -> FeatureGaussian:
     """The same by the eigenvalues of the covariance, with a factor of D rows. Rounding below zero counts as zero."""
     values, vectors = torch.linalg.eigh(moments.covariance)
-    return Gaussian(moments.mean, values.clamp(min=0).sqrt()[:, None] * vectors.T)
+    return FeatureGaussian(moments.mean, values.clamp(min=0).sqrt()[:, None] * vectors.T)
 
 
-def squared_distance(one: Gaussian, other: Gaussian | Moments) -> Tensor:
+def squared_distance(one: FeatureGaussian, other: FeatureGaussian | FeatureMoments) -> Tensor:
     """Squared Fréchet distance, a scalar; rounding can take that of equal Gaussians a little below zero.
 
-    A ``Gaussian`` for ``other`` costs singular values of the factors' product, and is the more exact; ``Moments`` cost
+    A ``FeatureGaussian`` for ``other`` costs singular values of the factors' product, and is the more exact; ``FeatureMoments`` cost
     eigenvalues of as many rows as the factor of ``one`` has, and are the faster where both have full rank.
     """
-    if isinstance(other, Gaussian):
+    if isinstance(other, FeatureGaussian):
         trace = other.factor.square().sum()
         root = torch.linalg.svdvals(one.factor @ other.factor.T).sum()
     else:

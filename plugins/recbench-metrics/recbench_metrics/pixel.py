@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import ImageMetric
-from recbench.entries import ImageShape
 
 PER_IMAGE = (1, 2, 3)
 

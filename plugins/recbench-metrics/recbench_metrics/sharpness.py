@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import SetMetric
-from recbench.entries import ImageShape
 
 
 def laplacian_variance(images: Tensor) -> Tensor:

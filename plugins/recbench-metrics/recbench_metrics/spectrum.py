@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import SetMetric
-from recbench.entries import ImageShape
 
 FLOOR = 1 / (255 * math.sqrt(12))
 """What |F| counts as at least: its root mean square for the error of rounding to 8 bits. Nothing below it can be told

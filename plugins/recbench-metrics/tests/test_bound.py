@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import BoundMetric
-from recbench.entries import ImageShape
 from recbench_metrics import recbench_metrics
 
 ENTRIES = {entry.name: entry for entry in recbench_metrics()}

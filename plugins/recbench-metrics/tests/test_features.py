@@ -22,9 +22,9 @@ from torch import Tensor, nn
 import recbench_metrics as plugin
 from recbench import ImageShape, MetricEntry, Weights
 from recbench.contracts.metric import Reference
+from recbench.data.weights import VARIABLE, WeightsError, fetch, find, load_weights
 from recbench.errors import UserError
 from recbench.testing import imports_no_torch
-from recbench.weights import VARIABLE, WeightsError, fetch, find, load
 from recbench_metrics import efficientnet, features, inception, pretrained
 from recbench_metrics.convolution import EPSILON, State, fold
 from recbench_metrics.features import (
@@ -37,7 +37,7 @@ from recbench_metrics.features import (
     FrechetDistance,
     Network,
 )
-from recbench_metrics.frechet import Gaussian, Moments
+from recbench_metrics.frechet import FeatureGaussian, FeatureMoments
 
 METRICS: dict[str, MetricEntry] = {entry.name: entry for entry in plugin.recbench_metrics()}
 SHAPE = ImageShape(3, 32, 32)
@@ -283,7 +283,7 @@ def test_efficientnet_equals_its_authors_package(lite: Network) -> None:
 
 
 def test_efficientnet_weights_must_fit(lite: Network) -> None:
-    state = load(lite.weights)
+    state = load_weights(lite.weights)
     with pytest.raises(ValueError, match=r"_fc\.bias has the shape"):
         efficientnet.EfficientNetLite0({**state, "_fc.bias": torch.zeros(10)})
     with pytest.raises(ValueError, match="hold what the network has not: more"):
@@ -474,11 +474,11 @@ def test_collection_equals_numpy(count: int) -> None:
         for batch in rows.split(sizes):
             collection.add(batch)
         summary = collection.summary()
-        if isinstance(summary, Gaussian):
+        if isinstance(summary, FeatureGaussian):
             assert count <= 4
             covariance = summary.factor.T @ summary.factor
         else:
-            assert isinstance(summary, Moments) and count > 4
+            assert isinstance(summary, FeatureMoments) and count > 4
             covariance = summary.covariance
         np.testing.assert_allclose(summary.mean, rows.double().numpy().mean(0), rtol=1e-12)
         np.testing.assert_allclose(covariance, np.cov(rows.double().numpy(), rowvar=False), rtol=1e-9, atol=1e-12)

@@ -12,8 +12,8 @@ from scipy import linalg
 from torch import Tensor
 
 from recbench_metrics.frechet import (
-    Gaussian,
-    Moments,
+    FeatureGaussian,
+    FeatureMoments,
     combined,
     gaussian_of,
     gaussian_of_few,
@@ -80,9 +80,12 @@ def test_commuting_covariances(decades: int) -> None:
     expected = (mean.square().sum() + (one.sqrt() - other.sqrt()).square().sum()).item()
     covariances = [vectors.T @ (values[:, None] * vectors) for values in (one, other)]
     zero = torch.zeros(dimensions, dtype=torch.float64)
-    moments = [Moments(2, zero, covariances[0]), Moments(2, mean, covariances[1])]
+    moments = [FeatureMoments(2, zero, covariances[0]), FeatureMoments(2, mean, covariances[1])]
     gaussians = [gaussian_of(each) for each in moments]
-    exact = [Gaussian(zero, one.sqrt()[:, None] * vectors), Gaussian(mean, other.sqrt()[:, None] * vectors)]
+    exact = [
+        FeatureGaussian(zero, one.sqrt()[:, None] * vectors),
+        FeatureGaussian(mean, other.sqrt()[:, None] * vectors),
+    ]
     assert squared_distance(exact[0], exact[1]).item() == pytest.approx(expected, rel=1e-12)
     assert squared_distance(gaussians[0], moments[1]).item() == pytest.approx(expected, rel=1e-7)
     assert squared_distance(gaussians[0], gaussians[1]).item() == pytest.approx(expected, rel=1e-7)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import ImageMetric
-from recbench.entries import ImageShape
 from recbench_metrics import recbench_metrics
 
 ENTRIES = {entry.name: entry for entry in recbench_metrics()}

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from skimage import data, filters
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_metrics import recbench_metrics
 from recbench_metrics.sharpness import Sharpness, laplacian_variance
 

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from skimage import data, filters
 
-from recbench.entries import ImageShape
+from recbench.contracts.entries import ImageShape
 from recbench_metrics import recbench_metrics
 from recbench_metrics.spectrum import FLOOR, Spectrum, full_spectrum, log_spectrum, radial_profile
 

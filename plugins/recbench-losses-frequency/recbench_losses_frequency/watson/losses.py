@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from recbench import weights as files
+from recbench import load_weights
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench_losses_frequency.watson.blocks import (
     cut,
@@ -93,7 +93,7 @@ class Watson(Loss):
         self.register_buffer("matrix", matrix, persistent=False)
         self.register_buffer("folded", self.fold(matrix), persistent=False)
         channels = setting.shape.channels
-        state = files.load(file(self.transform, channels)) if weights == "pretrained" else self._initial(channels)
+        state = load_weights(file(self.transform, channels)) if weights == "pretrained" else self._initial(channels)
         self._take(state, colour=channels == len(CHANNELS))
 
     @staticmethod

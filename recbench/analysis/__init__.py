@@ -1,0 +1,1 @@
+"""Statistics of records: boards, ranks, intervals, tiers, curves, comparisons. Pure functions of the store."""

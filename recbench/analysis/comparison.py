@@ -1,0 +1,367 @@
+"""Two suites, or two methods, beside each other: what changed in what was run, and which scores changed with it.
+
+Methods are compared by the tests of leaderboards: paired over shared test images, nested in seeds, Holm-corrected over
+everything that is compared. Results that follow different protocols are not compared, unless the caller insists.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbench.analysis import statistics
+from recbench.analysis.protocols import differences
+from recbench.errors import UserError, did_you_mean
+from recbench.plan.merge import flat
+from recbench.plan.model import Column, Frozen, Plan, PlannedJob
+from recbench.store.merge import FolderSource, RecordSource
+from recbench.store.record import Number, Record, parse_record
+
+_Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared.
+
+    Attributes:
+        name: what the user calls it.
+        method: label of the one method that is meant; None for all of the suite's.
+    """
+
+    name: str
+    source: RecordSource
+    plan: Plan
+    method: str | None = None
+
+
+class Change(Frozen):
+    """A metric of two methods.
+
+    Attributes:
+        first, second: means over seeds and test images.
+        difference: second − first, with the bounds of its confidence interval; null where they are not known.
+        p: two-sided, corrected for all that is compared; null where no test is possible.
+        verdict: whether ``second`` is told to be better or worse; ``"open"`` where the two are not told apart.
+        basis: what the test rests on.
+    """
+
+    column: Column
+    first: Number
+    second: Number
+    difference: Number
+    low: Number | None
+    high: Number | None
+    p: float | None
+    verdict: Literal["better", "worse", "open", "equal"]
+    basis: Literal["images, pair by pair", "images of their own", "seeds", "nothing"]
+
+
+class ComparedPair(Frozen):
+    """Two methods under a setting.
+
+    Attributes:
+        changed: in what their specifications differ.
+        protocol: in what their protocols differ, which the caller insisted to overlook.
+        same: whether all their jobs are the same, so that nothing needs to be compared.
+        seeds: how many seeds are done.
+    """
+
+    settings: tuple[str, str]
+    methods: tuple[str, str]
+    changed: tuple[str, ...]
+    protocol: tuple[str, ...] = ()
+    same: bool = False
+    seeds: tuple[int, int]
+    changes: tuple[Change, ...] = ()
+
+
+class Comparison(Frozen):
+    """All that two sides have in common, and what they have not.
+
+    Attributes:
+        environment: in what the machines and packages differ that they were run with.
+        only_first, only_second: methods (with their settings) that the other side has not, or that have no scores.
+    """
+
+    first: str
+    second: str
+    confidence: float
+    environment: tuple[str, ...]
+    pairs: tuple[ComparedPair, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+
+def compare(first: Side, second: Side, *, anyway: bool = False, confidence: float = 0.95) -> Comparison:
+    """Compare what two sides have in common: settings and methods of the same label, or the two methods that are named.
+
+    Args:
+        anyway: also where protocols differ.
+
+    Raises:
+        UserError: they have nothing in common; a method is not there; or protocols differ, with all differences.
+    """
+    one, other = _cells(first), _cells(second)
+    places = _matched(first, one, second, other)
+    if not places:
+        raise UserError(f"{first.name} and {second.name} have no method in common under a common setting")
+    found = [_Found(_records(first, one[a]), _records(second, other[b])) for a, b in places]
+    refused = [] if anyway else _refusals(places, found)
+    if refused:
+        raise UserError(
+            "\n  ".join(
+                ["their protocols differ, so their scores do not compare (--anyway does it all the same):", *refused]
+            )
+        )
+    pairs = [_pair(first, second, a, b, each, confidence) for (a, b), each in zip(places, found, strict=True)]
+    taken = {a for a, _ in places}, {b for _, b in places}
+    records = [(each.first[0], each.second[0]) for each in found if each.first and each.second]
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        confidence=confidence,
+        environment=_environment(*records[0]) if records else (),
+        pairs=_judged(pairs, confidence),
+        only_first=tuple(f"{method} ({setting})" for setting, method in one if (setting, method) not in taken[0]),
+        only_second=tuple(f"{method} ({setting})" for setting, method in other if (setting, method) not in taken[1]),
+    )
+
+
+_Place = tuple[str, str]
+"""Labels of a setting and a method."""
+
+
+def _cells(side: Side) -> dict[_Place, list[PlannedJob]]:
+    """The jobs that are scored on test images, by setting and method."""
+    plan = side.plan
+    labels = [method.label for method in plan.methods]
+    if side.method is not None and side.method not in labels:
+        raise UserError(f"{side.name} has no method '{side.method}'; {did_you_mean(side.method, labels)}")
+    cells: dict[_Place, list[PlannedJob]] = {}
+    for planned in plan.jobs:
+        method = labels[planned.method]
+        if planned.split == "test" and side.method in (None, method):
+            cells.setdefault((plan.settings[planned.setting].label, method), []).append(planned)
+    return cells
+
+
+def _matched(
+    first: Side, one: dict[_Place, list[PlannedJob]], second: Side, other: dict[_Place, list[PlannedJob]]
+) -> list[tuple[_Place, _Place]]:
+    """Which place of one side is compared with which of the other."""
+    settings = {setting for setting, _ in one}, {setting for setting, _ in other}
+    alone = all(len(known) == 1 for known in settings)  # one setting each: whatever they are called
+    named = first.method is not None and second.method is not None
+    return [
+        (a, b) for a in one for b in other
+        if (alone or a[0] == b[0]) and (named or a[1] == b[1])
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The records of both methods that are done, by seed."""
+
+    first: list[Record]
+    second: list[Record]
+
+
+def _records(side: Side, jobs: Sequence[PlannedJob]) -> list[Record]:
+    found = []
+    for planned in jobs:
+        raw = side.source.raw(planned.id)
+        try:
+            record = parse_record(planned.id, raw) if raw is not None else None
+        except ValueError as error:
+            raise UserError(f"{side.name}: the record of job {planned.id} cannot be used: {error}") from None
+        if record is not None and record.status == "done":
+            found.append(record)
+    return found
+
+
+def _refusals(places: Sequence[tuple[_Place, _Place]], found: Sequence[_Found]) -> list[str]:
+    lines: dict[str, list[str]] = {}
+    for ((setting, _), (_, method)), each in zip(places, found, strict=True):
+        if each.first and each.second:
+            for line in differences(each.first[0], each.second[0]):
+                lines.setdefault(f"{setting}: {line}", []).append(method)
+    return list(lines)
+
+
+def _pair(first: Side, second: Side, a: _Place, b: _Place, found: _Found, confidence: float) -> ComparedPair:
+    ids = [{record.job_id for record in records} for records in (found.first, found.second)]
+    same = bool(ids[0]) and ids[0] == ids[1]
+    both = bool(found.first) and bool(found.second)
+    return ComparedPair(
+        settings=(a[0], b[0]),
+        methods=(a[1], b[1]),
+        changed=_changed(first, a[1], second, b[1], found),
+        protocol=tuple(differences(found.first[0], found.second[0])) if both else (),
+        same=same,
+        seeds=(len(found.first), len(found.second)),
+        changes=tuple(_changes(first, second, found, confidence)) if both and not same else (),
+    )
+
+
+def _changed(first: Side, one: str, second: Side, other: str, found: _Found) -> tuple[str, ...]:
+    """In what two methods and their seeds differ, as ``kl_weight: 0.1 → 0.2``."""
+    methods = [
+        next(method for method in side.plan.methods if method.label == label)
+        for side, label in ((first, one), (second, other))
+    ]
+    before, after = (flat(method.model_dump(mode="json", exclude={"label", "family"})) for method in methods)
+    another = methods[0].loss.name != methods[1].loss.name  # then parameters and code have nothing in common
+    lines = [
+        f"{name}: {before.get(name, 'nothing')} → {after.get(name, 'nothing')}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name) and not (another and name.startswith(("loss.params", "loss.code")))
+    ]
+    seeds = [sorted(record.job.seed for record in records) for records in (found.first, found.second)]
+    return (*lines, *([f"seeds: {seeds[0]} → {seeds[1]}"] if seeds[0] != seeds[1] else []))
+
+
+def _environment(one: Record, other: Record) -> tuple[str, ...]:
+    told = {"git", "started", "finished", "plugins"}
+    before, after = (flat(record.provenance.model_dump(mode="json", exclude=told)) for record in (one, other))
+    return tuple(
+        f"{name.removeprefix('packages.')}: {before.get(name, 'nothing')} → {after.get(name, 'nothing')}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    )
+
+
+def _changes(first: Side, second: Side, found: _Found, confidence: float) -> Iterator[Change]:
+    columns = {column.name: column for column in second.plan.columns}
+    for column in first.plan.columns:
+        name = column.name
+        records = [*found.first, *found.second]
+        if name in columns and all(name in record.scores for record in records):
+            scores = _scores(first, found.first, name), _scores(second, found.second, name)
+            yield _change(column, found, *scores, confidence)
+
+
+def _scores(side: Side, records: Sequence[Record], metric: str) -> _Numbers | None:
+    """Scores of the seeds and test images, (S, N); None where they are not known or not all of one number."""
+    from pyarrow import ArrowException, parquet
+
+    rows = []
+    for record in records:
+        content = side.source.file(record.job_id, "scores.parquet")
+        score = record.scores[metric]
+        if content is None or score.std is None:
+            return None
+        try:
+            table = parquet.read_table(io.BytesIO(content), columns=[metric], use_threads=False)
+            values = np.asarray(table.column(metric).to_numpy(), dtype=np.float64)
+        except (OSError, KeyError, ValueError, TypeError, ArrowException):
+            return None
+        if len(values) != score.n or not np.isclose(values.mean(), score.mean, rtol=1e-9, atol=0):
+            return None
+        rows.append(values)
+    return np.stack(rows) if len({len(row) for row in rows}) == 1 else None
+
+
+def _change(column: Column, found: _Found, one: _Numbers | None, other: _Numbers | None, confidence: float) -> Change:
+    means = [np.array([r.scores[column.name].mean for r in records]) for records in (found.first, found.second)]
+    first, second = float(means[0].mean()), float(means[1].mean())
+    low = high = p = None
+    basis: Literal["images, pair by pair", "images of their own", "seeds", "nothing"] = "nothing"
+    if one is not None and other is not None and one.shape[1] == other.shape[1] and _same_images(found):
+        test = statistics.difference(other, one, confidence)
+        low, high, p, basis = test.low, test.high, test.p, "images, pair by pair"
+    else:
+        low, high, p, basis = _unpaired(column.name, found, means, confidence)
+    return Change(
+        column=column,
+        first=first,
+        second=second,
+        difference=second - first if first != second else 0.0,
+        low=low if low is not None and math.isfinite(low) else None,
+        high=high if high is not None and math.isfinite(high) else None,
+        p=p,
+        verdict="equal" if first == second and all(np.array_equal(means[0], m) for m in means) else "open",
+        basis=basis,
+    )
+
+
+def _same_images(found: _Found) -> bool:
+    fingerprints = {r.data.fingerprint for r in (*found.first, *found.second) if r.data is not None}
+    splits = {r.job.split for r in (*found.first, *found.second)}
+    return len(fingerprints) == 1 and len(splits) == 1
+
+
+def _unpaired(
+    metric: str, found: _Found, means: Sequence[_Numbers], confidence: float
+) -> tuple[float | None, float | None, float | None, Literal["images of their own", "seeds", "nothing"]]:
+    """Interval of the difference, and p-value, from means and spreads alone."""
+    scores = [[record.scores[metric] for record in records] for records in (found.first, found.second)]
+    spreads = [[score.std for score in of_method] for of_method in scores]
+    several = all(len(of_method) > 1 for of_method in scores)
+    if all(std is not None for of_method in spreads for std in of_method):
+        images = min(score.n for of_method in scores for score in of_method)
+        moments = statistics.moments_of_means(means, [np.array(s, dtype=np.float64) for s in spreads], images)
+        return None, None, float(statistics.pairwise(moments)[0, 1]), "images of their own"
+    if not several:
+        return None, None, None, "nothing"
+    test = statistics.difference(means[1][:, None], means[0][:, None], confidence)
+    return test.low, test.high, test.p, "seeds"
+
+
+def _judged(pairs: Sequence[ComparedPair], confidence: float) -> tuple[ComparedPair, ...]:
+    """The pairs with p-values that are corrected for all of them, and what follows."""
+    p = [change.p for pair in pairs for change in pair.changes if change.p is not None]
+    corrected = iter(statistics.holm(np.array(p, dtype=np.float64)).tolist())
+    judged = []
+    for pair in pairs:
+        changes = [_verdict(change, corrected, confidence) for change in pair.changes]
+        judged.append(pair.model_copy(update={"changes": tuple(changes)}))
+    return tuple(judged)
+
+
+def _verdict(change: Change, corrected: Iterator[float], confidence: float) -> Change:
+    if change.p is None:
+        return change
+    p = next(corrected)
+    verdict = change.verdict
+    if verdict != "equal" and p <= 1 - confidence:
+        higher = change.second > change.first
+        verdict = "better" if higher == (change.column.direction == "higher") else "worse"
+    return change.model_copy(update={"p": p, "verdict": verdict})
+
+
+def earlier_version(source: RecordSource, plan: Plan, method: str, code: str) -> Plan:
+    """The plan with one method as it was with other code, whose records are still in the suite's folder.
+
+    Args:
+        code: the beginning of the code's digest.
+
+    Raises:
+        UserError: there is no record of it; the digests that there are, are named.
+    """
+    found = next((one for one in plan.methods if one.label == method), None)
+    if found is None or not isinstance(source, FolderSource):
+        raise UserError(f"{source.name}: METHOD@CODE names a method of a suite's own folder")
+    store = source.store
+    codes = set()
+    for folder in sorted((store.root / "jobs").iterdir()):
+        try:
+            job, _ = store.read_task(folder.name)
+        except ValueError:
+            continue
+        if (job.loss.name, job.loss.params, job.kl_weight) == (found.loss.name, found.loss.params, found.kl_weight):
+            codes.add(job.loss.code)
+    meant = sorted(known for known in codes if known.startswith(code))
+    if len(meant) != 1:
+        raise UserError(f"{source.name}: {method} has no one version '{code}'; there are {', '.join(sorted(codes))}")
+    changed = found.model_copy(update={"loss": found.loss.model_copy(update={"code": meant[0]})})
+    methods = tuple(changed if one is found else one for one in plan.methods)
+    plan = plan.model_copy(update={"methods": methods})
+    jobs = tuple(planned.model_copy(update={"id": plan.job(planned).id}) for planned in plan.jobs)
+    return plan.model_copy(update={"jobs": jobs})

@@ -1,0 +1,186 @@
+"""What jobs keep of every test image and epoch, read when a leaderboard asks for it, and what was made of it kept.
+
+``results/<suite>/statistics.json`` holds the moments of each board and metric, by a digest of what they come from, so
+that a leaderboard that is shown again reads no scores of images. It can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from recbench.analysis.statistics import REPLICATES, ScoreMoments, moments
+from recbench.errors import OutOfSpaceError
+from recbench.files import write_atomically
+from recbench.plan.model import Frozen, digest
+from recbench.store.record import Score
+from recbench.store.store import Store
+
+_NAME = "scores.parquet"
+VERSION = 1
+"""Of the moments and of the random numbers behind them; raised when the same scores would give others."""
+
+
+@dataclass(frozen=True)
+class PerImageScores:
+    """A metric of a job, by its record."""
+
+    job_id: str
+    score: Score
+
+
+class _Kept(Frozen):
+    """ScoreMoments as JSON."""
+
+    means: tuple[float, ...]
+    seeds: tuple[int, ...]
+    seed_variances: tuple[float, ...]
+    images: int
+    covariances: tuple[tuple[float, ...], ...]
+    interactions: tuple[float, ...]
+    quantiles: tuple[tuple[float, ...], ...] | None
+
+    @classmethod
+    def of(cls, found: ScoreMoments) -> _Kept:
+        values = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(found).items()
+        }
+        return cls.model_validate(values)
+
+    def moments(self, methods: int) -> ScoreMoments | None:
+        """None if these cannot be the moments of so many methods."""
+        found = ScoreMoments(
+            means=np.array(self.means),
+            seeds=np.array(self.seeds),
+            seed_variances=np.array(self.seed_variances),
+            images=self.images,
+            covariances=_rectangle(self.covariances),
+            interactions=np.array(self.interactions),
+            quantiles=None if self.quantiles is None else _rectangle(self.quantiles),
+        )
+        lines = (found.means, found.seeds, found.seed_variances, found.interactions)
+        fits = all(line.shape == (methods,) for line in lines) and found.covariances.shape == (methods, methods)
+        return found if fits and (found.quantiles is None or found.quantiles.shape == (2, methods)) else None
+
+
+def _rectangle(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Rows as an array; of shape (0,) where they differ in length."""
+    return np.array(rows if len({len(row) for row in rows}) == 1 else [], dtype=np.float64)
+
+
+_FILE = TypeAdapter(dict[str, _Kept])
+
+
+class ScoreFiles:
+    """The scores of single test images in a store, and the moments made of them.
+
+    Attributes:
+        strange: one line for each file that does not fit its record, so that its scores of images were not used.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.strange: list[str] = []
+        self._kept: dict[str, _Kept] | None = None
+        self._used: dict[str, _Kept] = {}
+        self._files: dict[str, tuple[int, int] | None] = {}
+
+    @property
+    def file(self) -> Path:
+        return self.store.root / "statistics.json"
+
+    def moments(
+        self, metric: str, methods: Sequence[Sequence[PerImageScores]], confidence: float
+    ) -> ScoreMoments | None:
+        """ScoreMoments of a metric over methods, each with its seeds; None if any of them has no scores of images."""
+        if not all(self._file(scored.job_id) for seeds in methods for scored in seeds):
+            return None
+        stamps = [[self._stamp(scored) for scored in seeds] for seeds in methods]
+        key = digest([VERSION, REPLICATES, metric, repr(confidence), stamps])
+        if self._kept is None:
+            self._kept = self._read()
+        found = self._kept[key].moments(len(methods)) if key in self._kept else None
+        if found is None:
+            scores = [[self._scores(scored, metric) for scored in seeds] for seeds in methods]
+            arrays = [[one for one in seeds if one is not None] for seeds in scores]
+            lengths = {len(one) for seeds in arrays for one in seeds}
+            if len(lengths) != 1 or any(len(a) < len(s) for a, s in zip(arrays, scores, strict=True)):
+                return None
+            with np.errstate(invalid="ignore"):  # infinite scores have no spread
+                found = moments([np.stack(seeds) for seeds in arrays], confidence)
+            self._kept[key] = _Kept.of(found)
+        self._used[key] = self._kept[key]
+        return found
+
+    def save(self) -> None:
+        """Keep what was used, if any of it is new. A folder that cannot be written is left as it is."""
+        if not self._used or self._used.keys() == self._read().keys():
+            return
+        try:
+            write_atomically(self.file, _FILE.dump_json(self._used))
+        except (OSError, OutOfSpaceError):
+            return  # shown once more, it takes as long once more
+
+    def history(self, job_id: str) -> list[dict[str, float]]:
+        """The epochs of a job; empty where they are not known."""
+        try:
+            lines = (self.store.folder(job_id) / "history.jsonl").read_text(encoding="utf-8").splitlines()
+            epochs = [json.loads(line) for line in lines]
+        except (OSError, ValueError, RecursionError):
+            return []
+        return [
+            {key: float(value) for key, value in epoch.items() if isinstance(value, int | float)}
+            for epoch in epochs
+            if isinstance(epoch, dict)
+        ]
+
+    def _read(self) -> dict[str, _Kept]:
+        try:
+            return _FILE.validate_json(self.file.read_bytes())
+        except (OSError, ValidationError):
+            return {}  # absent or damaged: made anew
+
+    def _path(self, job_id: str) -> Path:
+        return self.store.folder(job_id) / _NAME
+
+    def _file(self, job_id: str) -> tuple[int, int] | None:
+        """Size and time of a job's scores; None where there are none."""
+        if job_id not in self._files:
+            try:
+                # Of ten thousand jobs, putting paths together with pathlib would take seconds.
+                status = os.stat(f"{self.store.root}/jobs/{job_id}/{_NAME}")  # noqa: PTH116
+                self._files[job_id] = status.st_size, status.st_mtime_ns
+            except OSError:
+                self._files[job_id] = None
+        return self._files[job_id]
+
+    def _stamp(self, scored: PerImageScores) -> list[object]:
+        """What changes with a job's scores: its record's numbers, and size and time of the file."""
+        return [scored.job_id, repr(scored.score.mean), repr(scored.score.std), self._file(scored.job_id)]
+
+    def _scores(self, scored: PerImageScores, metric: str) -> NDArray[np.float64] | None:
+        """The scores of every test image, (N,); None if they cannot be read, or are not those of the record."""
+        from pyarrow import ArrowException, parquet
+
+        try:
+            table = parquet.read_table(self._path(scored.job_id), columns=[metric], use_threads=False)
+            values = np.asarray(table.column(metric).to_numpy(), dtype=np.float64)
+        except (OSError, KeyError, ValueError, TypeError, ArrowException) as error:
+            self.strange.append(f"job {scored.job_id}: its scores.parquet cannot be read ({_first_line(error)})")
+            return None
+        mean = float(values.mean()) if len(values) else np.nan
+        if len(values) != scored.score.n or not np.isclose(mean, scored.score.mean, rtol=1e-9, atol=0):
+            self.strange.append(f"job {scored.job_id}: its scores.parquet does not give the {metric} of its record")
+            return None
+        return values
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,95 @@
+"""Why results cannot be compared: what differs between protocols."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from recbench.plan.model import Job, Plan, PlannedJob, brief
+from recbench.store.record import Data, Record, Result
+
+Key = tuple[str | None, str | None]
+"""A protocol's hash and the fingerprint of the images; records are ranked together if both are equal."""
+
+_METHOD = ("loss", "kl_weight", "seed")
+
+
+def key(record: Result) -> Key:
+    """What must be equal for two records of one setting to be ranked together."""
+    return record.protocol, record.data.fingerprint if record.data is not None and record.protocol else None
+
+
+def explain_protocols(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> Iterator[str]:
+    """Say for each protocol among the records of a setting whose it is and what is particular about it."""
+    by_key: dict[Key, list[PlannedJob]] = {}
+    for planned in jobs:
+        record = records.get(planned.id)
+        if record is not None and record.protocol is not None:
+            by_key.setdefault(key(record), []).append(planned)
+    fingerprints = {fingerprint for _, fingerprint in by_key}
+    for (protocol, fingerprint), theirs in sorted(by_key.items(), key=lambda item: (-len(item[1]), str(item[0]))):
+        found = records[theirs[0].id]
+        says: list[str] = []
+        if len(fingerprints) > 1 and found.data is not None:
+            says.append(f"saw {_images(found.data)}")
+        if fingerprint is not None and plan.job(theirs[0]).protocol(fingerprint) != protocol:
+            says.append(
+                f"their protocol hash {protocol} does not follow from their job and images: they were made by another "
+                "version of recbench, or changed afterwards"
+            )
+        if len(by_key) > 1 or says:
+            yield f"{_whose(plan, theirs)} ({'; '.join(says) or f'protocol {protocol}'})"
+
+
+def _images(data: Data) -> str:
+    counts = f"{data.train} training, {data.validation} validation and {data.test} test images"
+    return f"{counts} with the fingerprint {data.fingerprint[:12]}"
+
+
+def _whose(plan: Plan, jobs: Sequence[PlannedJob], most: int = 3) -> str:
+    names = list(dict.fromkeys(plan.methods[planned.method].label for planned in jobs))
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return f"{len(jobs)} {'record' if len(jobs) == 1 else 'records'} of {shown}"
+
+
+def differences(first: Record, second: Record) -> list[str]:
+    """What keeps two records from being compared, one line for each: nothing where their protocols are the same.
+
+    Everything counts but method and seed: data set, network, training, metrics, their code, and the images.
+    """
+    found = [_line(path, one, other) for path, one, other in _differing(_shared(first.job), _shared(second.job), "")]
+    if first.data is not None and second.data is not None and first.data.fingerprint != second.data.fingerprint:
+        found.append(f"images: {_images(first.data)}, and {_images(second.data)}")
+    if not found and first.protocol != second.protocol:
+        found.append(f"protocol: {first.protocol} and {second.protocol}, though job and images are the same")
+    return found
+
+
+def _shared(job: Job) -> dict[str, Any]:
+    shared = json.loads(job.model_dump_json())
+    return {name: value for name, value in shared.items() if name not in _METHOD}
+
+
+def _line(path: str, one: object, other: object) -> str:
+    if path == "numerics":
+        return f"version of recbench's numbers: {one} and {other}"
+    if path.endswith(".code"):
+        return f"{path.removesuffix('.code')}: its code has changed"
+    return f"{path}: {_shown(one)} and {_shown(other)}"
+
+
+def _shown(value: object) -> str:
+    return "absent" if value is _ABSENT else brief(value)
+
+
+_ABSENT = object()
+
+
+def _differing(one: object, other: object, path: str) -> Iterator[tuple[str, object, object]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}):
+            below = f"{path}.{name}" if path else name
+            yield from _differing(one.get(name, _ABSENT), other.get(name, _ABSENT), below)
+    elif one != other:
+        yield path, one, other

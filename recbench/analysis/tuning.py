@@ -1,0 +1,110 @@
+"""What tuning chose of each method, as leaderboards show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from recbench.plan.model import Frozen, Plan, Search, Tuning, brief
+from recbench.plan.search import best_of
+from recbench.store.record import Number, Result
+
+Undecided = Literal["incomplete", "failed", "diverged"]
+
+
+class Tuned(Frozen):
+    """How a method came to its values.
+
+    Attributes:
+        values: what was chosen, by name; empty until something is.
+        scale: what the ladder of KL weights was multiplied by.
+        tried: how many candidates have ended, of the ``budget`` that every method has.
+        lost: how many of them failed, diverged or had no value for the metric.
+        metric: label of the metric that chose.
+        score: of what was chosen, on the validation images.
+        edge: names of the values that were chosen at the edge of what was tried.
+        best_of: best score of k candidates, for k = 1, 2, …: expected over all draws of k, or, for the strategy optuna,
+            of the first k; null as long as all of them may be lost.
+    """
+
+    strategy: str
+    values: dict[str, float]
+    scale: float | None
+    budget: int
+    tried: int
+    lost: int
+    metric: str
+    score: Number | None
+    edge: tuple[str, ...]
+    best_of: tuple[Number | None, ...]
+
+
+def tuned(search: Search, tuning: Tuning) -> Tuned:
+    """What a search has come to."""
+    ended = [attempt for attempt in search.tried if attempt.status != "open"]
+    best = None if search.chosen is None else search.tried[search.chosen]
+    return Tuned(
+        strategy=tuning.strategy,
+        values=best.values if best else {},
+        scale=search.scale,
+        budget=tuning.budget,
+        tried=len(ended),
+        lost=sum(attempt.status == "lost" for attempt in ended),
+        metric=tuning.metric,
+        score=best.score if best else None,
+        edge=search.edge,
+        best_of=best_of(search, tuning),
+    )
+
+
+def remarks(plan: Plan, setting: int) -> Iterator[str]:
+    """What a reader of the board of a setting must know of its tuning."""
+    if plan.tuning is None:
+        return
+    label = plan.settings[setting].label
+    searches = [search for search in plan.searches if search.setting == setting]
+    for search in searches:
+        if search.edge and search.chosen is not None:
+            values = search.tried[search.chosen].values
+            what = ", ".join(f"{name}={brief(values[name])}" for name in search.edge)
+            yield (
+                f"{label}: the best {what} of {search.label} lies at the edge of what was tried: a better one may lie "
+                "beyond; widen the range in the section tuning"
+            )
+    column = next(column for column in plan.columns if column.name == plan.tuning.metric)
+    home = [search.label for search in searches if search.family == column.family]
+    if home and len(home) < len(searches):
+        yield f"{label}: candidates were chosen by {column.name}, a metric of the family of {', '.join(home)}"
+
+
+def undecided(plan: Plan, search: Search, records: Mapping[str, Result]) -> tuple[Undecided, tuple[str, ...]]:
+    """The status of a search that has chosen nothing, and what became of its candidates."""
+    assert plan.tuning is not None, "the plan has a search"
+    places = {attempt.method for attempt in search.tried}
+    ended = [
+        (planned, records[planned.id])
+        for planned in plan.jobs
+        if planned.setting == search.setting and planned.method in places and planned.id in records
+    ]
+    trouble = []
+    for planned, record in ended:
+        if record.failure is not None:
+            message = record.failure.message.strip().partition("\n")[0] or record.failure.type
+            trouble.append(f"candidate {plan.methods[planned.method].label} {record.status}: {message}")
+    over = len(search.tried) == plan.tuning.budget and all(attempt.status == "lost" for attempt in search.tried)
+    if not over:
+        return "incomplete", tuple(trouble)
+    diverged = all(record.status != "failed" for _, record in ended)
+    return "diverged" if diverged and trouble else "failed", tuple(trouble)
+
+
+def chosen(tuned: Tuned) -> str:
+    """``kl_weight=0.01 (edge) C=0.1``."""
+    values = (f"{name}={brief(value)}{' (edge)' * (name in tuned.edge)}" for name, value in tuned.values.items())
+    return " ".join(values) or "–"
+
+
+def tried(tuned: Tuned) -> str:
+    """``6``, or ``4 of 6, 1 lost``."""
+    of = "" if tuned.tried == tuned.budget else f" of {tuned.budget}"
+    return f"{tuned.tried}{of}{f', {tuned.lost} lost' if tuned.lost else ''}"

@@ -1,0 +1,1 @@
+"""One job: training, evaluation, checkpoints, observers, provenance; and what is done with its stored model."""

@@ -1,0 +1,241 @@
+"""Calibration: how long the gradients of losses are beside those of ``l2``, over the first steps of training.
+
+The suite's own network learns from ``l2`` alone on the suite's own training images, and every loss looks at the same
+decoded images. What is compared is the gradient with respect to the decoded image, in the network's value range: a loss
+that is divided by its scale pulls at the decoder as ``l2`` does. A loss that changes its form later, as one with a
+warm-up, is measured as it begins; one that learns, learns while it is measured, as it would in training.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbench.contracts.architecture import Architecture
+from recbench.contracts.entries import ArchitectureEntry, LossEntry, Range
+from recbench.contracts.loss import Context, Loss
+from recbench.contracts.loss import Setting as LossSetting
+from recbench.data.cache import prepare
+from recbench.errors import RecbenchError, UserError
+from recbench.job.runner import choose_device, on_device, shape_of
+from recbench.job.training import (
+    Model,
+    autocast,
+    convert,
+    epoch_order,
+    make_optimizers,
+    seed_everything,
+    take,
+    to_range,
+)
+from recbench.plan.model import BoardSetting, ComponentSpec, Frozen, Plan
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
+from recbench.store import scales
+from recbench.store.scales import Scale, Wanted
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class _Subject:
+    """A loss that is looked at, with the optimizers of what it learns itself."""
+
+    label: str
+    loss: Loss
+    value_range: Range
+    learning: tuple[torch.nn.Parameter, ...]
+    optimizer: torch.optim.Optimizer | None
+    fit: torch.optim.Optimizer | None
+    log_norms: list[float]
+
+    def look(self, decoded: Tensor, target: Tensor, image_range: Range, context: Context) -> None:
+        """Note the mean norm of the gradient for these images; let the loss learn from them."""
+        decoded = decoded.detach().requires_grad_()
+        seen = convert(decoded, image_range, self.value_range)
+        wanted = convert(target, image_range, self.value_range)
+        value = self.loss(seen, wanted, context)
+        gradient, *others = torch.autograd.grad(value.sum(), [decoded, *self.learning], allow_unused=True)
+        norm = 0.0 if gradient is None else float(gradient.flatten(1).norm(dim=1).mean())
+        if not (math.isfinite(norm) and norm > 0):
+            raise UserError(
+                f"{self.label} has no scale: in step {context.step + 1} of calibration its gradient has the norm "
+                f"{norm:g}; give it one, as in {{name: {self.label}, scale: 1}}"
+            )
+        self.log_norms.append(math.log(norm))
+        if self.optimizer is not None:
+            for parameter, slope in zip(self.learning, others, strict=True):
+                parameter.grad = None if slope is None else slope / len(value)
+            self.optimizer.step()
+        auxiliary = self.loss.auxiliary()
+        if auxiliary and self.fit is not None:
+            self.fit.zero_grad(set_to_none=True)
+            objective = auxiliary.objective(seen.detach(), wanted, context.detached()).mean()
+            objective.backward()  # type: ignore[no-untyped-call]
+            self.fit.step()
+
+
+def measure(
+    setting: BoardSetting,
+    losses: Sequence[tuple[str, ComponentSpec]],
+    registry: Registry,
+    cache: Path,
+    *,
+    seed: int = 0,
+    steps: int = scales.STEPS,
+    device: torch.device | None = None,
+    progress: Progress = lambda done, total: None,
+) -> list[Scale]:
+    """The scale of each loss under one setting; the same again for the same arguments on the same machine.
+
+    Args:
+        losses: label and part of each. What is found for one does not depend on the others.
+        cache: folder of the image caches.
+        steps: of training, over as many epochs as that takes.
+        progress: told the steps done, and of how many.
+
+    Raises:
+        UserError: a loss's gradient is zero, infinite or NaN, so that it has no scale; or there is no ``l2``.
+    """
+    device = device or torch.device("cpu")
+    config = setting.training
+    prepared = prepare(setting.dataset, registry, cache)
+    shape = shape_of(prepared)
+    registered = registry.get("architectures", setting.architecture.name)
+    image_range = cast(ArchitectureEntry, registered.entry).value_range
+    seed_everything(seed, deterministic=config.deterministic)
+    architecture: Architecture = registered.create(setting.architecture.params, shape)
+    architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss_setting = LossSetting(shape, architecture.latent_size)
+
+    def subject(label: str, part: ComponentSpec) -> _Subject:
+        entry = registry.get("losses", part.name)
+        value_range = cast(LossEntry, entry.entry).value_range
+        with _own_randomness(seed, device):
+            loss: Loss = entry.create(part.params, loss_setting).to(device)
+        loss.train()
+        auxiliary = loss.auxiliary()
+        apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+        learning = tuple(p for p in loss.parameters() if p.requires_grad and id(p) not in apart)
+        betas = config.beta1, config.beta2
+        optimizer = torch.optim.Adam(learning, lr=config.learning_rate, betas=betas) if learning else None
+        fit = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate) if auxiliary else None
+        return _Subject(label, loss, value_range, learning, optimizer, fit, [])
+
+    reference = subject(scales.REFERENCE, scales.reference(registry))
+    subjects = [subject(label, part) for label, part in losses]
+    model = Model(architecture, reference.loss, image_range, reference.value_range, kl_weight=0.0)
+    optimizer = make_optimizers(model, config, None)[0]
+    architecture.train()
+    images = on_device(prepared, "train", device)
+    for step, (epoch, chosen) in enumerate(_batches(len(images), config.batch_size, seed, steps)):
+        target = to_range(take(images, chosen, device), image_range)
+        with autocast(device, config.precision):
+            posterior = architecture.encode(target)
+        z = posterior.float().sample()
+        with autocast(device, config.precision):
+            decoded = architecture.decode(z)
+        decoded = decoded.float()
+        context = Context(z=z.detach(), epoch=epoch, step=step, training=True)
+        for each in (reference, *subjects):
+            with _own_randomness(seed + 1 + step, device):
+                each.look(decoded, target, image_range, context)
+        optimizer.zero_grad(set_to_none=True)
+        seen = convert(decoded, image_range, reference.value_range)
+        reference.loss(seen, convert(target, image_range, reference.value_range), context).mean().backward()
+        optimizer.step()
+        progress(step + 1, steps)
+    base = math.fsum(reference.log_norms) / steps
+    found = []
+    for each, (_, part) in zip(subjects, losses, strict=True):
+        mean = math.fsum(each.log_norms) / steps
+        scale = float(f"{math.exp(mean - base):.2g}")
+        found.append(Scale(loss=part.name, scale=scale, norm=math.exp(mean), reference=math.exp(base)))
+    return found
+
+
+def _batches(count: int, batch_size: int, seed: int, steps: int) -> Iterator[tuple[int, Tensor]]:
+    """The epoch and the places of the images of each step, as training takes them."""
+    batch_size = min(batch_size, count)
+    batches = count // batch_size
+    for step in range(steps):
+        epoch, batch = step // batches + 1, step % batches
+        yield epoch, epoch_order(count, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """What is drawn inside is drawn from a seed, and changes nothing outside."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a plugin may use the global state
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+class Request(Frozen):
+    """What a coordinator, which imports no torch, asks a process of this module for on its standard input."""
+
+    plan: Plan
+    root: str
+    cache: str
+    plugin_files: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    device: str = "auto"
+    seed: int = 0
+    steps: int = scales.STEPS
+
+
+def complete(
+    plan: Plan, losses: Sequence[Wanted], registry: Registry, root: Path, cache: Path, *, seed: int, steps: int,
+    device: torch.device, progress: Progress = lambda done, total: None,
+) -> dict[tuple[int, str], Scale]:  # fmt: skip
+    """The scales of these losses by setting and label: those that were kept, and the others measured and kept."""
+    reference = scales.reference(registry)
+    found = scales.known(plan, losses, reference, root, seed, steps)
+    missing = [loss for loss in losses if (loss.setting, loss.label) not in found]
+    for index, group in scales.by_setting(missing).items():
+        parts = [(loss.label, loss.loss) for loss in group]
+        measured = measure(
+            plan.settings[index], parts, registry, cache, seed=seed, steps=steps, device=device, progress=progress
+        )
+        key = scales.setting_key(plan.settings[index], reference, seed, steps)
+        scales.add(root, key, {scales.loss_key(loss.loss): one for loss, one in zip(group, measured, strict=True)})
+        found.update({(index, loss.label): one for loss, one in zip(group, measured, strict=True)})
+    return found
+
+
+def main() -> int:
+    """Measure what a :class:`Request` on standard input lacks; errors of use go to standard error."""
+    request = Request.model_validate_json(sys.stdin.buffer.read())
+    registry = Registry(load_plugins(request.plugin_files, request.blocked))
+    losses = [loss for loss in scales.wanted(request.plan) if loss.given is None]
+    try:
+        device = choose_device(request.device)
+        complete(
+            request.plan, losses, registry, Path(request.root), Path(request.cache),
+            seed=request.seed, steps=request.steps, device=device,
+        )  # fmt: skip
+    except RecbenchError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

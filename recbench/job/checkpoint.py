@@ -1,0 +1,122 @@
+"""The unfinished state of a job: where training stands, and everything that it takes to go on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from recbench.files import full_disk_named, write_atomically
+
+TERMS = ("objective", "reconstruction", "kl", "auxiliary")
+
+
+@dataclass
+class Position:
+    """Where training stands: the next batch, and what the running epoch and the whole run have added up to."""
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(TERMS))
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+
+
+class Checkpoint:
+    """The unfinished state of a job: one file, written atomically, read without unpickling objects."""
+
+    def __init__(
+        self, folder: Path, modules: nn.Module, optimizers: Sequence[torch.optim.Optimizer | ReduceLROnPlateau]
+    ) -> None:
+        self.file = folder / "checkpoint" / "state.pt"
+        self.history = folder / "history.jsonl"
+        self.modules = modules
+        self.optimizers = optimizers
+        self.lines: list[str] = []
+        self.traces: dict[str, list[Tensor]] = {}
+
+    def save(self, position: Position) -> None:
+        state = {
+            "model": self.modules.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "random": random_states(),
+            "position": vars(position),
+            "history": self.lines,
+            "traces": self.traces,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".tmp")
+        with full_disk_named(self.file.parent):
+            try:
+                with temporary.open("wb") as stream:
+                    torch.save(state, stream)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except RuntimeError as error:  # torch's writer hides the errno of a full disk
+                temporary.unlink(missing_ok=True)
+                raise OSError(28, str(error)) if _is_full(self.file.parent) else error from None
+            temporary.replace(self.file)
+
+    def load(self) -> Position:
+        """Restore everything and say where to go on: at the beginning where there is no usable checkpoint."""
+        try:
+            state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            state = {}
+        except Exception:  # noqa: BLE001 - whatever is wrong with the file, the job can begin anew
+            self.file.rename(self.file.with_suffix(".damaged"))
+            state = {}
+        if not state:
+            write_atomically(self.history, b"")
+            return Position()
+        self.modules.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        restore_random_states(state["random"])
+        self.lines, self.traces = state["history"], state["traces"]
+        write_atomically(self.history, "".join(self.lines).encode())
+        return Position(**state["position"])
+
+    def add_history(self, values: Mapping[str, float]) -> None:
+        line = json.dumps(values, allow_nan=False) + "\n"
+        self.lines.append(line)
+        with full_disk_named(self.history.parent), self.history.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+
+
+def _is_full(folder: Path) -> bool:
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize < 2**20
+
+
+def random_states() -> dict[str, Any]:
+    """The global random states of Python, NumPy and torch, as tensors and plain data."""
+    version, numbers, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), place, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Undo :func:`random_states`."""
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, place, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

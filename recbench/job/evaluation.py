@@ -1,0 +1,180 @@
+"""Evaluation: one pass over the test images feeds all metrics.
+
+Metrics see images rounded to 8 bits, as if they had been saved and read again, because that is what published tables
+are computed on; but for those whose entry says otherwise. Reconstructions are decoded posterior means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recbench.contracts.architecture import Posterior
+from recbench.contracts.loss import Context, Likelihood
+from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
+from recbench.errors import RecbenchError
+from recbench.job.training import Model, autocast, convert, reconstruct, take, to_range
+from recbench.plan.model import Training
+from recbench.store.record import Score
+
+KEPT_IMAGES = 16
+_UNIT = (0.0, 1.0)
+
+
+class NotFinite(RecbenchError):
+    """The model gives reconstructions, or a metric gives scores, that are not numbers."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluation found.
+
+    Attributes:
+        scores: by metric.
+        per_image: by metric with values per image, and ``kl``: float64 (N,), in the order of the test images.
+        kl: mean KL divergence in nats per image.
+        pictures: uint8 (N, C, H, W): ``target`` and ``decoded`` for the first test images, and ``samples``, decoded
+            draws from the prior.
+        traces: what metrics of sets show besides their scores, as ``<label of the metric>_<name>``.
+    """
+
+    scores: dict[str, Score]
+    per_image: dict[str, NDArray[np.float64]]
+    kl: float
+    pictures: dict[str, NDArray[np.uint8]]
+    traces: dict[str, Tensor]
+
+
+def to_8_bits(images: Tensor) -> Tensor:
+    """Images in 0 to 1 as they would be saved: clamped and rounded to uint8."""
+    return images.clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric, whether it judges samples from the prior instead of reconstructions, and whether it sees images
+    rounded to 8 bits."""
+
+    metric: Metric
+    samples: bool = False
+    rounded: bool = True
+
+
+@torch.no_grad()
+def evaluate(
+    model: Model, judges: Mapping[str, MetricSpec], reference: Reference, *, batch_size: int, config: Training
+) -> Evaluation:
+    """Reconstruct all test images and score them.
+
+    Args:
+        judges: by label.
+        reference: the test images.
+        config: with the precision of the network, and the last epoch.
+
+    Raises:
+        NotFinite: a reconstruction or a KL term is NaN or infinite, or a score is NaN.
+    """
+    device, images, precision = reference.device, reference.images, config.precision
+    model.architecture.eval()
+    model.loss.eval()
+    singles = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, ImageMetric)}
+    bounds = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, BoundMetric)}
+    sets = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, SetMetric)}
+    if not isinstance(model.loss, Likelihood):
+        bounds = {name: metric for name, metric in bounds.items() if not metric.needs_log_prob}
+    recon = {name: metric for name, metric in sets.items() if not judges[name].samples}
+    generative = {name: metric for name, metric in sets.items() if judges[name].samples}
+    for metric in sets.values():
+        metric.prepare(reference)
+    per_image: dict[str, list[Tensor]] = {}
+    rates: list[Tensor] = []
+    kept: dict[str, list[Tensor]] = {"target": [], "decoded": []}
+    for start in range(0, len(images), batch_size):
+        target = take(images, torch.arange(start, min(start + batch_size, len(images))), device)
+        posterior, decoded, seen = reconstruct(model, target, precision)
+        decoded = convert(decoded, model.image_range, _UNIT)
+        kl = posterior.kl()
+        if not (decoded.isfinite().all() and kl.isfinite().all()):
+            raise NotFinite(f"the trained model gives NaN or infinity for test images {start} to {start + len(kl) - 1}")
+        rounded = to_8_bits(decoded)
+        if start < KEPT_IMAGES:
+            kept["target"].append(target[: KEPT_IMAGES - start])
+            kept["decoded"].append(rounded[: KEPT_IMAGES - start])
+        rates.append(kl.double())
+        real = to_range(target, _UNIT)
+        saved = to_range(rounded, _UNIT)
+        for name, single in singles.items():
+            shown = saved if judges[name].rounded else decoded
+            per_image.setdefault(name, []).append(single(shown, real).double())
+        for name, metric in recon.items():
+            metric.update(saved if judges[name].rounded else decoded, real)
+        if bounds:
+            log_prob = torch.full_like(kl, math.nan)
+            if any(bound.needs_log_prob for bound in bounds.values()):
+                log_prob = _log_prob(model, posterior, seen, config, batch=start // batch_size)
+            for name, bound in bounds.items():
+                per_image.setdefault(name, []).append(bound(log_prob.double(), kl.double()))
+    start = 0
+    for samples in _samples(model, len(images), batch_size, precision) if generative else ():
+        real = to_range(take(images, torch.arange(start, start + len(samples)), device), _UNIT)
+        saved = to_range(to_8_bits(samples), _UNIT)
+        start += len(samples)
+        for name, metric in generative.items():
+            metric.update(saved if judges[name].rounded else samples, real)
+    rate = torch.cat(rates).cpu().numpy()
+    values = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
+    scores = {name: _score(name, sets.get(name), values.get(name)) for name in judges if name in values or name in sets}
+    pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
+    pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
+    traces = {f"{name}_{key}": value.cpu() for name, metric in sets.items() for key, value in metric.trace().items()}
+    return Evaluation(scores, {"kl": rate, **values}, float(rate.mean()), pictures, traces)
+
+
+def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Training, batch: int) -> Tensor:
+    """Log p(x|z) of images as the architecture sees them, as a density of images in 0 to 1, with one z for each."""
+    assert isinstance(model.loss, Likelihood)
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        torch.manual_seed(batch)
+        z = posterior.sample()
+    with autocast(images.device, config.precision):
+        decoded = model.architecture.decode(z)
+    decoded = convert(decoded.float(), model.image_range, model.loss_range)
+    target = convert(images, model.image_range, model.loss_range)
+    log_prob = model.loss.log_prob(decoded, target, Context(z=z, epoch=config.epochs))
+    low, high = model.loss_range
+    return log_prob + target[0].numel() * math.log(high - low)
+
+
+def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | None) -> Score:
+    if values is None:
+        assert metric is not None
+        mean = metric.compute()
+        score = Score(mean=mean, std=None, n=0, warning=metric.warning)
+    else:
+        with np.errstate(invalid="ignore"):  # the spread of infinite scores (PSNR of equal images) is not a number
+            spread = float(values.std())
+        score = Score(mean=float(values.mean()), std=None if math.isnan(spread) else spread, n=len(values))
+    if math.isnan(score.mean):
+        raise NotFinite(f"the metric {name} gave NaN on the test images")
+    return score
+
+
+def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:
+    """Decoded draws from the standard normal prior in batches, in 0 to 1; the same draws for every method.
+
+    The first draws do not depend on how many there are.
+    """
+    device = next(model.architecture.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start), model.architecture.latent_size
+        noise = torch.cat([torch.randn(1, size[1], generator=generator) for _ in range(size[0])])
+        with autocast(device, precision):
+            decoded = model.architecture.decode(noise.to(device))
+        yield convert(decoded.float(), model.image_range, _UNIT)

@@ -1,0 +1,75 @@
+"""Where and with what a job ran."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import recbench
+from recbench.plugin.manager import Plugins
+from recbench.store.record import Provenance
+
+_PACKAGES = ("torch", "torchvision", "numpy", "pytorch-msssim", "lpips", "pytorch-fid", "scikit-image", "pillow")
+
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def provenance(plugins: Plugins, *, device: str, threads: int, started: str) -> Provenance:
+    """Gather what is known about this process. ``device`` and ``threads`` are what the job used."""
+    return Provenance(
+        recbench=recbench.__version__,
+        plugins={
+            plugin.name: f"{plugin.distribution} {plugin.version}".strip()
+            for plugin in plugins.found
+            if plugin.status == "loaded"
+        },
+        packages={name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=_processor(),
+        device=device,
+        threads=threads,
+        git=_git_commit(),
+        started=started,
+        finished=now(),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that recbench runs from, with ``+changes`` where it is not clean; None elsewhere."""
+    root = Path(recbench.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    # Without optional locks: a job that is killed meanwhile would leave the repository locked.
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+    return done.stdout.strip()

@@ -1,0 +1,304 @@
+"""Running one job, wherever an executor put it: create the plugins, train, evaluate, write the record."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import resource
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas
+import safetensors.torch
+import torch
+
+from recbench.contracts.architecture import Architecture
+from recbench.contracts.dataset import Split
+from recbench.contracts.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry
+from recbench.contracts.executor import JobProgress, Reason, Task
+from recbench.contracts.loss import Loss, Setting
+from recbench.contracts.metric import Metric, Reference
+from recbench.data.cache import Prepared, prepare
+from recbench.errors import OutOfSpaceError, RecbenchError
+from recbench.files import lock, write_atomically
+from recbench.job.evaluation import Evaluation, MetricSpec, NotFinite, evaluate
+from recbench.job.observers import Observers
+from recbench.job.provenance import now, provenance
+from recbench.job.training import Diverged, Interrupted, Model, TrainingImages, Watch, seed_everything, train
+from recbench.plan.model import Job
+from recbench.plugin.manager import Plugins, load_plugins
+from recbench.plugin.registry import Registry
+from recbench.store import heartbeat
+from recbench.store.record import Cost, Data, Evaluated, Failure, File, Record, Trained
+from recbench.store.store import Store
+
+Outcome = Literal["recorded", "interrupted", "busy"]
+EVALUATION_BATCH = 128
+FILES = ("history.jsonl", "scores.parquet", "images.npz", "model.safetensors")
+TRACES = "traces.npz"
+TRACED_IMAGES = 4
+"""As many as figure 2 of Bredell et al. shows."""
+
+
+def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Outcome:
+    """Run one job to its record.
+
+    Whatever goes wrong in the job ends up in its record as ``failed`` or ``diverged``. Safe to call for a job that is
+    done or running elsewhere.
+
+    Args:
+        progress: told a few times a second.
+        stop: asked after every step; when it says True, a checkpoint is written and ``"interrupted"`` returned.
+
+    Raises:
+        OutOfSpaceError: no room for the job's files.
+    """
+    folder = Path(task.folder)
+    store = Store(folder.parent.parent)
+    with lock(folder) as mine:
+        if not mine:
+            return "busy"
+        if store.settled(task.job_id, task.supersedes):
+            return "recorded"
+        if heartbeat.elsewhere(folder):
+            return "busy"
+        return _run(task, store, progress, stop)
+
+
+def _run(task: Task, store: Store, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Outcome:
+    folder = Path(task.folder)
+    job, suite = store.read_task(task.job_id)
+    plugins = load_plugins(task.plugin_files, task.blocked)
+    attempt = _Attempt(job, suite, task, plugins)
+    with attempt.observers, heartbeat.announced(folder, device_name(attempt.device), attempt.started) as announce:
+
+        def tell(news: JobProgress) -> None:
+            announce(news)
+            progress(news)
+
+        attempt.observers.notify("recbench_job_started", job=job.model_dump(mode="json"), job_id=job.id)
+        try:
+            record = attempt.run(tell, stop)
+        except Interrupted:
+            return "interrupted"
+        except (OutOfSpaceError, KeyboardInterrupt):
+            raise
+        except Diverged as error:
+            failure = Failure(
+                type="Diverged", reason="diverged", message=str(error), epoch=error.epoch, step=error.step
+            )
+            record = attempt.record("diverged", failure=failure)
+        except NotFinite as error:
+            failure = Failure(type="NotFinite", reason="diverged", message=str(error))
+            record = attempt.record("diverged", failure=failure)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it goes into the record
+            failure = Failure(
+                type=type(error).__name__,
+                reason=reason_of(error),
+                message=str(error),
+                traceback=traceback.format_exc(),
+            )
+            record = attempt.record("failed", failure=failure)
+        store.add(record)
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        attempt.observers.notify("recbench_job_ended", job_id=job.id, record=record.model_dump(mode="json"))
+        return "recorded"
+
+
+def reason_of(error: BaseException) -> Reason:
+    """The named state of a job that raised this: out of memory has many spellings, some of them in a cause."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError | torch.OutOfMemoryError) or any(word in str(seen) for word in _NO_MEMORY):
+            return "out of memory"
+        seen = seen.__cause__ or seen.__context__
+    return "exception"
+
+
+_NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class _Attempt:
+    """One attempt at a job; remembers what is known so far, for a record that may have to tell of a failure."""
+
+    def __init__(self, job: Job, suite: str, task: Task, plugins: Plugins) -> None:
+        self.job = job
+        self.suite = suite
+        self.task = task
+        self.folder = Path(task.folder)
+        self.plugins = plugins
+        self.observers = Observers(plugins, task, suite)
+        self.started = now()
+        self.device = choose_device(task.device)
+        self.prepared: Prepared | None = None
+
+    def run(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
+        job, config = self.job, self.job.training
+        registry = Registry(self.plugins)
+        self.prepared = prepared = prepare(job.dataset, registry, Path(self.task.cache))
+        seed_everything(job.seed, deterministic=config.deterministic)
+        model, metrics = build(job, registry, shape_of(prepared), self.device)
+
+        def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
+            progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
+
+        def epoch_ended(values: Mapping[str, float]) -> None:
+            epoch = int(values["epoch"])
+            self.observers.notify("recbench_epoch_ended", job_id=job.id, epoch=epoch, values=values)
+
+        watch = Watch(tell, epoch_ended, stop, self.task.checkpoint_seconds)
+        data = TrainingImages(
+            train=on_device(prepared, "train", self.device),
+            validation=on_device(prepared, "validation", self.device),
+            traced=on_device(prepared, job.split, self.device)[:TRACED_IMAGES],
+        )
+        position, traces = train(model, data, config, job.seed, self.folder, watch)
+        peak = peak_memory(self.device)
+
+        start = time.perf_counter()
+        reference = Reference(
+            images=on_device(prepared, job.split, self.device),
+            fingerprint=f"{prepared.fingerprint} {job.split}",
+            cache=Path(self.task.cache) / "references",
+            device=self.device,
+        )
+        evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=config)
+        seconds = time.perf_counter() - start
+        batch_size = min(config.batch_size, prepared.counts["train"])
+        final = json.loads((self.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        return self.record(
+            "done",
+            scores=evaluation.scores,
+            without=tuple(label for label in job.metrics if label not in evaluation.scores),
+            trained=Trained(
+                epochs=config.epochs,
+                steps=position.step,
+                parameters=_count(model.architecture),
+                loss_parameters=_count(model.loss),
+                seconds=round(position.seconds, 3),
+                images_per_second=round(position.step * batch_size / position.seconds, 2),
+                final=final,
+            ),
+            cost=Cost(
+                images_per_second=round(position.step * batch_size / position.seconds, 2),
+                step_milliseconds=round(1000 * position.seconds / position.step, 3),
+                peak_memory_bytes=peak,
+                parameters=_count(model.architecture),
+            ),
+            evaluated=Evaluated(n=prepared.counts[job.split], kl=evaluation.kl, seconds=round(seconds, 3)),
+            files=self.write_files(model, evaluation, {**traces, **evaluation.traces}),
+        )
+
+    def record(self, status: Literal["done", "failed", "diverged"], **known: Any) -> Record:
+        data = self.prepared and Data(fingerprint=self.prepared.fingerprint, **self.prepared.counts)
+        return Record(
+            job_id=self.job.id,
+            suite=self.suite,
+            status=status,
+            job=self.job,
+            protocol=self.job.protocol(self.prepared.fingerprint) if self.prepared else None,
+            data=data,
+            provenance=provenance(
+                self.plugins, device=device_name(self.device), threads=torch.get_num_threads(), started=self.started
+            ),
+            **known,
+        )
+
+    def write_files(self, model: Model, evaluation: Evaluation, traces: Mapping[str, torch.Tensor]) -> dict[str, File]:
+        """Everything beside the record, each file whole; returns their sizes and checksums."""
+        names = list(FILES)
+        if traces:
+            names.append(TRACES)
+            stream = io.BytesIO()
+            arrays: dict[str, Any] = {name: value.numpy() for name, value in traces.items()}
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+            write_atomically(self.folder / TRACES, stream.getvalue())
+        table, pictures = io.BytesIO(), io.BytesIO()
+        pandas.DataFrame(evaluation.per_image).to_parquet(table, index=False)
+        np.savez_compressed(pictures, allow_pickle=False, **cast(dict[str, Any], evaluation.pictures))
+        state = {f"architecture.{name}": value for name, value in model.architecture.state_dict().items()}
+        state.update({f"loss.{name}": value for name, value in model.loss.state_dict().items()})
+        tensors = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
+        }
+        write_atomically(self.folder / "scores.parquet", table.getvalue())
+        write_atomically(self.folder / "images.npz", pictures.getvalue())
+        write_atomically(self.folder / "model.safetensors", safetensors.torch.save(tensors))
+        written = {}
+        for name in names:
+            content = (self.folder / name).read_bytes()
+            written[name] = File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        return written
+
+
+def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, MetricSpec]]:
+    """Create a job's network, loss and metrics on a device. Weights come from torch's global random state."""
+    architecture_entry = registry.get("architectures", job.architecture.name)
+    loss_entry = registry.get("losses", job.loss.name)
+    architecture: Architecture = architecture_entry.create(job.architecture.params, shape)
+    loss: Loss = loss_entry.create(job.loss.params, Setting(shape, architecture.latent_size))
+    model = Model(
+        architecture=architecture.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        loss=loss.to(device),
+        image_range=cast(ArchitectureEntry, architecture_entry.entry).value_range,
+        loss_range=cast(LossEntry, loss_entry.entry).value_range,
+        kl_weight=job.kl_weight,
+    )
+    metrics = {}
+    for label, part in job.metrics.items():
+        registered = registry.get("metrics", part.name)
+        entry = cast(MetricEntry, registered.entry)
+        metric: Metric = registered.create(part.params, shape)
+        metrics[label] = MetricSpec(metric.to(device), samples=entry.samples, rounded=entry.rounded)
+    return model, metrics
+
+
+def shape_of(prepared: Prepared) -> ImageShape:
+    """Shape of the images in a cache."""
+    _, channels, height, width = prepared.load("train").shape
+    return ImageShape(channels, height, width)
+
+
+def on_device(prepared: Prepared, split: Split, device: torch.device) -> torch.Tensor:
+    """The images of a split as a uint8 tensor: on the device where they fit into half of its free memory, otherwise
+    memory-mapped on the CPU."""
+    images = torch.from_numpy(prepared.load(split))
+    if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+        return images.to(device)
+    return images
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The torch device that is meant by ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        RecbenchError: it asks for a GPU that is not there.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecbenchError(f"there is no device {wanted}: torch sees {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that torch has held on the GPU, or the most that this process has had in memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """``cpu``, or a GPU's index and model."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

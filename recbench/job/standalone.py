@@ -1,0 +1,244 @@
+"""Any loss or metric for two given sets of images, outside of training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
+from recbench.contracts.loss import Context, Loss, Setting
+from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
+from recbench.data.image_files import image_count, is_deep
+from recbench.data.weights import missing
+from recbench.errors import UserError
+from recbench.job.evaluation import to_8_bits
+from recbench.job.training import convert, seed_everything
+from recbench.plugin.registry import Registered
+
+BATCH = 64
+_PLAIN = ("1", "L", "P", "RGB", "YCbCr", "CMYK", "LAB", "HSV")
+_UNIT = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Decoded and target images, (N, C, H, W), and the value range that they are in."""
+
+    decoded: Tensor
+    target: Tensor
+    value_range: Range
+
+    @property
+    def shape(self) -> ImageShape:
+        _, channels, height, width = self.decoded.shape
+        return ImageShape(channels, height, width)
+
+
+@dataclass(frozen=True)
+class StandaloneScore:
+    """What came out.
+
+    Attributes:
+        params: all parameters that it was computed with.
+        per_image: one value for each image; None for a metric of the whole set.
+        mean: over the images, or the value of the set.
+        grad_norm: Euclidean norm of the gradient, by the decoded image in its given range, for each image.
+        warning: what a reader of the value must know.
+    """
+
+    name: str
+    params: dict[str, Any]
+    per_image: list[float] | None
+    mean: float
+    grad_norm: list[float] | None = None
+    warning: str = ""
+
+
+def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: torch.dtype) -> ImagePair:
+    """Read two .npy arrays, (N, C, H, W), or two folders of images with the same file names.
+
+    Args:
+        value_range: of floating-point arrays, by default 0 to 1. Whole numbers of 8 bits are brought to 0 to 1.
+
+    Raises:
+        UserError: something cannot be read, is no set of images, or the two do not fit together.
+    """
+    ours, ours_range = _read(decoded, value_range, dtype)
+    theirs, theirs_range = _read(target, value_range, dtype)
+    if decoded.is_dir() and target.is_dir() and _names(decoded) != _names(target):
+        odd = sorted(set(_names(decoded)) ^ set(_names(target)))
+        raise UserError(f"{decoded} and {target} hold different files: {_few(odd)} in one of them only")
+    if ours.shape != theirs.shape:
+        raise UserError(f"{decoded} is {_dimensions(ours)}, {target} is {_dimensions(theirs)}; they must be equal")
+    return ImagePair(convert(ours, ours_range, theirs_range), theirs, theirs_range)
+
+
+def score_loss(
+    registered: Registered, params: Mapping[str, Any], pair: ImagePair, *, epoch: int | None, gradient: bool, seed: int
+) -> StandaloneScore:
+    """Value of a loss for each image; see :class:`StandaloneScore`.
+
+    Losses that couple the images of a batch see all of them as one batch.
+
+    Raises:
+        UserError: the loss cannot take such images, lacks its weights, or needs a latent z.
+    """
+    entry = cast(LossEntry, registered.entry)
+    params = _complete(registered, params, pair.shape)
+    seed_everything(seed, deterministic=True)
+    loss: Loss = registered.create(params, Setting(pair.shape, latent_size=1))
+    loss.to(pair.decoded.dtype).eval()
+    size = len(pair.decoded) if entry.couples(params) else BATCH
+    values, norms = [], []
+    for decoded, target in _batches(pair, size):
+        images = decoded.clone().requires_grad_(gradient)
+        both = (convert(each, pair.value_range, entry.value_range) for each in (images, target))
+        try:
+            value = loss(*both, Context(epoch=epoch))
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{entry.name} cannot be computed for these images: {error}") from error
+        values.append(value.detach())
+        if gradient:
+            value.sum().backward()
+            assert images.grad is not None
+            norms.append(images.grad.flatten(1).norm(dim=1))
+    found = torch.cat(values).double()
+    norm = torch.cat(norms).tolist() if gradient else None
+    return StandaloneScore(entry.name, params, found.tolist(), float(found.mean()), norm)
+
+
+@torch.no_grad()
+def score_metric(
+    registered: Registered, params: Mapping[str, Any], pair: ImagePair, *, seed: int, cache: Path
+) -> StandaloneScore:
+    """Value of a metric, on images as it sees them in evaluation (rounded to 8 bits, most of them); :class:`StandaloneScore`.
+
+    Args:
+        cache: folder where what a metric computes from the targets may be kept.
+
+    Raises:
+        UserError: the metric cannot take such images, or lacks its weights.
+    """
+    entry = cast(MetricEntry, registered.entry)
+    params = _complete(registered, params, pair.shape)
+    seed_everything(seed, deterministic=True)
+    metric: Metric = registered.create(params, pair.shape)
+    metric.to(pair.decoded.dtype).eval()
+    if isinstance(metric, BoundMetric):
+        raise UserError(f"{entry.name} judges a model, not images: it needs the posterior of a trained one")
+    values = []
+    if isinstance(metric, SetMetric):
+        images = to_8_bits(convert(pair.target, pair.value_range, _UNIT))
+        content = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+        metric.prepare(Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device))
+    for both in _batches(pair, BATCH):
+        shown = [convert(each, pair.value_range, _UNIT) for each in both]
+        if entry.rounded:
+            shown = [to_8_bits(each).to(each.dtype) / 255 for each in shown]
+        if isinstance(metric, ImageMetric):
+            values.append(metric(*shown))
+        elif isinstance(metric, SetMetric):
+            metric.update(*shown)
+    if isinstance(metric, SetMetric):
+        return StandaloneScore(entry.name, params, None, metric.compute(), warning=metric.warning)
+    found = torch.cat(values).double()
+    return StandaloneScore(entry.name, params, found.tolist(), float(found.mean()))
+
+
+def _complete(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> dict[str, Any]:
+    entry = registered.entry
+    complete = entry.complete(params)
+    reasons = entry.refusals(shape, complete)
+    if not reasons:
+        lacking = missing(entry.needed_weights(shape, complete))
+        reasons = [lacking] if lacking else []
+    if reasons:
+        raise UserError("\n".join(f"{entry.name} cannot take the {shape} images: it {reason}" for reason in reasons))
+    return complete
+
+
+def _batches(pair: ImagePair, size: int) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(torch.split(pair.decoded, size), torch.split(pair.target, size), strict=True))
+
+
+def _read(path: Path, value_range: Range | None, dtype: torch.dtype) -> tuple[Tensor, Range]:
+    array = _folder(path) if path.is_dir() else _array(path)
+    if array.dtype == np.uint8:
+        if value_range is not None:
+            raise UserError(f"{path} holds whole numbers of 8 bits, whose range is 0 to 255; leave out --range")
+        return torch.from_numpy(array).to(dtype) / 255, _UNIT
+    images = torch.from_numpy(array).to(dtype)
+    if not images.isfinite().all():
+        raise UserError(f"{path} holds NaN or infinity")
+    return images, value_range or _UNIT
+
+
+def _array(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an .npy array: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} holds several arrays; save one (N, C, H, W) with numpy.save")
+    if array.ndim != 4 or 0 in array.shape or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+        raise UserError(f"{path} holds {array.dtype} of shape {array.shape}; (N, C, H, W) of floats or uint8 is needed")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the image files in a folder, in order."""
+    known = Image.registered_extensions()
+    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in known and path.is_file())
+
+
+def _folder(folder: Path) -> np.ndarray[Any, Any]:
+    """All images of a folder, (N, C, H, W): grey if all of them are."""
+    images: list[np.ndarray[Any, Any]] = []
+    broken, odd = [], []
+    for name in _names(folder):
+        try:
+            with Image.open(folder / name) as opened:
+                deep, count = is_deep(opened), image_count(opened)
+                opened.load()
+                image = ImageOps.exif_transpose(opened)
+        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+            broken.append(name)
+            continue
+        if deep or count > 1 or image.mode not in _PLAIN or image.has_transparency_data:
+            odd.append(f"{name} ({image.mode})")
+            continue
+        images.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
+    if broken:
+        raise UserError(f"{folder}: {len(broken)} files cannot be read as images: {_few(broken)}")
+    if odd:
+        raise UserError(
+            f"{folder}: {len(odd)} files have transparency or more than 8 bits a channel, which no conversion keeps, "
+            f"or hold several images: {_few(odd)}"
+        )
+    if not images:
+        raise UserError(f"{folder} holds no images")
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
+    else:
+        images = [image[:, :, None] for image in images]
+    sizes = sorted({image.shape for image in images})
+    if len(sizes) > 1:
+        shown = _few([f"{width}x{height}" for height, width, _ in sizes])
+        raise UserError(f"{folder} holds images of {len(sizes)} sizes: {shown}")
+    return np.stack(images).transpose(0, 3, 1, 2)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _dimensions(images: Tensor) -> str:
+    return "x".join(map(str, images.shape))

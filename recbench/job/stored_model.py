@@ -1,0 +1,115 @@
+"""Stored models: from a job's record and ``model.safetensors`` back to the network (and loss) that was trained.
+
+Nothing is unpickled, and a file whose checksum is not that of the record is never loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from recbench.contracts.architecture import Architecture
+from recbench.contracts.entries import ArchitectureEntry, ImageShape, Range
+from recbench.errors import RecbenchError
+from recbench.job.evaluation import MetricSpec
+from recbench.job.runner import build
+from recbench.job.training import Model
+from recbench.plan.model import Job
+from recbench.plugin.registry import Registry
+from recbench.store.record import Record
+from recbench.store.store import Store
+
+FILE = "model.safetensors"
+
+
+class StoredModelError(RecbenchError):
+    """A stored model cannot be used; the text says why."""
+
+
+def load_model(
+    store: Store, record: Record, registry: Registry, shape: ImageShape, device: torch.device
+) -> tuple[Model, dict[str, MetricSpec]]:
+    """The network and the loss of a finished job as they were after training, in evaluation mode, and its metrics.
+
+    Args:
+        shape: of the data set's images.
+
+    Raises:
+        StoredModelError: the file is missing, damaged or of another network; or the job is not done.
+        RecbenchError: an entry is not installed, or pretrained weights that it needs are missing.
+    """
+    state = _state(store, record)
+    model, judges = build(record.job, registry, shape, device)
+    _fill(model.architecture, state, "architecture")
+    _fill(model.loss, state, "loss")
+    return model, judges
+
+
+def load_architecture(
+    store: Store, record: Record, registry: Registry, shape: ImageShape, device: torch.device
+) -> tuple[Architecture, Range]:
+    """The network alone, in evaluation mode, and the value range of its images: needs neither the loss's plugin nor
+    its pretrained weights.
+
+    Raises:
+        StoredModelError: as of :func:`load_model`.
+        RecbenchError: the architecture is not installed.
+    """
+    state = _state(store, record)
+    registered = registry.get("architectures", record.job.architecture.name)
+    architecture: Architecture = registered.create(record.job.architecture.params, shape)
+    _fill(architecture, state, "architecture")
+    architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return architecture, cast(ArchitectureEntry, registered.entry).value_range
+
+
+def changed_code(job: Job, registry: Registry) -> tuple[str, ...]:
+    """Which of a job's parts have other code now than when it ran, as ``"architecture vae_bredell"``.
+
+    Raises:
+        RecbenchError: an entry is not installed.
+    """
+    parts = [("datasets", "dataset", job.dataset), ("architectures", "architecture", job.architecture)]
+    parts += [("losses", "loss", job.loss), *(("metrics", "metric", part) for part in job.metrics.values())]
+    changed = (f"{word} {part.name}" for kind, word, part in parts if registry.get(kind, part.name).code != part.code)
+    return tuple(dict.fromkeys(changed))
+
+
+def _state(store: Store, record: Record) -> dict[str, Tensor]:
+    if record.status != "done" or FILE not in record.files:
+        raise StoredModelError(f"job {record.job_id} left no model: it is {record.status}")
+    expected, path = record.files[FILE], store.folder(record.job_id) / FILE
+    try:
+        content = _read(path, expected.bytes)
+    except OSError as error:
+        raise StoredModelError(f"{path} cannot be read: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != expected.sha256:
+        raise StoredModelError(f"{path} is not the file that the record describes: its SHA-256 differs")
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+        raise StoredModelError(f"{path} is no safetensors file: {error}") from None
+    return tensors
+
+
+def _read(path: Path, size: int) -> bytes:
+    """The file, or a byte more than it should have, so that one of another size costs no more memory."""
+    with path.open("rb") as stream:
+        return stream.read(size + 1)
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:
+    mine = {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
+    try:
+        module.load_state_dict(mine)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())
+        raise StoredModelError(f"the stored weights do not fit the {prefix} as it is now: {what}") from None
+    module.eval()

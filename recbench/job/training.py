@@ -1,0 +1,370 @@
+"""Training one model, on one page.
+
+What is random is drawn from the global states of Python, NumPy and torch, which are seeded once and kept in every
+checkpoint; the order of images is drawn from seed and epoch. A resumed job therefore makes the same steps as an
+undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lion_pytorch import Lion
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from recbench.contracts.architecture import Architecture, Posterior
+from recbench.contracts.entries import Range
+from recbench.contracts.loss import Auxiliary, Context, Loss
+from recbench.errors import RecbenchError
+from recbench.job.checkpoint import TERMS, Checkpoint, Position
+from recbench.plan.model import NEEDS_VALIDATION, Training
+
+
+class Diverged(RecbenchError):
+    """NaN or infinity in the objective. ``epoch`` and ``step`` (optimizer steps, over all epochs) count from 1."""
+
+    def __init__(self, message: str, epoch: int, step: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.step = step
+
+
+class Interrupted(RecbenchError):
+    """Training was asked to stop, and left a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained, and how its parts see images.
+
+    Attributes:
+        image_range: value range of the architecture's input and output.
+        loss_range: value range in which the loss wants images.
+    """
+
+    architecture: Architecture
+    loss: Loss
+    image_range: Range
+    loss_range: Range
+    kl_weight: float
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What training tells to whom, and who may stop it.
+
+    Attributes:
+        progress: called with ``(epoch, loss, images/s, seconds left)`` a few times a second at most.
+        epoch_ended: called with the line that was added to the history.
+        stop: asked after every step; training ends with a checkpoint once it says True.
+        checkpoint_seconds: seconds between checkpoints.
+    """
+
+    progress: Callable[[int, float, float, float], None]
+    epoch_ended: Callable[[Mapping[str, float]], None]
+    stop: Callable[[], bool]
+    checkpoint_seconds: float
+
+
+def seed_everything(seed: int, *, deterministic: bool) -> None:
+    """Seed Python, NumPy and torch on all devices, and choose deterministic algorithms if wanted."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - a plugin may use the global state
+    torch.manual_seed(seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    # Deterministic mode would also fill all memory that it allocates, which no operation here reads before writing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What training sees, each uint8 (N, C, H, W), on the model's device or on the CPU.
+
+    Attributes:
+        train: what the model learns from.
+        validation: what a schedule of the learning rate goes by.
+        traced: a few images for which the loss's own state is kept after every epoch; nothing is learned from them.
+    """
+
+    train: Tensor
+    validation: Tensor
+    traced: Tensor
+
+
+def train(
+    model: Model, data: TrainingImages, config: Training, seed: int, folder: Path, watch: Watch
+) -> tuple[Position, dict[str, Tensor]]:
+    """Train to the last epoch, from the checkpoint in ``folder`` if there is one.
+
+    Args:
+        model: on the device where it is to be trained; seeded already.
+        folder: of the job: gets ``history.jsonl``, and ``checkpoint/`` while unfinished.
+
+    Returns:
+        Where training ended, and what the loss traced, (epochs, B, …) by name.
+
+    Raises:
+        RecbenchError: a schedule needs validation images, and there are none.
+        Diverged: the objective became NaN or infinite.
+        Interrupted: ``watch.stop()`` said so; the checkpoint is written.
+    """
+    device = next(model.architecture.parameters()).device
+    images = data.train
+    batch_size = min(config.batch_size, len(images))
+    batches = len(images) // batch_size
+    auxiliary = model.loss.auxiliary()
+    optimizers = make_optimizers(model, config, auxiliary)
+    schedule = make_schedule(optimizers[0], config)
+    if schedule and not len(data.validation):
+        raise RecbenchError(NEEDS_VALIDATION)
+    encode, decode = model.architecture.encode, model.architecture.decode
+    if config.compile:
+        encode, decode = torch.compile(encode), torch.compile(decode)
+
+    modules = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
+    checkpoint = Checkpoint(folder, modules, [*optimizers, *([schedule] if schedule else [])])
+    position = checkpoint.load()
+    guard = Guard(device)
+    model.architecture.train()
+    model.loss.train()
+    tick = saved = shown = time.perf_counter()
+    while position.epoch <= config.epochs:
+        order = epoch_order(len(images), seed, position.epoch)
+        sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
+        while position.batch < batches:
+            chosen = order[position.batch * batch_size : (position.batch + 1) * batch_size]
+            target = to_range(take(images, chosen, device), model.image_range)
+            with autocast(device, config.precision):
+                posterior = encode(target)
+            posterior = posterior.float()
+            z = posterior.sample()
+            with autocast(device, config.precision):
+                decoded = decode(z)
+            decoded = convert(decoded.float(), model.image_range, model.loss_range)
+            target = convert(target, model.image_range, model.loss_range)
+            context = Context(z=z, epoch=position.epoch, step=position.step, training=True)
+            reconstruction = model.loss(decoded, target, context).mean()
+            kl = posterior.kl().mean()
+            objective = reconstruction + model.kl_weight * kl
+            optimizers[0].zero_grad(set_to_none=True)
+            objective.backward()
+            optimizers[0].step()
+            fit = objective.new_zeros(())
+            if auxiliary:
+                fit = auxiliary.objective(decoded.detach(), target, context.detached()).mean()
+                optimizers[1].zero_grad(set_to_none=True)
+                fit.backward()  # type: ignore[no-untyped-call]
+                optimizers[1].step()
+
+            terms = torch.stack([objective, reconstruction, kl, fit]).detach()
+            sums += terms
+            position.batch += 1
+            position.step += 1
+            guard.see(terms, position)
+            now = time.perf_counter()
+            if now - shown > 0.5:
+                done = (position.epoch - 1) * batches + position.batch
+                running = position.seconds + now - tick
+                left = running / done * (config.epochs * batches - done)
+                loss = float(sums[0]) / position.batch
+                watch.progress(position.epoch, loss, done * batch_size / running, left)
+                shown = now
+            stop = watch.stop()
+            if stop or now - saved >= watch.checkpoint_seconds:
+                guard.check()
+                position.sums = sums.tolist()
+                now = _clock(position, tick)
+                checkpoint.save(position)
+                tick = saved = time.perf_counter()
+                if stop:
+                    raise Interrupted(f"stopped in epoch {position.epoch}, after {position.step} steps")
+        guard.check()
+        position.sums = sums.tolist()
+        tick = _clock(position, tick)
+        values = _epoch_values(position, batches, batch_size)
+        values["learning_rate"] = optimizers[0].param_groups[0]["lr"]
+        if schedule:
+            values["validation"] = validation_loss(model, data.validation, config, position)
+            schedule.step(values["validation"])
+        for name, traced in trace(model, data.traced, config, position).items():
+            checkpoint.traces.setdefault(name, []).append(traced)
+        checkpoint.add_history(values)
+        watch.epoch_ended(values)
+        position.epoch, position.batch = position.epoch + 1, 0
+        position.sums, position.epoch_seconds = [0.0] * len(TERMS), 0.0
+        tick = time.perf_counter()
+    return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}
+
+
+def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None) -> list[torch.optim.Optimizer]:
+    """The optimizer of everything that learns, and Adam for the auxiliary objective if there is one."""
+    apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+    candidates = (*model.architecture.parameters(), *model.loss.parameters())
+    learning = [p for p in candidates if p.requires_grad and id(p) not in apart]
+    betas = config.beta1, config.beta2
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.optimizer == "lion":
+        optimizers.append(Lion(learning, lr=config.learning_rate, betas=betas))
+    else:
+        optimizers.append(torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True))
+    if auxiliary:
+        optimizers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
+    return optimizers
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: Training) -> ReduceLROnPlateau | None:
+    """The schedule of the learning rate, to be stepped with the validation loss; None if it is constant."""
+    if config.schedule == "constant":
+        return None
+    # Any lower loss counts: torch's relative threshold has the wrong sign where the loss is negative.
+    return ReduceLROnPlateau(optimizer, factor=config.factor, patience=config.patience, threshold=0)
+
+
+@contextmanager
+def _aside(model: Model, seed: int) -> Iterator[None]:
+    """Look at the model without changing anything about its training: its mode, its gradients, the random states."""
+    device = next(model.architecture.parameters()).device
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model.architecture.eval()
+        model.loss.eval()
+        try:
+            yield
+        finally:
+            model.architecture.train()
+            model.loss.train()
+
+
+def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior, Tensor, Tensor]:
+    """Posterior of uint8 images, decoded posterior means, and the images; both in the architecture's value range."""
+    device = next(model.architecture.parameters()).device
+    target = to_range(images.to(device), model.image_range)
+    with autocast(device, precision):
+        posterior = model.architecture.encode(target)
+    posterior = posterior.float()
+    with autocast(device, precision):
+        decoded = model.architecture.decode(posterior.mean)
+    return posterior, decoded.float(), target
+
+
+def validation_loss(model: Model, images: Tensor, config: Training, position: Position) -> float:
+    """The objective on the validation images, reconstructed from posterior means, as a mean over images."""
+    total = torch.zeros((), dtype=torch.float64)
+    with _aside(model, seed=0):
+        for start in range(0, len(images), config.batch_size):
+            posterior, decoded, target = reconstruct(model, images[start : start + config.batch_size], config.precision)
+            decoded = convert(decoded, model.image_range, model.loss_range)
+            target = convert(target, model.image_range, model.loss_range)
+            context = Context(z=posterior.mean, epoch=position.epoch, step=position.step)
+            total += (model.loss(decoded, target, context) + model.kl_weight * posterior.kl()).sum().double().cpu()
+    mean = float(total) / len(images)
+    if not math.isfinite(mean):
+        raise Diverged(f"the validation loss became {mean} after epoch {position.epoch}", position.epoch, position.step)
+    return mean
+
+
+def trace(model: Model, images: Tensor, config: Training, position: Position) -> dict[str, Tensor]:
+    """What the loss shows of itself for these images after an epoch, on the CPU."""
+    if type(model.loss).trace is Loss.trace or not len(images):
+        return {}
+    with _aside(model, seed=0):
+        posterior, decoded, target = reconstruct(model, images, config.precision)
+        context = Context(z=posterior.mean, epoch=position.epoch, step=position.step)
+        decoded = convert(decoded, model.image_range, model.loss_range)
+        target = convert(target, model.image_range, model.loss_range)
+        # A copy: what is shown may be a view of a parameter, which the next step changes.
+        return {name: value.cpu().clone() for name, value in model.loss.trace(decoded, target, context).items()}
+
+
+def _clock(position: Position, tick: float) -> float:
+    """Add the time since ``tick`` to the position; return the time now."""
+    now = time.perf_counter()
+    position.seconds += now - tick
+    position.epoch_seconds += now - tick
+    return now
+
+
+def _epoch_values(position: Position, batches: int, batch_size: int) -> dict[str, float]:
+    means = {term: total / batches for term, total in zip(TERMS, position.sums, strict=True)}
+    speed = batches * batch_size / position.epoch_seconds
+    return {"epoch": position.epoch, "step": position.step, **means, "images_per_second": round(speed, 2)}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast for the network, or nothing; losses are always computed outside it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training images in an epoch; depends on nothing but its arguments."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(count, generator=generator)
+
+
+def take(images: Tensor, chosen: Tensor, device: torch.device) -> Tensor:
+    """TrainingImages by index, on the device, still uint8."""
+    if images.device.type != "cpu":
+        return images[chosen.to(images.device, non_blocking=True)]
+    batch = images.index_select(0, chosen)  # ten times as fast as indexing
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
+
+
+def to_range(images: Tensor, wanted: Range) -> Tensor:
+    """uint8 images as float32 in a value range, channels last in memory (which is what convolutions are fastest on)."""
+    low, high = wanted
+    scaled = images.to(torch.float32, memory_format=torch.channels_last)
+    return scaled.mul_((high - low) / 255).add_(low)
+
+
+def convert(images: Tensor, given: Range, wanted: Range) -> Tensor:
+    """TrainingImages from one value range in another: linear, without clamping."""
+    if given == wanted:
+        return images
+    scale = (wanted[1] - wanted[0]) / (given[1] - given[0])
+    return torch.add(wanted[0] - given[0] * scale, images, alpha=scale)
+
+
+class Guard:
+    """Finds the first step with a NaN or infinity.
+
+    Looking at a value makes a GPU wait for it, so values are collected there and looked at every so often; the step
+    is still the exact one. Nothing of later steps is kept, since the job ends.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.every = 1 if device.type == "cpu" else 50
+        self.seen: list[tuple[Tensor, int, int]] = []
+
+    def see(self, terms: Tensor, position: Position) -> None:
+        """Note the values of all terms of a step, in the order of ``TERMS``."""
+        self.seen.append((terms, position.epoch, position.step))
+        if len(self.seen) >= self.every:
+            self.check()
+
+    def check(self) -> None:
+        """Look at what was noted.
+
+        Raises:
+            Diverged: something of it is NaN or infinite.
+        """
+        if not self.seen:
+            return
+        values = torch.stack([terms for terms, _, _ in self.seen]).tolist()
+        for row, (_, epoch, step) in zip(values, self.seen, strict=True):
+            for term, value in zip(TERMS, row, strict=True):
+                if not math.isfinite(value):
+                    raise Diverged(f"the {term} became {value} in epoch {epoch}, step {step}", epoch, step)
+        self.seen.clear()

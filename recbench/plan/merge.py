@@ -1,0 +1,124 @@
+"""Plans of one suite from several machines, joined into one; and in what two plans differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from recbench.plan.model import BoardSetting, Frozen, Method, Plan, PlannedJob
+
+
+def join_plans(named: Sequence[tuple[str, Plan]]) -> tuple[Plan | None, list[str]]:
+    """One plan with all settings, methods and jobs of several plans of one suite, or reasons why there can be none.
+
+    What has the same label in two plans but differs is told apart by a longer label, such as ``l2 kl_weight=0.2``.
+
+    Args:
+        named: plans, each with where it is from.
+    """
+    (first, joined), *others = named
+    problems = []
+    for name, plan in others:
+        reasons = list(_incompatible(joined, plan))
+        if reasons:
+            problems += [f"the plans of {joined.suite} in {first} and {name} differ in {reason}" for reason in reasons]
+        elif joined.tuning is not None:
+            if {job.id for job in joined.jobs} < {job.id for job in plan.jobs}:
+                joined = plan
+        elif plan != joined:
+            joined = _union(joined, plan)
+    return (None if problems else joined), problems
+
+
+def _incompatible(first: Plan, second: Plan) -> Iterator[str]:
+    for label in sorted({*first.metrics, *second.metrics}):
+        one, other = first.metrics.get(label), second.metrics.get(label)
+        if one is None or other is None:
+            yield f"the metric {label}, which only one of them has"
+        elif one != other:
+            yield f"the metric {label}: {'; '.join(differences(one, other))}"
+    if set(first.metrics) == set(second.metrics) and first.columns != second.columns:
+        yield "how metrics are shown (direction, unit, family or digits)"
+    if set(first.ranking) != set(second.ranking):
+        yield f"what ranks are made of ({', '.join(first.ranking)}; {', '.join(second.ranking)})"
+    if first.tuning != second.tuning:
+        yield "their tuning"
+    elif first.tuning is not None:
+        ids, others = {job.id for job in first.jobs}, {job.id for job in second.jobs}
+        if not (ids <= others or others <= ids):
+            yield "what their tuning has tried, and neither has all that the other has"
+
+
+def differences(first: Frozen, second: Frozen) -> list[str]:
+    """In what two parts differ, as ``name 0.1 and 0.2`` by dotted names."""
+    one, other = flat(first.model_dump(mode="json")), flat(second.model_dump(mode="json"))
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return [f"{name} {one.get(name, 'nothing')} and {other.get(name, 'nothing')}" for name in names]
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested plain data by dotted names; lists stay whole."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping) and value:
+            found.update(flat(value, f"{prefix}{name}."))
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _union(first: Plan, second: Plan) -> Plan:
+    settings, places = _joined(first.settings, second.settings)
+    methods, numbers = _joined(first.methods, second.methods)
+    known = {job.id for job in first.jobs}
+    jobs = [
+        PlannedJob(id=p.id, setting=places[p.setting], method=numbers[p.method], seed=p.seed, split=p.split)
+        for p in second.jobs
+        if p.id not in known
+    ]
+    published = [
+        p.model_copy(update={"setting": places[p.setting], "method": numbers[p.method]}) for p in second.published
+    ]
+    return first.model_copy(
+        update={
+            "settings": tuple(settings),
+            "methods": tuple(methods),
+            "jobs": (*first.jobs, *jobs),
+            "published": tuple(dict.fromkeys((*first.published, *published))),
+        }
+    )
+
+
+def _joined(first: Sequence[Any], second: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """Settings or methods of both, and the places of the second's among them."""
+    joined, places = list(first), []
+    for item in second:
+        same = [i for i, other in enumerate(joined) if other.model_copy(update={"label": item.label}) == item]
+        if not same:
+            same = [len(joined)]
+            joined.append(item.model_copy(update={"label": _told_apart(item, joined)}))
+        places.append(same[0])
+    return joined, places
+
+
+def _told_apart(item: BoardSetting | Method, others: Sequence[BoardSetting | Method]) -> str:
+    """A label that none of the others has: that of the item, with what makes it another."""
+    taken = {other.label: other for other in others}
+    if item.label not in taken:
+        return item.label
+    mine, its = flat(_content(item)), flat(_content(taken[item.label]))
+    changed = {name: value for name, value in mine.items() if its.get(name) != value}
+    short = [f"{name.replace('params.', '').removeprefix('loss.')}={_brief(value)}" for name, value in changed.items()]
+    label = " ".join([item.label, *short])
+    number = 2
+    while label in taken:
+        label, number = f"{item.label} ({number})", number + 1
+    return label
+
+
+def _content(item: BoardSetting | Method) -> dict[str, Any]:
+    return item.model_dump(mode="json", exclude={"label"})
+
+
+def _brief(value: object) -> str:
+    return str(value).replace("/", "_").replace("\\", "_")[:20]

@@ -1,0 +1,314 @@
+"""Finding and loading plugins, so that one that is broken harms nobody but itself.
+
+Entry points of the group ``recbench`` are loaded one by one, in the order of their names, each in a guard that keeps
+the traceback. What a plugin yields is materialized inside that guard. A plugin that fails in any of this is listed as
+broken and contributes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import Distribution, EntryPoint, distributions
+from inspect import isroutine
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from recbench.contracts.entries import (
+    ArchitectureEntry,
+    DatasetEntry,
+    Entry,
+    ExecutorEntry,
+    LossEntry,
+    MetricEntry,
+    TrackerEntry,
+)
+from recbench.errors import PluginError, did_you_mean, quoted
+from recbench.plugin import spec as hooks
+from recbench.plugin.isolation import impatiently, survives
+
+GROUP = "recbench"
+FILE = "(file)"
+FILE_MODULE_PREFIX = "recbench_file_plugin_"
+
+KINDS: dict[str, type[Entry]] = {
+    "losses": LossEntry,
+    "architectures": ArchitectureEntry,
+    "datasets": DatasetEntry,
+    "metrics": MetricEntry,
+    "executors": ExecutorEntry,
+    "trackers": TrackerEntry,
+}
+
+_TRUSTED = (FILE, "recbench")
+"""Where plugins are from that are not tried out in a process of their own first: recbench, and files that were asked
+for."""
+
+_MACHINERY = (__file__, str(Path(pluggy.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+"""Frames of a traceback that lie between recbench and the plugin, and tell nobody anything."""
+
+
+@dataclass
+class Plugin:
+    """One plugin, whatever became of it.
+
+    Attributes:
+        name: name of its entry point, or of its file.
+        origin: its module, or its file.
+        distribution: the installed distribution that it comes from, or ``"(file)"``.
+        status: ``"loaded"``, ``"broken"`` (``error``, one line, and ``details``, a traceback, say why) or
+            ``"blocked"``.
+        deadly: whether its import hangs, or ends the process that does it.
+    """
+
+    name: str
+    origin: str
+    distribution: str
+    version: str
+    status: Literal["loaded", "broken", "blocked"] = "loaded"
+    error: str = ""
+    details: str = ""
+    entries: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
+    deadly: bool = False
+
+    @property
+    def provider(self) -> str:
+        """How errors name it: ``distribution version (plugin)``, or its file."""
+        if self.distribution == FILE:
+            return f"the plugin file {self.origin}"
+        return " ".join(filter(None, (self.distribution, self.version, f"({self.name})")))
+
+    def fail(self, error: BaseException) -> None:
+        self.status = "broken"
+        self.entries = {}
+        story = traceback.TracebackException.from_exception(error)
+        if isinstance(error, PluginError):  # raised here: the text says it all
+            self.error, self.details = str(error), ""
+            return
+        frames = [frame for frame in story.stack if not frame.filename.startswith(_MACHINERY)]
+        story.stack = traceback.StackSummary.from_list(frames)
+        self.details = "".join(story.format())
+        first = next(iter(str(story).strip().splitlines()), "")[:300]
+        self.error = f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+    def report(self, lines: int) -> str:
+        """What is wrong, with at most so many lines of the traceback's end."""
+        found = self.details.splitlines()
+        left_out = ["  …"] if len(found) > lines else []
+        return "\n".join([f"{self.provider} cannot be used: {self.error}", *left_out, *found[-lines:]])
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """All plugins of this process, and the pluggy manager that holds the loaded ones."""
+
+    manager: pluggy.PluginManager
+    found: tuple[Plugin, ...]
+
+    @property
+    def broken(self) -> tuple[Plugin, ...]:
+        return tuple(plugin for plugin in self.found if plugin.status == "broken")
+
+
+def load_plugins(files: Sequence[str | Path] = (), blocked: Iterable[str] = (), *, strict: bool = False) -> Plugins:
+    """Load all installed plugins and the given files.
+
+    Args:
+        files: single-file plugins (``--plugin``). One that fails is an error: it was asked for.
+        blocked: distributions or entry points whose plugins are not even imported.
+        strict: raise if any plugin is broken.
+
+    Raises:
+        PluginError: a file plugin failed, or any plugin did with ``strict``, or there is nothing of a blocked name.
+    """
+    plugins = find_plugins(files, blocked)
+    refused = [plugin for plugin in plugins.broken if strict or plugin.distribution == FILE]
+    if refused:
+        raise PluginError("\n".join(plugin.report(max(2, 14 // len(refused))) for plugin in refused))
+    return plugins
+
+
+def find_plugins(files: Sequence[str | Path] = (), blocked: Iterable[str] = ()) -> Plugins:
+    """Load what can be loaded, and tell of what cannot; see :func:`load_plugins`.
+
+    Raises:
+        PluginError: there is nothing of a blocked name.
+    """
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
+    candidates = _installed()
+    unwanted = _blocked(blocked, [plugin for plugin, _ in candidates])
+    for file in files:
+        path = Path(file).resolve()
+        plugin = Plugin(name=path.name, origin=str(path), distribution=FILE, version="")
+        candidates.append((plugin, partial(_import_file, path)))
+    found: list[Plugin] = []
+    origins = set()
+    for plugin, load in candidates:
+        if plugin.distribution != FILE and {_normal(plugin.distribution), _normal(plugin.name)} & unwanted:
+            plugin.status = "blocked"
+            found.append(plugin)
+        elif plugin.origin not in origins:  # a module that is registered twice counts once
+            origins.add(plugin.origin)
+            if _admit(manager, plugin, load):
+                found.append(plugin)
+    return Plugins(manager, tuple(found))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _blocked(names: Iterable[str], installed: Sequence[Plugin]) -> set[str]:
+    """The names to block; one that blocks nothing is an error, since what was meant would be imported."""
+    known = {name for plugin in installed for name in (plugin.distribution, plugin.name)}
+    unwanted = {_normal(name): name for name in names}
+    for name in unwanted.keys() - {_normal(one) for one in known}:
+        tail = did_you_mean(unwanted[name], sorted(known))
+        raise PluginError(f"--block {unwanted[name]}: there is no such distribution or plugin; {tail}")
+    return set(unwanted)
+
+
+def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
+    """Installed plugins, not yet imported, in an order that does not depend on the installation."""
+    found: list[tuple[Plugin, Callable[[], Any]]] = []
+    for distribution in distributions():
+        try:
+            points = distribution.entry_points.select(group=GROUP)
+        except Exception as error:  # noqa: BLE001 - one unreadable file of a stranger is no reason to end
+            if f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or ""):
+                name, version = _identify(distribution)
+                found.append((Plugin(name, "entry_points.txt", name, version), partial(_reject, error)))
+            continue
+        for point in points:
+            name, version = _identify(distribution)
+            found.append((Plugin(point.name, point.value, name, version), partial(_import_point, point)))
+    return sorted(found, key=lambda item: (item[0].name, item[0].origin, item[0].distribution, item[0].version))
+
+
+def _identify(distribution: Distribution) -> tuple[str, str]:
+    """Name and version, also where the metadata are damaged."""
+    try:
+        return distribution.metadata["Name"] or "(unknown)", distribution.metadata["Version"] or ""
+    except Exception:  # noqa: BLE001 - what is raised differs between the versions of Python
+        return "(unknown)", ""
+
+
+def _reject(error: Exception) -> Any:
+    raise PluginError(f"its entry points cannot be read: {type(error).__name__}: {error}")
+
+
+def _import_point(point: EntryPoint) -> Any:
+    if not re.fullmatch(r"\w[\w.-]*", point.name):
+        raise PluginError(f"its name {quoted(point.name)} must be letters, digits, '.', '_' and '-'")
+    if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", point.value):
+        raise PluginError(f"its entry point {quoted(point.value)} names no module")
+    return point.load()
+
+
+def _admit(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]) -> bool:
+    """Import, register, check and question one plugin; whatever it raises ends up in ``plugin``.
+
+    Returns:
+        False if it is there already, under another name.
+    """
+    module = None
+
+    def examine() -> bool:
+        nonlocal module
+        module = load()
+        if any(module is other for other in manager.get_plugins()):
+            return False
+        manager.register(module, name=plugin.origin)
+        _check_hooks(manager, module)
+        plugin.entries = _materialize(manager, module)
+        return True
+
+    try:
+        if plugin.distribution not in _TRUSTED and (death := survives(examine)):
+            plugin.deadly = True
+            raise PluginError(f"its import cannot be survived: {death}")
+        with redirect_stdout(sys.stderr), impatiently():  # stdout is for results
+            if not examine():
+                return False
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: a plugin must not end its host
+        if manager.get_plugin(plugin.origin) is not None:  # pluggy keeps also those that it rejected
+            manager.unregister(name=plugin.origin)
+        if plugin.distribution == FILE and module is not None:
+            sys.modules.pop(module.__name__, None)
+        plugin.fail(error)
+    return True
+
+
+def _check_hooks(manager: pluggy.PluginManager, module: object) -> None:
+    """Refuse hooks that do not exist, and hook functions that nobody will call because they lack the marker."""
+    known = [name for name in vars(hooks) if name.startswith("recbench_")]
+    callers = manager.get_hookcallers(module) or []
+    for caller in callers:
+        if not caller.has_spec():
+            raise PluginError(f"there is no hook {caller.name}; {did_you_mean(caller.name, known)}")
+    for name in dir(module):
+        function = getattr(module, name) if name.startswith("recbench_") else None
+        if isroutine(function) and not hasattr(function, "recbench_impl"):
+            raise PluginError(f"{name} is defined but not marked with @recbench.hookimpl")
+    if not callers:
+        raise PluginError(f"it defines no hook; there are {', '.join(known)}")
+
+
+def _materialize(manager: pluggy.PluginManager, module: object) -> dict[str, tuple[Entry, ...]]:
+    others = [other for other in manager.get_plugins() if other is not module]
+    entries = {}
+    for kind, wanted in KINDS.items():
+        name = f"recbench_{kind}"
+        hook = manager.subset_hook_caller(name, remove_plugins=others)
+        if not hook.get_hookimpls():
+            continue
+        batches = hook()
+        if not batches:
+            raise PluginError(f"{name} returned nothing: it must yield {wanted.__name__} objects")
+        offered = tuple(_entries(batches, name, wanted))
+        if offered:
+            entries[kind] = offered
+    return entries
+
+
+def _entries(batches: Iterable[Any], hook: str, wanted: type[Entry]) -> Iterator[Entry]:
+    for batch in batches:
+        if not isinstance(batch, Iterable):
+            raise PluginError(f"{hook} must yield {wanted.__name__} objects, not return {quoted(batch)}")
+        for entry in batch:
+            if not isinstance(entry, wanted):
+                raise PluginError(f"{hook} yielded {quoted(entry)}, which is not a {wanted.__name__}")
+            yield entry
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under a name made from its path, so that two files of one name do not meet."""
+    if path.is_dir():
+        raise PluginError("it is a folder, not a Python file; install a package instead (pip install DIR)")
+    if not path.is_file():
+        raise PluginError("there is no such file")
+    name = FILE_MODULE_PREFIX + re.sub(r"\W", "_", path.stem) + "_" + hashlib.sha256(bytes(path)).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError("it is not a Python file (NAME.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,186 @@
+"""The registry: from the names in a suite to the entries of the plugins, and on to their code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from recbench.contracts.entries import Entry
+from recbench.errors import PluginError, UserError, did_you_mean
+from recbench.plugin.manager import FILE, KINDS, Plugin, Plugins
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An entry and the plugin that it came with."""
+
+    entry: Entry
+    plugin: Plugin
+
+    @cached_property
+    def code(self) -> str:
+        """Digest of the source that implements the entry: a job is done again when its code has changed.
+
+        Covers the plugin's own module or file, where the entry's facts stand, and all Python files in the folder of
+        the package that directly holds the factory's module, or the one file where that module has no package.
+
+        Raises:
+            PluginError: the source cannot be found.
+        """
+        files = {_source(self._plugin_module)}
+        module, file = self._module, _source(self._module)
+        packaged = "." in module or file.name == "__init__.py"
+        files.update(path for path in (file.parent.rglob("*.py") if packaged else [file]) if path.is_file())
+        # Names count from the folder of the factory, so that it does not matter where a plugin is installed.
+        named = sorted((_name_from(file.parent, path), path) for path in files)
+        digest = hashlib.sha256()
+        for name, path in named:
+            digest.update(name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+        return digest.hexdigest()[:16]
+
+    @property
+    def _plugin_module(self) -> str:
+        return self.plugin.origin.partition(":")[0] if self.plugin.distribution != FILE else self.plugin.origin
+
+    @property
+    def _module(self) -> str:
+        factory = self.entry.factory
+        while isinstance(factory, partial):
+            factory = factory.func
+        return factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
+
+    def create(self, params: Mapping[str, Any], *args: Any) -> Any:
+        """Import the factory and call it, with ``args`` and all parameters: ``params`` in their types, the others at
+        their defaults.
+
+        Raises:
+            PluginError: the factory cannot be imported, or raises; the text names the plugin.
+            UserError: what the factory raises to tell the user.
+        """
+        factory = self.entry.factory
+        try:
+            if isinstance(factory, str):
+                module, _, name = factory.partition(":")
+                factory = getattr(importlib.import_module(module), name)
+            assert not isinstance(factory, str)
+            return factory(*args, **self.entry.complete(params))
+        except UserError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{self.entry.name} of {self.plugin.provider} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+
+
+class Registry:
+    """Every entry by kind and name. Two plugins that claim one name are an error as soon as a registry is asked for."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        """Collect the entries of all loaded plugins.
+
+        Raises:
+            PluginError: one name is claimed twice; the text names both distributions.
+        """
+        clashes = conflicts(plugins)
+        if clashes:
+            raise PluginError("\n".join(clashes))
+        self.plugins = plugins
+        self._entries: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+        for plugin, kind, entry in _offers(plugins):
+            self._entries[kind][entry.name] = Registered(entry, plugin)
+
+    def all(self, kind: str) -> list[Registered]:
+        """All entries of a kind, in the order of their names."""
+        return [self._entries[kind][name] for name in self.names(kind)]
+
+    def names(self, kind: str) -> list[str]:
+        return sorted(self._entries[kind])
+
+    def find(self, kind: str, name: str) -> Registered | None:
+        return self._entries[kind].get(name)
+
+    def get(self, kind: str, name: str) -> Registered:
+        """The entry of this kind and name.
+
+        Raises:
+            PluginError: there is none; the text suggests a name and lists plugins that failed to load.
+        """
+        found = self.find(kind, name)
+        if found is None:
+            raise PluginError(self.unknown(kind, name))
+        return found
+
+    def unknown(self, kind: str, name: str) -> str:
+        """What to say about a name that no plugin offers."""
+        text = f"there is no {SINGULAR[kind]} '{name}'; {did_you_mean(name, self.names(kind))}"
+        if self.plugins.broken:
+            broken = "; ".join(f"{plugin.provider}: {plugin.error}" for plugin in self.plugins.broken)
+            text += f" (plugins that failed to load and may offer it: {broken}; see 'recbench plugins')"
+        return text
+
+
+SINGULAR = {
+    "losses": "loss",
+    "architectures": "architecture",
+    "datasets": "dataset",
+    "metrics": "metric",
+    "executors": "executor",
+    "trackers": "tracker",
+}
+
+
+def conflicts(plugins: Plugins) -> list[str]:
+    """One line for each set of plugins that claim the same names, or for one plugin that claims a name twice."""
+    claims: dict[tuple[str, str], list[Plugin]] = {}
+    for plugin, kind, entry in _offers(plugins):
+        claims.setdefault((kind, entry.name), []).append(plugin)
+    clashes: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (kind, name), claimants in sorted(claims.items(), key=lambda item: item[0]):
+        if len(claimants) > 1:
+            clashes.setdefault((kind, tuple(plugin.provider for plugin in claimants)), []).append(name)
+    return [_clash(kind, providers, names) for (kind, providers), names in clashes.items()]
+
+
+def _clash(kind: str, providers: tuple[str, ...], names: list[str]) -> str:
+    what = SINGULAR[kind] if len(names) == 1 else kind
+    listed = ", ".join(f"'{name}'" for name in names)
+    if len(set(providers)) == 1:
+        return f"the {what} {listed} {'is' if len(names) == 1 else 'are'} claimed twice by {providers[0]}"
+    return (
+        f"the {what} {listed} {'is' if len(names) == 1 else 'are'} claimed by {' and by '.join(providers)}; "
+        "leave out one of them (--block DISTRIBUTION)"
+    )
+
+
+def _offers(plugins: Plugins) -> Iterator[tuple[Plugin, str, Entry]]:
+    for plugin in plugins.found:
+        for kind, entries in plugin.entries.items():
+            for entry in entries:
+                yield plugin, kind, entry
+
+
+def _source(module: str) -> Path:
+    """The source file of a module (or of a file), found without importing more than the packages around it."""
+    if Path(module).is_absolute():
+        return Path(module)
+    origin = getattr(sys.modules.get(module), "__file__", None)
+    if origin is None:
+        try:
+            spec = importlib.util.find_spec(module)
+        except Exception as error:
+            raise PluginError(f"the module {module} cannot be found: {type(error).__name__}: {error}") from error
+        origin = spec.origin if spec else None
+    if origin is None or not Path(origin).is_file():
+        raise PluginError(f"the source of the module {module} cannot be found")
+    return Path(origin)
+
+
+def _name_from(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else f"../{path.name}"

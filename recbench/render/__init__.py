@@ -1,0 +1,1 @@
+"""Boards as text, CSV, JSON, Markdown, LaTeX and pictures."""

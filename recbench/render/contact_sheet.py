@@ -1,0 +1,80 @@
+"""A picture to look at after a run: the same test images under every method."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+from recbench.analysis.ranking import Board
+from recbench.files import write_atomically
+from recbench.plan.model import Plan
+from recbench.store.record import Result
+from recbench.store.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SHOWN = 12
+_GAP = 2
+
+
+def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, Result], store: Store) -> None:
+    """Write ``reconstructions.png`` (with a number for further settings): a row for the test images and for each
+    method with its first seed, in the order of the board."""
+    shown: dict[tuple[str, str | None, str], str] = {}
+    for planned in plan.jobs:
+        record = records.get(planned.id)
+        if record is not None and record.status == "done":
+            setting, method = plan.settings[planned.setting].label, plan.methods[planned.method].label
+            shown.setdefault((setting, record.protocol, method), planned.id)
+    for index, board in enumerate(boards):
+        jobs = {row.label: shown.get((board.setting, board.protocol, row.label)) for row in board.rows}
+        rows = _rows({label: store.folder(job) for label, job in jobs.items() if job is not None})
+        if rows:
+            name = "reconstructions.png" if index == 0 else f"reconstructions-{index + 1}.png"
+            write_atomically(store.root / name, _sheet(rows))
+
+
+def _rows(folders: Mapping[str, Path]) -> list[tuple[str, NDArray[np.uint8]]]:
+    import numpy as np
+
+    rows: list[tuple[str, NDArray[np.uint8]]] = []
+    for label, folder in folders.items():
+        try:
+            with np.load(folder / "images.npz", allow_pickle=False) as pictures:
+                target, decoded = pictures["target"][:_SHOWN], pictures["decoded"][:_SHOWN]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):
+            continue  # the record holds; only the picture lacks a row
+        if not rows:
+            rows.append(("test image", target))
+        rows.append((label, decoded))
+    return rows
+
+
+def _sheet(rows: list[tuple[str, NDArray[np.uint8]]]) -> bytes:
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = rows[0][1].shape[2:]
+    zoom = max(1, 64 // height)
+    height, width = height * zoom, width * zoom
+    font = ImageFont.load_default(size=14)
+    margin = 16 + int(max(font.getlength(label) for label, _ in rows))
+    columns = max(len(images) for _, images in rows)
+    sheet = Image.new("RGB", (margin + columns * (width + _GAP), len(rows) * (height + _GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for down, (label, images) in enumerate(rows):
+        top = down * (height + _GAP)
+        draw.text((8, top + height // 2), label, fill="black", font=font, anchor="lm")
+        for across, image in enumerate(images):
+            pixels = image.transpose(1, 2, 0)
+            tile = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] < 3 else pixels[:, :, :3]).convert("RGB")
+            tile = tile.resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(tile, (margin + across * (width + _GAP), top))
+    stream = io.BytesIO()
+    sheet.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,283 @@
+"""Exports: the records of a suite in one file, and how such a file is read safely.
+
+An export is a .zip archive with a manifest of checksums, the plan, the suite, and the jobs' folders. The same content
+makes the same bytes (for one version of zlib): members are sorted and carry no times. Reading one believes nothing:
+only known names are taken, no more bytes than the manifest says, and nothing is unpickled or unpacked to a disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from recbench.errors import UserError
+from recbench.files import full_disk_named
+from recbench.plan.model import SUITE_NAME, Frozen, Plan
+from recbench.store.record import File, Record, parse_record
+from recbench.store.store import Store
+
+ALWAYS = ("history.jsonl", "scores.parquet")
+"""Files of a job that every export holds beside its record."""
+EXTRAS = {"images": "images.npz", "models": "model.safetensors", "traces": "traces.npz"}
+"""Files that an export holds if it is asked to."""
+FILES = (*ALWAYS, *EXTRAS.values())
+
+_NAMES = "|".join(map(re.escape, ("record.json", *FILES)))
+_MEMBER = re.compile(rf"plan\.json|suite\.yaml|jobs/[0-9a-f]{{16}}/({_NAMES})")
+_MANIFEST = "manifest.json"
+_LONGEST_MANIFEST = 1 << 28
+_EXPANSION = 50
+"""How many times its own size an archive may unpack to; text of records comes to about ten."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class ArchiveError(UserError):
+    """A file is no export, or none that can be trusted; the text says why."""
+
+
+class Manifest(Frozen):
+    """What an export says of itself: every other member with its size and SHA-256."""
+
+    format: Literal["recbench export"] = "recbench export"
+    version: Literal[1] = 1
+    suite: str
+    files: dict[str, File]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        jobs: how many jobs of how many in the plan are in the export.
+        left_out: jobs whose record or files are damaged, each with what is wrong.
+        lacking: how many jobs lack a file that an export should hold, by the file's name.
+    """
+
+    jobs: tuple[int, int]
+    left_out: tuple[str, ...]
+    lacking: dict[str, int]
+
+
+def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
+    """Write the records of a store's plan into one file, which is replaced if it is there.
+
+    Args:
+        extras: names of ``EXTRAS``.
+
+    Raises:
+        UserError: there is no plan, or no record that could be exported.
+        OutOfSpaceError: the disk is full.
+    """
+    plan = store.read_plan()
+    wanted = [*ALWAYS, *(EXTRAS[name] for name in extras)]
+    jobs: list[str] = []
+    left_out: list[str] = []
+    lacking: dict[str, int] = {}
+    members = {"plan.json": _described(store.plan_file)}
+    if (store.root / "suite.yaml").is_file():
+        members["suite.yaml"] = _described(store.root / "suite.yaml")
+    for planned in plan.jobs:
+        try:
+            record = store.read(planned.id)
+            if record is None:
+                continue
+            found = _files_of(store, record, wanted)
+        except ValueError as error:
+            left_out.append(f"job {planned.id}: {error}")
+            continue
+        jobs.append(planned.id)
+        folder = f"jobs/{planned.id}"
+        members[f"{folder}/record.json"] = _described(store.record_file(planned.id))
+        members.update({f"{folder}/{name}": described for name, described in found.items()})
+        for name in wanted:
+            if record.status == "done" and name not in found and (name in record.files or name != EXTRAS["traces"]):
+                lacking[name] = lacking.get(name, 0) + 1
+    if not jobs:
+        raise UserError("\n".join([f"there is no record in {store.root} to export", *left_out]))
+    manifest = Manifest(suite=plan.suite, files=dict(sorted(members.items())))
+    _write(store.root, manifest, file)
+    return Exported((len(jobs), len(plan.jobs)), tuple(left_out), lacking)
+
+
+def _described(path: Path) -> File:
+    with path.open("rb") as stream:
+        return File(bytes=path.stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _files_of(store: Store, record: Record, wanted: Collection[str]) -> dict[str, File]:
+    """Those of the wanted files that are there.
+
+    Raises:
+        ValueError: one is not the file that the record describes.
+    """
+    found = {}
+    for name in wanted:
+        path = store.folder(record.job_id) / name
+        if name in record.files and path.is_file():
+            found[name] = _described(path)
+            if found[name] != record.files[name]:
+                raise ValueError(f"{name} is not the file that the record describes")
+    return found
+
+
+def _write(root: Path, manifest: Manifest, file: Path) -> None:
+    file = file.resolve()
+    if not file.parent.is_dir():
+        raise UserError(f"{file} cannot be written: there is no folder {file.parent}")
+    with full_disk_named(file.parent):
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".unfinished", dir=file.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                with zipfile.ZipFile(stream, "w") as archive:
+                    _add(archive, _MANIFEST, manifest.model_dump_json(indent=1).encode())
+                    for name, described in manifest.files.items():
+                        content = (root / name).read_bytes()
+                        if hashlib.sha256(content).hexdigest() != described.sha256:
+                            raise UserError(f"{root / name} changed while it was exported; export again")
+                        _add(archive, name, content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(file)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    member = zipfile.ZipInfo(name, date_time=_EPOCH)
+    member.compress_type = zipfile.ZIP_DEFLATED
+    member.create_system = 3  # Unix, wherever this runs
+    member.external_attr = (stat.S_IFREG | 0o644) << 16
+    archive.writestr(member, content, compresslevel=6)
+
+
+class Archive:
+    """An export that was opened. As a context, it closes the file."""
+
+    def __init__(self, file: Path) -> None:
+        """Open an export and check its list of members; their contents are checked as they are read.
+
+        Raises:
+            ArchiveError: it is no export, or holds what no export holds.
+        """
+        self.file = file
+        try:
+            self.archive = zipfile.ZipFile(file)
+        except OSError as error:
+            raise ArchiveError(f"{file} cannot be read: {error.strerror or error}") from None
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise ArchiveError(f"{file} is no export of recbench: {error}") from None
+        try:
+            self.manifest = self._check()
+            self.plan = self._plan()
+        except BaseException:
+            self.archive.close()
+            raise
+
+    def close(self) -> None:
+        self.archive.close()
+
+    @property
+    def jobs(self) -> list[str]:
+        """Ids of the jobs with a record."""
+        return [name.split("/")[1] for name in self.manifest.files if name.endswith("/record.json")]
+
+    def has(self, name: str) -> bool:
+        return name in self.manifest.files
+
+    def read(self, name: str) -> bytes:
+        """A member, if it has the size and the SHA-256 that the manifest states.
+
+        Raises:
+            ArchiveError: it has not, or is damaged.
+        """
+        described = self.manifest.files[name]
+        content = self._bytes(name, described.bytes)
+        if len(content) != described.bytes or hashlib.sha256(content).hexdigest() != described.sha256:
+            raise self._refused(f"{name} is not what its manifest says")
+        return content
+
+    def record(self, job_id: str) -> Record:
+        """The record of a job.
+
+        Raises:
+            ArchiveError: it cannot be used.
+        """
+        try:
+            return parse_record(job_id, self.read(f"jobs/{job_id}/record.json"))
+        except ValueError as error:
+            raise self._refused(f"the record of job {job_id} is {error}") from None
+
+    def _check(self) -> Manifest:
+        members = self.archive.infolist()
+        names = [member.orig_filename for member in members]
+        if names[:1] != [_MANIFEST]:
+            raise ArchiveError(f"{self.file} is no export of recbench: it does not begin with a manifest")
+        if len(set(names)) != len(names):
+            raise self._refused("a name stands in it twice")
+        for member in members[1:]:
+            if not _MEMBER.fullmatch(member.orig_filename):
+                raise self._refused(f"{member.orig_filename[:200]!r} is no file of an export")
+        for member in members:
+            if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG) or member.flag_bits & 1:
+                raise self._refused(f"{member.orig_filename} is a link, encrypted, or no plain file")
+        total = sum(member.file_size for member in members)
+        if total > _EXPANSION * self.file.stat().st_size:
+            raise self._refused(f"it says that it unpacks to {total} bytes, more than {_EXPANSION} times its own size")
+        try:
+            manifest = Manifest.model_validate_json(self._bytes(_MANIFEST, _LONGEST_MANIFEST))
+        except ValidationError as error:
+            what = error.errors(include_url=False)[0]
+            raise self._refused(f"its manifest: {'.'.join(map(str, what['loc']))}: {what['msg']}") from None
+        if sorted(manifest.files) != sorted(names[1:]) or "plan.json" not in manifest.files:
+            raise self._refused("its manifest does not list what it holds")
+        sizes = {member.orig_filename: member.file_size for member in members[1:]}
+        wrong = [name for name, described in manifest.files.items() if described.bytes != sizes[name]]
+        if wrong:
+            raise self._refused(f"{wrong[0]} is not what its manifest says")
+        return manifest
+
+    def _plan(self) -> Plan:
+        try:
+            plan = Plan.model_validate_json(self.read("plan.json"))
+        except ValidationError as error:
+            raise self._refused(f"its plan: {error.errors(include_url=False)[0]['msg']}") from None
+        if not SUITE_NAME.fullmatch(plan.suite):  # it becomes the name of a folder
+            raise self._refused(f"{plan.suite[:200]!r} is not the name of a suite")
+        if plan.suite != self.manifest.suite:
+            raise self._refused(f"it says that it is of {self.manifest.suite!r}, but its plan is of {plan.suite!r}")
+        return plan
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        """At most one byte more than ``most``, however many there are."""
+        try:
+            with self.archive.open(name) as stream:
+                return stream.read(most + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+            raise self._refused(f"{name} is damaged: {error}") from None
+
+    def _refused(self, reason: str) -> ArchiveError:
+        return ArchiveError(f"{self.file} is refused: {reason}")
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Archive]:
+    """An export, closed again at the end."""
+    archive = Archive(file)
+    try:
+        yield archive
+    finally:
+        archive.close()

@@ -1,0 +1,329 @@
+"""Joining the results of several machines: exports, or folders of results, into one folder.
+
+Everything is looked at before anything is written. A record is taken as it is, byte by byte, and put in place last, so
+a merge that was interrupted is continued by the same command; what is there is never replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbench.errors import UserError
+from recbench.files import lock, write_atomically
+from recbench.plan.merge import join_plans
+from recbench.plan.model import SUITE_NAME, Plan
+from recbench.store.archive import FILES, Archive, opened
+from recbench.store.record import File, Record, parse_record
+from recbench.store.store import Store
+
+
+class RecordSource(ABC):
+    """The results of one suite, wherever they are.
+
+    Attributes:
+        name: what the user calls it.
+    """
+
+    name: str
+    plan: Plan
+
+    @abstractmethod
+    def resolved(self) -> bytes | None:
+        """Its ``suite.yaml``."""
+
+    @abstractmethod
+    def raw(self, job_id: str) -> bytes | None:
+        """The record of a job, byte by byte; None where there is none."""
+
+    @abstractmethod
+    def file(self, job_id: str, name: str) -> bytes | None:
+        """A file beside the record."""
+
+
+class FolderSource(RecordSource):
+    """A folder ``results/<suite>``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self.store = Store(folder)
+        self.plan = self.store.read_plan()
+        if not SUITE_NAME.fullmatch(self.plan.suite):  # it becomes the name of a folder
+            raise UserError(f"{folder}: {self.plan.suite[:200]!r} is not the name of a suite")
+
+    def resolved(self) -> bytes | None:
+        return self._bytes(self.store.root / "suite.yaml")
+
+    def raw(self, job_id: str) -> bytes | None:
+        return self._bytes(self.store.record_file(job_id))
+
+    def file(self, job_id: str, name: str) -> bytes | None:
+        return self._bytes(self.store.folder(job_id) / name)
+
+    def _bytes(self, path: Path) -> bytes | None:
+        if path.is_symlink():
+            raise UserError(f"{path} is a link; give a folder that holds its files itself")
+        return path.read_bytes() if path.is_file() else None
+
+
+class ArchiveSource(RecordSource):
+    """An export."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.name = str(archive.file)
+        self.archive = archive
+        self.plan = archive.plan
+
+    def resolved(self) -> bytes | None:
+        return self._bytes("suite.yaml")
+
+    def raw(self, job_id: str) -> bytes | None:
+        return self._bytes(f"jobs/{job_id}/record.json")
+
+    def file(self, job_id: str, name: str) -> bytes | None:
+        return self._bytes(f"jobs/{job_id}/{name}")
+
+    def _bytes(self, name: str) -> bytes | None:
+        return self.archive.read(name) if self.archive.has(name) else None
+
+
+@contextmanager
+def sources(paths: Sequence[Path]) -> Iterator[list[RecordSource]]:
+    """What there is at these paths: exports, folders of a suite, or folders that hold such folders.
+
+    Raises:
+        UserError: there is nothing of the kind at one of them.
+    """
+    with ExitStack() as stack:
+        found: list[RecordSource] = []
+        for path in paths:
+            if path.is_file():
+                found.append(ArchiveSource(stack.enter_context(opened(path))))
+            elif (path / "plan.json").is_file():
+                found.append(FolderSource(path))
+            else:
+                below = sorted(file.parent for file in path.glob("*/plan.json"))
+                if not below:
+                    raise UserError(f"{path} is no export, and holds no results of a suite")
+                found += [FolderSource(folder) for folder in below]
+        yield found
+
+
+@dataclass
+class Merged:
+    """What became of one suite.
+
+    Attributes:
+        added: ids of jobs whose records were written.
+        completed: ids of jobs that were there, and got files that were not.
+        present: how many jobs were there already.
+        done, jobs: how many of the joined plan's jobs have scores, of how many.
+        notes: what the user should know.
+    """
+
+    suite: str
+    added: list[str] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
+    present: int = 0
+    done: int = 0
+    jobs: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def merge(found: Sequence[RecordSource], into: Path, prefer: Path | None = None) -> list[Merged]:
+    """Join results into the folder of all results ``into``, a folder below it for each suite.
+
+    Records that are equal byte by byte count once. One of success or divergence stands before those of failures.
+
+    Args:
+        prefer: the source whose record is taken where others differ from it.
+
+    Raises:
+        UserError: plans do not fit together, records of one job differ, or a file is damaged; every case is named, and
+            nothing was written. Or a job is being run in ``into``.
+        OutOfSpaceError: the disk is full; the same command continues.
+    """
+    if (into / "plan.json").is_file():
+        raise UserError(f"{into} is the folder of one suite; --into takes the folder above it")
+    suites = dict.fromkeys(source.plan.suite for source in found)
+    work = []
+    problems: list[str] = []
+    for suite in suites:
+        target = into / suite
+        mine = [source for source in found if source.plan.suite == suite]
+        there = FolderSource(target) if (target / "plan.json").is_file() else None
+        if there is not None:
+            mine = [there, *(s for s in mine if Path(s.name).resolve() != target.resolve())]
+        plan, reasons = join_plans([(source.name, source.plan) for source in mine])
+        problems += reasons
+        if plan is not None:
+            chosen = _Choice(plan, mine, there, prefer)
+            problems += chosen.problems
+            work.append((Store(target), plan, mine, chosen))
+    if problems:
+        raise UserError("\n  ".join([f"nothing was merged: {_counted(len(problems), 'problem')}", *problems]))
+    return [_write(store, plan, mine, chosen) for store, plan, mine, chosen in work]
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number != 1 else ''}"
+
+
+# Records
+
+
+class _Choice:
+    """Which source each job's record is taken from, and what speaks against merging."""
+
+    def __init__(
+        self, plan: Plan, found: Sequence[RecordSource], there: RecordSource | None, prefer: Path | None
+    ) -> None:
+        self.taken: dict[str, RecordSource] = {}
+        self.records: dict[str, Record] = {}
+        self.equal: dict[str, list[RecordSource]] = {}
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.plan = plan
+        self.there = there
+        self.planned = {job.id: job for job in plan.jobs}
+        preferred = prefer.resolve() if prefer else None
+        for job_id in self.planned:
+            self._choose(job_id, found, preferred)
+
+    def _choose(self, job_id: str, found: Sequence[RecordSource], preferred: Path | None) -> None:
+        raws: dict[bytes, list[RecordSource]] = {}
+        for source in found:
+            try:
+                raw = source.raw(job_id)
+                if raw is not None:
+                    self._check(job_id, source, raw)
+                    raws.setdefault(raw, []).append(source)
+            except ValueError as error:
+                self.problems.append(f"{self._name(job_id)}: its record in {source.name} cannot be used: {error}")
+        records = {raw: parse_record(job_id, raw) for raw in raws}
+        standing = [raw for raw, record in records.items() if record.status != "failed"]
+        candidates = standing or list(raws)
+        liked = [raw for raw in candidates if any(_is(source, preferred) for source in raws[raw])]
+        there = [raw for raw in standing if self.there in raws[raw]]
+        if there and liked and liked != there:
+            self.problems.append(
+                f"{self._name(job_id)} is in the target already, and is never replaced, not by --prefer"
+            )
+        elif len(standing) > 1 and not liked:
+            self.problems.append(self._clash(job_id, [(raws[raw][0], records[raw]) for raw in standing]))
+        elif candidates:
+            chosen = (liked or candidates)[0]
+            self.taken[job_id], self.records[job_id] = raws[chosen][0], records[chosen]
+            self.equal[job_id] = raws[chosen]
+            if len(raws) > 1:
+                others = ", ".join(raws[raw][0].name for raw in raws if raw != chosen)
+                self.notes.append(f"{self._name(job_id)}: the record of {raws[chosen][0].name} stands, not of {others}")
+
+    def _check(self, job_id: str, source: RecordSource, raw: bytes) -> None:
+        """Refuse a record that is damaged, or whose files are, or that is not of the job that the plan means."""
+        record = parse_record(job_id, raw)
+        if record.job != self.plan.job(self.planned[job_id]):
+            raise ValueError("the plan says otherwise what this job is")
+        for name in FILES:
+            described = record.files.get(name)
+            content = source.file(job_id, name) if described else None
+            if described and content is not None and not _fits(content, described):
+                raise ValueError(f"{name} is not the file that it describes")
+
+    def _name(self, job_id: str) -> str:
+        planned = self.planned[job_id]
+        return f"job {job_id} ({self.plan.methods[planned.method].label}, seed {planned.seed})"
+
+    def _clash(self, job_id: str, records: Sequence[tuple[RecordSource, Record]]) -> str:
+        (_, first), *others = records
+        same = all(record.scores == first.scores and record.status == first.status for _, record in others)
+        what = "with equal scores" if same else "with other scores"
+        told = " and ".join(f"{source.name} ({record.provenance.finished})" for source, record in records)
+        return f"{self._name(job_id)} was run more than once, {what}: {told}; --prefer says whose to take"
+
+
+def _fits(content: bytes, described: File) -> bool:
+    return len(content) == described.bytes and hashlib.sha256(content).hexdigest() == described.sha256
+
+
+def _is(source: RecordSource, path: Path | None) -> bool:
+    return path is not None and (Path(source.name).resolve() == path or Path(source.name).resolve().parent == path)
+
+
+# Writing
+
+
+def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _Choice) -> Merged:
+    merged = Merged(plan.suite, jobs=len(plan.jobs), notes=list(chosen.notes))
+    merged.done = sum(record.status == "done" for record in chosen.records.values())
+    for job_id, source in chosen.taken.items():
+        record = chosen.records[job_id]
+        folder = store.folder(job_id)
+        here = store.record_file(job_id).is_file() and store.record_file(job_id).read_bytes()
+        raw = source.raw(job_id)
+        assert raw is not None, "it was read before"
+        if here != raw:
+            _set_unfinished_aside(store, job_id)
+        with lock(folder) as mine:
+            if not mine:
+                raise UserError(f"job {job_id} is being run in {store.root}; merge again when it is done")
+            files = _missing_files(folder, record, chosen.equal[job_id])
+            for name, content in files.items():
+                write_atomically(folder / name, content)
+            if here == raw:
+                merged.present += 1
+                merged.completed += [job_id] if files else []
+                continue
+            store.write_task(record.job, plan.suite)
+            store.adopt(job_id, raw)
+            merged.added.append(job_id)
+    _write_suites(store, found)
+    write_atomically(store.plan_file, plan.model_dump_json().encode())
+    return merged
+
+
+def _set_unfinished_aside(store: Store, job_id: str) -> None:
+    """Move what an unfinished attempt has left out of the way, unless a process still works on it."""
+    folder = store.folder(job_id)
+    if not (folder / "checkpoint").is_dir():
+        return
+    with lock(folder) as mine:
+        if not mine:
+            raise UserError(f"job {job_id} is being run in {store.root}; merge again when it is done")
+    store.set_aside(job_id, "it was unfinished, and its record was merged from elsewhere")
+
+
+def _missing_files(folder: Path, record: Record, found: Sequence[RecordSource]) -> dict[str, bytes]:
+    """Files that the record describes, that some source has, and that are not there, or are others."""
+    missing = {}
+    for name in FILES:
+        described = record.files.get(name)
+        if described is None:
+            continue
+        path = folder / name
+        if path.is_file() and _fits(path.read_bytes(), described):
+            continue
+        content = next((c for s in found if (c := s.file(record.job_id, name)) is not None), None)
+        if content is not None:
+            missing[name] = content
+    return missing
+
+
+def _write_suites(store: Store, found: Sequence[RecordSource]) -> None:
+    """``suite.yaml`` where all agree; otherwise each text that is not there yet as ``suite-N.yaml``."""
+    texts = list(dict.fromkeys(text for source in found if (text := source.resolved()) is not None))
+    if len(texts) == 1:
+        if not (store.root / "suite.yaml").is_file():
+            write_atomically(store.root / "suite.yaml", texts[0])
+        return
+    there = {file.read_bytes() for file in store.root.glob("suite*.yaml")}
+    number = 1
+    for text in texts:
+        if text not in there:
+            while (store.root / f"suite-{number}.yaml").exists():
+                number += 1
+            write_atomically(store.root / f"suite-{number}.yaml", text, new=True)

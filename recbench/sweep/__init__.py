@@ -1,0 +1,1 @@
+"""Bringing the jobs of a plan to records: attempts, retries, limits."""

@@ -1,0 +1,361 @@
+"""Running a suite: what is missing goes to an executor, until the store holds a record of every job, and the plan of a
+suite with tuning has no more to grow.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import FrameType, MappingProxyType
+from typing import Any, Protocol
+
+from recbench.contracts.executor import Ended, Executor, Task
+from recbench.data.cache import Prepared, prepare
+from recbench.errors import SuiteError, UserError
+from recbench.job.provenance import now, provenance
+from recbench.plan.model import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, Plan, PlannedJob
+from recbench.plan.search import grow
+from recbench.plugin.registry import Registry
+from recbench.store import scales
+from recbench.store.record import Failure, Record, Result
+from recbench.store.reuse import take_over
+from recbench.store.store import Store
+from recbench.suite.validation import Suite
+from recbench.sweep.attempts import Limits, Listener, Rounds
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run; nothing here changes what a job's result is.
+
+    Attributes:
+        cache: folder of the image caches.
+        plugin_files, blocked: what the job processes are to load, as this process did.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        checkpoint_seconds: seconds of training between checkpoints.
+        trackers: names of trackers that are to be shown every job, each with its complete parameters.
+        timeout: seconds that an attempt at a job may run; None: as long as it takes.
+        limits: how much may go wrong.
+        only: ids of the jobs to run; None: all that are not done.
+        engine: name and parameters of the executor, for ``recbench status``, which asks it about its queue.
+    """
+
+    cache: Path
+    plugin_files: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    device: str = "auto"
+    checkpoint_seconds: float = 30.0
+    trackers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    timeout: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    only: frozenset[str] | None = None
+    engine: tuple[str, Mapping[str, Any]] = ("local", MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class State:
+    """What a store holds of a plan.
+
+    Attributes:
+        records: usable records by job id, whatever their status.
+        unusable: job ids with a record that cannot be used, and why.
+        to_run: jobs without a record, or with one of a failure, in the plan's order.
+    """
+
+    records: dict[str, Result]
+    unusable: dict[str, str]
+    to_run: tuple[PlannedJob, ...]
+
+
+class Watcher(Listener, Protocol):
+    """Who is told how a sweep goes."""
+
+    def preparing(self, name: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
+        """A data set is about to be decoded; what is given is told how many images are, and of how many if known."""
+
+    def begin(self, plan: Plan, state: State, how: str) -> None:
+        """Jobs are about to run."""
+
+
+def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None) -> State:
+    """Compare a plan with a store; changes nothing.
+
+    Args:
+        fingerprints: of the prepared images, by setting; a record of other images cannot be used.
+    """
+    scan = store.scan(plan)
+    unusable = {damaged.job_id: damaged.reason for damaged in scan.damaged}
+    records = dict(scan.records)
+    for planned in plan.jobs:
+        record, wanted = records.get(planned.id), (fingerprints or {}).get(planned.setting)
+        if wanted and record and record.data and record.data.fingerprint != wanted:
+            dataset = plan.settings[planned.setting].dataset.name
+            unusable[planned.id] = f"the images of {dataset} have changed since it was made"
+            del records[planned.id]
+    open_jobs = (p for p in plan.jobs if p.id not in records or records[p.id].status == "failed")
+    return State(records, unusable, tuple(open_jobs))
+
+
+class _Records(Mapping[str, Result]):
+    """Records by job id for a plan that grows: those that were scanned, and others as they are asked for.
+
+    A failure that is going to be run again is none yet.
+    """
+
+    def __init__(self, plan: Plan, store: Store, fingerprints: Mapping[int, str], tried: Collection[str]) -> None:
+        self.store = store
+        self.tried = tried
+        self.fingerprints = {plan.settings[i].dataset.model_dump_json(): wanted for i, wanted in fingerprints.items()}
+        self.known: dict[str, Result | None] = {}
+
+    def __getitem__(self, job_id: str) -> Result:
+        record = self.known[job_id] if job_id in self.known else self.read(job_id)
+        if record is None or (record.status == "failed" and job_id not in self.tried):
+            raise KeyError(job_id)
+        self.known[job_id] = record
+        return record
+
+    def read(self, job_id: str) -> Result | None:
+        try:
+            record = self.store.read(job_id)
+        except ValueError:
+            return None  # inspect tells why, once the job is in the plan
+        wanted = self.fingerprints.get(record.job.dataset.model_dump_json()) if record else None
+        return None if wanted and record and record.data and record.data.fingerprint != wanted else record
+
+    def __iter__(self) -> Iterator[str]:
+        return (job_id for job_id in self.known if job_id in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def grown(
+    plan: Plan, store: Store, fingerprints: dict[int, str] | None = None, tried: Collection[str] = ()
+) -> tuple[Plan, State]:
+    """The plan as far as the records let it grow, and what the store holds of it; changes nothing.
+
+    Args:
+        tried: ids of the jobs whose failures count: they ran just now. Others are to run again first.
+    """
+    if plan.tuning is None:
+        return plan, inspect(plan, store, fingerprints)
+    records = _Records(plan, store, fingerprints or {}, tried)
+    unusable: dict[str, str] = {}
+    plan = grow(plan, {})
+    while new := [planned for planned in plan.jobs if planned.id not in records.known]:
+        state = inspect(plan.model_copy(update={"jobs": tuple(new)}), store, fingerprints)
+        unusable.update(state.unusable)
+        records.known.update({planned.id: state.records.get(planned.id) for planned in new})
+        plan = grow(plan, records)
+    held = {p.id: record for p in plan.jobs if (record := records.known[p.id]) is not None}
+    open_jobs = (p for p in plan.jobs if p.id not in held or held[p.id].status == "failed")
+    return plan, State(held, {p.id: unusable[p.id] for p in plan.jobs if p.id in unusable}, tuple(open_jobs))
+
+
+def run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher) -> bool:
+    """Run every job that the store has no record of; returns False if the sweep was interrupted.
+
+    The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once. A terminal that
+    is closed changes nothing.
+
+    Raises:
+        SuiteError: jobs are to be run, and pretrained weights that they need are missing.
+        UserError: the results folder cannot be written, or a data set cannot be prepared.
+        OutOfSpaceError: a disk is full; finished jobs are safe.
+    """
+    start = suite.plan
+    _check_writable(store.root)
+    start = scales.filled_in(start, store.root, registry)
+    if suite.lacking and (grown(start, store)[1].to_run or any(search.scale is None for search in start.searches)):
+        raise SuiteError(suite.lacking)
+    prepared = _prepare(start, registry, options.cache, watcher)
+    for index, images in prepared.items():
+        for needed, why in (
+            (start.settings[index].training.schedule == "plateau", NEEDS_VALIDATION),
+            (start.tuning is not None, TUNING_NEEDS_VALIDATION),
+        ):
+            if needed and not images.counts["validation"]:
+                raise UserError(f"{start.settings[index].label}: {why}")
+    fingerprints = {index: images.fingerprint for index, images in prepared.items()}
+    start = _calibrated(start, store, registry, options, watcher)
+    tried: set[str] = set()
+    mended: set[str] = set()
+    with _signals(executor, watcher) as interrupted:
+        rounds: Rounds | None = None
+        while not interrupted():
+            plan, state = grown(start, store, fingerprints, tried)
+            for job_id, why in state.unusable.items():
+                target = store.set_aside(job_id, why)
+                if job_id not in mended:  # it may have been made just now, and damaged since; once is enough
+                    tried.discard(job_id)
+                    mended.add(job_id)
+                watcher.note(
+                    f"the record of job {job_id} cannot be used ({why}); it was moved to {target}, the job runs again"
+                )
+            wanted = (planned for planned in state.to_run if options.only is None or planned.id in options.only)
+            to_run = tuple(planned for planned in wanted if planned.id not in tried)
+            taken = take_over(store, plan, to_run, fingerprints)
+            if taken:
+                where = ", ".join(dict.fromkeys(taken.values()))
+                watcher.note(f"{len(taken)} jobs were done for other suites already, and were taken over from {where}")
+                continue
+            tasks = _tasks(plan, replace(state, to_run=to_run), store, options)
+            if tasks:
+                executor.check(tasks)
+            store.write_plan(plan, suite.resolved)
+            if not tasks or (rounds is not None and rounds.given_up):
+                return True
+            for planned in to_run:
+                store.write_task(plan.job(planned), plan.suite)
+            if rounds is None:
+                rounds = Rounds(store, executor, options.limits, watcher, interrupted)
+            if type(executor).queue is not Executor.queue:  # it has one
+                store.write_engine(*options.engine)
+            watcher.begin(plan, replace(state, to_run=to_run), executor.describe(len(tasks)))
+            rounds.run(tasks, partial(_crashed, plan, store, registry, options))
+            tried.update(planned.id for planned in to_run)
+    return False
+
+
+def _tasks(plan: Plan, state: State, store: Store, options: Options) -> list[Task]:
+    """What a state has to run."""
+    root, cache = store.root.resolve(), str(options.cache.resolve())
+    tasks = []
+    for planned in state.to_run:
+        tasks.append(
+            Task(
+                job_id=planned.id,
+                folder=f"{root}/jobs/{planned.id}",
+                cache=cache,
+                plugin_files=options.plugin_files,
+                blocked=options.blocked,
+                device=options.device,
+                checkpoint_seconds=options.checkpoint_seconds,
+                timeout=options.timeout,
+                supersedes=store.identity(planned.id) if planned.id in state.records else "",
+                title=_title(plan, planned),
+                trackers=options.trackers,
+            )
+        )
+    return tasks
+
+
+def _title(plan: Plan, planned: PlannedJob) -> str:
+    """``l2, seed 0``; with the setting where there are several, and with the images that it is scored on if not the
+    test images."""
+    parts = [plan.methods[planned.method].label, f"seed {planned.seed}"]
+    parts += [plan.settings[planned.setting].label] if len(plan.settings) > 1 else []
+    return ", ".join([*parts, *([planned.split] if planned.split != "test" else [])])
+
+
+def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> dict[int, Prepared]:
+    """Decode every data set of the plan once, here, so that jobs only read."""
+    done: dict[str, Prepared] = {}
+    found = {}
+    for index, setting in enumerate(plan.settings):
+        key = setting.dataset.model_dump_json()
+        if key not in done:
+            with watcher.preparing(setting.dataset.name) as progress:
+                done[key] = prepare(setting.dataset, registry, cache, progress)
+        found[index] = done[key]
+    return found
+
+
+def _calibrated(plan: Plan, store: Store, registry: Registry, options: Options, watcher: Watcher) -> Plan:
+    """The plan with the scales of all losses; those that neither the suite gives nor anybody has measured are measured,
+    in a process of their own, since this one imports no torch."""
+    plan = scales.filled_in(plan, store.root, registry)
+    missing = scales.lacking(plan)
+    if plan.tuning is None or not missing:
+        return plan
+    names = ", ".join(dict.fromkeys(loss.label for loss in missing))
+    watcher.note(f"calibrating the scale of {names}, over {plan.tuning.calibration_steps} steps of training")
+    request = {
+        "plan": json.loads(plan.model_dump_json()),
+        "root": str(store.root),
+        "cache": str(options.cache),
+        "plugin_files": options.plugin_files,
+        "blocked": options.blocked,
+        "device": options.device,
+        "seed": plan.tuning.calibration_seed,
+        "steps": plan.tuning.calibration_steps,
+    }
+    command = [sys.executable, "-m", "recbench.job.calibration"]
+    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it left no word"]
+        raise UserError(f"the losses could not be calibrated: {last[0]}")
+    return scales.filled_in(plan, store.root, registry)
+
+
+def _check_writable(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the results folder {root} cannot be written: {error.strerror or error}; --results DIR sets another"
+        ) from None
+
+
+def _crashed(plan: Plan, store: Store, registry: Registry, options: Options, event: Ended) -> Record:
+    """The record of a job whose process died without leaving one."""
+    planned = next(job for job in plan.jobs if job.id == event.job_id)
+    log = store.folder(event.job_id) / "log.txt"
+    kind = "TimedOut" if event.reason == "timeout" else "ProcessDied"
+    return Record(
+        job_id=event.job_id,
+        suite=plan.suite,
+        status="failed",
+        job=plan.job(planned),
+        protocol=None,
+        failure=Failure(type=kind, reason=event.reason, message=event.detail, traceback=_tail(log)),
+        provenance=provenance(registry.plugins, device=options.device, threads=0, started=now()),
+    )
+
+
+def _tail(log: Path, size: int = 4000) -> str:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def _signals(executor: Executor, watcher: Watcher) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM stop the executor, and kill its jobs the second time; a closed terminal is ignored, also by
+    processes that are started from here."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            watcher.note("stopping: running jobs write a checkpoint (Ctrl-C again ends them at once)")
+            executor.stop()
+        else:
+            executor.kill()
+
+    numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        signal.signal(signal.SIGHUP, hung_up)

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from recbench.analysis import statistics
+from recbench.analysis.significance import neutral_ranks
+from recbench.analysis.statistics import ScoreMoments, moments, moments_of_means
+from tests.synthetic import World
+
+Numbers = NDArray[np.float64]
+
+
+def made_up(seed: int, methods: int = 4, seeds: int = 3, images: int = 60) -> list[Numbers]:
+    return World([0.0] * methods, seeds, images).scores(np.random.default_rng(seed))
+
+
+# ScoreMoments
+
+
+def test_covariances_are_numpys_and_variances_keep_seeds_and_images_apart() -> None:
+    scores = made_up(0)
+    found = moments(scores, replicates=0)
+    by_image = np.stack([one.mean(axis=0) for one in scores])
+    np.testing.assert_allclose(found.covariances, np.cov(by_image), rtol=1e-12)
+    np.testing.assert_allclose(found.means, [one.mean() for one in scores])
+    np.testing.assert_allclose(found.seed_variances, [one.mean(axis=1).var(ddof=1) for one in scores])
+    assert found.seeds.tolist() == [3] * 4
+    assert found.images == 60
+
+
+def test_the_rest_is_that_of_a_two_way_analysis_of_variance() -> None:
+    """Against the residual of a least-squares fit of seeds and images."""
+    scores = made_up(1, methods=1, seeds=4, images=7)
+    design = np.zeros((4, 7, 4 + 7))
+    for seed, image in itertools.product(range(4), range(7)):
+        design[seed, image, [seed, 4 + image]] = 1
+    solution, _, rank, _ = np.linalg.lstsq(design.reshape(28, 11), scores[0].ravel(), rcond=None)
+    residual = scores[0].ravel() - design.reshape(28, 11) @ solution
+    found = moments(scores, replicates=0)
+    assert found.interactions[0] == pytest.approx((residual**2).sum() / (28 - rank), rel=1e-12)
+
+
+def test_the_closed_form_is_the_variance_over_many_paired_resamples() -> None:
+    """Of the difference of two means, when the test images are resampled together."""
+    first, second = (one.mean(axis=0) for one in made_up(2, methods=2, images=40))
+    generator = np.random.default_rng(0)
+    chosen = generator.integers(0, 40, (40_000, 40))
+    drawn = (first[chosen] - second[chosen]).mean(axis=1).var()
+    found = moments([first[None], second[None]], replicates=0)
+    closed = (found.covariances[0, 0] + found.covariances[1, 1] - 2 * found.covariances[0, 1]) / 40
+    assert drawn == pytest.approx(closed * 39 / 40, rel=0.03)
+
+
+def test_without_scores_of_images_methods_are_compared_as_if_each_had_its_own() -> None:
+    scores = made_up(3)
+    paired = moments(scores, replicates=0)
+    alone = moments_of_means([one.mean(axis=1) for one in scores], [one.std(axis=1) for one in scores], 60)
+    np.testing.assert_allclose(alone.means, paired.means)
+    np.testing.assert_allclose(alone.seed_variances, paired.seed_variances)
+    expected = [one.var(axis=1, ddof=1).mean() for one in scores]
+    np.testing.assert_allclose(np.diag(alone.covariances), expected)
+    upper = np.triu_indices(4, 1)
+    assert (statistics.pairwise(alone)[upper] >= statistics.pairwise(paired)[upper]).all()
+    assert not np.triu(alone.covariances, 1).any()
+
+
+# Tests of two methods: what they become where one source of spread is missing
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_metric_of_whole_sets_is_tested_by_welch(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    first, second = generator.normal(0, 1, 3), generator.normal(1, 4, 5)
+    expected = stats.ttest_ind(first, second, equal_var=False)
+    assert statistics.pairwise(moments_of_means([first, second]))[0, 1] == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_single_seeds_are_tested_by_the_paired_t_test(seed: int) -> None:
+    first, second = made_up(seed, methods=2, seeds=1)
+    expected = stats.ttest_rel(first[0], second[0])
+    p = statistics.pairwise(moments([first, second], replicates=0))[0, 1]
+    assert p == pytest.approx(expected.pvalue, rel=1e-9)
+    found = statistics.difference(first, second, 0.9)
+    interval = expected.confidence_interval(0.9)
+    assert (found.estimate, found.p) == (pytest.approx((first - second).mean()), pytest.approx(expected.pvalue))
+    assert (found.low, found.high) == (pytest.approx(interval.low, rel=1e-9), pytest.approx(interval.high, rel=1e-9))
+
+
+def test_of_constant_images_only_seeds_are_left() -> None:
+    generator = np.random.default_rng(5)
+    means = generator.normal(0, 1, (2, 4))
+    first, second = (np.repeat(mean[:, None], 30, axis=1) for mean in means)
+    expected = stats.ttest_ind(*means, equal_var=False)
+    found = statistics.difference(first, second)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (found.low, found.high) == (pytest.approx(interval.low, rel=1e-9), pytest.approx(interval.high, rel=1e-9))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_interval_of_a_difference_ends_where_the_test_begins_to_reject(seed: int) -> None:
+    first, second = made_up(seed, methods=2)
+    found = statistics.difference(first, second, 0.95)
+    for end in (found.low, found.high):
+        assert statistics.difference(first - end, second, 0.95).p == pytest.approx(0.05, abs=1e-9)
+
+
+def test_of_several_methods_half_of_a_trainings_variance_is_the_mean_over_all() -> None:
+    """By hand: variances 1, 4 and 10 of three seeds each, so pooled 5."""
+    means = [np.array([-1.0, 0, 1]), 3 + 2 * np.array([-1.0, 0, 1]), np.sqrt(10) * np.array([-1.0, 0, 1])]
+    variance = ((1 + 5) / 2 + (4 + 5) / 2) / 3
+    weights = np.array([1 / 2 + 1 / 3, 1 / 2 + 1 / 3, 1 / 3]) / 3
+    freedom = variance**2 / ((weights * np.array([1, 4, 10])) ** 2 / 2).sum()
+    assert weights @ np.array([1, 4, 10]) == pytest.approx(variance)
+    p = statistics.pairwise(moments_of_means(means))[0, 1]
+    assert p == pytest.approx(2 * stats.t.sf(3 / np.sqrt(variance), freedom), rel=1e-9)
+
+
+def test_a_single_seed_among_several_borrows_the_variance_of_the_others() -> None:
+    means = [np.array([0.0]), np.array([2.0, 3.0, 4.0]), np.array([5.0, 6.0, 7.0])]
+    p = statistics.pairwise(moments_of_means(means))
+    assert 0 < p[0, 1] < 1
+    assert p[0, 2] < p[0, 1]
+    intervals = statistics.intervals(moments_of_means(means))
+    assert np.isnan(intervals[0]).all()
+    assert np.isfinite(intervals[1:]).all()
+
+
+# What cannot be tested
+
+
+def test_equal_scores_are_never_told_apart_and_certain_ones_always() -> None:
+    same = made_up(6, methods=1)[0]
+    p = statistics.pairwise(moments([same, same.copy(), same + 1], replicates=0))
+    assert (p[0, 1], p[0, 0]) == (1, 1)
+    certain = moments_of_means([np.array([1.0, 1.0]), np.array([2.0, 2.0]), np.array([1.0, 1.0])])
+    np.testing.assert_array_equal(statistics.pairwise(certain), [[1, 0, 1], [0, 1, 0], [1, 0, 1]])
+
+
+def test_rounding_does_not_tell_methods_apart() -> None:
+    """Equal scores, summed in another order."""
+    same = made_up(7, methods=1, images=1000)[0]
+    shifted = np.nextafter(same, np.inf)
+    assert statistics.pairwise(moments([same, shifted], replicates=0))[0, 1] == 1
+
+
+def test_one_seed_of_a_metric_of_whole_sets_says_nothing() -> None:
+    alone = moments_of_means([np.array([1.0]), np.array([50.0])])
+    assert (statistics.pairwise(alone) == 1).all()
+    assert np.isnan(statistics.intervals(alone)).all()
+
+
+def test_infinite_scores_are_not_tested() -> None:
+    first, second, third = made_up(8, methods=3)
+    first[0, 3] = np.inf
+    with np.errstate(invalid="ignore"):
+        found = moments([first, second, third], replicates=50)
+    p = statistics.pairwise(found)
+    assert (p[0] == 1).all()
+    assert p[1, 2] == pytest.approx(
+        statistics.pairwise(moments([first, second, third][1:], replicates=0))[0, 1], rel=0.5
+    )
+    assert np.isnan(statistics.intervals(found)[0]).all()
+    assert np.isfinite(statistics.intervals(found)[1:]).all()
+
+
+# Intervals
+
+
+def test_intervals_are_students_where_one_spread_is_missing() -> None:
+    seeds = np.array([3.0, 4.0, 8.0])
+    (interval,) = statistics.intervals(moments_of_means([seeds]), 0.9)
+    expected = stats.t.interval(0.9, 2, loc=5, scale=stats.sem(seeds))
+    np.testing.assert_allclose(interval, expected, rtol=1e-9)
+    images = np.random.default_rng(0).normal(size=(1, 50))
+    (interval,) = statistics.intervals(moments([images], replicates=0), 0.9)
+    np.testing.assert_allclose(interval, stats.t.interval(0.9, 49, images.mean(), stats.sem(images[0])), rtol=1e-9)
+
+
+def test_the_squares_of_half_widths_add_up() -> None:
+    (scores,) = made_up(9, methods=1)
+    found = moments([scores], replicates=0)
+    low, high = statistics.intervals(found)[0]
+    seeds = stats.t.ppf(0.975, 2) ** 2 * found.seed_variances[0] / 3
+    images = stats.t.ppf(0.975, 59) ** 2 * (found.covariances[0, 0] - found.interactions[0] / 3) / 60
+    assert ((high - low) / 2) ** 2 == pytest.approx(seeds + images, rel=1e-9)
+
+
+def test_bootstrap_quantiles_are_students_for_normal_scores_and_follow_skewness() -> None:
+    generator = np.random.default_rng(0)
+    normal = generator.standard_normal((1, 400))
+    skewed = np.exp(generator.standard_normal((1, 400)))
+    quantiles = statistics.bootstrap_quantiles(normal - normal.mean(), 0.95, 20_000)[:, 0]
+    np.testing.assert_allclose(quantiles, stats.t.ppf([0.025, 0.975], 399), atol=0.1)
+    low, high = statistics.bootstrap_quantiles(skewed - skewed.mean(), 0.95, 20_000)[:, 0]
+    assert -low > 2.1, "few large values are easily missed: the mean may be much larger"
+    assert high < 1.9
+    left, right = statistics.intervals(moments([skewed]))[0]
+    assert right - skewed.mean() > skewed.mean() - left
+
+
+def test_the_same_scores_give_the_same_numbers_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.stack([one.mean(axis=0) for one in made_up(10)])
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    found = statistics.bootstrap_quantiles(centred, 0.95, 100)
+    np.testing.assert_array_equal(found, statistics.bootstrap_quantiles(centred, 0.95, 100))
+    monkeypatch.setattr(statistics, "_CHUNK", 60 * 7)
+    np.testing.assert_allclose(found, statistics.bootstrap_quantiles(centred, 0.95, 100), rtol=1e-9)
+
+
+# Corrections, ranks, tiers
+
+
+def test_holm_gives_the_worked_example() -> None:
+    """p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") of R gives 0.05 0.08 0.09 0.09 0.09."""
+    found = statistics.holm(np.array([0.05, 0.02, 0.04, 0.01, 0.03]))
+    np.testing.assert_allclose(found, [0.09, 0.08, 0.09, 0.05, 0.09])
+    np.testing.assert_allclose(statistics.holm(np.array([0.6, 0.9])), [1, 1])
+    assert statistics.holm(np.array([])).shape == (0,)
+
+
+def relations(seed: int) -> tuple[Numbers, NDArray[np.bool_]]:
+    """Costs of some methods, and which pairs of them are told apart."""
+    generator = np.random.default_rng(seed)
+    count = int(generator.integers(1, 9))
+    costs = generator.normal(size=count)
+    told = np.abs(costs[:, None] - costs[None, :]) > generator.uniform(0.1, 1) + 0.3 * generator.random((count, count))
+    told = np.triu(told, 1)
+    return costs, np.asarray((told | told.T) & (costs[:, None] < costs[None, :]))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_tiers_places_and_groups_are_what_their_definitions_say(seed: int) -> None:
+    costs, better = relations(seed)
+    count = len(costs)
+    order = sorted(range(count), key=lambda i: costs[i])
+    tier, expected = 1, {}
+    for position, method in enumerate(order):
+        expected[method] = tier
+        if all(better[above, below] for above in order[: position + 1] for below in order[position + 1 :]):
+            tier += 1
+    assert dict(enumerate(statistics.tiers(costs, better).tolist())) == expected
+    places = statistics.rank_intervals(better).tolist()
+    assert places == [[1 + sum(better[:, i].tolist()), count - sum(better[i].tolist())] for i in range(count)]
+    runs = [
+        (start, end)
+        for start, end in itertools.combinations(range(count + 1), 2)
+        if end - start > 1
+        and not any(better[i, j] or better[j, i] for i, j in itertools.combinations(order[start:end], 2))
+    ]
+    longest = [run for run in runs if not any(a <= run[0] and run[1] <= b and (a, b) != run for a, b in runs)]
+    assert statistics.groups(costs, better) == [order[start:end] for start, end in longest]
+
+
+def test_no_methods_have_no_tiers() -> None:
+    nothing = np.zeros((0, 0), dtype=bool)
+    assert statistics.tiers(np.zeros(0), nothing).tolist() == []
+    assert statistics.groups(np.zeros(0), nothing) == []
+
+
+def test_a_majority_of_metrics_and_the_mean_rank_must_agree() -> None:
+    """Three metrics: the first is told better by two and worse by one."""
+    wins = np.array([[False, True], [False, False]])
+    ranks = np.array([1.0, 2.0])
+    assert statistics.majority([wins, wins, wins.T], ranks).tolist() == wins.tolist()
+    assert not statistics.majority([wins, wins.T], ranks).any()
+    assert not statistics.majority([wins, wins, wins.T], ranks[::-1].copy()).any()
+    assert not statistics.majority([], ranks).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_pareto_front_is_what_nothing_dominates(seed: int) -> None:
+    costs = np.random.default_rng(seed).integers(0, 4, (12, 3)).astype(float)
+    expected = [not any((other <= one).all() and (other < one).any() for other in costs) for one in costs]
+    assert statistics.pareto_front(costs).tolist() == expected
+
+
+def test_neutral_ranks_are_mean_ranks_where_nothing_is_at_home() -> None:
+    costs = np.random.default_rng(0).integers(0, 3, (6, 4)).astype(float)
+    expected = stats.rankdata(costs, axis=0).mean(axis=1)
+    assert neutral_ranks(costs.tolist(), [[False] * 4] * 6) == pytest.approx(expected.tolist())
+
+
+def test_neutral_ranks_leave_out_what_is_at_home_with_either() -> None:
+    """The first criterion is at home with a, the second with b, the third with nobody."""
+    costs = [[1.0, 3.0, 2.0], [2.0, 1.0, 1.0], [3.0, 2.0, 3.0]]
+    home = [[True, False, False], [False, True, False], [False, False, False]]
+    # a: beats c by the third and loses the second; meets b by the third only, and loses. One of three is won.
+    assert neutral_ranks(costs, home) == pytest.approx([1 + 2 * 2 / 3, 1.0, 1 + 2 * 3 / 4])
+    assert neutral_ranks([[1.0], [2.0]], [[True], [False]]) == [None, None]
+
+
+def test_moments_hold_what_a_board_of_sixty_methods_needs_and_no_scores() -> None:
+    found = moments(made_up(11, methods=60, seeds=2, images=200), replicates=10)
+    size = sum(value.nbytes for value in vars(found).values() if isinstance(value, np.ndarray))
+    assert isinstance(found, ScoreMoments)
+    assert size < 60 * 60 * 8 * 1.2

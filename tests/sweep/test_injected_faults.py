@@ -1,0 +1,356 @@
+"""Sweeps under real faults: jobs that die in every way, coordinators that are killed or share a folder, terminals that
+go away, plugins that cannot be imported. Records alone are tested in test_faults_records.py, interruptions that a sweep
+continues from in test_sweep.py, full disks and bad files in test_bad_input.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import TINY, Recbench
+from tests.sweep.test_sweep import LONG, OBSERVER, RUN, outcome, records, wait_for_checkpoint, workers
+from tests.tiny_plugin import CHILD
+
+pytestmark = pytest.mark.slow
+
+
+def misbehaving(*what: str, step: int = 2) -> tuple[str, ...]:
+    grid = f"losses=[l2, {{name: misbehaving, params: {{what: {{grid: [{', '.join(what)}]}}, step: {step}}}}}]"
+    return "--set", grid, "--set", "seeds=[0]", "--set", "training.epochs=1"
+
+
+def by_what(root: Path) -> dict[str, dict[str, Any]]:
+    found = [json.loads(file.read_text()) for file in root.glob("results/tiny/jobs/*/record.json")]
+    return {record["job"]["loss"]["params"].get("what", "l2"): record for record in found}
+
+
+def wait(for_what: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not for_what():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+@contextmanager
+def started(
+    root: Path, environment: dict[str, str], *arguments: object, **more: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A command line in the background; it is ended with the block."""
+    command = [sys.executable, "-m", "recbench", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, **more)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children_left() -> list[str]:
+    """Sleeping processes that misbehaving losses have started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if command[:2] == [b"sleep", CHILD.encode()]:
+            found.append(folder.name)
+    return found
+
+
+# 4. Each way to die costs one job, and has a name
+
+DEATHS = {
+    "exit": ("ProcessDied", "exit", "exit code 3"),
+    "kill": ("ProcessDied", "killed", "SIGKILL"),
+    "segv": ("ProcessDied", "crash", "SIGSEGV"),
+    "hang": ("TimedOut", "timeout", "ended after 20 s"),
+    "leave a child": ("ProcessDied", "killed", "SIGKILL"),
+    "raise": ("RuntimeError", "exception", "raises on purpose"),
+    "memory": ("RuntimeError", "out of memory", "DefaultCPUAllocator"),
+    "memory of numpy": ("MemoryError", "out of memory", "Unable to allocate"),
+    "memory of the gpu": ("OutOfMemoryError", "out of memory", "CUDA out of memory"),
+}
+
+
+def test_every_way_to_die_has_a_name_and_costs_one_job(tiny: Path, recbench: Recbench) -> None:
+    done = recbench(*RUN, *misbehaving(*DEATHS), "--timeout", "20s")
+    assert done.returncode == 1, done.stderr
+    found = by_what(tiny.parent)
+    assert found.pop("l2")["status"] == "done"
+    assert found.keys() == DEATHS.keys()
+    for what, (kind, reason, words) in DEATHS.items():
+        failure = found[what]["failure"]
+        assert (found[what]["status"], failure["reason"]) == ("failed", reason), what
+        assert kind in failure["type"], what  # NumPy's has a prefix in some versions
+        assert words in failure["message"]
+    assert not children_left(), "a job was killed, and its own children were not"
+    assert not workers(tiny.parent)
+
+    shown = recbench("status")
+    assert shown.returncode == 0
+    assert "tiny: 1 of 10 jobs done, 0 running, 9 failed, 0 waiting" in shown.stdout
+    for _, reason, _ in DEATHS.values():
+        assert f"  {reason}  " in shown.stdout
+    told = recbench("logs", found["raise"]["job_id"][:8])
+    assert told.returncode == 0
+    assert 'raise RuntimeError("this loss raises on purpose")' in told.stderr
+
+
+def test_what_may_pass_is_tried_again_and_what_diverged_only_when_asked(tiny: Path, recbench: Recbench) -> None:
+    suite = misbehaving("raise once", "nan")
+    done = recbench(*RUN, *suite, "--retries", "2")
+    assert done.returncode == 1, done.stderr
+    found = by_what(tiny.parent)
+    assert {what: record["status"] for what, record in found.items()} == {
+        "l2": "done",
+        "raise once": "done",
+        "nan": "diverged",
+    }
+    jobs = tiny.parent / "results/tiny/jobs"
+    kept = {path.parent.name: path.name for path in jobs.glob("*/failed-*.json")}
+    assert kept == {found["raise once"]["job_id"]: "failed-1.json"}
+    assert "nothing failed (--diverged" in recbench("retry", "tiny", "--plugin", TINY).stderr
+    assert "is done: there is nothing to try again" in recbench("retry", "tiny", found["l2"]["job_id"]).stderr
+    again = recbench("retry", "tiny.yaml", found["nan"]["job_id"][:10], "--plugin", TINY)
+    assert again.returncode == 1, again.stderr
+    assert "1 of 3 jobs to run" in again.stderr
+    first = json.loads((jobs / found["nan"]["job_id"] / "diverged-1.json").read_text())
+    assert first["failure"] == found["nan"]["failure"] == by_what(tiny.parent)["nan"]["failure"]
+
+
+# 5. Nothing outlives a coordinator
+
+
+def test_a_job_that_holds_the_interpreter_in_c_dies_with_a_killed_coordinator(
+    tiny: Path, environment: dict[str, str]
+) -> None:
+    """No thread of such a job can notice anything: the system has to end it."""
+    root = tiny.parent
+    with started(root, environment, *RUN, *misbehaving("hang in c")) as process:
+        wait(lambda: by_what(root).get("l2") and workers(root))
+        time.sleep(1)
+        process.kill()
+        wait(lambda: not workers(root), 30)
+
+
+# 13. Several coordinators on one folder
+
+
+def test_coordinators_share_the_work_and_take_over_from_the_dead(
+    tiny: Path, environment: dict[str, str], recbench: Recbench
+) -> None:
+    """Three on one folder; one is killed in the middle. The others end with all jobs done, each trained once but for
+    those that the dead one was at."""
+    root = tiny.parent
+    (root / "observer.py").write_text(OBSERVER)
+    suite = (*RUN, *LONG, "--plugin", "observer.py", "--checkpoint-seconds", "0.1", "--set", "seeds=[0, 1, 2, 3]")
+    with started(root, environment, *suite) as victim, started(root, environment, *suite) as one:
+        wait_for_checkpoint(root, victim)
+        with started(root, environment, *suite) as other:
+            wait(lambda: len(records(root)) >= 1)
+            mine = len(workers(root))
+            victim.kill()
+            for process in (one, other):
+                _, errors = process.communicate(timeout=240)
+                assert process.returncode == 0, errors
+    found = records(root)
+    assert len(found) == 4
+    assert all(record["status"] == "done" for record in found.values())
+    starts = (root / "seen.txt").read_text().count("started")
+    assert 4 <= starts <= 4 + mine
+    assert "4/4 jobs done" in recbench("leaderboard").stdout
+    assert not list(root.glob("results/tiny/jobs/*/failed-*"))
+
+
+# 14. Ctrl-C twice, and terminals that go away
+
+
+def test_the_second_ctrl_c_ends_jobs_that_do_not_listen(tiny: Path, environment: dict[str, str]) -> None:
+    root = tiny.parent
+    with started(root, environment, *RUN, *misbehaving("hang")) as process:
+        wait(children_left)
+        found = recbench_status(root, environment)
+        assert any(job["state"] == "running" and job["running"]["process"] in workers(root) for job in found["jobs"])
+        process.send_signal(signal.SIGINT)
+        time.sleep(2)
+        assert process.poll() is None, "it waits for the job to write a checkpoint"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert not workers(root)
+    wait(lambda: not children_left(), 10)
+
+
+def recbench_status(root: Path, environment: dict[str, str]) -> Any:
+    command = [sys.executable, "-m", "recbench", "status", "--format", "json"]
+    return json.loads(subprocess.run(command, cwd=root, env=environment, capture_output=True, check=True).stdout)
+
+
+def test_a_sweep_outlives_its_terminal(tiny: Path, environment: dict[str, str]) -> None:
+    """The terminal is closed, as when a connection breaks: the kernel sends SIGHUP, and writing to it fails."""
+    root = tiny.parent
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(root)
+        os.execvpe(sys.executable, [sys.executable, "-m", "recbench", *map(str, RUN)], environment)
+    os.read(terminal, 1)
+    wait(lambda: workers(root))
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(records(root)) == 4
+    assert (root / "results/tiny/leaderboard.json").is_file()
+
+
+def test_a_sweep_outlives_its_pipes(tiny: Path, environment: dict[str, str]) -> None:
+    root = tiny.parent
+    with started(root, environment, *RUN, "--set", "seeds=[0]", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(timeout=240) == 0
+    assert len(records(root)) == 2
+    assert (root / "results/tiny/leaderboard.json").is_file()
+
+
+JUMPING_CLOCK = """
+import random, time
+from recbench import hookimpl
+
+true = time.time
+jumps = random.Random(0)
+time.time = lambda: true() + jumps.choice([-1, 1]) * jumps.uniform(0, 10 * 86400)
+
+@hookimpl
+def recbench_losses():
+    return []
+"""
+
+
+def test_odd_paths_other_devices_and_clocks_that_jump_make_no_difference(
+    tiny: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tiny.stat().st_dev:
+        pytest.skip("there is no other device to write to")
+    odd = tiny.parent / "Ergebnisse für Ünïcode 结果"
+    odd.mkdir()
+    (odd / "tiny.yaml").write_text(tiny.read_text())
+    (odd / "clock.py").write_text(JUMPING_CLOCK)
+    shared = memory / f"recbench test {os.getpid()} ∂"
+    one = ("--set", "seeds=[0]")
+    try:
+        (odd / "results").symlink_to(shared)
+        shared.mkdir()
+        for root, more in ((odd, ("--plugin", "clock.py", "--timeout", "1h")), (tiny.parent, ())):
+            with started(root, environment, *RUN, *one, *more) as process:
+                _, errors = process.communicate(timeout=240)
+                assert process.returncode == 0, errors
+        assert outcome(odd) == outcome(tiny.parent)
+        assert len(outcome(odd)) == 2
+    finally:
+        subprocess.run(["rm", "-r", str(shared)], check=False)
+
+
+# 10. Plugins that cannot be imported
+
+DEADLY = {
+    "exits": ("import os; os._exit(3)", "it ends the process with exit code 3"),
+    "crashes": ("import ctypes; ctypes.string_at(0)", "it ends the process by SIGSEGV"),
+    "hangs": ("import time; time.sleep(1000)", "it hangs: no end after 3 s"),
+    "holds on": ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "it hangs: no end after 3 s"),
+}
+
+
+def test_a_plugin_that_hangs_or_ends_the_process_disables_only_itself(
+    tiny: Path, recbench: Recbench, install: Callable[..., Path]
+) -> None:
+    sites = []
+    for number, (source, _) in enumerate(DEADLY.values()):
+        module = f"deadly_{number}"
+        sites.append(install(f"dist-{number}", f"{module} = {module}", folder=f"site{number}", **{module: source}))
+    path = os.pathsep.join(map(str, sites))
+    begin = time.monotonic()
+    listed = recbench("plugins", PYTHONPATH=path, RECBENCH_PLUGIN_SECONDS="3")
+    assert listed.returncode == 0, listed.stderr
+    for _, words in DEADLY.values():
+        assert words in listed.stdout
+    assert time.monotonic() - begin > 6, "the hanging ones were not tried"
+    done = recbench(*RUN, "--set", "seeds=[0]", PYTHONPATH=path, RECBENCH_PLUGIN_SECONDS="3")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("its import cannot be survived") == 4
+    assert len(records(tiny.parent)) == 2
+
+
+def test_a_plugin_file_that_hangs_is_an_error_that_says_so(tmp_path: Path, recbench: Recbench) -> None:
+    source = "import time\nwhile True:\n    try:\n        time.sleep(1000)\n    except Exception:\n        pass\n"
+    (tmp_path / "slow.py").write_text(source)
+    done = recbench("list", "losses", "--plugin", "slow.py", RECBENCH_PLUGIN_SECONDS="2")
+    assert done.returncode == 2
+    assert "slow.py cannot be used: TookTooLong: no end after 2 s" in done.stderr
+
+
+# 11. What is read back never runs
+
+
+def test_a_checkpoint_that_holds_code_does_not_run_it(tiny: Path, recbench: Recbench) -> None:
+    import torch
+
+    class Pickled:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, ("touch pwned",)
+
+    root = tiny.parent
+    one = ("--set", "seeds=[0]", "--set", "losses=[l2]")
+    (line,) = [line for line in recbench(*RUN, *one, "--dry-run").stdout.splitlines() if " missing " in line]
+    checkpoint = root / "results/tiny/jobs" / line.split()[0] / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    torch.save({"model": Pickled(), "position": Pickled()}, checkpoint / "state.pt")
+    done = recbench(*RUN, *one)
+    assert done.returncode == 0, done.stderr
+    assert not list(root.rglob("pwned"))
+    assert len(records(root)) == 1
+
+
+# 12. Large suites are asked about
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
+def test_a_large_suite_is_asked_about(tiny: Path, environment: dict[str, str], answer: str, code: int) -> None:
+    seeds = f"seeds=[{', '.join(map(str, range(5001)))}]"
+    arguments = [sys.executable, "-m", "recbench", "validate", "tiny.yaml", "--plugin", str(TINY), "--set", seeds]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tiny.parent)
+        os.execvpe(sys.executable, arguments, environment)
+    said = b""
+    while b"go on? [y/N]" not in said:
+        said += os.read(terminal, 1000)
+    assert b"the suite spans 10,002 jobs" in said
+    os.write(terminal, answer.encode() + b"\n")
+    said = b""
+    while True:
+        try:
+            part = os.read(terminal, 1000)
+        except OSError:
+            break
+        if not part:
+            break
+        said += part
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+    assert (b"is valid: 10002 jobs" in said) == (answer == "y")
+    assert (b"--max-jobs raises the limit" in said) == (answer == "n")
+    os.close(terminal)
