@@ -16,6 +16,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 TINY = Path(__file__).parent / "tiny_plugin.py"
+GOLDEN = Path(__file__).parent / "golden"
+"""Image pairs with the values of other people's code on them, and the numbers that the papers print."""
 
 TINY_SUITE = """\
 name: tiny
