@@ -348,8 +348,8 @@ def test_every_field_of_a_record_is_listed_and_no_other() -> None:
     from recbench.store.record import File, Score
 
     wanted = _described(Record)
-    for model in (ComponentSpec, Score, File):
-        wanted |= {f"{model.__name__.lower()}.{name}" for name in model.model_fields}
+    for name, model in {"component": ComponentSpec, "score": Score, "file": File}.items():
+        wanted |= {f"{name}.{field}" for field in model.model_fields}
     assert set(table(section(DOCS / "files.md", "## `record.json`"))) - {"done", "failed", "diverged"} == wanted
     for name in Training.model_fields:
         assert f"`{name}`" in table(section(DOCS / "files.md", "## `record.json`"))["job.training"][1]

@@ -396,7 +396,8 @@ def in_a_fresh_process(code: str, environment: dict[str, str]) -> str:
         "import recbench.plugin.manager; recbench.plugin.manager.load_plugins()",
         "from recbench import cli",
         "from recbench.contracts import dataset, executor",
-        "from recbench import suite, store, sweep, leaderboard, formats",
+        "import recbench.suite.validation, recbench.store.store, recbench.sweep.sweep, recbench.analysis.ranking",
+        "import recbench.render.leaderboard",
     ],
 )
 def test_no_torch_is_imported(code, environment):

@@ -127,7 +127,7 @@ def test_spectra_are_those_of_the_metric(shape: tuple[int, int, int]) -> None:
 def test_the_pareto_front_is_what_no_point_dominates(content: Content) -> None:
     method = content.boards[0].methods[0]
     generator = np.random.default_rng(3)
-    found = [series.Point(method, *map(float, xy)) for xy in generator.integers(0, 8, (40, 2))]
+    found = [series.PlotPoint(method, *map(float, xy)) for xy in generator.integers(0, 8, (40, 2))]
     front = series.front(found, higher=True)
     undominated = {
         (p.x, p.y) for p in found if not any((q.x <= p.x and q.y > p.y) or (q.x < p.x and q.y >= p.y) for q in found)

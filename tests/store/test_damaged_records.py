@@ -185,7 +185,7 @@ def test_a_job_announces_itself_and_leaves_nothing(tmp_path: Path, monkeypatch: 
 def test_a_job_of_another_machine_is_told_apart_by_its_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock is asked: that of the other machine may be hours off."""
     monkeypatch.setattr(heartbeat, "BEAT", 0.05)
-    state = heartbeat.Running(host="other", boot="another", process=7, device="cpu", started="1999", beat=1)
+    state = heartbeat.RunningJob(host="other", boot="another", process=7, device="cpu", started="1999", beat=1)
     assert not heartbeat.elsewhere(tmp_path)
     (tmp_path / heartbeat.FILE).write_text(state.model_dump_json())
     assert heartbeat.at_work(tmp_path) == state

@@ -360,7 +360,7 @@ def test_other_errors_keep_their_names(tmp_path: Path) -> None:
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from recbench.store.store import lock
+from recbench.files import lock
 with lock(Path(sys.argv[1])) as mine:
     print("held" if mine else "refused", flush=True)
     if mine:
