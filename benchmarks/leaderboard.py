@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from recbench.job.provenance import now, provenance
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Data, Evaluated, Failure, File, Record, Score, Trained, sealed

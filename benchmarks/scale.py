@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from recbench.analysis.ranking import rank
 from recbench.contracts.executor import Ended, Event, Executor, Task
 from recbench.job.provenance import now, provenance
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Data, Evaluated, Record, Score, sealed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbench.plan.model import BoardSetting, Column, ComponentSpec, Method, Plan, PlannedJob, Training
+from recbench.plan.model import BoardSetting, Column, ComponentSpec, Method, PlannedJob, Training
+from recbench.plan.plan import Plan
 from recbench.store.record import Data, Evaluated, Failure, File, Provenance, Record, Score, Trained
 
 FINGERPRINT = "f" * 64

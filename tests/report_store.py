@@ -13,7 +13,8 @@ import pandas
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from recbench.plan.model import Column, ComponentSpec, Plan
+from recbench.plan.model import Column, ComponentSpec
+from recbench.plan.plan import Plan
 from recbench.store.record import Cost, Data, Evaluated, Score, Trained
 from recbench.store.store import Store
 from tests.made_up import COLUMNS, FINGERPRINT, make_plan, make_record, make_trouble

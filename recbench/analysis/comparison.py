@@ -19,7 +19,8 @@ from recbench.analysis import statistics
 from recbench.analysis.protocols import differences
 from recbench.errors import UserError, did_you_mean
 from recbench.plan.merge import flat
-from recbench.plan.model import Column, Frozen, Plan, PlannedJob
+from recbench.plan.model import Column, Frozen, PlannedJob
+from recbench.plan.plan import Plan
 from recbench.store.merge import FolderSource, RecordSource
 from recbench.store.record import Number, Record, parse_record
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recbench.plan.model import Job, Plan, PlannedJob, brief
+from recbench.plan.model import Job, PlannedJob, brief
+from recbench.plan.plan import Plan
 from recbench.store.record import Data, Record, Result
 
 Key = tuple[str | None, str | None]

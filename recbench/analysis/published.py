@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from recbench.analysis import statistics
 from recbench.analysis.ranking import Board, Leaderboard, Row
-from recbench.plan.model import Column, Frozen, Plan, PublishedScore
+from recbench.plan.model import Column, Frozen, PublishedScore
+from recbench.plan.plan import Plan
 from recbench.store.record import Number
 
 CONFIDENCE = 0.95

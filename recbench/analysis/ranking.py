@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from recbench.analysis.board import Board, Cell, Leaderboard, OverallVerdict, Row, Verdict
 from recbench.analysis.protocols import Key, explain_protocols, key
 from recbench.analysis.tuning import remarks, tuned, undecided
-from recbench.plan.model import Column, Method, Plan, PlannedJob
+from recbench.plan.model import Column, Method, PlannedJob
+from recbench.plan.plan import Plan
 from recbench.store.record import Cost, Result, Score
 from recbench.store.store import Store
 

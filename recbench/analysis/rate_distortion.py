@@ -19,8 +19,9 @@ from pydantic import Field
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import rankdata
 
-from recbench.plan.model import Column, EvaluationSplit, Frozen, Method, Plan, PlannedJob
-from recbench.plan.search import KL_WEIGHT
+from recbench.plan.model import Column, EvaluationSplit, Frozen, Method, PlannedJob
+from recbench.plan.plan import Plan
+from recbench.plan.strategies import KL_WEIGHT
 from recbench.store.record import Number, Result
 
 MINIMUM_OVERLAP = 0.5
@@ -243,7 +244,7 @@ def _curves(plan: Plan, setting: int, records: Mapping[str, Result]) -> Iterator
     if plan.tuning is not None:
         for search in plan.searches:
             if search.setting == setting:
-                tried = {attempt.method: attempt.values for attempt in search.tried}
+                tried = {trial.method: trial.values for trial in search.trials}
                 names = [axis.name for axis in search.axes]
                 yield _curve(plan, search.label, search.family, tried, names, jobs, records)
         return

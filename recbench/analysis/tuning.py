@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from recbench.plan.model import Frozen, Plan, Search, Tuning, brief
-from recbench.plan.search import best_of
+from recbench.plan.model import Frozen, brief
+from recbench.plan.plan import Plan
+from recbench.plan.selection import best_of
+from recbench.plan.tuning import Search, Tuning
 from recbench.store.record import Number, Result
 
 Undecided = Literal["incomplete", "failed", "diverged"]
@@ -18,21 +20,21 @@ class Tuned(Frozen):
     Attributes:
         values: what was chosen, by name; empty until something is.
         scale: what the ladder of KL weights was multiplied by.
-        tried: how many candidates have ended, of the ``budget`` that every method has.
-        lost: how many of them failed, diverged or had no value for the metric.
+        trials: how many candidates have ended, of the ``budget`` that every method has.
+        failed: how many of them failed, diverged or had no value for the metric.
         metric: label of the metric that chose.
         score: of what was chosen, on the validation images.
         edge: names of the values that were chosen at the edge of what was tried.
         best_of: best score of k candidates, for k = 1, 2, …: expected over all draws of k, or, for the strategy optuna,
-            of the first k; null as long as all of them may be lost.
+            of the first k; null as long as all of them may have failed.
     """
 
     strategy: str
     values: dict[str, float]
     scale: float | None
     budget: int
-    tried: int
-    lost: int
+    trials: int
+    failed: int
     metric: str
     score: Number | None
     edge: tuple[str, ...]
@@ -41,15 +43,15 @@ class Tuned(Frozen):
 
 def tuned(search: Search, tuning: Tuning) -> Tuned:
     """What a search has come to."""
-    ended = [attempt for attempt in search.tried if attempt.status != "open"]
-    best = None if search.chosen is None else search.tried[search.chosen]
+    ended = [trial for trial in search.trials if trial.status != "open"]
+    best = None if search.chosen is None else search.trials[search.chosen]
     return Tuned(
         strategy=tuning.strategy,
         values=best.values if best else {},
         scale=search.scale,
         budget=tuning.budget,
-        tried=len(ended),
-        lost=sum(attempt.status == "lost" for attempt in ended),
+        trials=len(ended),
+        failed=sum(trial.status == "failed" for trial in ended),
         metric=tuning.metric,
         score=best.score if best else None,
         edge=search.edge,
@@ -65,7 +67,7 @@ def remarks(plan: Plan, setting: int) -> Iterator[str]:
     searches = [search for search in plan.searches if search.setting == setting]
     for search in searches:
         if search.edge and search.chosen is not None:
-            values = search.tried[search.chosen].values
+            values = search.trials[search.chosen].values
             what = ", ".join(f"{name}={brief(values[name])}" for name in search.edge)
             yield (
                 f"{label}: the best {what} of {search.label} lies at the edge of what was tried: a better one may lie "
@@ -80,7 +82,7 @@ def remarks(plan: Plan, setting: int) -> Iterator[str]:
 def undecided(plan: Plan, search: Search, records: Mapping[str, Result]) -> tuple[Undecided, tuple[str, ...]]:
     """The status of a search that has chosen nothing, and what became of its candidates."""
     assert plan.tuning is not None, "the plan has a search"
-    places = {attempt.method for attempt in search.tried}
+    places = {trial.method for trial in search.trials}
     ended = [
         (planned, records[planned.id])
         for planned in plan.jobs
@@ -91,7 +93,7 @@ def undecided(plan: Plan, search: Search, records: Mapping[str, Result]) -> tupl
         if record.failure is not None:
             message = record.failure.message.strip().partition("\n")[0] or record.failure.type
             trouble.append(f"candidate {plan.methods[planned.method].label} {record.status}: {message}")
-    over = len(search.tried) == plan.tuning.budget and all(attempt.status == "lost" for attempt in search.tried)
+    over = len(search.trials) == plan.tuning.budget and all(trial.status == "failed" for trial in search.trials)
     if not over:
         return "incomplete", tuple(trouble)
     diverged = all(record.status != "failed" for _, record in ended)
@@ -104,7 +106,7 @@ def chosen(tuned: Tuned) -> str:
     return " ".join(values) or "–"
 
 
-def tried(tuned: Tuned) -> str:
-    """``6``, or ``4 of 6, 1 lost``."""
-    of = "" if tuned.tried == tuned.budget else f" of {tuned.budget}"
-    return f"{tuned.tried}{of}{f', {tuned.lost} lost' if tuned.lost else ''}"
+def trials(tuned: Tuned) -> str:
+    """``6``, or ``4 of 6, 1 failed``."""
+    of = "" if tuned.trials == tuned.budget else f" of {tuned.budget}"
+    return f"{tuned.trials}{of}{f', {tuned.failed} failed' if tuned.failed else ''}"

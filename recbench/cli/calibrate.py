@@ -10,7 +10,7 @@ import click
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.terminal import count_bar, print_table
 from recbench.data.cache import default_cache
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.scales import Scale, Wanted

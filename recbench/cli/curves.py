@@ -13,7 +13,8 @@ from recbench.analysis.rate_distortion import Matched, RateDistortion, rate_dist
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError
-from recbench.plan.model import Column, Plan
+from recbench.plan.model import Column
+from recbench.plan.plan import Plan
 from recbench.render.leaderboard import head, number
 from recbench.store.record import Result
 from recbench.sweep.sweep import inspect

@@ -13,7 +13,7 @@ from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_atomically
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.render import published as published_text
 from recbench.render.leaderboard import FORMATS
 from recbench.sweep.sweep import inspect

@@ -17,7 +17,8 @@ from rich.text import Text
 from recbench.cli.durations import duration
 from recbench.cli.terminal import count_bar, err
 from recbench.contracts.executor import Event, JobProgress
-from recbench.plan.model import Plan, PlannedJob
+from recbench.plan.model import PlannedJob
+from recbench.plan.plan import Plan
 from recbench.store.record import Record
 from recbench.sweep.sweep import State, Watcher
 

@@ -12,7 +12,7 @@ import click
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.store import Store

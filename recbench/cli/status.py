@@ -16,7 +16,8 @@ from recbench.cli.stored import stored_suite
 from recbench.cli.terminal import err, out, print_table
 from recbench.contracts.executor import Executor
 from recbench.errors import UserError
-from recbench.plan.model import Plan, PlannedJob
+from recbench.plan.model import PlannedJob
+from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import heartbeat
 from recbench.store.heartbeat import RunningJob

@@ -38,7 +38,8 @@ from recbench.job.training import (
     take,
     to_range,
 )
-from recbench.plan.model import BoardSetting, ComponentSpec, Frozen, Plan
+from recbench.plan.model import BoardSetting, ComponentSpec, Frozen
+from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store import scales

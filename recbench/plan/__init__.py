@@ -1,1 +1,1 @@
-"""A suite laid out as jobs: the plain data that defines each job, the search of tuning, and the union of plans."""
+"""A suite laid out as jobs: the plain data that defines each job, tuning's search, and joining of plans."""

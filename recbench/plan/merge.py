@@ -1,20 +1,24 @@
-"""Plans of one suite from several machines, joined into one; and in what two plans differ."""
+"""Joining the plans of one suite from several machines, and the differences between two plans."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recbench.plan.model import BoardSetting, Frozen, Method, Plan, PlannedJob
+from recbench.plan.model import BoardSetting, Frozen, Method, PlannedJob
+from recbench.plan.plan import Plan
 
 
 def join_plans(named: Sequence[tuple[str, Plan]]) -> tuple[Plan | None, list[str]]:
-    """One plan with all settings, methods and jobs of several plans of one suite, or reasons why there can be none.
+    """Join several plans of one suite into a plan with all their settings, methods and jobs.
 
-    What has the same label in two plans but differs is told apart by a longer label, such as ``l2 kl_weight=0.2``.
+    A setting or method that differs from another of the same label gets a longer label, such as ``l2 kl_weight=0.2``.
 
     Args:
-        named: plans, each with where it is from.
+        named: the plans, each with the name of the place it comes from, for messages.
+
+    Returns:
+        The joined plan, or None and the reasons why the plans cannot be joined.
     """
     (first, joined), *others = named
     problems = []
@@ -40,24 +44,28 @@ def _incompatible(first: Plan, second: Plan) -> Iterator[str]:
     if set(first.metrics) == set(second.metrics) and first.columns != second.columns:
         yield "how metrics are shown (direction, unit, family or digits)"
     if set(first.ranking) != set(second.ranking):
-        yield f"what ranks are made of ({', '.join(first.ranking)}; {', '.join(second.ranking)})"
+        yield f"the metrics that are ranked ({', '.join(first.ranking)}; {', '.join(second.ranking)})"
     if first.tuning != second.tuning:
         yield "their tuning"
     elif first.tuning is not None:
         ids, others = {job.id for job in first.jobs}, {job.id for job in second.jobs}
         if not (ids <= others or others <= ids):
-            yield "what their tuning has tried, and neither has all that the other has"
+            yield "the trials of their tuning, of which neither has all that the other has"
 
 
 def differences(first: Frozen, second: Frozen) -> list[str]:
-    """In what two parts differ, as ``name 0.1 and 0.2`` by dotted names."""
+    """Return the differences between two pieces of plain data, as ``name 0.1 and 0.2`` by dotted names."""
     one, other = flat(first.model_dump(mode="json")), flat(second.model_dump(mode="json"))
     names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     return [f"{name} {one.get(name, 'nothing')} and {other.get(name, 'nothing')}" for name in names]
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested plain data by dotted names; lists stay whole."""
+    """Return nested plain data by dotted names; lists stay whole.
+
+    >>> flat({"a": {"b": 1, "c": [2]}, "d": {}})
+    {'a.b': 1, 'a.c': [2], 'd': {}}
+    """
     found: dict[str, Any] = {}
     for name, value in data.items():
         if isinstance(value, Mapping) and value:
@@ -68,16 +76,16 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _union(first: Plan, second: Plan) -> Plan:
-    settings, places = _joined(first.settings, second.settings)
-    methods, numbers = _joined(first.methods, second.methods)
+    settings, setting_of = _joined(first.settings, second.settings)
+    methods, method_of = _joined(first.methods, second.methods)
     known = {job.id for job in first.jobs}
     jobs = [
-        PlannedJob(id=p.id, setting=places[p.setting], method=numbers[p.method], seed=p.seed, split=p.split)
+        PlannedJob(id=p.id, setting=setting_of[p.setting], method=method_of[p.method], seed=p.seed, split=p.split)
         for p in second.jobs
         if p.id not in known
     ]
     published = [
-        p.model_copy(update={"setting": places[p.setting], "method": numbers[p.method]}) for p in second.published
+        p.model_copy(update={"setting": setting_of[p.setting], "method": method_of[p.method]}) for p in second.published
     ]
     return first.model_copy(
         update={
@@ -90,19 +98,19 @@ def _union(first: Plan, second: Plan) -> Plan:
 
 
 def _joined(first: Sequence[Any], second: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """Settings or methods of both, and the places of the second's among them."""
-    joined, places = list(first), []
+    """Return the settings or methods of both, and the indices of the second's among them."""
+    joined, indices = list(first), []
     for item in second:
         same = [i for i, other in enumerate(joined) if other.model_copy(update={"label": item.label}) == item]
         if not same:
             same = [len(joined)]
-            joined.append(item.model_copy(update={"label": _told_apart(item, joined)}))
-        places.append(same[0])
-    return joined, places
+            joined.append(item.model_copy(update={"label": _unique_label(item, joined)}))
+        indices.append(same[0])
+    return joined, indices
 
 
-def _told_apart(item: BoardSetting | Method, others: Sequence[BoardSetting | Method]) -> str:
-    """A label that none of the others has: that of the item, with what makes it another."""
+def _unique_label(item: BoardSetting | Method, others: Sequence[BoardSetting | Method]) -> str:
+    """Return a label that none of the others has: the item's label, followed by the values that differ."""
     taken = {other.label: other for other in others}
     if item.label not in taken:
         return item.label

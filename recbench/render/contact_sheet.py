@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 from recbench.analysis.ranking import Board
 from recbench.files import write_atomically
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.store.record import Result
 from recbench.store.store import Store
 

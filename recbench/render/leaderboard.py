@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from recbench.analysis.ranking import Board, Cell, Leaderboard, Row
-from recbench.analysis.tuning import chosen, tried
+from recbench.analysis.tuning import chosen, trials
 from recbench.files import write_atomically
 from recbench.plan.model import Column
 from recbench.render import latex
@@ -204,12 +204,12 @@ def tuning(board: Board) -> list[list[Entry]]:
     first = tuned[0][1]
     column = next(column for column in board.columns if column.name == first.metric)
     sizes = [2**power for power in range(first.budget.bit_length()) if 2**power < first.budget] + [first.budget]
-    heads = ["method", "chosen", "scale", "tried", f"{head(column)} (validation)", *(f"best of {k}" for k in sizes)]
+    heads = ["method", "chosen", "scale", "trials", f"{head(column)} (validation)", *(f"best of {k}" for k in sizes)]
     rows = [[Entry(text) for text in heads]]
     for label, found in tuned:
         curve = [found.best_of[k - 1] if k <= len(found.best_of) else None for k in sizes]
         scale = "–" if found.scale is None else f"{found.scale:g}"
-        line = [label, chosen(found), scale, tried(found)]
+        line = [label, chosen(found), scale, trials(found)]
         rows.append([Entry(text) for text in (*line, *(number(v, column.digits) for v in (found.score, *curve)))])
     return rows
 
@@ -270,7 +270,7 @@ def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     return stream.getvalue()
 
 
-_TUNED = ("values", "scale", "tried", "lost", "metric", "score", "edge", "best_of")
+_TUNED = ("values", "scale", "trials", "failed", "metric", "score", "edge", "best_of")
 
 
 def _csv_cell(cell: Cell) -> list[object]:

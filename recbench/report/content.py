@@ -17,7 +17,9 @@ from zipfile import BadZipFile
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import Board, Leaderboard, Row
 from recbench.analysis.rate_distortion import RateDistortion, rate_distortion
-from recbench.plan.model import Method, Plan, PlannedJob, Search, Tuning
+from recbench.plan.model import Method, PlannedJob
+from recbench.plan.plan import Plan
+from recbench.plan.tuning import Search, Tuning
 from recbench.report.spectra import mean_log_spectrum
 from recbench.store.record import Record, Result
 from recbench.store.store import Store

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from recbench.analysis.ranking import Row
 from recbench.analysis.rate_distortion import RateDistortion
-from recbench.plan.search import KL_WEIGHT, best_of
+from recbench.plan.selection import best_of
+from recbench.plan.strategies import KL_WEIGHT
 from recbench.report.content import BoardView, JobView, MethodView
 from recbench.report.spectra import radial_profile
 
@@ -255,9 +256,9 @@ def tried(view: BoardView, axis: str) -> list[PlotLine]:
     lines = []
     for search in view.searches:
         entries = [
-            (attempt.values[axis], attempt.score, place == search.chosen)
-            for place, attempt in enumerate(search.tried)
-            if axis in attempt.values and attempt.score is not None and math.isfinite(attempt.score)
+            (trial.values[axis], trial.score, place == search.chosen)
+            for place, trial in enumerate(search.trials)
+            if axis in trial.values and trial.score is not None and math.isfinite(trial.score)
         ]
         if entries:
             entries.sort()

@@ -121,9 +121,9 @@ def tuning(view: BoardView) -> bytes:
 
     def rows() -> Iterator[list[object]]:
         for search in view.searches:
-            for place, attempt in enumerate(search.tried):
-                values = [attempt.values.get(name) for name in names]
-                yield [search.label, place + 1, *values, attempt.status, attempt.score, int(place == search.chosen)]
+            for place, trial in enumerate(search.trials):
+                values = [trial.values.get(name) for name in names]
+                yield [search.label, place + 1, *values, trial.status, trial.score, int(place == search.chosen)]
 
     return render(["loss", "candidate", *names, "status", "score", "chosen"], rows())
 

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from recbench.errors import UserError
 from recbench.files import full_disk_named
-from recbench.plan.model import SUITE_NAME, Frozen, Plan
+from recbench.plan.model import SUITE_NAME, Frozen
+from recbench.plan.plan import Plan
 from recbench.store.record import File, Record, parse_record
 from recbench.store.store import Store
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from recbench.files import holder, lock, unfinished
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.store import heartbeat
 from recbench.store.store import Store
 

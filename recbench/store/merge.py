@@ -16,7 +16,8 @@ from pathlib import Path
 from recbench.errors import UserError
 from recbench.files import lock, write_atomically
 from recbench.plan.merge import join_plans
-from recbench.plan.model import SUITE_NAME, Plan
+from recbench.plan.model import SUITE_NAME
+from recbench.plan.plan import Plan
 from recbench.store.archive import FILES, Archive, opened
 from recbench.store.record import File, Record, parse_record
 from recbench.store.store import Store

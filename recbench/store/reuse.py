@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from recbench.files import UNFINISHED, lock, write_atomically
-from recbench.plan.model import Plan, PlannedJob
+from recbench.plan.model import PlannedJob
+from recbench.plan.plan import Plan
 from recbench.store.record import parse_record
 from recbench.store.store import Store
 

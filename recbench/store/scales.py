@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 
 from recbench.errors import UserError
 from recbench.files import write_atomically
-from recbench.plan.model import NUMERICS, BoardSetting, ComponentSpec, Frozen, Plan, digest
+from recbench.plan.model import NUMERICS, BoardSetting, ComponentSpec, Frozen, digest
+from recbench.plan.plan import Plan
 from recbench.plan.search import with_scales
 from recbench.plugin.registry import Registry
 

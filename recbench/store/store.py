@@ -19,7 +19,8 @@ from pydantic import ConfigDict, PlainValidator, ValidationError, ValidationInfo
 
 from recbench.errors import UserError
 from recbench.files import link_new, unfinished, update, write_atomically
-from recbench.plan.model import Frozen, Job, Plan, digest
+from recbench.plan.model import Frozen, Job, digest
+from recbench.plan.plan import Plan
 from recbench.store.record import (
     JobStatus,
     Record,

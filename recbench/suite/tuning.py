@@ -9,8 +9,10 @@ from typing import Any, Protocol, cast
 
 from recbench.contracts.entries import MetricEntry
 from recbench.errors import did_you_mean, quoted
-from recbench.plan.model import Axis, ComponentSpec, Plan, PublishedScore, Search, Tuning, brief
-from recbench.plan.search import KL_WEIGHT, NEEDS_OPTUNA, grid_shape, has_optuna
+from recbench.plan.model import ComponentSpec, PublishedScore, brief
+from recbench.plan.plan import Plan
+from recbench.plan.strategies import KL_WEIGHT, NEEDS_OPTUNA, grid_shape, has_optuna
+from recbench.plan.tuning import Axis, Search, Tuning
 from recbench.plugin.registry import Registered
 from recbench.suite.document import Path_
 from recbench.suite.schema import TuningChoice

@@ -23,18 +23,17 @@ from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.plan.model import (
     SUITE_NAME,
     TUNING_NEEDS_VALIDATION,
-    Axis,
     BoardSetting,
     Column,
     ComponentSpec,
     Method,
-    Plan,
     PlannedJob,
     PublishedScore,
     Training,
-    Tuning,
     brief,
 )
+from recbench.plan.plan import Plan
+from recbench.plan.tuning import Axis, Tuning
 from recbench.plugin.registry import Registered, Registry
 from recbench.suite import tuning as suite_tuning
 from recbench.suite.document import Document, Path_, dotted, dump

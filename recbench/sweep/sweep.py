@@ -24,7 +24,8 @@ from recbench.contracts.executor import Ended, Executor, Task
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import SuiteError, UserError
 from recbench.job.provenance import now, provenance
-from recbench.plan.model import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, Plan, PlannedJob
+from recbench.plan.model import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, PlannedJob
+from recbench.plan.plan import Plan
 from recbench.plan.search import grow
 from recbench.plugin.registry import Registry
 from recbench.store import scales

@@ -14,7 +14,8 @@ from scipy import stats
 
 from recbench.analysis.comparison import Comparison, Side, compare, earlier_version
 from recbench.errors import UserError
-from recbench.plan.model import Column, Plan, PlannedJob
+from recbench.plan.model import Column, PlannedJob
+from recbench.plan.plan import Plan
 from recbench.store.archive import export, opened
 from recbench.store.merge import ArchiveSource, FolderSource
 from recbench.store.record import Data, File, Record, Score, parse_record, sealed

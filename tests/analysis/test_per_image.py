@@ -15,7 +15,7 @@ from scipy import stats
 from recbench.analysis import statistics
 from recbench.analysis.per_image import ScoreFiles
 from recbench.analysis.ranking import Board, Leaderboard, rank, rank_stored
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.store.record import Score
 from recbench.store.store import Store
 from tests.made_up import make_plan, make_record

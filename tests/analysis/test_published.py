@@ -13,7 +13,8 @@ from scipy import stats
 
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank
-from recbench.plan.model import Column, Plan, PublishedScore
+from recbench.plan.model import Column, PublishedScore
+from recbench.plan.plan import Plan
 from recbench.render.leaderboard import to_json as leaderboard_json
 from recbench.render.published import added, summary, to_csv, to_markdown, to_text
 from recbench.store.record import Result, Score

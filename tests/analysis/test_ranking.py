@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, t
 
 from recbench.analysis.ranking import Board, Leaderboard, Row, rank
-from recbench.plan.model import Column, Plan
+from recbench.plan.model import Column
+from recbench.plan.plan import Plan
 from recbench.render.leaderboard import details_legend
 from recbench.store.record import Cost, Record, Score
 from tests.made_up import COLUMNS, make_plan, make_record, make_trouble

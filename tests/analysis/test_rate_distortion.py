@@ -21,7 +21,8 @@ from recbench.analysis.rate_distortion import (
     matched,
     rate_distortion,
 )
-from recbench.plan.model import Column, ComponentSpec, Method, Plan, PlannedJob
+from recbench.plan.model import Column, ComponentSpec, Method, PlannedJob
+from recbench.plan.plan import Plan
 from recbench.store.record import Evaluated, Record, Score
 from tests.made_up import COLUMNS, make_plan, make_record
 

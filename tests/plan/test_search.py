@@ -17,19 +17,12 @@ import pytest
 from recbench import Parameter, Tunable
 from recbench.analysis.ranking import rank
 from recbench.errors import SuiteError, UserError
-from recbench.plan.model import Axis, Plan, PlannedJob, Search, Trial, Tuning
-from recbench.plan.search import (
-    at_edge,
-    best_of,
-    candidates,
-    expected_best,
-    grid_shape,
-    grow,
-    ladder,
-    running_best,
-    select,
-    with_scales,
-)
+from recbench.plan.model import PlannedJob
+from recbench.plan.plan import Plan
+from recbench.plan.search import grow, with_scales
+from recbench.plan.selection import at_edge, best_of, expected_best, running_best, select
+from recbench.plan.strategies import candidates, grid_shape, ladder
+from recbench.plan.tuning import Axis, Search, Trial, Tuning
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Failure, Record, Score
@@ -210,7 +203,7 @@ def test_optuna_asks_for_what_its_own_optimize_asks_for(load: Load) -> None:
         return value(method.kl_weight, method.loss.params["epsilon"])
 
     plan, _, rounds = run_all(suite.plan, score)
-    ours = [tuple(attempt.values.values()) for attempt in plan.searches[0].tried]
+    ours = [tuple(trial.values.values()) for trial in plan.searches[0].trials]
 
     def objective(trial: Any) -> float:
         kl_weight = trial.suggest_float("kl_weight", 1e-3, 1.0, log=True)
@@ -229,9 +222,9 @@ def test_optuna_goes_on_after_lost_candidates(load: Load) -> None:
     pytest.importorskip("optuna")
     suite = load("tuning.strategy=optuna", "tuning.budget=5", "losses=[{name: l2, scale: 1}]")
     plan, _, _ = run_all(suite.plan, lambda plan, p: "diverged" if plan.methods[p.method].kl_weight > 0.05 else 1.0)
-    statuses = [attempt.status for attempt in plan.searches[0].tried]
+    statuses = [trial.status for trial in plan.searches[0].trials]
     assert len(statuses) == 5
-    assert {"lost", "scored"} == set(statuses)
+    assert {"failed", "scored"} == set(statuses)
 
 
 def test_optuna_that_is_not_there_is_told_before_anything_runs(
@@ -261,17 +254,17 @@ def test_every_method_has_the_same_budget_and_then_all_seeds_on_the_test_images(
     assert rounds == 2
     assert len(plan.jobs) == sum(plan.counts)
     for search in plan.searches:
-        assert len(search.tried) == 4
-        assert {attempt.status for attempt in search.tried} == {"scored"}
+        assert len(search.trials) == 4
+        assert {trial.status for trial in search.trials} == {"scored"}
         assert search.method is not None
         jobs = [planned for planned in plan.jobs if planned.method == search.method]
         assert [(planned.split, planned.seed) for planned in jobs] == [("test", 0), ("test", 1)]
         method = plan.methods[search.method]
         assert method.label == search.label
-        assert method.kl_weight == search.tried[search.chosen].values["kl_weight"]  # type: ignore[index]
+        assert method.kl_weight == search.trials[search.chosen].values["kl_weight"]  # type: ignore[index]
     l2, l1, _ = plan.searches
-    assert [attempt.values["kl_weight"] for attempt in l2.tried] == [0.001, 0.01, 0.1, 1.0]
-    assert [attempt.values["kl_weight"] for attempt in l1.tried] == [0.002, 0.02, 0.2, 2.0]
+    assert [trial.values["kl_weight"] for trial in l2.trials] == [0.001, 0.01, 0.1, 1.0]
+    assert [trial.values["kl_weight"] for trial in l1.trials] == [0.002, 0.02, 0.2, 2.0]
     assert (l2.chosen, l2.edge) == (2, ())
     assert {planned.seed for planned in plan.jobs if planned.split == "validation"} == {7}
     jobs = [plan.job(planned) for planned in plan.jobs]
@@ -313,11 +306,11 @@ def test_candidates_that_end_badly_count_as_tried_and_lose(load: Load, status: s
 
     plan, records, _ = run_all(load().plan, score)
     l2 = plan.searches[0]
-    assert [attempt.status for attempt in l2.tried] == ["scored", "scored", "lost", "scored"]
-    assert (l2.chosen, l2.tried[1].values["kl_weight"]) == (1, 0.01)
+    assert [trial.status for trial in l2.trials] == ["scored", "scored", "failed", "scored"]
+    assert (l2.chosen, l2.trials[1].values["kl_weight"]) == (1, 0.01)
     row = next(row for row in rank(plan, records, confidence=None).boards[0].rows if row.label == "l2")
     assert row.tuned is not None
-    assert (row.tuned.tried, row.tuned.lost, row.tuned.budget) == (4, 1, 4)
+    assert (row.tuned.trials, row.tuned.failed, row.tuned.budget) == (4, 1, 4)
     assert row.tuned.values == {"kl_weight": 0.01}
 
 
@@ -344,7 +337,7 @@ def test_before_anything_ran_every_method_is_shown_as_incomplete(load: Load) -> 
 def test_seeds_of_candidates_are_averaged(load: Load) -> None:
     suite = load("tuning.seeds=[1, 2, 3]")
     plan, _, _ = run_all(suite.plan, lambda plan, planned: planned.seed * plan.methods[planned.method].kl_weight)
-    assert [attempt.score for attempt in plan.searches[0].tried] == pytest.approx([0.002, 0.02, 0.2, 2.0])
+    assert [trial.score for trial in plan.searches[0].trials] == pytest.approx([0.002, 0.02, 0.2, 2.0])
 
 
 def test_without_a_scale_nothing_is_planned_until_one_is_known(load: Load) -> None:
@@ -352,7 +345,7 @@ def test_without_a_scale_nothing_is_planned_until_one_is_known(load: Load) -> No
     plan = grow(suite.plan, {})
     assert {plan.methods[planned.method].loss.name for planned in plan.jobs} == {"l1"}
     filled = grow(with_scales(suite.plan, {(0, "l2"): 10.0, (0, "l1"): 5.0}), {})
-    weights = [[attempt.values["kl_weight"] for attempt in search.tried] for search in filled.searches]
+    weights = [[trial.values["kl_weight"] for trial in search.trials] for search in filled.searches]
     assert weights == [[0.01, 0.1, 1.0, 10.0], [0.003, 0.03, 0.3, 3.0]]  # what the suite gives stands
 
 
@@ -424,7 +417,7 @@ def test_expected_best_of_k_is_the_mean_over_all_subsets(direction: Any) -> None
 
 def test_expected_best_counts_what_was_lost_as_the_worst() -> None:
     values = expected_best([None, 0.5, None, 1.0], "higher")
-    assert values[:2] == (None, None)  # two may both be lost
+    assert values[:2] == (None, None)  # two may both have failed
     pairs = [max(s for s in draw if s is not None) for draw in itertools.combinations([None, 0.5, None, 1.0], 3)]
     assert values[2] == pytest.approx(statistics.fmean(pairs))
     assert values[3] == 1.0
@@ -438,8 +431,8 @@ def test_running_best() -> None:
 
 
 def test_candidates_that_learn_from_each_other_are_no_random_draws() -> None:
-    tried = tuple(Trial(method=0, values={}, status="scored", score=score) for score in (3.0, 1.0, 2.0))
-    search = Search.model_construct(tried=tried)
+    trials = tuple(Trial(method=0, values={}, status="scored", score=score) for score in (3.0, 1.0, 2.0))
+    search = Search.model_construct(trials=trials)
     assert best_of(search, rule(strategy="optuna", direction="lower")) == (3.0, 1.0, 1.0)
     assert best_of(search, rule(direction="lower")) == pytest.approx((2.0, 4 / 3, 1.0))
 
@@ -528,7 +521,7 @@ def test_the_rule_of_the_paper_is_the_default_where_its_metric_is(load: Load) ->
 def test_data_without_validation_images_are_refused(refuse: Callable[..., str], load: Load) -> None:
     told = refuse("datasets=[{name: photos, params: {size: 32, validation: 0}}]")
     assert told.startswith(
-        "datasets[0]: tuning chooses by the validation images, and the data set has none; many have a"
+        "datasets[0]: tuning selects on the validation images, but the data set has none; many data sets have"
     )
     untuned = "losses=[l2]", "tuning=null", "datasets=[{name: photos, params: {size: 32, validation: 0}}]"
     assert load(*untuned).plan.searches == ()
@@ -541,7 +534,7 @@ def test_plans_that_do_not_fit_together_are_refused(load: Load) -> None:
     def broken(change: Callable[[dict[str, Any]], object]) -> None:
         copy = json.loads(json.dumps(data))
         change(copy)
-        with pytest.raises(ValueError, match=r"do not fit|not there|not tried"):
+        with pytest.raises(ValueError, match=r"inconsistent|does not exist"):
             Plan.model_validate(copy)
 
     broken(lambda p: p.update(tuning=None))
@@ -549,7 +542,7 @@ def test_plans_that_do_not_fit_together_are_refused(load: Load) -> None:
     broken(lambda p: p["tuning"].update(metric="gone"))
     broken(lambda p: p["searches"][0].update(setting=9))
     broken(lambda p: p["searches"][0].update(chosen=9))
-    broken(lambda p: p["searches"][0]["tried"][0].update(method=99))
+    broken(lambda p: p["searches"][0]["trials"][0].update(method=99))
 
 
 def test_the_suites_that_come_along_are_tuned_without_the_network(registry: Registry) -> None:

@@ -23,7 +23,8 @@ from recbench.cli import cli
 from recbench.errors import UserError
 from recbench.files import lock
 from recbench.plan.merge import join_plans
-from recbench.plan.model import Column, Plan
+from recbench.plan.model import Column
+from recbench.plan.plan import Plan
 from recbench.store.archive import FILES, Archive, ArchiveError, export
 from recbench.store.merge import Merged, merge, sources
 from recbench.store.record import File, Score
@@ -313,7 +314,7 @@ def test_plans_with_other_metrics_are_refused_with_what_differs(tmp_path: Path) 
     assert all("here" in problem and "there" in problem for problem in problems)
     assert any("the metric ssim, which only one of them has" in problem for problem in problems)
     _, problems = join_plans([("a", make_plan()), ("b", make_plan(ranking=["psnr"]))])
-    assert problems == ["the plans of made-up in a and b differ in what ranks are made of (psnr, mse; psnr)"]
+    assert problems == ["the plans of made-up in a and b differ in the metrics that are ranked (psnr, mse; psnr)"]
 
 
 # The command line

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from recbench.data.cache import prepare
-from recbench.plan.model import Plan
+from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.store import Store
@@ -155,7 +155,7 @@ def test_optuna_goes_one_by_one_and_comes_out_the_same(root: Path, recbench: Rec
     one = ("--set", "tuning.strategy=optuna", "--set", "tuning.budget=3", "--set", "losses=[{name: l2, scale: 1}]")
     assert recbench(*RUN, *one).returncode == 0
     kept = outcome(root)
-    assert len(kept["plan"].searches[0].tried) == 3
+    assert len(kept["plan"].searches[0].trials) == 3
     assert kept["plan"].counts == (3, 2)
     assert "5 done, 0 to run" in recbench(*RUN, *one, "--dry-run").stderr
     second = [planned.id for planned in kept["plan"].jobs][1]
@@ -167,14 +167,14 @@ def test_optuna_goes_one_by_one_and_comes_out_the_same(root: Path, recbench: Rec
 
 
 def test_candidates_that_crash_lose_and_the_others_go_on(root: Path, recbench: Recbench) -> None:
-    """The leaderboard's own exit code: every method has its scores, so that lost candidates are no failure."""
+    """The leaderboard's own exit code: every method has its scores, so that failed candidates do not count as failures."""
     broken = "losses=[l2, {name: misbehaving, scale: 1, params: {what: raise}}]"
     done = recbench(*RUN, "--set", broken)
     assert done.returncode == 1
     assert "0/2 failed" in done.stdout
     assert "raises on purpose" in done.stdout
     search = next(s for s in plan_of(root).searches if s.label == "misbehaving")
-    assert [attempt.status for attempt in search.tried] == ["lost", "lost"]
+    assert [trial.status for trial in search.trials] == ["failed", "failed"]
     assert search.chosen is None
     again = recbench(*RUN, "--set", broken)
     assert "2 of" in again.stderr  # failures run again, and lose again
@@ -210,13 +210,13 @@ def test_failed_candidates_run_again_before_anything_is_chosen(root: Path, recbe
     first = recbench(*call, FLAKY="1")
     assert first.returncode == 0, first.stderr  # the other candidate won
     (search,) = plan_of(root).searches
-    assert [attempt.status for attempt in search.tried] == ["scored", "lost"]
+    assert [trial.status for trial in search.trials] == ["scored", "failed"]
     second = recbench(*call)
     assert second.returncode == 0, second.stderr
     (search,) = plan_of(root).searches
-    assert [attempt.status for attempt in search.tried] == ["scored", "scored"]
+    assert [trial.status for trial in search.trials] == ["scored", "scored"]
     data = json.loads((root / "results" / "tiny" / "leaderboard.json").read_text())
-    assert data["boards"][0]["rows"][0]["tuned"]["lost"] == 0
+    assert data["boards"][0]["rows"][0]["tuned"]["failed"] == 0
 
 
 FLAKY = """

@@ -1,0 +1,93 @@
+"""The plan: a suite laid out as jobs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from recbench.plan.model import (
+    BoardSetting,
+    Column,
+    ComponentSpec,
+    Frozen,
+    Job,
+    Method,
+    PlannedJob,
+    PublishedScore,
+    job_of,
+)
+from recbench.plan.tuning import Search, Tuning
+
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+class Plan(Frozen):
+    """A suite laid out as jobs: with the records, all that a leaderboard is computed from. Written to ``plan.json``.
+
+    The plan of a suite with tuning grows: :func:`recbench.plan.search.grow` adds jobs as records come in. Its methods
+    are the candidates, whose jobs are scored on the validation images, and the ones chosen among them.
+    """
+
+    schema_version: Literal[1] = 1
+    suite: str
+    description: str = ""
+    metrics: dict[str, ComponentSpec]
+    columns: tuple[Column, ...]
+    ranking: tuple[str, ...]
+    settings: tuple[BoardSetting, ...]
+    methods: tuple[Method, ...]
+    jobs: tuple[PlannedJob, ...]
+    published: tuple[PublishedScore, ...] = ()
+    tuning: Tuning | None = None
+    searches: tuple[Search, ...] = ()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Plan:
+        """Refuse an inconsistent plan, such as an edited or damaged file."""
+        names = [column.name for column in self.columns]
+        if sorted(names) != sorted(self.metrics) or not set(self.ranking) <= set(names):
+            raise ValueError("metrics, columns and ranking are inconsistent: every metric needs a column")
+        used = {(p.setting, p.method) for p in self.jobs} | {(p.setting, p.method) for p in self.published}
+        for setting, method in used:
+            if not (0 <= setting < len(self.settings) and 0 <= method < len(self.methods)):
+                raise ValueError(f"setting {setting} or method {method} does not exist")
+        if (self.tuning is None) != (not self.searches) or (self.tuning and self.tuning.metric not in names):
+            raise ValueError("tuning and searches are inconsistent")
+        for search in self.searches:
+            methods = [trial.method for trial in search.trials] + ([] if search.method is None else [search.method])
+            if not (0 <= search.setting < len(self.settings) and all(0 <= m < len(self.methods) for m in methods)):
+                raise ValueError(f"the search of {search.label} names a setting or method that does not exist")
+            if search.chosen is not None and not 0 <= search.chosen < len(search.trials):
+                raise ValueError(
+                    f"the search of {search.label} has chosen a trial that does not exist: {search.chosen}"
+                )
+        for job in self.jobs:
+            if not _ID.fullmatch(job.id):  # ids become names of folders
+                raise ValueError(f"expected 16 hexadecimal digits as id of a job, got {job.id!r}")
+        return self
+
+    def job(self, planned: PlannedJob) -> Job:
+        """Return the full job behind one line of the plan."""
+        setting, method = self.settings[planned.setting], self.methods[planned.method]
+        return job_of(setting, method, self.metrics, planned.seed, planned.split)
+
+    def forms(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the id and the canonical form of every job; much faster than job by job."""
+        shared: dict[tuple[int, int, str], dict[str, Any]] = {}
+        for planned in self.jobs:
+            key = planned.setting, planned.method, planned.split
+            if key not in shared:
+                shared[key] = json.loads(self.job(planned).model_dump_json())
+            yield planned.id, {**shared[key], "seed": planned.seed}
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The most jobs that the plan can grow to: those of tuning's trials, and those scored on test images."""
+        if self.tuning is None:
+            return 0, len(self.jobs)
+        size = len(self.searches)
+        return size * self.tuning.budget * len(self.tuning.candidate_seeds), size * len(self.tuning.seeds)
