@@ -115,7 +115,7 @@ def options_of(
     return executor, Options(
         cache=settings["cache"] or default_cache(),
         plugin_files=tuple(str(Path(file).resolve()) for file in plugin_files),
-        blocked=(*blocked, *(plugin.name for plugin in registry.plugins.broken if plugin.deadly)),
+        blocked=(*blocked, *(plugin.name for plugin in registry.plugins.broken if plugin.crashes_on_import)),
         device=settings["device"],
         checkpoint_seconds=settings["checkpoint_seconds"],
         trackers=_trackers(registry, settings["tracked"], settings["track_option"]),

@@ -1,1 +1,1 @@
-"""Finding and loading plugins: hooks, the manager that loads them, the registry of entries, isolation of bad ones."""
+"""Plugins: the hooks, the manager that loads them, the registry of their entries, and isolation of broken ones."""

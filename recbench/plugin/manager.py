@@ -1,8 +1,8 @@
-"""Finding and loading plugins, so that one that is broken harms nobody but itself.
+"""Loading of plugins, so that a broken one disables only itself.
 
 Entry points of the group ``recbench`` are loaded one by one, in the order of their names, each in a guard that keeps
-the traceback. What a plugin yields is materialized inside that guard. A plugin that fails in any of this is listed as
-broken and contributes nothing.
+the traceback. The entries that a plugin yields are materialized inside that guard. A plugin that fails in any of this
+is listed as broken and contributes nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from recbench.contracts.entries import (
 )
 from recbench.errors import PluginError, did_you_mean, quoted
 from recbench.plugin import spec as hooks
-from recbench.plugin.isolation import impatiently, survives
+from recbench.plugin.isolation import crash_in_fork, with_time_limit
 
 GROUP = "recbench"
 FILE = "(file)"
@@ -51,24 +51,26 @@ KINDS: dict[str, type[Entry]] = {
 }
 
 _TRUSTED = (FILE, "recbench")
-"""Where plugins are from that are not tried out in a process of their own first: recbench, and files that were asked
-for."""
+"""Distributions whose plugins are not first imported in a forked process: recbench, and files named by the user."""
 
 _MACHINERY = (__file__, str(Path(pluggy.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
-"""Frames of a traceback that lie between recbench and the plugin, and tell nobody anything."""
+"""Files whose frames are left out of tracebacks: those between recbench and the plugin."""
 
 
 @dataclass
 class Plugin:
-    """One plugin, whatever became of it.
+    """A plugin and its state: loaded, broken or blocked.
 
     Attributes:
         name: name of its entry point, or of its file.
         origin: its module, or its file.
-        distribution: the installed distribution that it comes from, or ``"(file)"``.
-        status: ``"loaded"``, ``"broken"`` (``error``, one line, and ``details``, a traceback, say why) or
-            ``"blocked"``.
-        deadly: whether its import hangs, or ends the process that does it.
+        distribution: the installed distribution that provides it, or ``"(file)"``.
+        version: version of the distribution; empty for a file.
+        status: ``"loaded"``, ``"broken"`` or ``"blocked"``.
+        error: for a broken plugin, the reason in one line.
+        details: for a broken plugin, the traceback.
+        entries: its entries by kind.
+        crashes_on_import: whether importing it crashed or hung the process.
     """
 
     name: str
@@ -79,16 +81,17 @@ class Plugin:
     error: str = ""
     details: str = ""
     entries: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
-    deadly: bool = False
+    crashes_on_import: bool = False
 
     @property
     def provider(self) -> str:
-        """How errors name it: ``distribution version (plugin)``, or its file."""
+        """Name of the plugin in messages: ``distribution version (plugin)``, or its file."""
         if self.distribution == FILE:
             return f"the plugin file {self.origin}"
         return " ".join(filter(None, (self.distribution, self.version, f"({self.name})")))
 
     def fail(self, error: BaseException) -> None:
+        """Mark the plugin as broken by an error."""
         self.status = "broken"
         self.entries = {}
         story = traceback.TracebackException.from_exception(error)
@@ -102,7 +105,7 @@ class Plugin:
         self.error = f"{type(error).__name__}: {first}" if first else type(error).__name__
 
     def report(self, lines: int) -> str:
-        """What is wrong, with at most so many lines of the traceback's end."""
+        """Return the error, with at most ``lines`` lines from the end of the traceback."""
         found = self.details.splitlines()
         left_out = ["  …"] if len(found) > lines else []
         return "\n".join([f"{self.provider} cannot be used: {self.error}", *left_out, *found[-lines:]])
@@ -117,6 +120,7 @@ class Plugins:
 
     @property
     def broken(self) -> tuple[Plugin, ...]:
+        """The plugins that failed to load."""
         return tuple(plugin for plugin in self.found if plugin.status == "broken")
 
 
@@ -124,12 +128,15 @@ def load_plugins(files: Sequence[str | Path] = (), blocked: Iterable[str] = (), 
     """Load all installed plugins and the given files.
 
     Args:
-        files: single-file plugins (``--plugin``). One that fails is an error: it was asked for.
-        blocked: distributions or entry points whose plugins are not even imported.
-        strict: raise if any plugin is broken.
+        files: single-file plugins (``--plugin``). One that fails is an error, since it was requested explicitly.
+        blocked: distributions or entry points whose plugins are not imported.
+        strict: raise an error if any plugin is broken.
+
+    Returns:
+        The plugins, of which those of other distributions may be broken.
 
     Raises:
-        PluginError: a file plugin failed, or any plugin did with ``strict``, or there is nothing of a blocked name.
+        PluginError: a file plugin failed; with ``strict``, any plugin failed; or a name in ``blocked`` is unknown.
     """
     plugins = find_plugins(files, blocked)
     refused = [plugin for plugin in plugins.broken if strict or plugin.distribution == FILE]
@@ -139,10 +146,10 @@ def load_plugins(files: Sequence[str | Path] = (), blocked: Iterable[str] = (), 
 
 
 def find_plugins(files: Sequence[str | Path] = (), blocked: Iterable[str] = ()) -> Plugins:
-    """Load what can be loaded, and tell of what cannot; see :func:`load_plugins`.
+    """Load all plugins and keep the broken ones, without raising their errors; see :func:`load_plugins`.
 
     Raises:
-        PluginError: there is nothing of a blocked name.
+        PluginError: a name in ``blocked`` is unknown.
     """
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
@@ -170,7 +177,7 @@ def _normal(name: str) -> str:
 
 
 def _blocked(names: Iterable[str], installed: Sequence[Plugin]) -> set[str]:
-    """The names to block; one that blocks nothing is an error, since what was meant would be imported."""
+    """Return the names to block; an unknown one is an error, since the plugin that was meant would be imported."""
     known = {name for plugin in installed for name in (plugin.distribution, plugin.name)}
     unwanted = {_normal(name): name for name in names}
     for name in unwanted.keys() - {_normal(one) for one in known}:
@@ -180,12 +187,12 @@ def _blocked(names: Iterable[str], installed: Sequence[Plugin]) -> set[str]:
 
 
 def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
-    """Installed plugins, not yet imported, in an order that does not depend on the installation."""
+    """Return the installed plugins, not yet imported, in an order that does not depend on the installation."""
     found: list[tuple[Plugin, Callable[[], Any]]] = []
     for distribution in distributions():
         try:
             points = distribution.entry_points.select(group=GROUP)
-        except Exception as error:  # noqa: BLE001 - one unreadable file of a stranger is no reason to end
+        except Exception as error:  # noqa: BLE001 - one unreadable file must not end the program
             if f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or ""):
                 name, version = _identify(distribution)
                 found.append((Plugin(name, "entry_points.txt", name, version), partial(_reject, error)))
@@ -197,10 +204,10 @@ def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
 
 
 def _identify(distribution: Distribution) -> tuple[str, str]:
-    """Name and version, also where the metadata are damaged."""
+    """Return the name and version of a distribution, whose metadata may be damaged."""
     try:
         return distribution.metadata["Name"] or "(unknown)", distribution.metadata["Version"] or ""
-    except Exception:  # noqa: BLE001 - what is raised differs between the versions of Python
+    except Exception:  # noqa: BLE001 - versions of Python raise different errors
         return "(unknown)", ""
 
 
@@ -210,17 +217,17 @@ def _reject(error: Exception) -> Any:
 
 def _import_point(point: EntryPoint) -> Any:
     if not re.fullmatch(r"\w[\w.-]*", point.name):
-        raise PluginError(f"its name {quoted(point.name)} must be letters, digits, '.', '_' and '-'")
+        raise PluginError(f"its name {quoted(point.name)} must consist of letters, digits, '.', '_' and '-'")
     if not re.fullmatch(r"\w+(\.\w+)*(:\w+(\.\w+)*)?", point.value):
-        raise PluginError(f"its entry point {quoted(point.value)} names no module")
+        raise PluginError(f"expected its entry point to name a module, got {quoted(point.value)}")
     return point.load()
 
 
 def _admit(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]) -> bool:
-    """Import, register, check and question one plugin; whatever it raises ends up in ``plugin``.
+    """Import, register and check one plugin and collect its entries; an error is stored in ``plugin``.
 
     Returns:
-        False if it is there already, under another name.
+        False if it is already loaded under another name.
     """
     module = None
 
@@ -235,15 +242,15 @@ def _admit(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any
         return True
 
     try:
-        if plugin.distribution not in _TRUSTED and (death := survives(examine)):
-            plugin.deadly = True
-            raise PluginError(f"its import cannot be survived: {death}")
-        with redirect_stdout(sys.stderr), impatiently():  # stdout is for results
+        if plugin.distribution not in _TRUSTED and (crash := crash_in_fork(examine)):
+            plugin.crashes_on_import = True
+            raise PluginError(f"importing it {crash}")
+        with redirect_stdout(sys.stderr), with_time_limit():  # stdout is for results
             if not examine():
                 return False
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: a plugin must not end its host
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: a plugin must not end the program
         if manager.get_plugin(plugin.origin) is not None:  # pluggy keeps also those that it rejected
             manager.unregister(name=plugin.origin)
         if plugin.distribution == FILE and module is not None:
@@ -253,7 +260,7 @@ def _admit(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any
 
 
 def _check_hooks(manager: pluggy.PluginManager, module: object) -> None:
-    """Refuse hooks that do not exist, and hook functions that nobody will call because they lack the marker."""
+    """Refuse unknown hooks, and hook functions that would never be called because they lack the marker."""
     known = [name for name in vars(hooks) if name.startswith("recbench_")]
     callers = manager.get_hookcallers(module) or []
     for caller in callers:
@@ -262,9 +269,9 @@ def _check_hooks(manager: pluggy.PluginManager, module: object) -> None:
     for name in dir(module):
         function = getattr(module, name) if name.startswith("recbench_") else None
         if isroutine(function) and not hasattr(function, "recbench_impl"):
-            raise PluginError(f"{name} is defined but not marked with @recbench.hookimpl")
+            raise PluginError(f"{name} lacks its marker: decorate it with @recbench.hookimpl")
     if not callers:
-        raise PluginError(f"it defines no hook; there are {', '.join(known)}")
+        raise PluginError(f"expected a hook in it, found none; the hooks are {', '.join(known)}")
 
 
 def _materialize(manager: pluggy.PluginManager, module: object) -> dict[str, tuple[Entry, ...]]:
@@ -277,7 +284,7 @@ def _materialize(manager: pluggy.PluginManager, module: object) -> dict[str, tup
             continue
         batches = hook()
         if not batches:
-            raise PluginError(f"{name} returned nothing: it must yield {wanted.__name__} objects")
+            raise PluginError(f"expected {name} to yield {wanted.__name__} objects, got None")
         offered = tuple(_entries(batches, name, wanted))
         if offered:
             entries[kind] = offered
@@ -287,23 +294,23 @@ def _materialize(manager: pluggy.PluginManager, module: object) -> dict[str, tup
 def _entries(batches: Iterable[Any], hook: str, wanted: type[Entry]) -> Iterator[Entry]:
     for batch in batches:
         if not isinstance(batch, Iterable):
-            raise PluginError(f"{hook} must yield {wanted.__name__} objects, not return {quoted(batch)}")
+            raise PluginError(f"expected {hook} to yield {wanted.__name__} objects, got {quoted(batch)}")
         for entry in batch:
             if not isinstance(entry, wanted):
-                raise PluginError(f"{hook} yielded {quoted(entry)}, which is not a {wanted.__name__}")
+                raise PluginError(f"expected {hook} to yield {wanted.__name__} objects, got {quoted(entry)}")
             yield entry
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file under a name made from its path, so that two files of one name do not meet."""
+    """Import a file under a module name derived from its path, so that files of the same name do not clash."""
     if path.is_dir():
-        raise PluginError("it is a folder, not a Python file; install a package instead (pip install DIR)")
+        raise PluginError("expected a Python file, got a folder; install a package instead (pip install DIR)")
     if not path.is_file():
         raise PluginError("there is no such file")
     name = FILE_MODULE_PREFIX + re.sub(r"\W", "_", path.stem) + "_" + hashlib.sha256(bytes(path)).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginError("it is not a Python file (NAME.py)")
+        raise PluginError("expected a Python file (NAME.py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

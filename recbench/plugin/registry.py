@@ -1,4 +1,4 @@
-"""The registry: from the names in a suite to the entries of the plugins, and on to their code."""
+"""The registry of entries by kind and name, and of the code behind them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from recbench.plugin.manager import FILE, KINDS, Plugin, Plugins
 
 @dataclass(frozen=True)
 class Registered:
-    """An entry and the plugin that it came with."""
+    """An entry and the plugin that provides it."""
 
     entry: Entry
     plugin: Plugin
 
     @cached_property
     def code(self) -> str:
-        """Digest of the source that implements the entry: a job is done again when its code has changed.
+        """Digest of the source that implements the entry: a job is run again when its code has changed.
 
-        Covers the plugin's own module or file, where the entry's facts stand, and all Python files in the folder of
-        the package that directly holds the factory's module, or the one file where that module has no package.
+        Covers the plugin's own module or file, which declares the entry, and all Python files in the folder of the
+        package that directly contains the factory's module, or the single file of a module without a package.
 
         Raises:
             PluginError: the source cannot be found.
@@ -38,7 +38,7 @@ class Registered:
         module, file = self._module, _source(self._module)
         packaged = "." in module or file.name == "__init__.py"
         files.update(path for path in (file.parent.rglob("*.py") if packaged else [file]) if path.is_file())
-        # Names count from the folder of the factory, so that it does not matter where a plugin is installed.
+        # Relative to the folder of the factory, so that the digest does not depend on where a plugin is installed.
         named = sorted((_name_from(file.parent, path), path) for path in files)
         digest = hashlib.sha256()
         for name, path in named:
@@ -57,12 +57,18 @@ class Registered:
         return factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
 
     def create(self, params: Mapping[str, Any], *args: Any) -> Any:
-        """Import the factory and call it, with ``args`` and all parameters: ``params`` in their types, the others at
-        their defaults.
+        """Import the factory and call it with ``args`` and every parameter.
+
+        Args:
+            params: parameters to set; the others have their defaults.
+            args: positional arguments of the factory.
+
+        Returns:
+            What the factory returns.
 
         Raises:
             PluginError: the factory cannot be imported, or raises; the text names the plugin.
-            UserError: what the factory raises to tell the user.
+            UserError: raised by the factory for the user.
         """
         factory = self.entry.factory
         try:
@@ -75,18 +81,18 @@ class Registered:
             raise
         except Exception as error:
             raise PluginError(
-                f"{self.entry.name} of {self.plugin.provider} cannot be made: {type(error).__name__}: {error}"
+                f"{self.entry.name} of {self.plugin.provider} cannot be created: {type(error).__name__}: {error}"
             ) from error
 
 
 class Registry:
-    """Every entry by kind and name. Two plugins that claim one name are an error as soon as a registry is asked for."""
+    """All entries of all loaded plugins, by kind and name. Every name is unique within its kind."""
 
     def __init__(self, plugins: Plugins) -> None:
         """Collect the entries of all loaded plugins.
 
         Raises:
-            PluginError: one name is claimed twice; the text names both distributions.
+            PluginError: a name is claimed twice; the text names both distributions.
         """
         clashes = conflicts(plugins)
         if clashes:
@@ -97,17 +103,19 @@ class Registry:
             self._entries[kind][entry.name] = Registered(entry, plugin)
 
     def all(self, kind: str) -> list[Registered]:
-        """All entries of a kind, in the order of their names."""
+        """Return all entries of a kind, sorted by name."""
         return [self._entries[kind][name] for name in self.names(kind)]
 
     def names(self, kind: str) -> list[str]:
+        """Return the names of all entries of a kind, sorted."""
         return sorted(self._entries[kind])
 
     def find(self, kind: str, name: str) -> Registered | None:
+        """Return the entry of this kind and name, or None."""
         return self._entries[kind].get(name)
 
     def get(self, kind: str, name: str) -> Registered:
-        """The entry of this kind and name.
+        """Return the entry of this kind and name.
 
         Raises:
             PluginError: there is none; the text suggests a name and lists plugins that failed to load.
@@ -118,7 +126,7 @@ class Registry:
         return found
 
     def unknown(self, kind: str, name: str) -> str:
-        """What to say about a name that no plugin offers."""
+        """Return the error message about a name that no plugin offers."""
         text = f"there is no {SINGULAR[kind]} '{name}'; {did_you_mean(name, self.names(kind))}"
         if self.plugins.broken:
             broken = "; ".join(f"{plugin.provider}: {plugin.error}" for plugin in self.plugins.broken)
@@ -137,7 +145,7 @@ SINGULAR = {
 
 
 def conflicts(plugins: Plugins) -> list[str]:
-    """One line for each set of plugins that claim the same names, or for one plugin that claims a name twice."""
+    """Return an error message for each set of plugins that claim the same names, or plugin that claims a name twice."""
     claims: dict[tuple[str, str], list[Plugin]] = {}
     for plugin, kind, entry in _offers(plugins):
         claims.setdefault((kind, entry.name), []).append(plugin)
@@ -155,7 +163,7 @@ def _clash(kind: str, providers: tuple[str, ...], names: list[str]) -> str:
         return f"the {what} {listed} {'is' if len(names) == 1 else 'are'} claimed twice by {providers[0]}"
     return (
         f"the {what} {listed} {'is' if len(names) == 1 else 'are'} claimed by {' and by '.join(providers)}; "
-        "leave out one of them (--block DISTRIBUTION)"
+        "block one of them (--block DISTRIBUTION)"
     )
 
 
@@ -167,7 +175,7 @@ def _offers(plugins: Plugins) -> Iterator[tuple[Plugin, str, Entry]]:
 
 
 def _source(module: str) -> Path:
-    """The source file of a module (or of a file), found without importing more than the packages around it."""
+    """Return the source file of a module (or of a file), importing no more than its parent packages."""
     if Path(module).is_absolute():
         return Path(module)
     origin = getattr(sys.modules.get(module), "__file__", None)

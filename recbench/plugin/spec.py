@@ -1,4 +1,4 @@
-"""The hooks of recbench, and the markers for them. This module imports pluggy and nothing heavier."""
+"""The hooks of recbench and their markers. Imports pluggy and nothing heavier."""
 
 from __future__ import annotations
 
@@ -108,10 +108,13 @@ def recbench_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def recbench_job_started(job: Mapping[str, Any], job_id: str) -> None:
-    """Called before a job's training starts or continues, in a process of its own beside the job's.
+    """Observe the start of a job: called before training starts or continues, in a separate process.
 
-    ``job`` is the job's canonical form (plain data). An observer that raises, exits or hangs is disabled for the rest
-    of the job and never stops it.
+    An observer that raises an exception, exits or hangs is disabled for the rest of the job and never stops it.
+
+    Args:
+        job: the job's canonical form (plain data).
+        job_id: the job's id, 16 hexadecimal digits.
 
     Example::
 
@@ -125,8 +128,14 @@ def recbench_job_started(job: Mapping[str, Any], job_id: str) -> None:
 
 @hookspec
 def recbench_epoch_ended(job_id: str, epoch: int, values: Mapping[str, float]) -> None:
-    """Called after each epoch with the line that was added to ``history.jsonl``. A job that continues from a checkpoint
-    repeats the epochs since then.
+    """Observe an epoch: called after each epoch with the line that was added to ``history.jsonl``.
+
+    A job that continues from a checkpoint repeats the epochs since that checkpoint.
+
+    Args:
+        job_id: the job's id.
+        epoch: the epoch that has ended, from 1.
+        values: the line of ``history.jsonl``: ``epoch`` and ``step`` from 1, ``objective``, and so on.
 
     Example::
 
@@ -140,7 +149,11 @@ def recbench_epoch_ended(job_id: str, epoch: int, values: Mapping[str, float]) -
 
 @hookspec
 def recbench_job_ended(job_id: str, record: Mapping[str, Any]) -> None:
-    """Called after a job's record was written, whatever its status.
+    """Observe the end of a job: called after its record was written, whatever its status.
+
+    Args:
+        job_id: the job's id.
+        record: the record as plain data.
 
     Example::
 

@@ -99,42 +99,45 @@ BROKEN = {
         loss("early").replace("recbench_losses", "recbench_loses"),
         "there is no hook recbench_loses; did you mean 'recbench_losses'?",
     ),
-    "a misspelt hook beside a good one": (
+    "a misspelt hook next to a good one": (
         loss("early") + "@hookimpl\ndef recbench_metric():\n    yield 1\n",
         "there is no hook recbench_metric; did you mean 'recbench_metrics'?",
     ),
     "a hook without the marker": (
         loss("early").replace("@hookimpl\n", ""),
-        "recbench_losses is defined but not marked with @recbench.hookimpl",
+        "recbench_losses lacks its marker: decorate it with @recbench.hookimpl",
     ),
     "a misspelt hook without the marker": (
         loss("early") + "def recbench_metric():\n    yield 1\n",
-        "recbench_metric is defined but not marked",
+        "recbench_metric lacks its marker",
     ),
     "another project's marker": (
         "import pluggy\nhookimpl = pluggy.HookimplMarker('other')\n@hookimpl\ndef recbench_losses():\n    yield 1\n",
-        "recbench_losses is defined but not marked",
+        "recbench_losses lacks its marker",
     ),
-    "no hook": ("x = 1\n", "it defines no hook; there are recbench_losses"),
+    "no hook": ("x = 1\n", "found none; the hooks are recbench_losses"),
     "a hook with an unknown argument": (
         loss("early") + "@hookimpl\ndef recbench_metrics(images):\n    yield 1\n",
         "recbench_metrics",
     ),
     "an entry of another kind": (
         HOOK + "    yield MetricEntry(name='a', factory='a:A', summary='', direction='lower')\n",
-        "recbench_losses yielded a value of type MetricEntry, which is not a LossEntry",
+        "expected recbench_losses to yield LossEntry objects, got a value of type MetricEntry",
     ),
-    "something that is no entry": (HOOK + "    yield 'l2'\n", "recbench_losses yielded 'l2', which is not a LossEntry"),
+    "something other than an entry": (
+        HOOK + "    yield 'l2'\n",
+        "to yield LossEntry objects, got 'l2'",
+    ),
     "an entry that is returned": (
         HOOK + "    return LossEntry(name='a', factory='a:A', summary='')\n",
-        "must yield LossEntry objects, not return",
+        "expected recbench_losses to yield LossEntry objects, got ",
     ),
     "a forgotten yield": (
         HOOK + "    LossEntry(name='a', factory='a:A', summary='')\n",
-        "recbench_losses returned nothing: it must yield LossEntry objects",
+        "expected recbench_losses to yield LossEntry objects, got None",
     ),
     "a name with ../ in it": (HOOK + "    yield LossEntry(name='../a', factory='a:A', summary='')\n", "'../a' must be"),
-    "a factory that is no path": (HOOK + "    yield LossEntry(name='a', factory='a.b', summary='')\n", "'a.b' is not"),
+    "a factory without a colon": (HOOK + "    yield LossEntry(name='a', factory='a.b', summary='')\n", "'a.b' is not"),
     "a forgotten comma": (
         HOOK + "    yield LossEntry(name='a', factory='a:A', summary='', parameters=(Parameter('b', int, 1, 'b')))\n",
         "is there a comma missing?",
@@ -367,7 +370,7 @@ def test_a_long_traceback_is_cut_to_its_end(file):
 
 @pytest.mark.parametrize(
     ("name", "error"),
-    [("nope.py", "there is no such file"), ("folder", "it is a folder"), ("suite.yaml", "it is not a Python file")],
+    [("nope.py", "there is no such file"), ("folder", "got a folder"), ("suite.yaml", "expected a Python file")],
 )
 def test_what_is_no_python_file(tmp_path, name, error):
     (tmp_path / "folder").mkdir()

@@ -268,10 +268,10 @@ def test_odd_paths_other_devices_and_clocks_that_jump_make_no_difference(
 # 10. Plugins that cannot be imported
 
 DEADLY = {
-    "exits": ("import os; os._exit(3)", "it ends the process with exit code 3"),
-    "crashes": ("import ctypes; ctypes.string_at(0)", "it ends the process by SIGSEGV"),
-    "hangs": ("import time; time.sleep(1000)", "it hangs: no end after 3 s"),
-    "holds on": ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "it hangs: no end after 3 s"),
+    "exits": ("import os; os._exit(3)", "importing it ended the process (exit code 3)"),
+    "crashes": ("import ctypes; ctypes.string_at(0)", "importing it crashed the process (SIGSEGV)"),
+    "hangs": ("import time; time.sleep(1000)", "importing it hung the process (not finished after 3 s"),
+    "holds on": ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "importing it hung the process (not finished after 3 s"),
 }
 
 
@@ -291,7 +291,7 @@ def test_a_plugin_that_hangs_or_ends_the_process_disables_only_itself(
     assert time.monotonic() - begin > 6, "the hanging ones were not tried"
     done = recbench(*RUN, "--set", "seeds=[0]", PYTHONPATH=path, RECBENCH_PLUGIN_SECONDS="3")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("its import cannot be survived") == 4
+    assert done.stderr.count("is not used: importing it") == 4
     assert len(records(tiny.parent)) == 2
 
 
@@ -300,7 +300,7 @@ def test_a_plugin_file_that_hangs_is_an_error_that_says_so(tmp_path: Path, recbe
     (tmp_path / "slow.py").write_text(source)
     done = recbench("list", "losses", "--plugin", "slow.py", RECBENCH_PLUGIN_SECONDS="2")
     assert done.returncode == 2
-    assert "slow.py cannot be used: TookTooLong: no end after 2 s" in done.stderr
+    assert "slow.py cannot be used: TimeLimitExceeded: not finished after 2 s" in done.stderr
 
 
 # 11. What is read back never runs
