@@ -1,4 +1,5 @@
-"""The classes that plugins derive from: one module for each kind, so that only what is used is imported.
+"""The classes that plugins derive from: one module for each kind, so that importing one does not import the others.
 
-``dataset`` and ``executor`` import no torch; ``loss``, ``architecture`` and ``metric`` do.
+``entries`` (with ``shapes``, ``parameters`` and ``downloads``), ``dataset``, ``executor`` and ``tracker`` import no
+torch; ``loss``, ``architecture`` and ``metric`` do.
 """

@@ -119,7 +119,7 @@ def test_what_an_author_cannot_have_meant(wrong):
 
 
 def test_more_of_the_same():
-    with pytest.raises(ValueError, match="'up' is neither"):
+    with pytest.raises(ValueError, match="'higher' or 'lower', got 'up'"):
         MetricEntry(name="a", factory="a:A", summary="", direction="up")
     with pytest.raises(ValueError, match="digits"):
         MetricEntry(name="a", factory="a:A", summary="", direction="lower", digits=-1)
@@ -172,7 +172,7 @@ def test_values_that_a_parameter_takes(parameter, given, taken):
         (Parameter("a", list[int], [1], ""), [1, True], "true is not of type list"),
         (Parameter("a", list[int], [1], "", minimum=1), [1, 0], "0 is below the minimum 1"),
         (Parameter("a", float, 1.0, "", above=0), 0, "0.0 is not above 0"),
-        (Parameter("a", float, 1.0, "", maximum=1), 2, "2.0 is over the maximum 1"),
+        (Parameter("a", float, 1.0, "", maximum=1), 2, "2.0 is above the maximum 1"),
     ],
     ids=lambda value: None if isinstance(value, Parameter) else repr(value),
 )
