@@ -6,7 +6,6 @@ everything that is compared. Results that follow different protocols are not com
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from recbench.errors import UserError, did_you_mean
 from recbench.plan.merge import flat
 from recbench.plan.model import Column, Frozen, PlannedJob
 from recbench.plan.plan import Plan
+from recbench.store.artifacts import SCORES, ArtifactError, read_scores
 from recbench.store.merge import FolderSource, RecordSource
 from recbench.store.record import Number, Record, parse_record
 
@@ -250,18 +250,15 @@ def _changes(first: Side, second: Side, found: _Found, confidence: float) -> Ite
 
 def _scores(side: Side, records: Sequence[Record], metric: str) -> _Numbers | None:
     """Scores of the seeds and test images, (S, N); None where they are not known or not all of one number."""
-    from pyarrow import ArrowException, parquet
-
     rows = []
     for record in records:
-        content = side.source.file(record.job_id, "scores.parquet")
+        content = side.source.file(record.job_id, SCORES)
         score = record.scores[metric]
         if content is None or score.std is None:
             return None
         try:
-            table = parquet.read_table(io.BytesIO(content), columns=[metric], use_threads=False)
-            values = np.asarray(table.column(metric).to_numpy(), dtype=np.float64)
-        except (OSError, KeyError, ValueError, TypeError, ArrowException):
+            values = read_scores(content, metric)[metric]
+        except ArtifactError:
             return None
         if len(values) != score.n or not np.isclose(values.mean(), score.mean, rtol=1e-9, atol=0):
             return None

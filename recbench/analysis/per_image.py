@@ -6,7 +6,6 @@ that a leaderboard that is shown again reads no scores of images. It can be dele
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from recbench.analysis.statistics import REPLICATES, ScoreMoments, moments
 from recbench.errors import OutOfSpaceError
 from recbench.files import write_atomically
 from recbench.plan.model import Frozen, digest
+from recbench.store.artifacts import SCORES, ArtifactError, read_history, read_scores
 from recbench.store.record import Score
 from recbench.store.store import Store
 
-_NAME = "scores.parquet"
 VERSION = 1
 """Of the moments and of the random numbers behind them; raised when the same scores would give others."""
 
@@ -131,14 +130,11 @@ class ScoreFiles:
     def history(self, job_id: str) -> list[dict[str, float]]:
         """The epochs of a job; empty where they are not known."""
         try:
-            lines = (self.store.folder(job_id) / "history.jsonl").read_text(encoding="utf-8").splitlines()
-            epochs = [json.loads(line) for line in lines]
-        except (OSError, ValueError, RecursionError):
+            epochs = read_history(self.store.folder(job_id))
+        except ArtifactError:
             return []
         return [
-            {key: float(value) for key, value in epoch.items() if isinstance(value, int | float)}
-            for epoch in epochs
-            if isinstance(epoch, dict)
+            {key: float(value) for key, value in epoch.items() if isinstance(value, int | float)} for epoch in epochs
         ]
 
     def _read(self) -> dict[str, _Kept]:
@@ -147,15 +143,12 @@ class ScoreFiles:
         except (OSError, ValidationError):
             return {}  # absent or damaged: made anew
 
-    def _path(self, job_id: str) -> Path:
-        return self.store.folder(job_id) / _NAME
-
     def _file(self, job_id: str) -> tuple[int, int] | None:
         """Size and time of a job's scores; None where there are none."""
         if job_id not in self._files:
             try:
                 # Of ten thousand jobs, putting paths together with pathlib would take seconds.
-                status = os.stat(f"{self.store.root}/jobs/{job_id}/{_NAME}")  # noqa: PTH116
+                status = os.stat(f"{self.store.root}/jobs/{job_id}/{SCORES}")  # noqa: PTH116
                 self._files[job_id] = status.st_size, status.st_mtime_ns
             except OSError:
                 self._files[job_id] = None
@@ -167,20 +160,13 @@ class ScoreFiles:
 
     def _scores(self, scored: PerImageScores, metric: str) -> NDArray[np.float64] | None:
         """The scores of every test image, (N,); None if they cannot be read, or are not those of the record."""
-        from pyarrow import ArrowException, parquet
-
         try:
-            table = parquet.read_table(self._path(scored.job_id), columns=[metric], use_threads=False)
-            values = np.asarray(table.column(metric).to_numpy(), dtype=np.float64)
-        except (OSError, KeyError, ValueError, TypeError, ArrowException) as error:
-            self.strange.append(f"job {scored.job_id}: its scores.parquet cannot be read ({_first_line(error)})")
+            values = read_scores(self.store.folder(scored.job_id), metric)[metric]
+        except ArtifactError as error:
+            self.strange.append(f"job {scored.job_id}: its {SCORES} cannot be read ({error})")
             return None
         mean = float(values.mean()) if len(values) else np.nan
         if len(values) != scored.score.n or not np.isclose(mean, scored.score.mean, rtol=1e-9, atol=0):
-            self.strange.append(f"job {scored.job_id}: its scores.parquet does not give the {metric} of its record")
+            self.strange.append(f"job {scored.job_id}: its {SCORES} does not give the {metric} of its record")
             return None
         return values
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from recbench.files import full_disk_named, write_atomically
+from recbench.files import full_disk_named
+from recbench.store import artifacts
 
 TERMS = ("objective", "reconstruction", "kl", "auxiliary")
 
@@ -39,7 +39,7 @@ class Checkpoint:
         self, folder: Path, modules: nn.Module, optimizers: Sequence[torch.optim.Optimizer | ReduceLROnPlateau]
     ) -> None:
         self.file = folder / "checkpoint" / "state.pt"
-        self.history = folder / "history.jsonl"
+        self.folder = folder
         self.modules = modules
         self.optimizers = optimizers
         self.lines: list[str] = []
@@ -77,21 +77,19 @@ class Checkpoint:
             self.file.rename(self.file.with_suffix(".damaged"))
             state = {}
         if not state:
-            write_atomically(self.history, b"")
+            artifacts.start_history(self.folder)
             return Position()
         self.modules.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         restore_random_states(state["random"])
         self.lines, self.traces = state["history"], state["traces"]
-        write_atomically(self.history, "".join(self.lines).encode())
+        artifacts.start_history(self.folder, self.lines)
         return Position(**state["position"])
 
     def add_history(self, values: Mapping[str, float]) -> None:
-        line = json.dumps(values, allow_nan=False) + "\n"
-        self.lines.append(line)
-        with full_disk_named(self.history.parent), self.history.open("a", encoding="utf-8") as stream:
-            stream.write(line)
+        self.lines.append(artifacts.history_line(values))
+        artifacts.append_history(self.folder, self.lines[-1])
 
 
 def _is_full(folder: Path) -> bool:

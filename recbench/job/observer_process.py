@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from pydantic import BaseModel
 
@@ -25,10 +25,7 @@ from recbench.errors import PluginError
 from recbench.files import write_atomically
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from recbench.store import artifacts
 
 LONGEST = 120.0
 """Seconds that an observer may go on once its job is over."""
@@ -153,7 +150,7 @@ class _Tracked(_Observer):
         elif hook == "recbench_job_ended":
             self._catch_up()
             record = arguments["record"]
-            self.tracker.end(record, _pictures(self.folder) if record["status"] == "done" else {})
+            self.tracker.end(record, artifacts.read_images(self.folder) if record["status"] == "done" else {})
             self._note(ended=True)
 
     def close(self) -> None:
@@ -181,27 +178,15 @@ class _Tracked(_Observer):
         """Show all lines of the history that have not been shown. They are read from the file and not from a message,
         since a tracker may have missed earlier ones, and a continued job repeats some."""
         assert self.shown is not None, "started"
-        text = (self.folder / "history.jsonl").read_text(encoding="utf-8") if self._has_history() else ""
-        for line in text.split("\n")[:-1]:  # the last may be half written
-            values = json.loads(line)
+        for values in artifacts.written_epochs(self.folder):
             if values["epoch"] > self.shown.epoch:
                 self.tracker.epoch(values)
                 self._note(epoch=int(values["epoch"]))
-
-    def _has_history(self) -> bool:
-        return (self.folder / "history.jsonl").is_file()
 
     def _note(self, **changes: Any) -> None:
         assert self.shown is not None, "started"
         self.shown = self.shown.model_copy(update=changes)
         write_atomically(self.file, self.shown.model_dump_json().encode())
-
-
-def _pictures(folder: Path) -> dict[str, NDArray[np.uint8]]:
-    import numpy as np
-
-    with np.load(folder / "images.npz", allow_pickle=False) as stored:
-        return {name: stored[name] for name in ("target", "decoded", "samples") if name in stored}
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import resource
 import shutil
 import time
@@ -13,9 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
-import pandas
-import safetensors.torch
 import torch
 
 from recbench.contracts.architecture import Architecture
@@ -26,7 +20,7 @@ from recbench.contracts.loss import Loss, Setting
 from recbench.contracts.metric import Metric, Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
-from recbench.files import lock, write_atomically
+from recbench.files import lock
 from recbench.job.evaluation import Evaluation, MetricSpec, NotFinite, evaluate
 from recbench.job.observers import Observers
 from recbench.job.provenance import now, provenance
@@ -34,14 +28,12 @@ from recbench.job.training import Diverged, Interrupted, Model, TrainingImages, 
 from recbench.plan.model import Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
-from recbench.store import heartbeat
+from recbench.store import artifacts, heartbeat
 from recbench.store.record import Cost, Data, Evaluated, Failure, File, Record, Trained
 from recbench.store.store import Store
 
 Outcome = Literal["recorded", "interrupted", "busy"]
 EVALUATION_BATCH = 128
-FILES = ("history.jsonl", "scores.parquet", "images.npz", "model.safetensors")
-TRACES = "traces.npz"
 TRACED_IMAGES = 4
 """As many as figure 2 of Bredell et al. shows."""
 
@@ -171,7 +163,7 @@ class _Attempt:
         evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=config)
         seconds = time.perf_counter() - start
         batch_size = min(config.batch_size, prepared.counts["train"])
-        final = json.loads((self.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        final = artifacts.read_history(self.folder)[-1]
         return self.record(
             "done",
             scores=evaluation.scores,
@@ -212,29 +204,12 @@ class _Attempt:
 
     def write_files(self, model: Model, evaluation: Evaluation, traces: Mapping[str, torch.Tensor]) -> dict[str, File]:
         """Everything beside the record, each file whole; returns their sizes and checksums."""
-        names = list(FILES)
         if traces:
-            names.append(TRACES)
-            stream = io.BytesIO()
-            arrays: dict[str, Any] = {name: value.numpy() for name, value in traces.items()}
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-            write_atomically(self.folder / TRACES, stream.getvalue())
-        table, pictures = io.BytesIO(), io.BytesIO()
-        pandas.DataFrame(evaluation.per_image).to_parquet(table, index=False)
-        np.savez_compressed(pictures, allow_pickle=False, **cast(dict[str, Any], evaluation.pictures))
-        state = {f"architecture.{name}": value for name, value in model.architecture.state_dict().items()}
-        state.update({f"loss.{name}": value for name, value in model.loss.state_dict().items()})
-        tensors = {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
-        }
-        write_atomically(self.folder / "scores.parquet", table.getvalue())
-        write_atomically(self.folder / "images.npz", pictures.getvalue())
-        write_atomically(self.folder / "model.safetensors", safetensors.torch.save(tensors))
-        written = {}
-        for name in names:
-            content = (self.folder / name).read_bytes()
-            written[name] = File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-        return written
+            artifacts.write_traces(self.folder, traces)
+        artifacts.write_scores(self.folder, evaluation.per_image)
+        artifacts.write_images(self.folder, evaluation.pictures)
+        artifacts.write_model(self.folder, {"architecture": model.architecture, "loss": model.loss})
+        return artifacts.describe(self.folder, artifacts.ALL if traces else artifacts.ALWAYS)
 
 
 def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, MetricSpec]]:

@@ -5,13 +5,10 @@ Nothing is unpickled, and a file whose checksum is not that of the record is nev
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -23,10 +20,9 @@ from recbench.job.runner import build
 from recbench.job.training import Model
 from recbench.plan.model import Job
 from recbench.plugin.registry import Registry
-from recbench.store.record import Record
+from recbench.store.artifacts import MODEL, ArtifactError, read_model
+from recbench.store.record import File, Record
 from recbench.store.store import Store
-
-FILE = "model.safetensors"
 
 
 class StoredModelError(RecbenchError):
@@ -83,20 +79,19 @@ def changed_code(job: Job, registry: Registry) -> tuple[str, ...]:
 
 
 def _state(store: Store, record: Record) -> dict[str, Tensor]:
-    if record.status != "done" or FILE not in record.files:
+    if record.status != "done" or MODEL not in record.files:
         raise StoredModelError(f"job {record.job_id} left no model: it is {record.status}")
-    expected, path = record.files[FILE], store.folder(record.job_id) / FILE
+    expected, path = record.files[MODEL], store.folder(record.job_id) / MODEL
     try:
         content = _read(path, expected.bytes)
     except OSError as error:
         raise StoredModelError(f"{path} cannot be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != expected.sha256:
+    if File.of(content) != expected:
         raise StoredModelError(f"{path} is not the file that the record describes: its SHA-256 differs")
     try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
-        raise StoredModelError(f"{path} is no safetensors file: {error}") from None
-    return tensors
+        return read_model(content)
+    except ArtifactError as error:
+        raise StoredModelError(f"{path} is not a safetensors file: {error}") from None
 
 
 def _read(path: Path, size: int) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,8 @@ from recbench.plan.merge import flat
 from recbench.plan.model import Frozen
 from recbench.plugin.manager import Plugins
 from recbench.plugin.registry import Registry
-from recbench.store.record import Number, Record
+from recbench.store.artifacts import SCORES, ArtifactError, read_scores
+from recbench.store.record import File, Number, Record
 from recbench.store.store import Store
 
 ELSEWHERE = 1e-3
@@ -251,16 +252,12 @@ def _compared(
 
 def _per_image(store: Store, record: Record) -> dict[str, NDArray[np.float64]]:
     """The recorded scores of single images; empty where the file is not here, or is not the one that was written."""
-    from pyarrow import ArrowException, parquet
-
-    described, path = record.files.get("scores.parquet"), store.folder(record.job_id) / "scores.parquet"
+    described, path = record.files.get(SCORES), store.folder(record.job_id) / SCORES
     if described is None or not path.is_file():
         return {}
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != described.sha256:
+    if File.of(content) != described:
         return {}
-    try:
-        table = parquet.read_table(io.BytesIO(content), use_threads=False)
-    except (OSError, ValueError, ArrowException):
-        return {}
-    return {name: np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in table.column_names}
+    with suppress(ArtifactError):
+        return read_scores(content)
+    return {}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 from recbench.analysis.ranking import Board
 from recbench.files import write_atomically
 from recbench.plan.plan import Plan
+from recbench.store.artifacts import ArtifactError, read_images
 from recbench.store.record import Result
 from recbench.store.store import Store
 
@@ -41,14 +40,12 @@ def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, 
 
 
 def _rows(folders: Mapping[str, Path]) -> list[tuple[str, NDArray[np.uint8]]]:
-    import numpy as np
-
     rows: list[tuple[str, NDArray[np.uint8]]] = []
     for label, folder in folders.items():
         try:
-            with np.load(folder / "images.npz", allow_pickle=False) as pictures:
-                target, decoded = pictures["target"][:_SHOWN], pictures["decoded"][:_SHOWN]
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):
+            pictures = read_images(folder, ("target", "decoded"))
+            target, decoded = pictures["target"][:_SHOWN], pictures["decoded"][:_SHOWN]
+        except (ArtifactError, KeyError):
             continue  # the record holds; only the picture lacks a row
         if not rows:
             rows.append(("test image", target))

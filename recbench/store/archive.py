@@ -26,16 +26,17 @@ from recbench.errors import UserError
 from recbench.files import full_disk_named
 from recbench.plan.model import SUITE_NAME, Frozen
 from recbench.plan.plan import Plan
+from recbench.store import artifacts
+from recbench.store.artifacts import HISTORY, IMAGES, MODEL, SCORES, TRACES
 from recbench.store.record import File, Record, parse_record
 from recbench.store.store import Store
 
-ALWAYS = ("history.jsonl", "scores.parquet")
+ALWAYS = (HISTORY, SCORES)
 """Files of a job that every export holds beside its record."""
-EXTRAS = {"images": "images.npz", "models": "model.safetensors", "traces": "traces.npz"}
+EXTRAS = {"images": IMAGES, "models": MODEL, "traces": TRACES}
 """Files that an export holds if it is asked to."""
-FILES = (*ALWAYS, *EXTRAS.values())
 
-_NAMES = "|".join(map(re.escape, ("record.json", *FILES)))
+_NAMES = "|".join(map(re.escape, ("record.json", *artifacts.ALL)))
 _MEMBER = re.compile(rf"plan\.json|suite\.yaml|jobs/[0-9a-f]{{16}}/({_NAMES})")
 _MANIFEST = "manifest.json"
 _LONGEST_MANIFEST = 1 << 28
@@ -104,7 +105,7 @@ def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
         members[f"{folder}/record.json"] = _described(store.record_file(planned.id))
         members.update({f"{folder}/{name}": described for name, described in found.items()})
         for name in wanted:
-            if record.status == "done" and name not in found and (name in record.files or name != EXTRAS["traces"]):
+            if record.status == "done" and name not in found and (name in record.files or name != TRACES):
                 lacking[name] = lacking.get(name, 0) + 1
     if not jobs:
         raise UserError("\n".join([f"there is no record in {store.root} to export", *left_out]))

@@ -6,7 +6,6 @@ a merge that was interrupted is continued by the same command; what is there is 
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,8 @@ from recbench.files import lock, write_atomically
 from recbench.plan.merge import join_plans
 from recbench.plan.model import SUITE_NAME
 from recbench.plan.plan import Plan
-from recbench.store.archive import FILES, Archive, opened
+from recbench.store import artifacts
+from recbench.store.archive import Archive, opened
 from recbench.store.record import File, Record, parse_record
 from recbench.store.store import Store
 
@@ -229,10 +229,10 @@ class _Choice:
         record = parse_record(job_id, raw)
         if record.job != self.plan.job(self.planned[job_id]):
             raise ValueError("the plan says otherwise what this job is")
-        for name in FILES:
+        for name in artifacts.ALL:
             described = record.files.get(name)
             content = source.file(job_id, name) if described else None
-            if described and content is not None and not _fits(content, described):
+            if described and content is not None and File.of(content) != described:
                 raise ValueError(f"{name} is not the file that it describes")
 
     def _name(self, job_id: str) -> str:
@@ -245,10 +245,6 @@ class _Choice:
         what = "with equal scores" if same else "with other scores"
         told = " and ".join(f"{source.name} ({record.provenance.finished})" for source, record in records)
         return f"{self._name(job_id)} was run more than once, {what}: {told}; --prefer says whose to take"
-
-
-def _fits(content: bytes, described: File) -> bool:
-    return len(content) == described.bytes and hashlib.sha256(content).hexdigest() == described.sha256
 
 
 def _is(source: RecordSource, path: Path | None) -> bool:
@@ -301,12 +297,12 @@ def _set_unfinished_aside(store: Store, job_id: str) -> None:
 def _missing_files(folder: Path, record: Record, found: Sequence[RecordSource]) -> dict[str, bytes]:
     """Files that the record describes, that some source has, and that are not there, or are others."""
     missing = {}
-    for name in FILES:
+    for name in artifacts.ALL:
         described = record.files.get(name)
         if described is None:
             continue
         path = folder / name
-        if path.is_file() and _fits(path.read_bytes(), described):
+        if path.is_file() and File.of(path.read_bytes()) == described:
             continue
         content = next((c for s in found if (c := s.file(record.job_id, name)) is not None), None)
         if content is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 import math
@@ -102,10 +103,15 @@ class Provenance(Frozen):
 
 
 class File(Frozen):
-    """A file beside the record."""
+    """A file next to the record."""
 
     bytes: int
     sha256: str
+
+    @classmethod
+    def of(cls, content: builtins.bytes) -> File:
+        """Return size and checksum of a file with this content."""
+        return cls(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 _SCORED = ("protocol", "data", "evaluated")

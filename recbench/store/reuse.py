@@ -16,12 +16,11 @@ from pathlib import Path
 from recbench.files import UNFINISHED, lock, write_atomically
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
+from recbench.store.artifacts import HISTORY
 from recbench.store.record import parse_record
 from recbench.store.store import Store
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_GROWING = "history.jsonl"
-"""Training appends to it; two folders must not share it."""
 
 
 def elsewhere(store: Store, wanted: Iterable[PlannedJob]) -> dict[str, list[Store]]:
@@ -98,7 +97,7 @@ def _take(store: Store, suite: str, job_id: str, other: Store, fingerprint: str 
 
 def _bring(source: Path, target: Path) -> None:
     """Give a file a second name where the file system can, otherwise copy it; either way it appears at once."""
-    if source.name != _GROWING:
+    if source.name != HISTORY:  # training appends to it, so two folders must not share it
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent) as folder:
             try:
                 (Path(folder) / target.name).hardlink_to(source)

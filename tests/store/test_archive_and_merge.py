@@ -25,7 +25,7 @@ from recbench.files import lock
 from recbench.plan.merge import join_plans
 from recbench.plan.model import Column
 from recbench.plan.plan import Plan
-from recbench.store.archive import FILES, Archive, ArchiveError, export
+from recbench.store.archive import Archive, ArchiveError, export
 from recbench.store.merge import Merged, merge, sources
 from recbench.store.record import File, Score
 from recbench.store.store import Store
@@ -491,4 +491,3 @@ def test_nothing_of_a_merge_is_unpickled(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pickle, "loads", explode)
     fill(Store(tmp_path / "a" / "made-up"), make_plan())
     assert len(join(tmp_path / "results", tmp_path / "a")[0].added) == 4
-    assert FILES
