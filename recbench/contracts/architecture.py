@@ -1,4 +1,4 @@
-"""What an autoencoder is to recbench: an encoder to a posterior, and a decoder."""
+"""The contract of architectures: an encoder to a posterior of the latent z, and a decoder."""
 
 from __future__ import annotations
 
@@ -10,43 +10,64 @@ from torch import Tensor, nn
 
 
 class Posterior(ABC):
-    """Distribution of the latent z given an image, q(z|x), for a batch of B images."""
+    """The approximate posterior q(z|x) of the latent z, for a batch of B images."""
 
     @abstractmethod
     def sample(self) -> Tensor:
-        """A reparameterized sample, (B, latent_size), from torch's global random state."""
+        """Draw one sample of z for each image, by the reparameterization trick (Kingma & Welling 2013, section 2.4).
+
+        Draws from torch's global random state.
+
+        Returns:
+            Float tensor (B, latent_size), differentiable with respect to the posterior's parameters.
+        """
 
     @property
     @abstractmethod
     def mean(self) -> Tensor:
-        """Its mean, (B, latent_size): what test images are reconstructed from."""
+        """The mean of z, float (B, latent_size), from which test images are reconstructed."""
 
     @abstractmethod
     def kl(self) -> Tensor:
-        """Kullback-Leibler divergence to the standard normal prior in nats, (B,)."""
+        """Return the Kullback-Leibler divergence to the standard normal prior.
+
+        Returns:
+            Float tensor (B,) in nats, not negative.
+        """
 
     @abstractmethod
     def float(self) -> Posterior:
-        """The same posterior in float32, whatever precision the network ran in."""
+        """Return the same posterior in float32, whatever precision the network ran in."""
 
 
 @dataclass(frozen=True)
 class Gaussian(Posterior):
-    """A Gaussian with diagonal covariance; ``location`` and ``log_variance`` are (B, latent_size)."""
+    """A Gaussian posterior with diagonal covariance, as in a variational autoencoder.
+
+    Attributes:
+        location: mean μ, float (B, latent_size).
+        log_variance: log σ², float (B, latent_size).
+
+    >>> posterior = Gaussian(torch.zeros(2, 4), torch.zeros(2, 4))
+    >>> posterior.sample().shape, posterior.kl()
+    (torch.Size([2, 4]), tensor([0., 0.]))
+    """
 
     location: Tensor
     log_variance: Tensor
 
     def sample(self) -> Tensor:
+        """Return μ + σ ε with ε drawn from a standard normal distribution, (B, latent_size)."""
         noise = torch.randn_like(self.location)
         return self.location + torch.exp(0.5 * self.log_variance) * noise
 
     @property
     def mean(self) -> Tensor:
+        """The mean μ, (B, latent_size)."""
         return self.location
 
     def kl(self) -> Tensor:
-        """½ Σ (μ² + σ² − 1 − log σ²) over the latent axes (Kingma & Welling 2013, appendix B)."""
+        """Return ½ Σ (μ² + σ² − 1 − log σ²) over the latent axes, (B,) (Kingma & Welling 2013, appendix B)."""
         terms = self.location.square() + self.log_variance.exp() - 1 - self.log_variance
         return 0.5 * terms.sum(dim=1)
 
@@ -56,18 +77,25 @@ class Gaussian(Posterior):
 
 @dataclass(frozen=True)
 class Deterministic(Posterior):
-    """The code of a plain autoencoder, (B, latent_size): no noise, and a divergence of zero."""
+    """The code of a plain autoencoder: z without noise, and with a divergence of zero.
+
+    Attributes:
+        code: float (B, latent_size).
+    """
 
     code: Tensor
 
     def sample(self) -> Tensor:
+        """Return the code, (B, latent_size)."""
         return self.code
 
     @property
     def mean(self) -> Tensor:
+        """The code, (B, latent_size)."""
         return self.code
 
     def kl(self) -> Tensor:
+        """Return zeros, (B,)."""
         return self.code.new_zeros(len(self.code))
 
     def float(self) -> Deterministic:
@@ -75,18 +103,33 @@ class Deterministic(Posterior):
 
 
 class Architecture(nn.Module, ABC):
-    """An autoencoder. Its factory gets ``(shape, **params)``; its entry says the value range of images.
+    """An autoencoder: base class of the architectures that plugins offer.
+
+    The factory is called with the :class:`ImageShape` of the images and every parameter of the entry by keyword, under
+    the job's seed. The entry's ``value_range`` is the range of the images that it encodes and decodes.
 
     Attributes:
-        latent_size: number of entries of z.
+        latent_size: number of elements of z, to be set by the constructor.
     """
 
     latent_size: int
 
     @abstractmethod
     def encode(self, images: Tensor) -> Posterior:
-        """Posterior of z for images (B, C, H, W) in the entry's value range."""
+        """Return the posterior of z for a batch of images.
+
+        Args:
+            images: float (B, C, H, W) in the entry's value range.
+        """
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) in the entry's value range for latent samples (B, latent_size)."""
+        """Decode a batch of latent samples.
+
+        Args:
+            z: float (B, latent_size).
+
+        Returns:
+            Images, float (B, C, H, W). The entry's value range is their nominal range; values outside are not clipped
+            before losses see them.
+        """

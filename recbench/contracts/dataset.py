@@ -1,4 +1,4 @@
-"""What a data set is to recbench: decoded images in three fixed splits. Imports no torch."""
+"""The contract of data sets: decoded images in three fixed splits. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Dataset(ABC):
-    """Decodes images once; the core keeps them in a memory-mapped uint8 cache and never asks again.
+    """A data set: base class of those that plugins offer.
 
-    The constructor takes the entry's parameters by keyword and must be cheap: it runs while suites are validated.
-    All methods must give the same answer each time they are called.
+    Images are decoded once; the core keeps them in a memory-mapped uint8 cache. The constructor takes the entry's
+    parameters by keyword and must be cheap: it runs whenever a suite is validated. All methods must be deterministic.
 
     Attributes:
-        duplicates: what becomes of images that are in two splits, pixel by pixel: ``"error"`` (they are counted and
-            named), ``"drop"`` (the copy in the training or validation split is left out; test images always stay), or
-            ``"keep"``, for a data set that is published like that and is to be used as it is.
+        duplicates: treatment of images that are in two splits with equal pixels: ``"error"`` (refused, with their
+            number and names), ``"drop"`` (the copy in the training or validation split is left out; test images always
+            stay) or ``"keep"`` (for a data set that was published with duplicates).
     """
 
     duplicates: Duplicates = "error"
@@ -34,36 +34,46 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def shape(self) -> ImageShape:
-        """Shape of every image, known before any of them is decoded."""
+        """The shape of every image, known without decoding any."""
 
     @abstractmethod
     def source(self) -> str:
-        """A text that changes whenever the raw data change (versions, or names, sizes and times of the files).
+        """Return a text that changes whenever the raw data change, which decides whether a cache may be reused.
 
-        Decides whether a cache may be used again. Cheap: must not decode anything.
+        Versions, or names, sizes and modification times of the files, are suitable. Must not decode images.
 
         Raises:
-            UserError: the raw data are not there, or are not what they should be.
+            UserError: the raw data are missing or damaged; the text says how to obtain them.
         """
 
     @abstractmethod
     def images(self, split: Split) -> Iterator[NDArray[np.uint8]]:
-        """Decode the images of one split, one after the other: uint8 arrays (height, width, channels), 0 to 255.
+        """Decode the images of one split, one at a time.
 
-        A dataset without a validation split yields nothing for it.
+        Args:
+            split: ``"train"``, ``"validation"`` or ``"test"``.
+
+        Yields:
+            uint8 arrays (height, width, channels) with values from 0 to 255, always in the same order. A data set
+            without a validation split yields nothing for it.
 
         Raises:
-            UserError: an image cannot be decoded; the text names all that cannot.
+            UserError: images cannot be decoded; the text names all of them.
         """
 
     def image_count(self, split: Split) -> int | None:
-        """How many images the split has, where that is known without decoding them; for progress bars."""
+        """Return the number of images of a split if it is known without decoding them, for progress bars; else None."""
         return None
 
     def left_out(self) -> list[str]:
-        """What ``duplicates = "drop"`` has kept out of ``images`` already, and why: a line for each image."""
+        """Return a line for each image that ``images`` already leaves out as a duplicate, with the reason."""
         return []
 
     def image_label(self, split: Split, index: int) -> str:
-        """What to call the image that ``images(split)`` gives as number ``index``, from 0, in messages about it."""
+        """Return the name of an image in messages.
+
+        Args:
+            split: its split.
+            index: its position in ``images(split)``, from 0.
+        """
         return f"{split} image {index}"

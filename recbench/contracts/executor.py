@@ -1,4 +1,4 @@
-"""What an executor is to recbench: something that runs jobs somewhere. Imports no torch."""
+"""The contract of executors, which run jobs on some machine. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from pathlib import Path
 from typing import Any, Literal
 
 Reason = Literal["exception", "out of memory", "timeout", "killed", "crash", "exit", "lost", "diverged"]
-"""Why a job has no scores, as one word for programs; the message says more.
+"""The reason why a job has no scores, as a fixed word for programs; the message has the details.
 
-``exception``: it raised. ``out of memory``: of the GPU or of the machine. ``timeout``: it took longer than was allowed,
-and was killed. ``killed``: SIGKILL, from whom is not known. ``crash``: another signal, such as SIGSEGV. ``exit``: its
-process ended by itself and left no record. ``lost``: the machine that it ran on is gone. ``diverged``: NaN or infinity.
+``exception``: it raised an exception. ``out of memory``: of the GPU or of the machine. ``timeout``: it exceeded its
+time limit and was killed. ``killed``: by SIGKILL, from an unknown sender. ``crash``: by another signal, such as SIGSEGV.
+``exit``: its process ended by itself without a record. ``lost``: the machine that it ran on is gone. ``diverged``: NaN
+or infinity.
 """
 
 
 @dataclass(frozen=True)
 class Task:
-    """One job as an executor gets it: plain data, enough to run it in another process or on another machine.
+    """A job for an executor: plain data, enough to run the job in another process or on another machine.
 
     Attributes:
         job_id: the job's id.
-        folder: the job's folder in the store; it holds ``job.json``, and the record in the end.
-        cache: folder of the image caches; the job's data set is prepared there already.
+        folder: the job's folder in the store; it contains ``job.json``, and finally the record.
+        cache: folder of the image caches, in which the job's data set is already prepared.
         plugin_files: files given with ``--plugin``, to be loaded where the job runs.
         blocked: distributions whose plugins must not be loaded.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         checkpoint_seconds: seconds of training between checkpoints.
-        timeout: seconds that this attempt may run, without the time it waits for its turn; None: as long as it takes.
-            The executor enforces it from outside, since a job that hangs cannot: it kills the job with all its
-            children and yields :class:`Ended` with the reason ``"timeout"``.
-        supersedes: identity of the failed record that this attempt is to replace, or empty. A failed record with
-            another identity was made by somebody else since, and stands.
-        title: what to call the job where people read of it: its method, its seed and, among several, its setting.
-        trackers: names of trackers that are to be shown the job, each with its complete parameters.
+        timeout: seconds that this attempt may run, not counting the time it waits to start; None for no limit. The
+            executor enforces it from outside, since a job that hangs cannot: it kills the job with all its child
+            processes and yields :class:`Ended` with the reason ``"timeout"``.
+        supersedes: identity of the failed record that this attempt replaces, or empty. A failed record with another
+            identity was written by another process in the meantime, and is kept.
+        title: name of the job for people: its method, its seed and, if there are several, its setting.
+        trackers: names of the trackers of the job, each with its complete parameters.
     """
 
     job_id: str
@@ -53,7 +54,16 @@ class Task:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """A job is under way. ``epoch`` counts from 1; ``seconds_left`` is the job's own estimate."""
+    """An event: a running job has finished part of an epoch.
+
+    Attributes:
+        job_id: the job's id.
+        epoch: the current epoch, from 1.
+        epochs: the number of epochs of the job.
+        loss: the most recent value of the training objective.
+        images_per_second: current throughput of training.
+        seconds_left: the job's own estimate of its remaining time.
+    """
 
     job_id: str
     epoch: int
@@ -65,14 +75,15 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job's process is over.
+    """An event: a job's process has ended.
 
     Attributes:
-        outcome: ``"recorded"`` (there is a record; read it), ``"interrupted"`` (a checkpoint, no record), ``"busy"``
-            (another process holds this job), ``"crashed"`` (it ended without a record, for whatever ``reason``; the
-            sweep then writes one) or ``"full"`` (no space left for the results).
-        detail: for ``"crashed"`` and ``"full"``, what is known about it.
-        reason: for ``"crashed"``, which of the named states it is.
+        job_id: the job's id.
+        outcome: ``"recorded"`` (a record was written), ``"interrupted"`` (a checkpoint, but no record), ``"busy"``
+            (another process holds this job), ``"crashed"`` (it ended without a record for the given ``reason``; the
+            sweep writes one) or ``"full"`` (no space left for the results).
+        detail: for ``"crashed"`` and ``"full"``, details for the user.
+        reason: for ``"crashed"``, the reason.
     """
 
     job_id: str
@@ -85,69 +96,89 @@ Event = JobProgress | Ended
 
 
 class Executor(ABC):
-    """Runs tasks by calling ``recbench.job.runner.run_task`` for each, wherever it likes.
+    """Base class of executors, which run tasks by calling :func:`recbench.run_task` for each, on any machine.
 
-    The constructor takes the entry's parameters by keyword. The job itself writes its record: an executor reports
-    what happens, and its own state is never the truth. Retries, ``--max-failures`` and waiting for jobs that another
-    process holds are the sweep's business: it calls ``map`` again with the tasks that are to run again. An executor
-    whose engine repeats jobs by itself (requeues) yields one :class:`Ended` when that is over; a job whose machine is
-    gone for good is ``"crashed"`` with the reason ``"lost"``, which the sweep runs again whatever ``--retries`` says.
+    The constructor takes the entry's parameters by keyword. Each job writes its own record: an executor only reports
+    events, and the records decide. The sweep handles retries, ``--max-failures`` and waiting for jobs that another
+    process holds: it calls ``map`` again with the tasks to run again. An executor whose engine restarts jobs by itself
+    (requeues) yields a single :class:`Ended` after the last restart; a job whose machine is gone for good is
+    ``"crashed"`` with the reason ``"lost"``, which the sweep runs again regardless of ``--retries``.
 
-    Two parameters have names that the command line knows; an entry declares those that mean something to it:
-    ``devices`` (text, default ``""``: all; ``--devices 0,2``) and ``jobs_per_device`` (int, default 0: the executor's
-    choice; ``--jobs-per-device K``). Giving an option that the entry does not declare is an error of use.
+    Two names of parameters are known to the command line; an entry declares the ones that it supports: ``devices``
+    (text, default ``""`` for all; ``--devices 0,2``) and ``jobs_per_device`` (int, default 0 for the executor's choice;
+    ``--jobs-per-device K``). Giving an option that the entry does not declare is a usage error.
     """
 
     @abstractmethod
     def check(self, tasks: Sequence[Task]) -> None:
-        """Refuse what could never run, before anything does: a device that is not there, more than a cluster has.
+        """Refuse tasks that could never run, such as on a missing device, before any task starts.
+
+        Args:
+            tasks: all tasks that are to run.
 
         Raises:
-            UserError: with what is there instead.
+            UserError: a task could never run; the text says what is available.
         """
 
     @abstractmethod
     def describe(self, tasks: int) -> str:
-        """One line for the user: what ``map`` over this many tasks would use (``"2 side by side, 1 thread each"``)."""
+        """Return one line for the user: the resources that ``map`` would use (``"2 in parallel, 1 thread each"``).
+
+        Args:
+            tasks: number of tasks.
+        """
 
     @abstractmethod
     def map(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        """Run all tasks; yield events as they occur, one :class:`Ended` for every task that was started.
+        """Run all tasks, and yield events as they occur.
 
-        Called again after it has run out, for what is to run again. A task may have been finished by somebody else
-        meanwhile; ``run_task`` then says ``"recorded"`` at once.
+        Called again after it is exhausted, for tasks that are to run again. Another process may have finished a task in
+        the meantime; ``run_task`` then returns ``"recorded"`` at once.
+
+        Args:
+            tasks: the tasks, in the order in which they should start.
+
+        Yields:
+            Any number of :class:`JobProgress`, and one :class:`Ended` for every task that was started.
         """
 
     @abstractmethod
     def drain(self) -> None:
-        """Start no more tasks and let the running ones finish. ``map`` then runs out, and so does any later one.
+        """Start no more tasks, and let the running ones finish, which ends this call of ``map`` and any later one.
 
         Called between two events of ``map``.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Start no more tasks and ask the running ones to write a checkpoint and end. ``map`` then runs out.
+        """Start no more tasks, and ask the running ones to write a checkpoint and end, which ends ``map``.
 
         Called from a signal handler: must only set flags and send signals.
         """
 
     @abstractmethod
     def kill(self) -> None:
-        """End all running tasks at once; nothing of theirs survives but their last checkpoints."""
+        """Kill all running tasks at once; only their last checkpoints remain."""
 
     def resumed(self, tasks: Sequence[Task]) -> Collection[str]:
-        """Ids of the tasks that the engine already runs for an earlier coordinator, and that ``map`` would come back to
-        instead of starting them. They are given to ``map`` although somebody holds them. By default none."""
+        """Return the ids of tasks that the engine still runs for an earlier process, and that ``map`` would rejoin.
+
+        They are passed to ``map`` although another process holds them. By default there are none.
+
+        Args:
+            tasks: all tasks that are to run.
+        """
         return ()
 
     def queue(self, root: Path) -> Mapping[str, str]:
-        """What ``recbench status`` shows of jobs that wait in the engine: by job id, a few words, such as ``"pending
-        in Slurm as 17_3 (Priority)"``. By default nothing waits anywhere but in the coordinator.
+        """Return the jobs that wait in the engine, for ``recbench status``. By default there are none.
 
-        Called in a process of its own, on an executor with the parameters of the last run; must start nothing.
+        Called in a separate process, on an executor with the parameters of the last run; must not start anything.
 
         Args:
-            root: the folder of the suite's results, ``results/<suite>``; the executor may keep a file there.
+            root: folder of the suite's results, ``results/<suite>``, in which the executor may keep a file.
+
+        Returns:
+            A few words by job id, such as ``"pending in Slurm as 17_3 (Priority)"``.
         """
         return {}

@@ -1,4 +1,4 @@
-"""What a reconstruction loss is to recbench."""
+"""The contract of reconstruction losses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from recbench.contracts.entries import ImageShape
 
 @dataclass(frozen=True)
 class Setting:
-    """What a loss may know when it is made: the shape of the images, and the size of z."""
+    """The facts that a loss is constructed with.
+
+    Attributes:
+        shape: the shape of the images.
+        latent_size: number of elements of the latent z.
+    """
 
     shape: ImageShape
     latent_size: int
@@ -21,15 +26,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Context:
-    """What a loss may know about the step it is called in.
+    """The circumstances of one call of a loss.
 
     Attributes:
-        z: the latent sample that ``decoded`` was made from, (B, latent_size); None where there is none, as when two
-            given images are compared.
-        epoch: the running epoch, from 1; in evaluation the last one. None outside of any training, as when two given
-            images are compared: a warm-up is over then.
-        step: optimizer steps made before this one, from 0.
-        training: whether gradients are wanted for training.
+        z: the latent samples that were decoded, float (B, latent_size); None if there are none, as when two given
+            images are compared.
+        epoch: the current epoch, from 1; in evaluation the last one. None outside of training, as when two given
+            images are compared: a warm-up is then over.
+        step: number of optimizer steps before this one, from 0.
+        training: whether the call is a training step.
     """
 
     z: Tensor | None = None
@@ -38,18 +43,19 @@ class Context:
     training: bool = False
 
     def detached(self) -> Context:
-        """The same context with z cut from the graph."""
+        """Return the same context with z detached from the graph."""
         return replace(self, z=None if self.z is None else self.z.detach())
 
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A second objective with parameters and an optimizer (Adam) of its own, stepped after every model step.
+    """A second objective with its own parameters and optimizer (Adam), stepped after every step of the model.
 
     Attributes:
-        parameters: what its optimizer updates; the model's optimizer leaves them alone.
-        learning_rate: of that optimizer.
-        objective: ``objective(decoded, target, context)`` gives (B,); images and z are detached.
+        parameters: the parameters that its optimizer updates; the model's optimizer does not.
+        learning_rate: learning rate of its optimizer, above 0.
+        objective: ``objective(decoded, target, context)`` returns a tensor (B,) to be minimized; images and z are
+            detached.
     """
 
     parameters: tuple[nn.Parameter, ...]
@@ -58,35 +64,61 @@ class Auxiliary:
 
 
 class Loss(nn.Module, ABC):
-    """A reconstruction loss. Its factory gets ``(setting, **params)``, every parameter by keyword.
+    """A reconstruction loss: base class of those that plugins offer.
 
-    Parameters of the module that belong to no :class:`Auxiliary` are trained together with the autoencoder.
+    The factory is called with a :class:`Setting` and every parameter of the entry by keyword. Module parameters that do
+    not belong to an :class:`Auxiliary` are trained together with the autoencoder.
     """
 
     @abstractmethod
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        """One value for each image, (B,), of decoded and target images (B, C, H, W).
+        """Return the loss of each image.
 
-        Both are float32 (float64 in tests) in the entry's value range, outside any autocast. The value is not
-        averaged over the batch, and nothing is detached or clamped that the loss's definition does not name: the
-        core reduces, weighs and adds the KL term.
+        Must not average over the batch, nor detach or clamp anything beyond the definition of the loss: the core
+        reduces, weights and adds the KL term. Called outside any autocast.
+
+        Args:
+            decoded: decoded images, float32 (float64 in tests) (B, C, H, W). The entry's value range is their nominal
+                range.
+            target: target images of the same shape and type, in the entry's value range.
+            context: the circumstances of the call.
+
+        Returns:
+            Tensor (B,) of the images' type; lower is better.
         """
 
     def auxiliary(self) -> Auxiliary | None:
-        """The auxiliary objective, for losses that train something alternately with the model."""
+        """Return the auxiliary objective of a loss that trains parameters in alternation with the model; else None."""
         return None
 
     def trace(self, decoded: Tensor, target: Tensor, context: Context) -> Mapping[str, Tensor]:
-        """What there is to see of the loss's own state, (B, …) for each name, such as estimated blur kernels.
+        """Return internal state of the loss for inspection, such as estimated blur kernels.
 
-        Called without gradients at the end of every epoch with the same few test images, and kept with the job.
+        Called without gradients at the end of every epoch with the same few test images, and stored with the job.
+
+        Args:
+            decoded: as for :meth:`forward`.
+            target: as for :meth:`forward`.
+            context: as for :meth:`forward`.
+
+        Returns:
+            Tensors (B, …) by name.
         """
         return {}
 
 
 class Likelihood(Loss, ABC):
-    """A loss that is the negative logarithm of a normalized density p(x|z), up to a constant."""
+    """A loss that is the negative logarithm of a normalized density p(x|z), up to an additive constant."""
 
     @abstractmethod
     def log_prob(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        """Logarithm of p(target|z) in nats for each image, (B,), with all constants, in the entry's value range."""
+        """Return log p(target|z) of each image with all constants.
+
+        Args:
+            decoded: as for :meth:`forward`.
+            target: as for :meth:`forward`.
+            context: as for :meth:`forward`.
+
+        Returns:
+            Tensor (B,) in nats, of a density over images in the entry's value range.
+        """

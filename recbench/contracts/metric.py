@@ -1,4 +1,4 @@
-"""What a metric is to recbench: something that judges reconstructions of the test images."""
+"""The contract of metrics, which score reconstructions of the test images or samples."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Reference:
-    """The real test images, for metrics that compute something from them once for all jobs.
+    """The test images, for metrics that compute statistics of them once for all jobs.
 
     Attributes:
-        images: all of them, uint8 (N, C, H, W), on the device or memory-mapped on the CPU.
-        fingerprint: a text that changes whenever they do.
-        cache: folder below which what was computed from them may be kept.
-        device: where to compute.
+        images: all test images, uint8 (N, C, H, W), on the device or memory-mapped on the CPU.
+        fingerprint: a text that changes whenever the images do.
+        cache: folder in which statistics of the images may be stored.
+        device: device to compute on.
     """
 
     images: Tensor
@@ -29,10 +29,11 @@ class Reference:
 
 
 class Metric(nn.Module, ABC):
-    """Common root of the three kinds of metric. Factories get ``(shape, **params)``.
+    """Base class of the three kinds of metric: derive from one of those.
 
-    All images that metrics see are (B, C, H, W), in 0 to 1, and rounded to 8 bits (multiples of 1/255), because
-    published tables are computed on saved images; unless the entry says ``rounded=False``.
+    The factory is called with the :class:`ImageShape` of the images and every parameter of the entry by keyword. Images
+    are float32 (B, C, H, W) from 0 to 1, and, unless the entry says ``rounded=False``, rounded to 8 bits (multiples of
+    1/255), because published numbers are computed on saved images.
     """
 
 
@@ -41,49 +42,66 @@ class ImageMetric(Metric, ABC):
 
     @abstractmethod
     def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
-        """Scores of a batch, (B,)."""
+        """Return the score of each image.
+
+        Args:
+            decoded: reconstructions, float32 (B, C, H, W) in 0 to 1.
+            target: test images of the same shape and range.
+
+        Returns:
+            Tensor (B,).
+        """
 
 
 class BoundMetric(Metric, ABC):
-    """A metric of the evidence lower bound, with a value for each image.
+    """A metric computed from the terms of the evidence lower bound, with a value for each image.
 
     Attributes:
-        needs_log_prob: whether it has no value for losses that are no likelihood.
+        needs_log_prob: whether it is defined only for losses that are a likelihood.
     """
 
     needs_log_prob: bool = True
 
     @abstractmethod
     def forward(self, log_prob: Tensor, kl: Tensor) -> Tensor:
-        """Scores of a batch, (B,), in float64.
+        """Return the score of each image.
 
         Args:
-            log_prob: log p(x|z) in nats, (B,), of images x in 0 to 1 and one z drawn from q(z|x); NaN for losses that
-                are no likelihood.
-            kl: KL divergence of q(z|x) to the prior in nats, (B,).
+            log_prob: log p(x|z) in nats, float64 (B,), of images x in 0 to 1 and one z drawn from q(z|x); NaN for
+                losses that are not a likelihood.
+            kl: Kullback-Leibler divergence of q(z|x) to the prior in nats, float64 (B,).
+
+        Returns:
+            float64 tensor (B,).
         """
 
 
 class SetMetric(Metric, ABC):
-    """A metric of the whole set of images, fed batch by batch.
+    """A metric of the whole set of images, which is passed in batches.
 
     Attributes:
-        warning: what a reader of the score must know, set by ``compute``; kept and shown with it.
+        warning: a caveat for readers of the score, set by ``compute``; stored and shown with the score.
     """
 
     warning: str = ""
 
     def prepare(self, reference: Reference) -> None:
-        """Compute from the real images what is needed of them. Called once, before the first batch."""
+        """Compute statistics of the test images. Called once, before the first batch."""
 
     @abstractmethod
     def update(self, decoded: Tensor, target: Tensor) -> None:
-        """Take in a batch."""
+        """Add a batch.
+
+        Args:
+            decoded: reconstructions, or samples from the prior if the entry says ``samples=True``; float32
+                (B, C, H, W) in 0 to 1.
+            target: test images of the same shape and range.
+        """
 
     @abstractmethod
     def compute(self) -> float:
-        """The score over everything taken in so far."""
+        """Return the score of all batches so far."""
 
     def trace(self) -> Mapping[str, Tensor]:
-        """What there is to see besides the score, such as a mean spectrum, by name. Called after ``compute``; kept."""
+        """Return tensors by name to be stored with the score, such as a mean spectrum. Called after ``compute``."""
         return {}

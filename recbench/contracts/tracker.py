@@ -1,4 +1,4 @@
-"""What a tracker is to recbench: something that is shown how jobs go. Imports nothing heavy."""
+"""The contract of trackers, which follow the progress of jobs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A job, as a tracker is shown it.
+    """One run of a job, as a tracker sees it.
 
     Attributes:
-        id: what to call the run in files and addresses: the job's id, and a number from the second attempt on. A job
-            that was interrupted continues under the same id; one that failed and is tried again has another.
-        title: what people call it: method and seed.
+        id: name of the run in files and addresses: the job's id, followed by a number from the second attempt on. A job
+            that was interrupted continues under the same id; a retry of a failed job has a new one.
+        title: name of the run for people: method and seed.
         suite: name of the suite.
         job_id: the job's id.
-        job: all that defines the job, as plain data: the part ``job`` of its record.
-        folder: where a tracker that keeps files puts them, shared by all jobs of the suite; it need not exist yet.
-        continued: whether the tracker has been shown an earlier part of this run.
+        job: the definition of the job as plain data, as under ``job`` in its record.
+        folder: folder for the tracker's files, shared by all jobs of the suite; it may not exist yet.
+        continued: whether the tracker has already seen an earlier part of this run.
     """
 
     id: str
@@ -38,35 +38,39 @@ class Run:
 
 
 class Tracker(ABC):
-    """Is shown one job, in a process of its own beside the job's: what happens here never stops the job.
+    """Base class of trackers. A tracker follows one job from a separate process, so that it can never stop the job.
 
-    The constructor takes the entry's parameters by keyword; one object is made for each part of a job that runs without
-    interruption. An exception, the end of the process, or a minute without an answer after the job, ends the
-    tracking of that job. The calls come in the order ``start``, ``epoch`` for every epoch, then ``end`` or ``pause``.
+    The constructor takes the entry's parameters by keyword; one object is created for each part of a job that runs
+    without interruption. An exception, the end of the tracker's process, or no answer within a minute after the end of
+    the job, ends the tracking of that job. Methods are called in the order ``start``, ``epoch`` for every epoch, then
+    ``end`` or ``pause``.
     """
 
     @abstractmethod
     def start(self, run: Run) -> None:
-        """The job starts, or continues where it was interrupted."""
+        """Handle the start of a job, or its continuation after an interruption."""
 
     @abstractmethod
     def epoch(self, values: Mapping[str, float]) -> None:
-        """A line of ``history.jsonl``: ``epoch`` and ``step`` from 1, ``objective``, and so on.
+        """Handle the end of an epoch.
 
-        Every line comes once, in order, over all parts of an interrupted job, and also where the tracker was added
-        later. What was taken must be safe when this returns: it does not come again.
+        Called exactly once for every line of ``history.jsonl``, in order, over all parts of an interrupted job, even if
+        the tracker was added later. Values must be stored safely before this returns: they are not sent again.
+
+        Args:
+            values: the line of ``history.jsonl``: ``epoch`` and ``step`` from 1, ``objective``, and so on.
         """
 
     @abstractmethod
     def end(self, record: Mapping[str, Any], images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """The job has ended, and the tracker is to close.
+        """Handle the end of the job, and close the tracker.
 
         Args:
             record: the job's record as plain data, whatever its status.
-            images: uint8 (N, C, H, W): ``target`` and ``decoded``, the first test images, and ``samples``; none where
-                the job has no scores.
+            images: arrays uint8 (N, C, H, W) by name: ``target`` and ``decoded``, the first test images and their
+                reconstructions, and ``samples``; empty if the job has no scores.
         """
 
     @abstractmethod
     def pause(self) -> None:
-        """The job was interrupted before its end, and the tracker is to close. It may continue in another process."""
+        """Handle an interruption of the job, and close the tracker. The job may continue in another process."""
