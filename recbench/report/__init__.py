@@ -1,1 +1,1 @@
-"""The report: a folder of pages that show all that is known of a suite's jobs. Imports no torch at the top."""
+"""The report: a folder of HTML pages with everything known about a suite's jobs. Torch is only imported on demand."""

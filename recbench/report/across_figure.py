@@ -11,8 +11,10 @@ _LINE = 0.28
 
 
 def draw(found: Across) -> Figure:
-    """Average ranks on an axis, best at the left, and bars over methods that cannot be told apart: black after
-    Nemenyi, grey by the signed-rank tests. The length of the critical difference stands above the axis."""
+    """Draw average ranks on an axis, best on the left, with bars over methods that do not differ significantly.
+
+    Black bars are by Nemenyi's test, grey ones by signed-rank tests. The critical difference is drawn above the axis.
+    """
     count = len(found.methods)
     left = (count + 1) // 2
     bars = [(group, "black") for group in found.nemenyi_groups] + [(group, "0.6") for group in found.wilcoxon_groups]

@@ -1,4 +1,4 @@
-"""Which test images a report shows: pure functions of the methods' scores."""
+"""Selection of the test images that a report shows: pure functions of the methods' scores."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ Scores = NDArray[np.float64]
 
 
 def disagreement(scores: Sequence[Scores]) -> Scores:
-    """How much methods differ about each image: how far apart its ranks are, among the images as each method ranks
-    them, as the standard deviation over methods.
+    """Return the disagreement of methods about each image: each method ranks the images by its scores, and the
+    disagreement is the standard deviation of an image's rank over methods, divided by the number of images.
 
-    Ranks make methods and metrics comparable whatever their scale, and bear infinite scores. That one method is better
-    than another throughout is no disagreement.
+    Ranks make methods and metrics of any scale comparable and allow infinite scores. Methods that
+    rank the images alike do not disagree, however much better one of them is.
 
     Args:
-        scores: for each metric, (methods, images).
+        scores: for each metric, an array of shape (methods, images).
 
     Returns:
-        (images,): the mean over metrics; zero for a single method.
+        An array of shape (images,), averaged over metrics; 0 for a single method.
+
+    Example:
+        >>> disagreement([np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])]).round(3).tolist()
+        [0.0, 0.167, 0.167]
     """
     spreads = [rankdata(values, axis=1).std(axis=0) / values.shape[1] for values in scores]
     mean: Scores = np.mean(spreads, axis=0)
@@ -30,15 +34,19 @@ def disagreement(scores: Sequence[Scores]) -> Scores:
 
 
 def quality(scores: Sequence[Scores], higher: Sequence[bool]) -> Scores:
-    """How well all methods do on each image, from 0 to 1: the mean over metrics and methods of its rank among the
-    images.
+    """Return how well the methods reconstruct each image, from 0 to 1: its rank among the images, averaged over metrics
+    and methods.
 
     Args:
-        scores: for each metric, (methods, images).
-        higher: for each metric, whether more is better.
+        scores: for each metric, an array of shape (methods, images).
+        higher: for each metric, whether higher is better.
 
     Returns:
-        (images,).
+        An array of shape (images,).
+
+    Example:
+        >>> quality([np.array([[1.0, 3.0], [2.0, 4.0]])], higher=[True]).tolist()
+        [0.25, 0.75]
     """
     ranks = []
     for values, up in zip(scores, higher, strict=True):
@@ -49,15 +57,17 @@ def quality(scores: Sequence[Scores], higher: Sequence[bool]) -> Scores:
 
 
 def choose(scores: Sequence[Scores], higher: Sequence[bool], count: int, available: int) -> dict[str, list[int]]:
-    """Images by disagreement, best, worst and at random, each the most telling first.
+    """Select images by disagreement, by quality (best and worst), and at random.
 
     Args:
-        scores: for each metric, (methods, images); may be empty, and then images are only chosen at random.
-        count: how many of each kind.
-        available: number of images to choose among, from the first.
+        scores: for each metric, an array of shape (methods, images). Without any, images are only drawn at random.
+        higher: for each metric, whether higher is better.
+        count: number of images of each kind.
+        available: only the first ``available`` images can be selected.
 
     Returns:
-        Indices by kind; the draw at random is the same for every report of as many images.
+        Indices by kind (``disagreement``, ``best``, ``worst``, ``random``), the most extreme first. The random draw
+        depends on ``available`` alone.
     """
     chosen = {}
     if scores:
@@ -73,11 +83,14 @@ def choose(scores: Sequence[Scores], higher: Sequence[bool], count: int, availab
 
 
 def far_pairs(images: NDArray[np.uint8], count: int) -> list[tuple[int, int]]:
-    """Pairs of images that look the least alike, each image in one pair at most: greedily by the mean absolute
-    difference of their pixels.
+    """Return pairs of dissimilar images, chosen greedily by mean absolute pixel difference.
 
     Args:
-        images: (N, C, H, W).
+        images: uint8, shape (N, C, H, W).
+        count: the most pairs to return.
+
+    Returns:
+        Pairs of indices, the most dissimilar first; an image is in one pair at most.
     """
     flat = images.reshape(len(images), -1).astype(np.int16)
     apart = [(-float(np.abs(flat[i] - flat[j]).mean()), i, j) for i in range(len(flat)) for j in range(i)]
@@ -91,5 +104,5 @@ def far_pairs(images: NDArray[np.uint8], count: int) -> list[tuple[int, int]]:
 
 
 def _first(keys: Scores, count: int) -> list[int]:
-    """Indices of the smallest keys; equal keys in the order of the images."""
+    """Return the indices of the smallest keys; ties are in the order of the images."""
     return [int(index) for index in np.argsort(keys, kind="stable")[:count]]

@@ -1,18 +1,15 @@
-"""What a report shows: a plan, its leaderboard, and all that its jobs left behind, read once."""
+"""The content of a report: a plan, its leaderboard, and the artifacts of its jobs, each read once."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import unicodedata
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import Board, Leaderboard, Row
@@ -21,6 +18,7 @@ from recbench.plan.model import Method, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import Search, Tuning
 from recbench.report.spectra import mean_log_spectrum
+from recbench.store.artifacts import PICTURES, ArtifactError, read_images, read_scores, read_traces, readable_epochs
 from recbench.store.record import Record, Result
 from recbench.store.store import Store
 
@@ -28,38 +26,39 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-JobStatus = Literal["done", "failed", "diverged", "missing", "unusable"]
-Progress = Callable[[str], None]
+_Array = TypeVar("_Array")
+ShownStatus = Literal["done", "failed", "diverged", "missing", "unusable"]
+StatusCallback = Callable[[str], None]
 
 LOG_BYTES = 20_000
-"""The end of a job's log that its method's page shows."""
+"""The page of a method shows at most this much from the end of each job's log."""
 SLUG_LENGTH = 40
 SPECTRUM = "spectrum_recon"
-"""The metric that traces mean log spectra of all test images."""
+"""The metric whose traces hold the mean log spectra over all test images."""
 
 
 @dataclass(frozen=True)
 class JobView:
-    """A job of the plan, and what became of it.
+    """A job of the plan with its record and artifacts.
 
     Attributes:
-        why: for an unusable record, the reason.
+        why: the reason why a record cannot be used; empty for other jobs.
     """
 
     planned: PlannedJob
     folder: Path
-    status: JobStatus
+    status: ShownStatus
     record: Record | None
     why: str = ""
 
     @cached_property
     def history(self) -> tuple[dict[str, float], ...]:
-        """The lines of history.jsonl; of a job that failed, diverged or still runs, as far as it got."""
-        return tuple(_history(self.folder / "history.jsonl"))
+        """The lines of ``history.jsonl``, up to the last epoch if the job failed, diverged or is still running."""
+        return tuple(readable_epochs(self.folder))
 
     @cached_property
     def log(self) -> str:
-        """The end of what the job printed."""
+        """The end of the job's log."""
         try:
             with (self.folder / "log.txt").open("rb") as stream:
                 stream.seek(max(0, (self.folder / "log.txt").stat().st_size - LOG_BYTES))
@@ -69,35 +68,31 @@ class JobView:
 
     @cached_property
     def attempts(self) -> int:
-        """Earlier attempts that failed."""
+        """The number of earlier attempts that failed."""
         return len(list(self.folder.glob("failed-*.json")))
 
     @cached_property
     def per_image(self) -> dict[str, NDArray[np.float64]]:
-        """Scores of all test images by metric, and ``kl``; empty where the file cannot be used."""
-        import pandas
-        import pyarrow
-
-        if self.status != "done":
-            return {}
-        try:
-            table = pandas.read_parquet(self.folder / "scores.parquet")
-            return {str(name): table[name].to_numpy(dtype="float64") for name in table.columns}
-        except (OSError, ValueError, TypeError, pyarrow.ArrowException):
-            return {}
+        """Scores of all test images by metric, and ``kl``; empty if the file is missing or damaged."""
+        return self._usable(read_scores)
 
     @cached_property
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
-        """``target``, ``decoded`` and ``samples``, uint8 (N, C, H, W); empty where the file cannot be used."""
-        wanted = "target", "decoded", "samples"
-        arrays: dict[str, NDArray[Any]] = _arrays(self.folder / "images.npz") if self.status == "done" else {}
-        good = all(name in arrays and arrays[name].ndim == 4 and arrays[name].dtype == "uint8" for name in wanted)
-        return {name: arrays[name] for name in wanted} if good else {}
+        """``target``, ``decoded`` and ``samples``, uint8 (N, C, H, W); empty if the file is missing or damaged."""
+        arrays = self._usable(read_images)
+        good = all(name in arrays and arrays[name].ndim == 4 and arrays[name].dtype == "uint8" for name in PICTURES)
+        return {name: arrays[name] for name in PICTURES} if good else {}
 
     @cached_property
     def traces(self) -> dict[str, NDArray[np.float64]]:
-        """What the loss and metrics showed of themselves; empty where there is nothing, or it cannot be used."""
-        return _arrays(self.folder / "traces.npz") if self.status == "done" else {}
+        """Traces of the loss and the metrics; empty if the file is missing or damaged."""
+        return self._usable(read_traces)
+
+    def _usable(self, read: Callable[[Path], dict[str, _Array]]) -> dict[str, _Array]:
+        """Return the content of an artifact; nothing if the job is not done or the file is missing or damaged."""
+        with suppress(ArtifactError):
+            return read(self.folder) if self.status == "done" else {}
+        return {}
 
 
 @dataclass(frozen=True)
@@ -105,8 +100,8 @@ class MethodView:
     """A method on a board, with its jobs there in the order of their seeds.
 
     Attributes:
-        slug: a name for files, of ``a``–``z``, digits and dashes only, unlike that of any other method.
-        page: its page, from the report's folder.
+        slug: a unique file name of ``a``–``z``, digits and dashes.
+        page: the path of its page, relative to the report's folder.
     """
 
     row: Row
@@ -129,18 +124,18 @@ class MethodView:
 
     @property
     def shown(self) -> JobView | None:
-        """The job whose images are shown: that of the first seed that is done."""
+        """The job whose images are shown: the first completed seed with images."""
         return next((job for job in self.done if job.pictures), None)
 
 
 @dataclass(frozen=True)
 class BoardView:
-    """A board, its methods in its order, and the name of its page.
+    """A board with its methods in the order of their ranks.
 
     Attributes:
-        rate: curves of scores against KL under this setting, if there are any.
-        published: printed tables beside this board.
-        searches: what was tuned under this setting.
+        rate: rate–distortion curves of this setting, if there are any.
+        published: published tables that are compared with this board.
+        searches: the searches of tuning under this setting.
     """
 
     number: int
@@ -158,7 +153,7 @@ class BoardView:
 
     @property
     def files(self) -> str:
-        """What names of files of this board begin with."""
+        """The prefix of this board's file names."""
         return f"board-{self.number}"
 
     @property
@@ -167,11 +162,11 @@ class BoardView:
 
     @cached_property
     def spectra(self) -> tuple[dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]], str]:
-        """Mean log spectra of decoded and of test images by index of the method, each (C, H, W); and what they are
-        means over.
+        """Mean log spectra of decoded and of test images by index of the method, each of shape (C, H, W), and a
+        description of the images that they were averaged over.
 
-        From the traces of the metric ``spectrum_recon`` where all shown jobs have them, otherwise of the images that
-        the jobs kept.
+        Taken from the traces of the metric ``spectrum_recon`` if all shown jobs have them, otherwise computed from the
+        images that the jobs stored.
         """
         shown = {method.index: method.shown for method in self.methods if method.shown}
         records = [job.record for job in shown.values() if job.record is not None]
@@ -198,12 +193,12 @@ def _spectra_of_kept(
             data = mean_log_spectrum(target)
         found[index] = mean_log_spectrum(job.pictures["decoded"]), data
     count = 0 if target is None else len(target)
-    return found, f"the first {count} test images, which jobs keep; the metric {SPECTRUM} has those of all"
+    return found, f"the first {count} test images, which the jobs stored; with the metric {SPECTRUM}, over all of them"
 
 
 @dataclass(frozen=True)
 class Content:
-    """All of a report."""
+    """Everything that a report shows."""
 
     plan: Plan
     leaderboard: Leaderboard
@@ -219,15 +214,18 @@ def gather(
     unusable: Mapping[str, str],
     store: Store,
 ) -> Content:
-    """Put a report's content together.
+    """Collect the content of a report.
 
     Args:
+        plan: the plan of the suite.
+        leaderboard: its boards.
         records: results by job id, as they were ranked.
-        unusable: reasons why records of some jobs could not be used, by job id.
+        unusable: by job id, why a record cannot be used.
+        store: the store with the jobs' artifacts.
     """
     jobs = tuple(_job(planned, records, unusable, store) for planned in plan.jobs)
     names = slugs([method.label for method in plan.methods])
-    # A tuned method may have candidates of its label, which are no rows of a board.
+    # A tuned method may share its label with candidates, which do not have rows on a board.
     tested = {(job.setting, plan.methods[job.method].label): job.method for job in plan.jobs if job.split == "test"}
     settings = {setting.label: index for index, setting in enumerate(plan.settings)}
     rates = {curves.setting: curves for curves in rate_distortion(plan, records)}
@@ -262,7 +260,7 @@ def gather(
 
 
 def _belongs(job: JobView, board: Board) -> bool:
-    """Whether a job counts for a board: jobs without a protocol, as they never saw an image, count for every one."""
+    """Return whether a job belongs to a board: jobs that failed before they loaded an image belong to every one."""
     return job.record is None or job.record.protocol in (board.protocol, None)
 
 
@@ -271,7 +269,7 @@ def _job(planned: PlannedJob, records: Mapping[str, Result], unusable: Mapping[s
     if planned.id in records:
         try:
             record = store.read(planned.id)
-        except ValueError as error:  # since it was ranked, or in a part that leaderboards do not need
+        except ValueError as error:  # changed since it was ranked, or damaged in a part that leaderboards do not read
             return JobView(planned, folder, "unusable", None, str(error))
     if record is not None:
         return JobView(planned, folder, record.status, record)
@@ -280,38 +278,10 @@ def _job(planned: PlannedJob, records: Mapping[str, Result], unusable: Mapping[s
 
 
 def slugs(labels: Sequence[str]) -> tuple[str, ...]:
-    """Names for files: ASCII letters, digits and dashes, and a number that keeps them apart."""
+    """Return unique file names: ASCII letters, digits and dashes, with a number at the end."""
     names = []
     for number, label in enumerate(labels, 1):
         plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
         slug = re.sub(r"[^a-z0-9]+", "-", plain)[:SLUG_LENGTH].strip("-")
         names.append(f"{slug or 'method'}-{number}")
     return tuple(names)
-
-
-def _history(file: Path) -> Iterator[dict[str, float]]:
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue  # the last line of a job that was killed while it wrote
-        if isinstance(values, dict) and _finite(values.get("epoch")):
-            yield {str(name): float(value) for name, value in values.items() if _finite(value)}
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _arrays(file: Path) -> dict[str, NDArray[Any]]:
-    import numpy as np
-
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):
-        return {}  # the record holds; the report only lacks a picture

@@ -1,4 +1,4 @@
-"""Figures as papers print them, drawn by matplotlib: the same input gives the same bytes."""
+"""Figures for papers, drawn by matplotlib: the same input gives the same bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from recbench.errors import UserError
 from recbench.report import series, sheets
-from recbench.report.charts import WIDE, title_of
 from recbench.report.content import BoardView
+from recbench.report.plotly_traces import WIDE, title_of
 from recbench.report.series import PALETTE
 from recbench.report.sheets import Sheet
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 WIDTH = 6.75
 """Inches: the text width of a page with two columns."""
 TILES = 10
-"""Tiles across a sheet."""
+"""The most tiles in a row of a sheet."""
 TILE_PIXELS = 128
-"""The least width of a tile."""
+"""The minimum width of a tile in pixels."""
 GAP = 6
 """Pixels between tiles."""
 MARKERS = "osD^PXhvxp"
@@ -43,7 +43,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def render(figure: Figure, form: str) -> bytes:
-    """A figure as ``pdf``, ``png`` (300 dots per inch) or ``svg``, without date or version in it."""
+    """Return a figure as ``pdf``, ``png`` (300 dots per inch) or ``svg``, without dates or versions in its metadata."""
     import matplotlib as mpl
 
     stream = io.BytesIO()
@@ -53,7 +53,7 @@ def render(figure: Figure, form: str) -> bytes:
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure that no window system needs to know of, and its axes as an array."""
+    """Return a figure that needs no window system, and its axes as an array."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def _look(view: BoardView, index: int) -> dict[str, Any]:
 
 
 def curves(view: BoardView) -> Figure | None:
-    """Training curves: a panel for each quantity, a line for each job."""
+    """Draw training curves with one panel per quantity and one line per job."""
     known = [name for name in series.quantities(view) if name in ("objective", "reconstruction", "kl", "validation")]
     if not known:
         return None
@@ -91,7 +91,7 @@ def curves(view: BoardView) -> Figure | None:
 
 
 def _logarithmic(axis: Axes) -> None:
-    """Ticks at 1, 2 and 5 of each power of ten, as plain numbers."""
+    """Make the x axis logarithmic, with plain-number ticks at 1, 2 and 5 times each power of ten."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     axis.set_xscale("log")
@@ -101,7 +101,7 @@ def _logarithmic(axis: Axes) -> None:
 
 
 def _legend(figure: Figure, axis: Axes, view: BoardView) -> None:
-    """One legend for all panels; with so many methods that colours repeat, they mean families."""
+    """Add one legend for all panels; with more methods than colours, colours stand for families."""
     from matplotlib.lines import Line2D
 
     if len(view.methods) > len(PALETTE):
@@ -113,7 +113,7 @@ def _legend(figure: Figure, axis: Axes, view: BoardView) -> None:
 
 
 def spectra(view: BoardView) -> Figure | None:
-    """Radial profiles of the mean log spectra, and their difference to the data's (figure 6 of Bredell et al.)."""
+    """Draw radial profiles of mean log spectra and their differences from the data (Bredell et al. 2023, figure 6)."""
     lines, _ = series.profiles(view)
     if not lines:
         return None
@@ -128,13 +128,13 @@ def spectra(view: BoardView) -> Figure | None:
             axes[0][1].plot(line.frequencies, line.values - lines[0].values, **look)
     axes[0][1].axhline(0, color="black", linestyle=":", linewidth=1)
     axes[0][0].set(xlabel="frequency [cycles/pixel]", ylabel="mean log |F|")
-    axes[0][1].set(xlabel="frequency [cycles/pixel]", ylabel="difference to the data")
+    axes[0][1].set(xlabel="frequency [cycles/pixel]", ylabel="difference from the data")
     _legend(figure, axes[0][0], view)
     return figure
 
 
 def tiers(view: BoardView) -> Figure | None:
-    """Places that cannot be ruled out, over all ranking metrics."""
+    """Draw ranks and rank intervals over all ranking metrics."""
     found = series.rank_intervals(view).get(series.OVERALL)
     if not found:
         return None
@@ -143,18 +143,18 @@ def tiers(view: BoardView) -> Figure | None:
     for line in found:
         color = _look(view, line.method.index)["color"]
         axis.plot(line.interval, [line.row] * 2, color=color, linewidth=2.5, alpha=0.5, solid_capstyle="round")
-        axis.plot(line.place, line.row, "o", color=color, markersize=4)
+        axis.plot(line.rank, line.row, "o", color=color, markersize=4)
     for number, group in enumerate(series.groups(view, series.OVERALL)):
         x = len(found) + 0.6 + 0.3 * number * max(1, len(found) / 25)
         axis.plot([x, x], [group[0] - 0.25, group[-1] + 0.25], color="0.55", linewidth=1.6, solid_capstyle="butt")
-    axis.set(xlabel="place", yticks=range(len(found)), yticklabels=[line.method.label[:40] for line in found])
+    axis.set(xlabel="rank", yticks=range(len(found)), yticklabels=[line.method.label[:40] for line in found])
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
     return figure
 
 
 def critical_difference(view: BoardView) -> Figure | None:
-    """Methods on an axis of mean ranks; bars join those that cannot be told apart (Demšar 2006, figure 1)."""
+    """Draw mean ranks on an axis, with bars over methods that do not differ significantly (Demšar 2006, figure 1)."""
     found = series.rank_intervals(view).get(series.OVERALL)
     if not found or len(found) < 2:
         return None
@@ -193,7 +193,7 @@ def critical_difference(view: BoardView) -> Figure | None:
 
 
 def rate_distortion(view: BoardView) -> Figure | None:
-    """Every metric against KL: curves over the ladder where there are any, otherwise a point for each method."""
+    """Draw every metric against KL: curves over KL weights if there are any, otherwise one point per method."""
     if view.rate is not None:
         found = {title_of(column): series.rate_curves(view.rate, column.name) for column in view.rate.columns}
         return _line_panels(found, dict.fromkeys(found, ("KL [nats per image]", True)))
@@ -201,7 +201,7 @@ def rate_distortion(view: BoardView) -> Figure | None:
 
 
 def tuning(view: BoardView) -> Figure | None:
-    """What tuning tried: scores by each value, and best-of-k curves."""
+    """Draw the trials of tuning: scores by each tuned value, and best-of-k curves."""
     if view.tuning is None:
         return None
     metric = f"{view.tuning.metric} (validation)"
@@ -210,12 +210,12 @@ def tuning(view: BoardView) -> Figure | None:
     logs = {axis.name for search in view.searches for axis in search.axes if axis.log}
     across = {f"{metric} by {name}": (name, name in logs) for name in series.axes(view)}
     return _line_panels(
-        {**found, f"best {metric}": series.best_of_k(view)}, {**across, f"best {metric}": ("tried", False)}
+        {**found, f"best {metric}": series.best_of_k(view)}, {**across, f"best {metric}": ("trials", False)}
     )
 
 
 def _line_panels(found: Mapping[str, list[series.PlotLine]], across: Mapping[str, tuple[str, bool]]) -> Figure | None:
-    """A panel for each title, a line for each loss; ``across`` names its axis and says whether it is logarithmic."""
+    """Draw one panel per title, one line per loss; ``across`` has x labels and whether x is logarithmic."""
     panels = {title: lines for title, lines in found.items() if lines}
     if not panels:
         return None
@@ -244,7 +244,7 @@ def _line_panels(found: Mapping[str, list[series.PlotLine]], across: Mapping[str
 
 
 def cost(view: BoardView) -> Figure | None:
-    """Every metric against the time of a step, with the Pareto front."""
+    """Draw every metric against the time per step, with the Pareto front."""
     return _scatter(view, {"step": series.COSTS["step"]}, log=True)
 
 
@@ -278,10 +278,10 @@ def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]]
 
 
 def sheet(found: Sheet) -> Figure:
-    """Rows of tiles with the methods' names at the left, every pixel as it is."""
+    """Draw rows of tiles with the methods' names on the left; pixels are repeated, never interpolated."""
     rows, columns = found.rows, _columns(found, TILES)
     height, width = found.shape
-    zoom = max(1, -(-TILE_PIXELS // width))  # so that gaps are thin, and no reader's program has to enlarge
+    zoom = max(1, -(-TILE_PIXELS // width))  # so that gaps are thin and viewers need not enlarge the image
     down, across = height * zoom + GAP, width * zoom + GAP
     canvas = np.full((down * len(rows) - GAP, across * len(columns) - GAP, 3), 255, dtype=np.uint8)
     for y, row in enumerate(rows):
@@ -307,7 +307,7 @@ def sheet(found: Sheet) -> Figure:
 
 
 def _columns(found: Sheet, most: int) -> list[int]:
-    """Some columns of a sheet: evenly over its groups, in their order."""
+    """Return at most ``most`` columns of a sheet, spread evenly over its groups."""
     if len(found.groups) == 1:
         own = found.groups[0].columns
         return [own[place] for place in sheets.spread(len(own), most)]
@@ -326,19 +326,19 @@ PLOTS: dict[str, Callable[[BoardView], Figure | None]] = {
     "cost": cost,
     "tuning": tuning,
 }
-"""Figures that are drawn from a board alone."""
+"""Figures that need a board only."""
 
 
 def draw(name: str, view: BoardView) -> Figure:
-    """One of :data:`PLOTS`.
+    """Draw one of :data:`PLOTS`.
 
     Raises:
-        UserError: the jobs left nothing that could be drawn.
+        UserError: the jobs did not store what the figure needs.
     """
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
         figure = PLOTS[name](view)
     if figure is None:
-        raise UserError(f"there is nothing to draw for {name}: no job of {view.board.setting} left what it needs")
+        raise UserError(f"nothing to draw for {name}: no job of {view.board.setting} stored what it needs")
     return figure

@@ -1,6 +1,6 @@
-"""What needs stored models: test images that the jobs did not keep, decoded again, and latent interpolations.
+"""Images from stored models: reconstructions of test images that the jobs did not store, and latent interpolations.
 
-The one place of the report that imports torch, and only when there is a model to load.
+The only module of the report that imports torch, and only when there is a model to load.
 """
 
 from __future__ import annotations
@@ -10,32 +10,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recbench.contracts.entries import ImageShape
 from recbench.errors import RecbenchError
 from recbench.plugin.registry import Registry
-from recbench.report.content import BoardView, JobView, Progress
+from recbench.report.content import BoardView, JobView, StatusCallback
+from recbench.report.sheets import Images
 from recbench.store.store import Store
 
 if TYPE_CHECKING:
     import torch
 
-Images = NDArray[np.uint8]
-
 STEPS = 9
-"""Points of an interpolation, with both ends."""
+"""The number of images in an interpolation, including both ends."""
 
 
 @dataclass
 class Decoded:
-    """What stored models gave.
+    """Images decoded by stored models, by index of the method.
 
     Attributes:
-        images: by method, uint8 (chosen, C, H, W).
-        interpolations: by method, uint8 (pairs × STEPS, C, H, W).
-        problems: by method, why its model could not be used.
+        images: uint8, shape (chosen, C, H, W).
+        interpolations: uint8, shape (pairs × STEPS, C, H, W).
+        problems: why a model could not be used.
     """
 
     images: dict[int, Images] = field(default_factory=dict)
@@ -44,7 +40,7 @@ class Decoded:
 
 
 def test_images(dataset: str, cache: Path, fingerprint: str) -> Images | None:
-    """All test images of a data set, memory-mapped; None where they are not in the cache as jobs saw them."""
+    """Return all test images of a dataset, memory-mapped; None if the cache does not hold those that the jobs used."""
     from recbench.data.cache import find_all
 
     found = (prepared for prepared in find_all(dataset, cache) if prepared.fingerprint == fingerprint)
@@ -59,15 +55,18 @@ def decode(
     chosen: Images,
     ends: Images,
     pairs: Sequence[tuple[int, int]],
-    tell: Progress,
+    tell: StatusCallback,
 ) -> Decoded:
-    """Decode test images, and lines between posterior means, with the shown model of every method.
+    """Reconstruct test images and decode latent interpolations with the stored model of every method.
 
     Args:
-        chosen: test images to reconstruct, uint8 (N, C, H, W).
-        ends: test images that are the ends of interpolations.
-        pairs: which of them.
-        tell: told what is going on.
+        view: the board.
+        store: the store with the models.
+        registry: the architectures.
+        chosen: test images to reconstruct, uint8 of shape (N, C, H, W).
+        ends: test images to interpolate between.
+        pairs: indices into ``ends`` of the first and last image of each interpolation.
+        tell: called with a line of text for each model.
     """
     found = Decoded()
     for method in view.methods:
@@ -81,7 +80,7 @@ def decode(
             )
         except RecbenchError as error:
             found.problems[method.index] = str(error)
-        except Exception as error:  # noqa: BLE001 - an architecture of a plugin may raise anything; one row is missing
+        except Exception as error:  # noqa: BLE001 - a plugin's architecture may raise anything; it only costs one row
             found.problems[method.index] = f"{type(error).__name__}: {error}"
     return found
 
@@ -125,7 +124,7 @@ def _decode_one(
 
 
 def summary(problems: Mapping[int, str], labels: Mapping[int, str]) -> list[str]:
-    """One line for each reason, with the methods that it holds for."""
+    """Return one line per reason, with the methods that it applies to."""
     by_reason: dict[str, list[str]] = {}
     for index, reason in problems.items():
         by_reason.setdefault(reason, []).append(labels[index])

@@ -1,4 +1,4 @@
-"""Pages from templates. Every text of a suite, a label or a traceback is escaped."""
+"""HTML pages from templates. All text from suites, labels and tracebacks is escaped."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from recbench import __version__
 from recbench.contracts.entries import Entry
 from recbench.plugin.registry import Registry
-from recbench.render import leaderboard as formats
-from recbench.render import published as published_text
+from recbench.render import published
+from recbench.render.leaderboard import head, legend, number
 from recbench.report import sections, series, standings
 from recbench.report.content import BoardView, Content, JobView, MethodView
 from recbench.report.sections import Section
 from recbench.report.sheets import Sheet
 
 TILE = 72
-"""Pixels: the least that a tile is shown at; larger images are shown at up to twice that, until they are enlarged."""
+"""The minimum size of a tile in pixels; larger images are initially shown at up to twice that size."""
 
 
 class Pages:
@@ -37,7 +37,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        # No NaN in JSON; the filter itself writes < and & so that no text can end its script element.
+        # No NaN in JSON; the filter itself escapes < and &, so that no text can close its script element.
         self.environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 
     def board(
@@ -48,12 +48,14 @@ class Pages:
         prints: Mapping[str, str],
         per_image: Mapping[str, str],
     ) -> str:
-        """The page of a board.
+        """Return the page of a board.
 
         Args:
+            view: the board.
+            found: its sections.
             strips: files of each sheet's rows, by the sheet's name.
-            prints: the file of each chart as it is printed, by its name.
-            per_image: files of all images' scores, by metric.
+            prints: the file of each chart's static figure, by the chart's name.
+            per_image: files with the scores of all images, by metric.
         """
         shown = [
             {**vars(section), "files": [f"data/{name}" for name, _ in section.files], "sheets": section.sheets}
@@ -68,7 +70,7 @@ class Pages:
             heads=standings.heads(view.board),
             lines=standings.lines(view),
             families=sorted({row.family for row in view.board.rows if row.family}),
-            legend=_sentence(formats.legend(view.board)),
+            legend=_sentence(legend(view.board)),
             titles=self._protocols(),
             per_image=per_image,
             strips=strips,
@@ -76,30 +78,31 @@ class Pages:
             panels=[_panel(method, "objective", method.label) for method in view.methods],
             printed=[
                 {
-                    "title": published_text.title(table),
-                    "summary": published_text.summary(table),
-                    "remarks": list(published_text.remarks(table)),
-                    "rows": [published_text.cells(table, compared) for compared in table.compared],
-                    "orderings": list(published_text.orderings(table)),
+                    "title": published.title(table),
+                    "summary": published.summary(table),
+                    "remarks": list(published.remarks(table)),
+                    "rows": [published.cells(table, compared) for compared in table.compared],
+                    "orderings": list(published.orderings(table)),
                 }
                 for table in view.published
             ],
-            printed_heads=published_text.HEADS,
-            number=formats.number,
-            head=formats.head,
+            printed_heads=published.HEADS,
+            number=number,
+            head=head,
             troubles=sections.troubles(self.content, view),
             provenance=provenance(view),
             resolved=self.resolved,
         )
 
     def method(self, index: int, strips: Mapping[int, Sequence[tuple[str, str]]]) -> str:
-        """The page of a method.
+        """Return the page of a method.
 
         Args:
+            index: the index of the method in the plan.
             strips: for each board by number, names and files of rows of images.
         """
-        places = [(view, own) for view in self.content.boards for own in view.methods if own.index == index]
-        view, own = places[0]
+        boards = [(view, own) for view in self.content.boards for own in view.methods if own.index == index]
+        view, own = boards[0]
         here = [method.index for method in view.methods].index(index)
         registered = self.registry.find("losses", own.method.loss.name) if self.registry else None
         entry = registered.entry if registered else None
@@ -107,14 +110,14 @@ class Pages:
             each.number: [
                 _panel(mine, name, title) for name, title in series.quantities(each).items() if name != "learning_rate"
             ]
-            for each, mine in places
+            for each, mine in boards
         }
         return self._render(
             "method.html",
             "../",
             label=own.label,
             method=own.method,
-            places=places,
+            boards=boards,
             before=view.methods[here - 1] if here else None,
             after=view.methods[here + 1] if here + 1 < len(view.methods) else None,
             entry=entry,
@@ -122,21 +125,21 @@ class Pages:
             docs=_docs(entry),
             strips=strips,
             panels={number: [panel for panel in own if panel["lines"]] for number, own in panels.items()},
-            jobs={each.number: self._jobs(each, mine) for each, mine in places},
+            jobs={each.number: self._jobs(each, mine) for each, mine in boards},
             standing=_standing,
             facts=_facts,
-            head=formats.head,
-            number=formats.number,
+            head=head,
+            number=number,
         )
 
     def _jobs(self, view: BoardView, method: MethodView) -> list[JobView]:
-        """The method's jobs on a board, and those that tuned it."""
+        """Return the method's jobs on a board, and those of its tuning."""
         mine = {job.planned.id for job in method.jobs}
         own = [job for job in self.content.jobs if job.planned.method == method.index and job.planned.id not in mine]
         return [*method.jobs, *(job for job in own if job.planned.setting == view.setting)]
 
     def _protocols(self) -> dict[int, str]:
-        """What tells boards of one setting apart."""
+        """Return the protocols of boards that share their setting with another board, by number."""
         settings = [view.board.setting for view in self.content.boards]
         return {
             view.number: f"protocol {view.board.protocol}" if settings.count(view.board.setting) > 1 else ""
@@ -151,18 +154,18 @@ class Pages:
             "reason": _reason,
         }
         page = self.environment.get_template(template)
-        # Imported templates see the context, but not what is given to render alone.
+        # Imported templates see the globals, but not the variables passed to render.
         page.globals.update(helpers, root=root)
         return page.render(content=self.content, version=__version__, root=root, **helpers, **variables) + "\n"
 
 
 def tile_size(sheet: Sheet) -> int:
-    """Pixels of a tile on the page, at first."""
+    """Return the initial size of a tile on the page in pixels."""
     return max(TILE, min(sheet.shape[1], 2 * TILE))
 
 
 def sheet_data(sheet: Sheet) -> dict[str, Any]:
-    """What the page needs to show another group of a sheet's columns, and to enlarge a tile."""
+    """Return the data with which the page switches between groups of columns and enlarges tiles."""
     return {
         "noun": sheet.noun,
         "heads": sheet.heads,
@@ -183,28 +186,28 @@ def _docs(entry: Entry | None) -> dict[str, str]:
 def _standing(view: BoardView, method: MethodView) -> str:
     row = method.row
     if row.place is None:
-        return f"Not ranked: {row.seeds_done} of {row.seeds} seeds are done" + (
+        return f"Not ranked: {row.seeds_done} of {row.seeds} seeds are completed" + (
             f"; {row.status}." if row.trouble else "."
         )
     ranked = sum(other.place is not None for other in view.board.rows)
-    return f"Place {row.place} of {ranked} by mean rank ({formats.number(row.mean_rank, 2)}), with {row.seeds} seeds."
+    return f"Rank {row.place} of {ranked} by mean rank ({number(row.mean_rank, 2)}), with {row.seeds} seeds."
 
 
 def _reason(job: JobView) -> str:
-    """Why a job has no scores, in a line."""
+    """Return in one line why a job has no scores."""
     if job.record is not None and job.record.failure is not None:
         message = job.record.failure.message.strip().partition("\n")[0]
         return f"{job.record.failure.type}: {message}"[:300]
-    return job.why or "it has not been run, or has not ended yet"
+    return job.why or "not run, or not finished yet"
 
 
 def _facts(job: JobView, view: BoardView) -> list[tuple[str, str]]:
-    """What stands on a job's card."""
+    """Return names and values of the facts on a job's card."""
     record = job.record
     if record is None:
         return []
     facts = [
-        (column.name, formats.number(record.scores[column.name].mean, column.digits))
+        (column.name, number(record.scores[column.name].mean, column.digits))
         for column in view.board.columns
         if column.name in record.scores
     ]
@@ -226,7 +229,7 @@ def _duration(seconds: float) -> str:
 
 
 def _panel(method: MethodView, quantity: str, label: str) -> dict[str, Any]:
-    """A small curve for each seed, on one scale, in a box of 160 by 56."""
+    """Return one small curve per seed, on a common scale, in a box of 160 by 56."""
     runs = []
     for job in method.jobs:
         points = [(line["epoch"], line[quantity]) for line in job.history if quantity in line]
@@ -235,7 +238,7 @@ def _panel(method: MethodView, quantity: str, label: str) -> dict[str, Any]:
     every = [point for _, points in runs for point in points]
     facts: dict[str, Any] = {"label": label, "page": method.page, "lines": [], "first": "", "last": "", "alt": ""}
     if not every:
-        return {**facts, "alt": f"{label}: nothing was recorded", "first": "nothing recorded"}
+        return {**facts, "alt": f"{label}: nothing recorded", "first": "nothing recorded"}
     left, right = min(x for x, _ in every), max(x for x, _ in every)
     low, high = min(y for _, y in every), max(y for _, y in every)
     place = partial(_place, left=left, right=right, low=low, high=high)
@@ -253,7 +256,7 @@ def _place(point: tuple[float, float], *, left: float, right: float, low: float,
 
 
 def provenance(view: BoardView) -> dict[str, list[str]]:
-    """What the board's jobs ran with: each fact, and its different values."""
+    """Return where the board's jobs ran, and with which versions: each fact with its distinct values."""
     records = [job.record for job in view.jobs if job.record is not None]
     facts: dict[str, list[str]] = {}
 
@@ -286,5 +289,5 @@ def provenance(view: BoardView) -> dict[str, list[str]]:
         facts["first job started"] = [min(record.provenance.started for record in records)]
         facts["last job finished"] = [max(record.provenance.finished for record in records)]
         seconds = math.fsum(record.trained.seconds for record in records if record.trained)
-        facts["training in all"] = [_duration(seconds)]
+        facts["total training time"] = [_duration(seconds)]
     return facts

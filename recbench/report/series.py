@@ -1,4 +1,4 @@
-"""Numbers behind the plots of a report: drawn by plotly in the pages and by matplotlib for papers."""
+"""The numbers behind the plots of a report, which plotly.js draws on its pages and matplotlib for papers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recbench.analysis.ranking import Row
+from recbench.analysis.ranking import Board, Row
 from recbench.analysis.rate_distortion import RateDistortion
 from recbench.plan.selection import best_of
 from recbench.plan.strategies import KL_WEIGHT
 from recbench.report.content import BoardView, JobView, MethodView
-from recbench.report.spectra import radial_profile
-
-Array = NDArray[np.float64]
+from recbench.report.spectra import Array, radial_profile
 
 POINTS = 240
-"""Points of a training curve: more are thinned out evenly, with the first and the last kept."""
+"""The most points of a training curve; longer ones are thinned evenly, keeping the first and the last point."""
 QUANTITIES = {
     "objective": "objective",
     "reconstruction": "reconstruction loss",
@@ -44,7 +41,7 @@ class PlotCurve:
 
 
 def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
-    """One curve for each job that has any, of jobs that failed or diverged too."""
+    """Return one curve per job with a history, including jobs that failed or diverged."""
     found = []
     for method in view.methods:
         for job in method.jobs:
@@ -56,13 +53,13 @@ def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
 
 
 def quantities(view: BoardView) -> dict[str, str]:
-    """What can be drawn over the epochs, by its key in the history: what is there, and is not zero throughout."""
+    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history."""
     seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
     return {name: title for name, title in QUANTITIES.items() if name in seen}
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """At most so many of the points, evenly spread, with the first and the last."""
+    """Return at most ``most`` of the points, evenly spaced, including the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[round(place)] for place in np.linspace(0, len(points) - 1, most)]
@@ -78,7 +75,7 @@ class Profile:
 
 
 def profiles(view: BoardView) -> tuple[list[Profile], str]:
-    """Radial profiles of the data (first, without a method) and of every method; and what they are means over."""
+    """Return radial profiles of the data (first, without a method) and of every method, and the images averaged."""
     found, what = view.spectra
     lines: list[Profile] = []
     for method in view.methods:
@@ -94,7 +91,7 @@ def profiles(view: BoardView) -> tuple[list[Profile], str]:
 
 @dataclass(frozen=True)
 class PlotPoint:
-    """A method in a plot of one quantity against another: means over its seeds, and each seed."""
+    """A method in a scatter plot: the means over its seeds, and ``(seed, x, y)`` for each seed."""
 
     method: MethodView
     x: float
@@ -122,7 +119,7 @@ def _memory(job: JobView) -> float | None:
 
 
 def rate(job: JobView) -> float | None:
-    """Mean KL in nats per test image."""
+    """Return the mean KL divergence in nats per test image."""
     return None if job.record is None or job.record.evaluated is None else job.record.evaluated.kl
 
 
@@ -134,7 +131,7 @@ COSTS: dict[str, tuple[str, Measure]] = {
 
 
 def points(view: BoardView, metric: str, measure: Measure) -> list[PlotPoint]:
-    """Every method's mean score over its mean of another measure, where both are finite."""
+    """Return every method's mean score (y) and the mean of another measure (x), where both are finite."""
     found = []
     for method in view.methods:
         seeds = []
@@ -150,7 +147,7 @@ def points(view: BoardView, metric: str, measure: Measure) -> list[PlotPoint]:
 
 
 def front(found: Sequence[PlotPoint], *, higher: bool) -> list[PlotPoint]:
-    """The Pareto front from the cheapest: no other point is as cheap and better, or as good and cheaper."""
+    """Return the Pareto front by ascending x: no other point is at least as good in x and y and better in one."""
     best: list[PlotPoint] = []
     for point in sorted(found, key=lambda point: (point.x, -point.y if higher else point.y)):
         if not best or (point.y > best[-1].y if higher else point.y < best[-1].y):
@@ -159,7 +156,7 @@ def front(found: Sequence[PlotPoint], *, higher: bool) -> list[PlotPoint]:
 
 
 def ladders(found: Sequence[PlotPoint]) -> list[list[PlotPoint]]:
-    """Points of one loss with one setting of its parameters, under several KL weights, in their order."""
+    """Return groups of points that only differ in the KL weight, in ascending order of the weight."""
     by_loss: dict[str, list[PlotPoint]] = {}
     for point in found:
         by_loss.setdefault(point.method.method.loss.model_dump_json(), []).append(point)
@@ -170,25 +167,30 @@ def ladders(found: Sequence[PlotPoint]) -> list[list[PlotPoint]]:
 OVERALL = "all ranking metrics"
 
 
+def percent(board: Board) -> str:
+    """Return the confidence of a board, such as ``95 %``."""
+    return f"{100 * (board.confidence or 0):.3g} %"
+
+
 @dataclass(frozen=True)
 class RankInterval:
-    """A ranked method in the order of a ranking.
+    """A method in a ranking, with its rank interval.
 
     Attributes:
-        row: from 0, from the best.
-        place: 1 is best; equals share the mean of their places by a metric.
-        interval: best and worst place that cannot be ruled out.
+        row: position in the ranking, from 0 (best).
+        rank: from 1 (best); ties by a metric share their mean rank.
+        interval: the rank interval, best rank first.
     """
 
     method: MethodView
     row: int
-    place: float
+    rank: float
     interval: tuple[int, int]
     tier: int
 
 
 def rank_intervals(view: BoardView) -> dict[str, list[RankInterval]]:
-    """Rank intervals over all ranking metrics and by each metric, best first; empty without statistics."""
+    """Return rank intervals over all ranking metrics and by each metric, best first; empty without statistics."""
     ranked = [method for method in view.methods if method.row.place is not None]
     found: dict[str, list[RankInterval]] = {}
     overall = [(m, m.row.place, m.row.rank_interval, m.row.tier) for m in ranked]
@@ -200,9 +202,9 @@ def rank_intervals(view: BoardView) -> dict[str, list[RankInterval]]:
             lists[column.name] = sorted(known, key=lambda entry: entry[1] or 0.0)
     for title, entries in lists.items():
         lines = [
-            RankInterval(method, row, float(place), interval, tier)
-            for row, (method, place, interval, tier) in enumerate(entries)
-            if place is not None and interval is not None and tier is not None
+            RankInterval(method, row, float(rank), interval, tier)
+            for row, (method, rank, interval, tier) in enumerate(entries)
+            if rank is not None and interval is not None and tier is not None
         ]
         if lines and len(lines) == len(entries):
             found[title] = lines
@@ -210,7 +212,7 @@ def rank_intervals(view: BoardView) -> dict[str, list[RankInterval]]:
 
 
 def groups(view: BoardView, title: str) -> list[list[int]]:
-    """The longest runs of methods that cannot be told apart, as rows of :func:`rank_intervals` of that title."""
+    """Return the longest runs of methods of which no two differ significantly, as rows of :func:`rank_intervals`."""
     verdict = view.board.overall if title == OVERALL else view.board.verdicts.get(title)
     lines = rank_intervals(view).get(title, [])
     if verdict is None or not lines:
@@ -222,12 +224,12 @@ def groups(view: BoardView, title: str) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class PlotLine:
-    """A named line of a plot, of a loss rather than of a method on the board.
+    """The line of a loss, with one point per method or trial.
 
     Attributes:
-        texts: what is known about each point.
-        chosen: place of the point that tuning chose, if any.
-        joined: whether its points are joined: not where they differ in more than what is drawn.
+        texts: hover text of each point.
+        chosen: index of the point that tuning chose, if any.
+        joined: whether to join the points; not if they differ in more than the quantities drawn.
     """
 
     label: str
@@ -239,7 +241,7 @@ class PlotLine:
 
 
 def rate_curves(rate: RateDistortion, metric: str) -> list[PlotLine]:
-    """Scores by KL, a line for each loss, where a point has a finite score."""
+    """Return scores against KL, one line per loss; points without a finite score are left out."""
     lines = []
     for curve in rate.curves:
         known = [point for point in curve.points if math.isfinite(point.scores.get(metric, math.nan))]
@@ -252,7 +254,7 @@ def rate_curves(rate: RateDistortion, metric: str) -> list[PlotLine]:
 
 
 def tried(view: BoardView, axis: str) -> list[PlotLine]:
-    """Scores of candidates by one of the values that were tuned, ascending, a line for each search."""
+    """Return the scores of trials by one of the tuned values, ascending, one line per search."""
     lines = []
     for search in view.searches:
         entries = [
@@ -270,7 +272,7 @@ def tried(view: BoardView, axis: str) -> list[PlotLine]:
 
 
 def best_of_k(view: BoardView) -> list[PlotLine]:
-    """The best-of-k curve of each search."""
+    """Return the best-of-k curve of each search."""
     lines = []
     for search in view.searches:
         assert view.tuning is not None, "searches come with their rule"
@@ -282,18 +284,18 @@ def best_of_k(view: BoardView) -> list[PlotLine]:
 
 
 def axes(view: BoardView) -> list[str]:
-    """Names of the values that were tuned, the KL weight first."""
+    """Return the names of the tuned values, the KL weight first."""
     names = dict.fromkeys(axis.name for search in view.searches for axis in search.axes)
     return sorted(names, key=lambda name: (name != KL_WEIGHT, name))
 
 
 def families(rows: Sequence[Row]) -> dict[str, int]:
-    """The losses' families and their place in the palette."""
+    """Return the families of the losses with their indices in the palette."""
     return {family: place for place, family in enumerate(sorted({row.family or "other" for row in rows}))}
 
 
 def marks(view: BoardView) -> Mapping[int, int]:
-    """A place in the palette for every method: its own where colours suffice, otherwise that of its family."""
+    """Return each method's index in the palette: its own if there are enough colours, otherwise that of its family."""
     if len(view.methods) <= len(PALETTE):
         return {method.index: place for place, method in enumerate(sorted(view.methods, key=lambda m: m.index))}
     places = families(view.board.rows)
@@ -303,4 +305,4 @@ def marks(view: BoardView) -> Mapping[int, int]:
 PALETTE = (
     "#3b7dd8", "#d9622b", "#2a9d74", "#b2559c", "#c79a00", "#5aa9c9", "#8767c9", "#a3683a", "#7d8590", "#cf3f55",
 )  # fmt: skip
-"""Ten colours that can be told apart on white and on near black, also by most who see colours differently."""
+"""Ten colours that are distinct on white and on near black, including for most colour-blind readers."""

@@ -1,4 +1,4 @@
-"""Sheets: the same images under every method. A row is a file, a strip of equally large tiles side by side."""
+"""Sheets: the same images with every method. Each row is one file, a strip of tiles of equal size."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from recbench.report.content import BoardView, MethodView
 Images = NDArray[np.uint8]
 
 LOSSLESS_BYTES = 60_000_000
-"""Pixels of a sheet, in bytes, up to which its images are stored without loss; beyond, as WebP of quality 90."""
+"""Sheets with more bytes of pixels than this are stored as WebP with quality 90 instead of PNG."""
 WIDEST = 16_000
-"""Pixels: the widest strip, as WebP files are at most 16,383 wide."""
+"""The widest strip in pixels; WebP files are at most 16,383 wide."""
 EPOCHS_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Group:
-    """Columns that are shown together, chosen for one reason."""
+    """Columns that are shown together, and the reason why they were selected."""
 
     name: str
     title: str
@@ -36,11 +36,10 @@ class SheetRow:
     """A strip of tiles.
 
     Attributes:
+        images: uint8, shape (columns, C, H, W).
+        captions: a caption per tile, such as its scores; may be empty.
         method: name of the method; empty for a reference (the test images, the data's spectrum).
         page: the method's page, if any.
-        images: uint8 (columns, C, H, W).
-        captions: for each tile, what is known about it, such as its scores; one that is empty says nothing.
-        group: the rows of one method are kept together under its name.
     """
 
     label: str
@@ -57,9 +56,9 @@ class Sheet:
     Attributes:
         name: for files.
         noun: what a tile is, for screen readers (``"reconstruction"``).
-        heads: what stands above each column.
-        against: whether the first row is what all others are to be like, so that errors can be shown.
-        smooth: whether tiles may be enlarged smoothly, as only plots may.
+        heads: the head of each column.
+        against: whether the first row is the target of all others, so that errors can be shown.
+        notes: notes below the sheet.
     """
 
     name: str
@@ -85,9 +84,11 @@ class Sheet:
 
 
 def strip(images: Images, *, lossless: bool) -> bytes:
-    """Images (N, C, H, W) side by side as one file: PNG, or WebP of quality 90.
+    """Return images side by side as one file: PNG, or WebP with quality 90.
 
-    One channel is grey; of two or more than three, those that can be shown are.
+    Args:
+        images: shape (N, C, H, W). Of two channels the first is shown, of more than three the first three.
+        lossless: whether to write PNG.
     """
     from PIL import Image
 
@@ -104,10 +105,10 @@ def strip(images: Images, *, lossless: bool) -> bytes:
 
 
 WHY = {
-    "disagreement": ("Methods disagree", "the methods' ranks of these images differ the most"),
-    "best": ("Best", "all methods together score best on these"),
-    "worst": ("Worst", "all methods together score worst on these"),
-    "random": ("Random", "drawn at random, the same draw in every report"),
+    "disagreement": ("Methods disagree", "the images on which the methods' scores disagree most"),
+    "best": ("Best", "the images with the best scores over all methods"),
+    "worst": ("Worst", "the images with the worst scores over all methods"),
+    "random": ("Random", "images drawn at random, the same in every report"),
 }
 
 
@@ -119,12 +120,15 @@ def reconstructions(
     decoded: Mapping[int, Images],
     notes: Sequence[str],
 ) -> Sheet | None:
-    """The same test images under every method.
+    """Return the sheet with reconstructions of the same test images by every method, if there are any.
 
     Args:
-        chosen: indices of test images, by reason.
-        indices: of the images in ``target`` and ``decoded``, in their order.
-        decoded: by index of the method.
+        view: the board.
+        chosen: indices of test images, by the reason to show them.
+        indices: indices of the images in ``target`` and ``decoded``, in their order.
+        target: the test images.
+        decoded: their reconstructions, by index of the method.
+        notes: notes below the sheet.
     """
     if not decoded:
         return None
@@ -155,7 +159,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def samples(view: BoardView) -> Sheet | None:
-    """Decoded draws from the prior, the same draws for every method."""
+    """Return the sheet with decoded draws from the prior, the same draws for every method, if there are any."""
     rows = [
         SheetRow(method.label, images, ("",) * len(images), method.label, method.page)
         for method in view.methods
@@ -177,11 +181,15 @@ def interpolations(
     steps: int,
     notes: Sequence[str],
 ) -> Sheet | None:
-    """Decoded points on straight lines between the posterior means of two test images, below the two images blended.
+    """Return the sheet with latent interpolations between test images, below blends of their pixels, if there are any.
 
     Args:
-        decoded: by index of the method: (pairs × steps, C, H, W).
-        ends: the test images that the pairs name.
+        view: the board.
+        decoded: by index of the method, shape (pairs × steps, C, H, W).
+        ends: the test images.
+        pairs: indices into ``ends`` of the first and the last image.
+        steps: images per interpolation, including both ends.
+        notes: notes below the sheet.
     """
     if not decoded:
         return None
@@ -207,8 +215,10 @@ def interpolations(
 
 
 def kernels(view: BoardView) -> Sheet | None:
-    """Estimated kernels over the epochs (figure 2 of Bredell et al., 2023): rows are methods and test images, columns
-    epochs. Every tile is scaled to its own largest magnitude."""
+    """Return the sheet with estimated kernels, if there are any (figure 2 of Bredell et al., 2023).
+
+    Rows are methods and test images, columns epochs. Every tile is scaled to its own largest magnitude.
+    """
     found = []
     for method in view.methods:
         values = method.shown.traces.get("kernels") if method.shown else None
@@ -233,12 +243,12 @@ def kernels(view: BoardView) -> Sheet | None:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Indices from 0 to count − 1, evenly spaced, at most so many, with the first and the last."""
+    """Return at most ``most`` evenly spaced indices from 0 to count − 1, including both ends."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
 def _fitted(kernel: NDArray[np.float64], size: int) -> Images:
-    """A kernel in the middle of a grey tile: (1, size, size), 0 at mid grey where it has negative entries."""
+    """Return a kernel centred in a tile of shape (1, size, size); if it has negative entries, 0 is mid grey."""
     largest = float(np.abs(kernel).max()) or 1.0
     signed = bool((kernel < 0).any())
     scaled = (kernel / largest * 127 + 128) if signed else kernel / largest * 255
@@ -249,7 +259,7 @@ def _fitted(kernel: NDArray[np.float64], size: int) -> Images:
 
 
 def spectra(view: BoardView) -> Sheet | None:
-    """Mean log spectra of reconstructions, and what they lack, on two grey scales that all methods share."""
+    """Return the sheet with mean log spectra and their differences from the data, on common grey scales."""
     found, what = view.spectra
     if not found:
         return None
@@ -272,7 +282,7 @@ def spectra(view: BoardView) -> Sheet | None:
 
 
 def _grey(values: NDArray[np.float64], low: float, high: float) -> Images:
-    """A spectrum with frequency 0 in the middle as a grey tile, (1, H, W)."""
+    """Return a spectrum as a grey tile of shape (1, H, W) with frequency 0 in the middle."""
     scaled = (np.fft.fftshift(values) - low) / ((high - low) or 1.0)
     tile: Images = np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)[None]
     return tile

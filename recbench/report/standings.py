@@ -1,4 +1,4 @@
-"""The leaderboard as the page shows it: heads that sort, and cells with what stands in them."""
+"""The leaderboard as the page shows it: sortable column heads, and cells."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 from recbench.analysis.ranking import Board, Cell, Row
 from recbench.plan.model import Column
-from recbench.render import leaderboard as formats
+from recbench.render.leaderboard import COSTS, head, number
 from recbench.report.content import BoardView, MethodView
+from recbench.report.series import percent
 from recbench.store.record import Cost
 
 
 @dataclass(frozen=True)
 class Head:
-    """Head of a column.
+    """The head of a column.
 
     Attributes:
-        first: in which direction a first click sorts, ``"ascending"`` or ``"descending"``; empty if it does not sort.
-        kind: ``"cost"`` for columns that are shown when asked for.
+        first: sort direction of the first click, ``"ascending"`` or ``"descending"``; empty if it does not sort.
+        kind: ``"cost"`` or ``"more"`` for columns that are hidden until the reader shows them.
     """
 
     text: str
@@ -32,14 +33,14 @@ class Head:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell.
+    """A cell of the leaderboard.
 
     Attributes:
-        value: what it is sorted by; empty sorts last in both directions.
-        bar: from 0 (worst of the ranked) to 1 (best), drawn as a thin line.
-        more: a second line of text, in small.
-        second: another that can be shown instead: the confidence interval.
-        interval: low, middle and high in percent of the width, drawn below.
+        value: sort key; empty values are last in both directions.
+        bar: from 0 (worst ranked method) to 1 (best), drawn as a thin line.
+        more: a second line in small text.
+        second: the confidence interval, which can be shown instead of ``more``.
+        interval: low, middle and high in percent of the width, drawn below the text.
     """
 
     text: str
@@ -58,7 +59,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class StandingLine:
-    """A row of the table."""
+    """A row of the leaderboard."""
 
     method: MethodView
     cells: tuple[TableCell, ...]
@@ -66,12 +67,12 @@ class StandingLine:
 
     @property
     def words(self) -> str:
-        """What the filter searches."""
+        """The text that the filter searches."""
         row = self.method.row
         return " ".join((row.label, row.loss, row.family, row.status)).lower()
 
 
-COSTS = {
+_COST_FIELDS = {
     "images/s": ("images_per_second", "descending"),
     "ms/step": ("step_milliseconds", "ascending"),
     "peak GiB": ("peak_memory_bytes", "ascending"),
@@ -80,42 +81,49 @@ COSTS = {
 
 
 def heads(board: Board) -> list[Head]:
-    """Heads of all columns, in the order of the cells of :func:`lines`."""
-    found = [Head("#", classes="number place", sorted=True, title="Place by mean rank")]
+    """Return the heads of all columns, in the order of the cells of :func:`lines`."""
+    found = [Head("#", classes="number place", sorted=True, title="Rank by mean rank over the ranking metrics")]
     found += [Head("method", classes="name", title="The loss and its parameters")]
     if _has_tiers(board):
-        found.append(
-            Head("tier", title=f"A tier ends where all above are told apart from all below ({_percent(board)})")
-        )
+        title = f"A tier ends where all methods above differ significantly from all below ({percent(board)} confidence)"
+        found.append(Head("tier", title=title))
     for column in board.columns:
         better = "higher" if column.direction == "higher" else "lower"
         title = f"{column.name}: {better} is better" + ("" if column.name in board.ranking else "; does not rank")
         first = "descending" if column.direction == "higher" else "ascending"
-        found.append(Head(formats.head(column), first, title=title))
+        found.append(Head(head(column), first, title=title))
     found.append(Head("KL", title="Mean KL divergence in nats per test image"))
-    found += [Head(name, first, kind="cost", title=f"{name}, mean over seeds") for name, (_, first) in COSTS.items()]
-    title = f"Mean place by {', '.join(board.ranking)}"
+    found += [
+        Head(name, first, kind="cost", title=f"{name}, mean over seeds") for name, (_, first) in _COST_FIELDS.items()
+    ]
+    title = f"Mean rank by {', '.join(board.ranking)}"
     if _has_tiers(board):
-        title += f"; the line spans the places that cannot be ruled out ({_percent(board)})"
+        title += f"; the line is the rank interval ({percent(board)})"
     found.append(Head("mean rank", title=title))
     found += [
-        Head("neutral", kind="more", title="Place on neutral ground: without metrics of a loss's own family"),
-        Head("Borda", "descending", kind="more", title="A point for every worse method and metric, half for equals"),
-        Head("Pareto", kind="more", classes="name", title="No method is as good by all ranking metrics, better by one"),
+        Head("out-of-family rank", kind="more", title="Rank by the metrics of neither method's family"),
+        Head(
+            "Borda",
+            "descending",
+            kind="more",
+            title="One point per worse method and metric, half for ties",
+        ),
+        Head(
+            "Pareto",
+            kind="more",
+            classes="name",
+            title="No method is as good by all ranking metrics and better by one",
+        ),
     ]
-    return [*found, Head("seeds", "", classes="name", title="Seeds that are done")]
+    return [*found, Head("seeds", "", classes="name", title="Completed seeds")]
 
 
 def _has_tiers(board: Board) -> bool:
     return any(row.tier is not None for row in board.rows)
 
 
-def _percent(board: Board) -> str:
-    return f"{100 * (board.confidence or 0):.3g}% confidence"
-
-
 def lines(view: BoardView) -> list[StandingLine]:
-    """All rows in the order of the board."""
+    """Return all rows in the order of the board."""
     board = view.board
     ranked = sum(row.place is not None for row in board.rows)
     tiers = _has_tiers(board)
@@ -140,8 +148,8 @@ def lines(view: BoardView) -> list[StandingLine]:
         if tiers:
             cells.append(TableCell(str(row.tier or "–"), str(row.tier or ""), classes="number tier"))
         cells += [_metric(row.cells.get(column.name), column, ends[column.name]) for column in board.columns]
-        cells.append(TableCell(formats.number(row.kl, 1), _value(row.kl)))
-        cells += [_cost(row.cost, name, field) for name, (field, _) in COSTS.items()]
+        cells.append(TableCell(number(row.kl, 1), _value(row.kl)))
+        cells += [_cost(row.cost, name, field) for name, (field, _) in _COST_FIELDS.items()]
         cells.append(_rank(row, ranked))
         cells.append(TableCell(str(row.neutral_place or "–"), _value(row.neutral_place), kind="more"))
         cells.append(TableCell("–" if row.borda is None else f"{row.borda:g}", _value(row.borda), kind="more"))
@@ -154,15 +162,15 @@ def lines(view: BoardView) -> list[StandingLine]:
 
 
 def _rank(row: Row, ranked: int) -> TableCell:
-    """The mean rank, above the places that cannot be ruled out."""
+    """Return the cell with the mean rank above its rank interval."""
     interval, title = None, ""
     if row.rank_interval is not None and row.place is not None and ranked > 1:
         low, high = row.rank_interval
         places = (100 * (place - 1) / (ranked - 1) for place in (low, row.place, high))
         first, middle, last = (f"{2 + 0.96 * place:.1f}" for place in places)
         interval = first, middle, last
-        title = f"place {low} to {high} of {ranked}" if low != high else f"place {low} of {ranked}"
-    return TableCell(formats.number(row.mean_rank, 2), _value(row.mean_rank), title=title, interval=interval)
+        title = f"rank {low} to {high} of {ranked}" if low != high else f"rank {low} of {ranked}"
+    return TableCell(number(row.mean_rank, 2), _value(row.mean_rank), title=title, interval=interval)
 
 
 def _value(value: float | None) -> str:
@@ -170,7 +178,7 @@ def _value(value: float | None) -> str:
 
 
 def _ends(column: Column, rows: Sequence[Row]) -> tuple[float, float]:
-    """The worst and the best finite mean among ranked methods."""
+    """Return the worst and the best finite mean of ranked methods."""
     values = [row.cells[column.name].mean for row in rows if row.status == "ranked" and column.name in row.cells]
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     return (min(finite), max(finite)) if column.direction == "higher" else (max(finite), min(finite))
@@ -183,21 +191,21 @@ def _metric(cell: Cell | None, column: Column, ends: tuple[float, float]) -> Tab
     level = None
     if cell.rank is not None and math.isfinite(cell.mean) and best != worst:
         level = f"{min(1.0, max(0.0, (cell.mean - worst) / (best - worst))):.3f}"
-    spread = "" if cell.std_images is None else f"± {formats.number(cell.std_images, column.digits)}"
+    spread = "" if cell.std_images is None else f"± {number(cell.std_images, column.digits)}"
     if cell.std_seeds is not None:
-        spread += f" ({formats.number(cell.std_seeds, column.digits)})"
+        spread += f" ({number(cell.std_seeds, column.digits)})"
     title = f"{cell.mean:.6g}"
     title += "" if cell.std_images is None else f"; std over test images {cell.std_images:.3g}"
     title += "" if cell.std_seeds is None else f"; std over seeds {cell.std_seeds:.3g}"
-    title += "" if cell.rank is None else f"; place {cell.rank:g}"
+    title += "" if cell.rank is None else f"; rank {cell.rank:g}"
     title += "" if cell.tier is None else f", tier {cell.tier}"
-    title += "; a metric of the loss's own family" if cell.home else ""
-    interval = "" if cell.interval is None else " – ".join(formats.number(end, column.digits) for end in cell.interval)
-    text = formats.number(cell.mean, column.digits)
+    title += "; in-family metric" if cell.home else ""
+    interval = "" if cell.interval is None else " – ".join(number(end, column.digits) for end in cell.interval)
+    text = number(cell.mean, column.digits)
     return TableCell(
         text,
         _value(cell.mean),
-        classes=" ".join(("number", *(["best"] if cell.best else []), *(["home"] if cell.home else []))),
+        classes=" ".join(("number", *(["best"] if cell.best else []), *(["in-family"] if cell.home else []))),
         title=title,
         bar=level,
         more=spread.strip(),
@@ -208,34 +216,34 @@ def _metric(cell: Cell | None, column: Column, ends: tuple[float, float]) -> Tab
 def _cost(cost: Cost | None, name: str, field: str) -> TableCell:
     if cost is None:
         return TableCell("–", "", kind="cost")
-    return TableCell(formats.COSTS[name](cost), _value(getattr(cost, field)), kind="cost")
+    return TableCell(COSTS[name](cost), _value(getattr(cost, field)), kind="cost")
 
 
 def _seeds(row: Row) -> TableCell:
     text = f"{row.seeds_done}/{row.seeds}"
     if row.status == "ranked":
         return TableCell(text, "", classes="name seeds")
-    title = "; ".join(row.trouble) or "not all seeds are done"
+    title = "; ".join(row.trouble) or "not all seeds are completed"
     return TableCell(text, "", classes="name seeds", more=row.status, more_class=f"status {row.status}", title=title)
 
 
 def summary(view: BoardView) -> str:
-    """What the board says, in a sentence or two."""
+    """Summarize the board in a few sentences."""
     rows = view.board.rows
     ranked = [row for row in rows if row.status == "ranked"]
     others = len(rows) - len(ranked)
     if not ranked:
-        return "No method is ranked yet: none has all its seeds done."
+        return "No method is ranked yet: none has completed all its seeds."
     first = [row.label for row in ranked if row.place == 1]
     leads = "leads" if len(first) == 1 else "lead"
     text = f"{_listed(first)} {leads} by mean rank over {', '.join(view.board.ranking)}."
     best_by: dict[str, list[str]] = {}
     for column in view.board.columns:
         best = [row.label for row in ranked if column.name in row.cells and row.cells[column.name].best]
-        if 0 < len(best) < 4:  # a list of many equals says nothing
+        if 0 < len(best) < 4:  # a long list of ties is not informative
             best_by.setdefault(_listed(best), []).append(column.name)
     if best_by:
-        text += f" Best: {'; '.join(f'{who} by {_listed(metrics)}' for who, metrics in best_by.items())}."
+        text += f" Best: {'; '.join(f'{labels} by {_listed(metrics)}' for labels, metrics in best_by.items())}."
     if others:
         text += f" {others} of {len(rows)} methods {'is' if others == 1 else 'are'} not ranked."
     return text

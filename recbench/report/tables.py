@@ -1,4 +1,4 @@
-"""Everything that a report shows as csv, with every number at full precision."""
+"""Everything that a report shows as CSV, with every number at full precision."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from recbench.analysis.rate_distortion import RateDistortion
-from recbench.render import leaderboard as formats
+from recbench.render.leaderboard import to_csv
 from recbench.report import series
 from recbench.report.content import BoardView, Content
-from recbench.store.record import Cost
+from recbench.store.costs import COST_COLUMNS
 
 LARGEST = 4_000_000
-"""Bytes of a csv file beyond which it is packed with gzip."""
+"""CSV files with more bytes than this are compressed with gzip."""
 HISTORY = ("step", "objective", "reconstruction", "kl", "auxiliary", "validation", "learning_rate", "images_per_second")
 
 
 def render(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """A csv file; text that a spreadsheet would take for a formula is kept from that by an apostrophe."""
+    """Return a CSV file; an apostrophe precedes text that a spreadsheet would interpret as a formula."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(map(_cell, head))
@@ -35,22 +35,30 @@ def _cell(value: object) -> object:
 
 
 def packed(name: str, content: bytes) -> tuple[str, bytes]:
-    """A file as it is, or with gzip where it is large; the same content gives the same bytes."""
+    """Return the name and content of a file, compressed if it is large; the same content gives the same bytes."""
     return (name, content) if len(content) <= LARGEST else (f"{name}.gz", gzip.compress(content, mtime=0))
 
 
 def leaderboard(content: Content) -> bytes:
-    """A line for each method of each board."""
-    return formats.to_csv(content.leaderboard, cost=True).encode()
+    """Return one line per method of each board."""
+    return to_csv(content.leaderboard, cost=True).encode()
 
 
 def jobs(content: Content) -> bytes:
-    """A line for each job of the plan."""
+    """Return one line per job of the plan."""
     plan = content.plan
     metrics = [column.name for column in plan.columns]
-    costs = list(Cost.model_fields)
     head = ["job", "setting", "method", "seed", "split", "status", "protocol", "kl_weight", "kl"]
-    head += [*metrics, *costs, "training_seconds", "device", "started", "finished", "failure", "message"]
+    head += [
+        *metrics,
+        *(column.field for column in COST_COLUMNS),
+        "training_seconds",
+        "device",
+        "started",
+        "finished",
+        "failure",
+        "message",
+    ]
 
     def rows() -> Iterator[list[object]]:
         for job in content.jobs:
@@ -59,7 +67,7 @@ def jobs(content: Content) -> bytes:
             line: list[object] = [planned.id, plan.settings[planned.setting].label, method.label, planned.seed]
             line += [planned.split, job.status, record and record.protocol, method.kl_weight, series.rate(job)]
             line += [record.scores[name].mean if record and name in record.scores else None for name in metrics]
-            line += [getattr(record.cost, name) if record and record.cost else None for name in costs]
+            line += [column.value(record.cost) if record and record.cost else None for column in COST_COLUMNS]
             line += [record.trained.seconds if record and record.trained else None]
             where = record.provenance if record else None
             line += [where.device, where.started, where.finished] if where else [None, None, None]
@@ -71,7 +79,7 @@ def jobs(content: Content) -> bytes:
 
 
 def histories(content: Content) -> bytes:
-    """Every line of every job's history.jsonl."""
+    """Return one line per epoch of each job."""
     plan = content.plan
 
     def rows() -> Iterator[list[object]]:
@@ -85,8 +93,10 @@ def histories(content: Content) -> bytes:
 
 
 def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:
-    """For each metric with values per image its name, a file's name, and a line for each test image: the mean over
-    the done seeds of every method."""
+    """Yield the name, the file name and a CSV file of each metric with scores per image.
+
+    A file has one line per test image and one column per method, with the mean over its completed seeds.
+    """
     names = [column.name for column in view.board.columns]
     for name in [*names, *([] if "kl" in names else ["kl"])]:
         columns, labels = [], []
@@ -107,7 +117,7 @@ def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:
 
 
 def spectra(view: BoardView) -> bytes:
-    """Radial profiles of the data and of every method."""
+    """Return the radial profiles of the data and of every method."""
     lines, _ = series.profiles(view)
     frequencies = lines[0].frequencies.tolist()
     names = [line.method.label if line.method else "test images" for line in lines]
@@ -116,7 +126,7 @@ def spectra(view: BoardView) -> bytes:
 
 
 def tuning(view: BoardView) -> bytes:
-    """A line for each candidate of each search."""
+    """Return one line per trial of each search."""
     names = series.axes(view)
 
     def rows() -> Iterator[list[object]]:
@@ -129,7 +139,7 @@ def tuning(view: BoardView) -> bytes:
 
 
 def rate_distortion(rate: RateDistortion) -> bytes:
-    """A line for each point of each curve."""
+    """Return one line per point of each curve."""
     names = [column.name for column in rate.columns]
 
     def rows() -> Iterator[list[object]]:
@@ -142,7 +152,7 @@ def rate_distortion(rate: RateDistortion) -> bytes:
 
 
 def kernels(view: BoardView) -> bytes:
-    """Every row of the kernels of every shown job, after every epoch."""
+    """Return one line per row of pixels of each kernel of the shown jobs, after each epoch."""
     found = []
     for method in view.methods:
         job = method.shown

@@ -1,4 +1,4 @@
-"""Writing a report: into a folder beside the last one, which it replaces once it is whole."""
+"""Writing a report: into a temporary folder, which replaces the last report once it is complete."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ _WORK = ".report"
 
 
 def write(content: Content, sources: Sources) -> Path:
-    """Write the report of a suite; returns its first page.
+    """Write the report of a suite.
 
-    The old report stays until the new one is whole, and no page of it is left then.
+    The old report stays in place until the new one is complete, and is then removed entirely.
+
+    Returns:
+        The path of its first page.
 
     Raises:
-        UserError: another process writes this report, or ``report`` is a file or a link.
+        UserError: another process is writing this report, or ``report`` is a file or a link.
         OutOfSpaceError: the file system is full.
     """
     target, work = sources.store.root / FOLDER, sources.store.root / _WORK
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise UserError(f"{target} is in the way: a report is a folder of that name")
+        raise UserError(f"{target}: expected a folder for the report, got a file or a link; remove or rename it")
     with lock(work) as mine:
         if not mine:
             raise UserError(f"another process is writing the report in {target}")
-        for leftover in ("new", "old"):  # of a process that was killed
+        for leftover in ("new", "old"):  # from a process that was killed
             shutil.rmtree(work / leftover, ignore_errors=True)
         with full_disk_named(work):
             try:
@@ -53,7 +56,7 @@ def write(content: Content, sources: Sources) -> Path:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes all files of a report below ``folder``."""
+    """Writes all files of a report into ``folder``."""
 
     content: Content
     sources: Sources
@@ -72,7 +75,7 @@ class _Writer:
         pages = Pages(self.content, self.sources.registry, text)
         strips: dict[int, dict[int, list[tuple[str, str]]]] = {}
         for view in self.content.boards:
-            tell(f"{view.board.setting}: pictures and plots")
+            tell(f"{view.board.setting}: writing images and plots")
             found = [self._with_curves(section) for section in sections(self.content, view, self.sources)]
             files_of = {own.name: self._sheet(view, own) for section in found for own in section.sheets}
             prints = self._charts(view, [own for section in found for own in section.charts])
@@ -83,7 +86,7 @@ class _Writer:
             for method in view.methods:
                 own = [pair for section in found for s in section.sheets for pair in _strips(s, files_of, method)]
                 strips.setdefault(method.index, {})[view.number] = own
-        tell("writing pages of methods")
+        tell("writing the pages of methods")
         for index, slug in enumerate(self.content.slugs):
             if index in strips:
                 everywhere = {view.number: strips[index].get(view.number, []) for view in self.content.boards}
@@ -100,7 +103,7 @@ class _Writer:
         return self._put(f"data/{name}", content)
 
     def _with_curves(self, section: Section) -> Section:
-        """The section of training curves, with the file that all boards share."""
+        """Return the section, with the file that all boards share if it is that of training curves."""
         if section.name != "training":
             return section
         return Section(**{**vars(section), "files": (("training-curves.csv", tables.histories(self.content)),)})
@@ -113,7 +116,7 @@ class _Writer:
         self._put("assets/plotly.js", get_plotlyjs().encode())
 
     def _sheet(self, view: BoardView, sheet: Sheet) -> list[str]:
-        """Write the strips of a sheet; returns their files, by row."""
+        """Write the strips of a sheet and return their files, by row."""
         return [
             self._put(
                 f"images/{view.files}-{sheet.name}-{number}{sheet.suffix}",
@@ -123,7 +126,7 @@ class _Writer:
         ]
 
     def _charts(self, view: BoardView, found: Sequence[Chart]) -> dict[str, str]:
-        """Write the data of a board's plots, and each as it is printed; returns the files of these, by name."""
+        """Write the data and the static figures of a board's plots, and return the files of the figures by name."""
         data = {chart.name: chart.data() for chart in found}
         text = json.dumps(data, allow_nan=False, separators=(",", ":"))
         script = f"(window.recbenchCharts ??= {{}})[{json.dumps(view.files)}] = {text};\n"
@@ -136,13 +139,13 @@ class _Writer:
 
 
 def _renamed(section: Section, saved: Mapping[str, str]) -> Section:
-    """A section whose files have the names under which they were written, packed or not."""
+    """Return a section whose files have the names under which they were written, compressed or not."""
     named = tuple((saved[name].removeprefix("data/"), content) for name, content in section.files)
     return Section(**{**vars(section), "files": named})
 
 
 def _strips(sheet: Sheet, files_of: Mapping[str, Sequence[str]], method: MethodView) -> list[tuple[str, str]]:
-    """Rows of a method, as its own page shows them."""
+    """Return names and files of a method's rows for its own page."""
     found = []
     for row, file in zip(sheet.rows, files_of[sheet.name], strict=True):
         if sheet.name == "images" and not row.method:

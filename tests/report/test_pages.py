@@ -1,4 +1,4 @@
-"""The report as files: what it chooses, what it shows, and what it keeps from getting out of hand."""
+"""The report as files: its choice of images, its pages, figures and tables, and its handling of hostile input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.report_store import HOSTILE, METRICS, write_store
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Eight methods with hostile labels, two settings; one method failed, one diverged, one is incomplete."""
+    """Nine methods with hostile labels, two settings; one method failed, one diverged, one is incomplete."""
     root = tmp_path_factory.mktemp("results") / "made-up"
     write_store(root, 9, (0, 1), size=16, labels=HOSTILE, settings=("a · vae", "b · <i>vae</i>"), test_images=40)
     return Store(root)
@@ -103,7 +103,7 @@ def test_far_pairs_begin_with_the_two_that_differ_most() -> None:
     assert choosing.far_pairs(images[:1], 2) == []
 
 
-# Spectra, beside the metric's own implementation in torch
+# Spectra, compared with the metric's own implementation in torch
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 15, 15), (3, 12, 20)])
@@ -297,14 +297,14 @@ def test_the_same_records_give_the_same_report_and_nothing_stale_stays(
     assert [path.name for path in (store.root / ".report").iterdir()] == ["lock"]
 
 
-# What goes wrong
+# Damaged input and conflicts
 
 
 def small(root: Path, **options: Any) -> Store:
     return write_store(root, 3, (0,), size=8, epochs=3, test_images=20, **options)[1]
 
 
-def test_damaged_files_beside_records_cost_their_pictures_only(tmp_path: Path) -> None:
+def test_damaged_artifacts_cost_their_pictures_only(tmp_path: Path) -> None:
     store = small(tmp_path / "made-up")
     first, second, third = (store.folder(planned.id) for planned in store.read_plan().jobs)
     (first / "images.npz").write_bytes(b"PK nonsense")
@@ -356,7 +356,7 @@ def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / "kept").write_text("mine")
     (store.root / "report").symlink_to(elsewhere)
-    with pytest.raises(UserError, match="is in the way"):
+    with pytest.raises(UserError, match="report: expected a folder"):
         write(gathered(store), Sources(store, None, tmp_path, models=False))
     assert (elsewhere / "kept").read_text() == "mine"
 
@@ -373,7 +373,7 @@ def test_a_failure_while_writing_leaves_the_old_report(tmp_path: Path, monkeypat
     assert [path.name for path in (store.root / ".report").iterdir()] == ["lock"]
 
 
-def test_records_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_unusable_records_are_reported(tmp_path: Path) -> None:
     store = small(tmp_path / "made-up")
     planned = store.read_plan().jobs[0]
     store.record_file(planned.id).write_text("{")
@@ -434,8 +434,8 @@ def test_figures_of_images_are_drawn_by_the_command(store: Store, tmp_path: Path
         (["figure", "spectra", "--output", "x.docx"], "must end in .pdf, .png or .svg"),
         (["figure", "cost", "made-up", "--board", "7"], "has 2 leaderboards"),
         (["figure", "tuning", "made-up"], "nothing to draw for tuning"),
-        (["figure", "interpolations", "made-up"], "no job left a model"),
-        (["report", "unknown"], "there are no results of the suite 'unknown'"),
+        (["figure", "interpolations", "made-up"], "no job stored a model"),
+        (["report", "unknown"], "no results of the suite 'unknown'"),
     ],
 )
 def test_errors_of_use_say_what_to_do(store: Store, tmp_path: Path, arguments: list[str], what: str) -> None:
@@ -463,5 +463,5 @@ def test_sheets_that_would_be_large_are_compressed(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_metrics_of_the_made_up_store_point_both_ways() -> None:
-    """Otherwise the tests above would not tell higher from lower."""
+    """Otherwise the tests above could not distinguish the directions."""
     assert {column.direction for column in METRICS} == {"higher", "lower"}

@@ -1,4 +1,4 @@
-// What makes the pages move: sorting, filtering, sheets of tiles, the lightbox, and plots. Works from file://, asks no network.
+// Behaviour of the pages: sorting, filtering, sheets of tiles, the lightbox, and plots. Works from file:// and loads nothing from the network.
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -10,24 +10,24 @@
   // Colours ---------------------------------------------------------------------------------------------------------
   const toggle = one("[data-theme-toggle]");
   const themes = ["auto", "light", "dark"];
-  const told = { auto: "as the system has them", light: "light", dark: "dark" };
+  const descriptions = { auto: "system setting", light: "light", dark: "dark" };
   function setTheme(theme) {
     if (theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
     one("[data-theme-name]").textContent = theme;
-    toggle.setAttribute("aria-label", `Colours: ${told[theme]}`);
+    toggle.setAttribute("aria-label", `Colours: ${descriptions[theme]}`);
     try { localStorage.setItem("recbench-theme", theme); } catch { /* storage may be forbidden */ }
     repaint.forEach((draw) => draw());
   }
   if (toggle) {
     const now = () => document.documentElement.dataset.theme ?? "auto";
     one("[data-theme-name]").textContent = now();
-    toggle.setAttribute("aria-label", `Colours: ${told[now()]}`);
+    toggle.setAttribute("aria-label", `Colours: ${descriptions[now()]}`);
     toggle.addEventListener("click", () => setTheme(themes[(themes.indexOf(now()) + 1) % themes.length]));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint.forEach((draw) => draw()));
   }
 
-  // Where one is ----------------------------------------------------------------------------------------------------
+  // Current section ----------------------------------------------------------------------------------------------------
   const links = new Map(all(".sections a").map((link) => [link.hash.slice(1), link]));
   if (links.size) {
     const seen = new Set();
@@ -44,7 +44,7 @@
 
   // The leaderboard: sorting, showing, filtering -----------------------------------------------------------------------
   const board = one("[data-board]");
-  const chosen = new Set(); // labels of the methods that the filter leaves
+  const chosen = new Set(); // labels of the methods that pass the filter
   const filterers = [];
   const known = new Set(board ? [...board.tBodies[0].rows].map((row) => row.dataset.method) : []);
   if (board) {
@@ -122,8 +122,8 @@
     };
     const update = () => {
       const { columns, why } = data.groups[sheet.group];
-      const told = one("[data-why]", root);
-      if (told) told.textContent = `${why}.`;
+      const reason = one("[data-why]", root);
+      if (reason) reason.textContent = `${why}.`;
       [...table.tHead.rows[0].cells].slice(1).forEach((cell, place) => {
         cell.hidden = place >= columns.length;
         cell.textContent = columns[place] === undefined ? "" : data.heads[columns[place]];
@@ -147,7 +147,7 @@
     }
     one("[data-gain] select", root)?.addEventListener("change", (event) => { sheet.gain = +event.target.value; update(); });
     one("[data-size]", root)?.addEventListener("input", (event) => root.style.setProperty("--tile", `${event.target.value}px`));
-    // One stop for the Tab key; arrows move between tiles.
+    // A single tab stop; arrow keys move between tiles.
     const visible = () => sheet.tiles.map((tiles, row) => ({ tiles, row })).filter(({ row }) => !rows[row].hidden);
     sheet.step = (row, place, down, across) => {
       const shown = visible();
@@ -217,7 +217,7 @@
     const room = Math.min(innerWidth * 0.9, 1180);
     const across = compared ? (innerWidth < 700 ? 2 : 3) : 1;
     const largest = Math.min((room - 16 * across) / across, ((innerHeight - 230) / (compared && across === 2 ? 2 : 1)) * (width / height), 560);
-    // Whole multiples of the image's own pixels, where there is room for one.
+    // A whole multiple of the image's own pixels if there is room for one.
     const size = largest > width ? Math.floor(largest / width) * width : Math.floor(largest);
     const panels = compared
       ? [panel("test image", 0, column, false, size), panel(sheet.data.noun, row, column, false, size), panel(`error × ${sheet.gain}`, row, column, true, size)]
@@ -246,7 +246,7 @@
     addEventListener("resize", () => { if (box.open) show(); });
   }
 
-  // Plots: plotly.js is loaded when the first of them comes near ------------------------------------------------------------
+  // Plots: plotly.js is loaded when the first plot is about to scroll into view ------------------------------------------------------------
   const loads = new Map();
   function load(source) {
     if (!loads.has(source)) {
@@ -254,7 +254,7 @@
         const script = document.createElement("script");
         script.src = source;
         script.onload = resolve;
-        script.onerror = () => reject(new Error(`${source} cannot be loaded`));
+        script.onerror = () => reject(new Error(`failed to load ${source}`));
         document.head.append(script);
       }));
     }
@@ -281,7 +281,7 @@
     const bar = one("[data-controls]", figure);
     const selects = chart.selects.map((select) => control(select, () => paint()));
     for (const [place, { label }] of selects.entries()) if (chart.selects[place].options.length > 1) bar.append(label);
-    const scale = chart.scales ? control({ label: "scale", options: ["as it fits", "linear", "logarithmic"] }, () => paint()) : null;
+    const scale = chart.scales ? control({ label: "scale", options: ["automatic", "linear", "logarithmic"] }, () => paint()) : null;
     if (scale) bar.append(scale.label);
     const labels = [...new Set(Object.values(chart.views).flatMap((view) => view.data.map((trace) => trace.meta)).filter(Boolean))];
     const light = control({ label: "highlight", options: ["all methods", ...labels] }, () => paint());

@@ -1,4 +1,4 @@
-// Runs before anything is painted: the colours that were chosen last, or those of the system.
+// Runs before the first paint: applies the theme chosen last, or that of the system.
 "use strict";
 try {
   const chosen = localStorage.getItem("recbench-theme");
