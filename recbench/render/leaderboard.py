@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -17,14 +16,8 @@ from recbench.analysis.tuning import chosen, trials
 from recbench.files import write_atomically
 from recbench.plan.model import Column
 from recbench.render import latex
-from recbench.store.record import Cost
+from recbench.store.costs import COST_COLUMNS
 
-COSTS: dict[str, Callable[[Cost], str]] = {
-    "images/s": lambda cost: number(cost.images_per_second, 1),
-    "ms/step": lambda cost: number(cost.step_milliseconds, 1),
-    "peak GiB": lambda cost: number(cost.peak_memory_bytes / 2**30, 2),
-    "parameters": lambda cost: f"{cost.parameters:,}",
-}
 Mark = Literal["", "best", "second"]
 ARROWS = {"higher": "↑", "lower": "↓"}
 HOME = "⌂"
@@ -128,7 +121,11 @@ def table(board: Board, *, cost: bool = False) -> list[list[Entry]]:
     cost = cost or bool(board.target)
     heads = ["#", *(["tier"] if tiers else []), "method", *(head(column) for column in board.columns)]
     if cost:
-        heads += [*COSTS, "training [s]", *([f"{board.target} [s]"] if board.target else [])]
+        heads += [
+            *(column.label for column in COST_COLUMNS),
+            "training [s]",
+            *([f"{board.target} [s]"] if board.target else []),
+        ]
     heads += ["mean rank", *(["neutral"] if neutral else []), *(["places"] if tiers else []), "seeds"]
     marks = {column.name: _marks(board, column) for column in board.columns}
     rows = [[Entry(text) for text in heads]]
@@ -140,7 +137,7 @@ def table(board: Board, *, cost: bool = False) -> list[list[Entry]]:
         for column in board.columns:
             line.append(_entry(row.cells.get(column.name), column, marks[column.name]))
         if cost:
-            line += [Entry("–" if row.cost is None else text(row.cost)) for text in COSTS.values()]
+            line += [Entry("–" if row.cost is None else column.text(row.cost)) for column in COST_COLUMNS]
             line.append(Entry(number(row.training_seconds, 1)))
             if board.target:
                 line.append(Entry(number(row.time_to, 1)))
@@ -239,7 +236,7 @@ def to_json(leaderboard: Leaderboard, *, cost: bool = False) -> str:
 def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """A line for each method of each board, with every number at full precision."""
     metrics = list(dict.fromkeys(column.name for board in leaderboard.boards for column in board.columns))
-    costs = [*Cost.model_fields, "training_seconds", "time_to"] if cost else []
+    costs = [*(column.field for column in COST_COLUMNS), "training_seconds", "time_to"] if cost else []
     overall = ["tier", "places", "neutral_place", "neutral_rank", "borda", "pareto"]
     fixed = ["suite", "setting", "protocol", "place", "method", "loss", "params", "kl_weight", "status"]
     fixed += ["seeds_done", "seeds", "mean_rank", "kl", *overall, *costs]
@@ -257,7 +254,7 @@ def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
             values += [row.tier, _csv_places(row.rank_interval), row.neutral_place, row.neutral_rank, row.borda]
             values += [row.pareto if row.status == "ranked" else None]
             if cost:
-                values += [getattr(row.cost, name) if row.cost else None for name in Cost.model_fields]
+                values += [column.value(row.cost) if row.cost else None for column in COST_COLUMNS]
                 values += [row.training_seconds, row.time_to]
             if fixed[-1] == f"tuned_{_TUNED[-1]}":
                 facts = row.tuned.model_dump(mode="json") if row.tuned is not None else {}

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from recbench.analysis.ranking import Board, Cell, Row
 from recbench.plan.model import Column
-from recbench.render.leaderboard import COSTS, head, number
+from recbench.render.leaderboard import head, number
 from recbench.report.content import BoardView, MethodView
 from recbench.report.series import percent
+from recbench.store.costs import COST_COLUMNS, CostColumn
 from recbench.store.record import Cost
 
 
@@ -72,12 +73,8 @@ class StandingLine:
         return " ".join((row.label, row.loss, row.family, row.status)).lower()
 
 
-_COST_FIELDS = {
-    "images/s": ("images_per_second", "descending"),
-    "ms/step": ("step_milliseconds", "ascending"),
-    "peak GiB": ("peak_memory_bytes", "ascending"),
-    "parameters": ("parameters", "ascending"),
-}
+_FIRST = {"higher": "descending", "lower": "ascending"}
+"""The first click on a head sorts the best value to the top."""
 
 
 def heads(board: Board) -> list[Head]:
@@ -90,11 +87,11 @@ def heads(board: Board) -> list[Head]:
     for column in board.columns:
         better = "higher" if column.direction == "higher" else "lower"
         title = f"{column.name}: {better} is better" + ("" if column.name in board.ranking else "; does not rank")
-        first = "descending" if column.direction == "higher" else "ascending"
-        found.append(Head(head(column), first, title=title))
+        found.append(Head(head(column), _FIRST[column.direction], title=title))
     found.append(Head("KL", title="Mean KL divergence in nats per test image"))
     found += [
-        Head(name, first, kind="cost", title=f"{name}, mean over seeds") for name, (_, first) in _COST_FIELDS.items()
+        Head(column.label, _FIRST[column.better], kind="cost", title=f"{column.label}, mean over seeds")
+        for column in COST_COLUMNS
     ]
     title = f"Mean rank by {', '.join(board.ranking)}"
     if _has_tiers(board):
@@ -149,7 +146,7 @@ def lines(view: BoardView) -> list[StandingLine]:
             cells.append(TableCell(str(row.tier or "–"), str(row.tier or ""), classes="number tier"))
         cells += [_metric(row.cells.get(column.name), column, ends[column.name]) for column in board.columns]
         cells.append(TableCell(number(row.kl, 1), _value(row.kl)))
-        cells += [_cost(row.cost, name, field) for name, (field, _) in _COST_FIELDS.items()]
+        cells += [_cost(row.cost, column) for column in COST_COLUMNS]
         cells.append(_rank(row, ranked))
         cells.append(TableCell(str(row.neutral_place or "–"), _value(row.neutral_place), kind="more"))
         cells.append(TableCell("–" if row.borda is None else f"{row.borda:g}", _value(row.borda), kind="more"))
@@ -213,10 +210,10 @@ def _metric(cell: Cell | None, column: Column, ends: tuple[float, float]) -> Tab
     )
 
 
-def _cost(cost: Cost | None, name: str, field: str) -> TableCell:
+def _cost(cost: Cost | None, column: CostColumn) -> TableCell:
     if cost is None:
         return TableCell("–", "", kind="cost")
-    return TableCell(COSTS[name](cost), _value(getattr(cost, field)), kind="cost")
+    return TableCell(column.text(cost), _value(column.value(cost)), kind="cost")
 
 
 def _seeds(row: Row) -> TableCell:

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from recbench import files as files_module
 from recbench.errors import OutOfSpaceError, UserError
 from recbench.files import full_disk_named, lock, write_atomically
-from recbench.store.record import Record, Score, record_schema
+from recbench.store.costs import COST_COLUMNS
+from recbench.store.record import Cost, Record, Score, record_schema
 from recbench.store.store import Store
 from tests.conftest import TINY, Recbench
 from tests.made_up import make_plan, make_record, make_trouble
@@ -398,6 +399,12 @@ def validator() -> jsonschema.Draft202012Validator:
     schema = json.loads((files("recbench.store") / "record.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
+
+
+def test_tables_show_every_cost() -> None:
+    assert [column.field for column in COST_COLUMNS] == list(Cost.model_fields)
+    cost = Cost(images_per_second=1234.56, step_milliseconds=9.87, peak_memory_bytes=3 * 2**29, parameters=1234567)
+    assert [column.text(cost) for column in COST_COLUMNS] == ["1234.6", "9.9", "1.50", "1,234,567"]
 
 
 def test_the_shipped_schema_is_that_of_the_model() -> None:
