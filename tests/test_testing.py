@@ -1,4 +1,4 @@
-"""The conformance test itself: every way of breaking the contract that it knows of is found, and nothing else."""
+"""The conformance test itself: it finds every known way of breaking the contract, and nothing else."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _TripledBackward(torch.autograd.Function):
 
 
 class _ConstantBackward(torch.autograd.Function):
-    """Right once; for the second derivative its gradient is a constant."""
+    """A correct first derivative, which is a constant for the second."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, difference: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _in_place(decoded: Tensor, target: Tensor) -> Tensor:
 
 
 def _contiguous_only(decoded: Tensor, target: Tensor) -> Tensor:
-    """Takes the memory as it lies, whatever it means."""
+    """Ignores the strides of its argument."""
     size = decoded.shape
     return squares(decoded.as_strided(size, torch.empty(size).stride()), target.contiguous())
 
@@ -98,8 +98,8 @@ def _contiguous_only(decoded: Tensor, target: Tensor) -> Tensor:
         (lambda d, t: squares(d, t).mean(), "one_value_for_each_image"),
         (lambda d, t: squares(d, t).double(), "one_value_for_each_image"),
         (_in_place, "one_value_for_each_image"),
-        (lambda d, t: squares(d, t) / squares(d, t).mean().clamp(min=1e-9), "an_image_is_judged_alone"),
-        (lambda d, t: squares(d, t) + 0 * d.std(0).sum(), "an_image_is_judged_alone"),
+        (lambda d, t: squares(d, t) / squares(d, t).mean().clamp(min=1e-9), "images_are_independent"),
+        (lambda d, t: squares(d, t) + 0 * d.std(0).sum(), "images_are_independent"),
         (lambda d, t: _TripledBackward.apply(d - t), "gradient_is_the_slope"),
         (lambda d, t: squares(d, t).sqrt(), "gradients_are_finite"),
         (lambda d, t: squares(d, t) / d.var(PER_IMAGE), "gradients_are_finite"),
@@ -108,7 +108,7 @@ def _contiguous_only(decoded: Tensor, target: Tensor) -> Tensor:
         (lambda d, t: -(d - t).abs().sum(PER_IMAGE), "grows_with_noise"),
         (lambda d, t: (d.mean(PER_IMAGE) - t.mean(PER_IMAGE)).square(), "grows_with_blur"),
         (lambda d, t: (squares(d, t) + 1e7) - 1e7, "float32_is_close_to_float64"),
-        (lambda d, t: squares(d, t) * (1 + 1e-3 * next(DRIFT)), "the_same_seed_gives_the_same"),
+        (lambda d, t: squares(d, t) * (1 + 1e-3 * next(DRIFT)), "same_seed_gives_same_result"),
         (_contiguous_only, "memory_layout_does_not_matter"),
         (lambda d, t: _ConstantBackward.apply(d - t), "differentiable_twice_or_refused"),
     ],
@@ -121,7 +121,7 @@ DRIFT = iter(range(10**9))
 
 
 class Pair(Likelihood):
-    """What else a loss can have, sound or broken."""
+    """A likelihood with an auxiliary objective, correct or broken."""
 
     def __init__(self, setting: Setting, *, broken: str) -> None:
         super().__init__()
@@ -152,8 +152,8 @@ class Pair(Likelihood):
         ("sign", "a_likelihood_is_finite_and_best_at_identity"),
         ("log", "a_likelihood_is_finite_and_best_at_identity"),
         ("mean", "a_likelihood_is_finite_and_best_at_identity"),
-        ("unused", "the_auxiliary_objective_trains_its_own"),
-        ("objective", "the_auxiliary_objective_trains_its_own"),
+        ("unused", "auxiliary_objective_trains_its_parameters"),
+        ("objective", "auxiliary_objective_trains_its_parameters"),
     ],
 )
 def test_likelihoods_and_auxiliary_objectives(broken: str, check: str | None) -> None:
@@ -166,7 +166,7 @@ def test_couples_batch_is_taken_at_its_word() -> None:
         return squares(decoded, target) * (1 + target.mean())
 
     told = LossEntry(name="coupled", factory=partial(Written, value=coupled), summary="", couples_batch=True)
-    assert failing(entry(coupled)) == {"an_image_is_judged_alone"}
+    assert failing(entry(coupled)) == {"images_are_independent"}
     assert not failing(told)
 
 
@@ -187,9 +187,9 @@ def test_cases_are_of_shapes_that_the_loss_takes() -> None:
     shapes = {str(case.shape) for case in loss_cases([some], {"some": [{}, {"least": 33}]})}
     assert shapes == {"1x16x16", "1x64x64"}
     assert len(loss_cases([some])) == len(CHECKS)
-    with pytest.raises(ValueError, match="takes no square image"):
+    with pytest.raises(ValueError, match="accepts no square images"):
         loss_cases([some], {"some": [{"least": 1000}]})
-    with pytest.raises(ValueError, match="there is no loss other"):
+    with pytest.raises(ValueError, match="the plugin has no loss other"):
         loss_cases([some], {"other": [{}]})
 
 
@@ -200,10 +200,10 @@ def test_missing_weights_skip_a_case() -> None:
         loss_cases([needy])[0].run()
 
 
-def test_a_class_that_is_no_loss() -> None:
-    stranger = LossEntry(name="stranger", factory=lambda setting: nn.Identity(), summary="")
-    with pytest.raises(AssertionError, match="makes a Identity, which is no Loss"):
-        loss_cases([stranger])[0].run()
+def test_a_factory_that_returns_something_else() -> None:
+    entry = LossEntry(name="identity", factory=lambda setting: nn.Identity(), summary="")
+    with pytest.raises(AssertionError, match="to return a Loss, got Identity"):
+        loss_cases([entry])[0].run()
 
 
 def test_a_plugin_that_imports_torch_is_found() -> None:
