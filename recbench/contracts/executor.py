@@ -12,7 +12,7 @@ Reason = Literal["exception", "out of memory", "timeout", "killed", "crash", "ex
 """The reason why a job has no scores, as a fixed word for programs; the message has the details.
 
 ``exception``: it raised an exception. ``out of memory``: of the GPU or of the machine. ``timeout``: it exceeded its
-time limit and was killed. ``killed``: by SIGKILL, from an unknown sender. ``crash``: by another signal, such as SIGSEGV.
+time limit and was killed. ``killed``: by SIGKILL, from an unknown sender. ``crash``: by another signal, as SIGSEGV.
 ``exit``: its process ended by itself without a record. ``lost``: the machine that it ran on is gone. ``diverged``: NaN
 or infinity.
 """
@@ -54,7 +54,7 @@ class Task:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """An event: a running job has finished part of an epoch.
+    """An event: a running job reports its progress.
 
     Attributes:
         job_id: the job's id.
