@@ -1,4 +1,4 @@
-"""``recbench data``: fetch and decode data sets, and see which are here."""
+"""``recbench data``: list datasets, and fetch and decode them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from recbench.data import cache as images
 from recbench.data import downloads
 from recbench.data.cache import Prepared, default_cache
 from recbench.data.downloads import DownloadError
+from recbench.data.unpacking import unpack
 from recbench.errors import PluginError, UserError
 from recbench.plan.model import ComponentSpec
 from recbench.plugin.registry import Registered, Registry
@@ -23,16 +24,17 @@ _cache = click.option("--cache", type=click.Path(path_type=Path), metavar="DIR",
 
 @click.group("data")
 def data_command() -> None:
-    """Fetch and decode a data set; list what there is, and what is missing."""
+    """List datasets, or fetch and decode one."""
 
 
 @data_command.command("list")
 @_cache
 @plugin_options
 def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """List every data set: its licence, its files, whether they are here, and whether they are decoded.
+    """List all datasets: licence, files, and whether they have been fetched and decoded.
 
-    Files are looked for where the default parameters say; decoded images, in the cache with any parameters.
+    Files are looked up in the folder given by the default parameters, decoded images in the cache with any
+    parameters.
     """
     registry = Registry(load(plugin_files, blocked, strict))
     for registered in registry.all("datasets"):
@@ -67,7 +69,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
     "--root",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Folder of its files (arrays: or a file); those that can be fetched are put there. The same as -p root=DIR.",
+    help="Folder of its files (arrays: or a file), into which files are fetched. Same as -p root=DIR.",
 )
 @click.option("-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter. Repeatable.")
 @_cache
@@ -81,10 +83,10 @@ def prepare_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Decode the data set NAME into the cache, after fetching its files if they are not here.
+    """Decode the dataset NAME into the cache, after fetching its files if they are missing.
 
-    Each file is checked by its size and checksum. An interrupted download goes on where it stopped. A suite with the
-    same data set and parameters then finds it in the cache.
+    The size and checksum of each file are verified. Interrupted downloads are resumed. A suite with the same dataset
+    and parameters then uses the cache.
     """
     from recbench.cli.terminal import count_bar
 
@@ -93,9 +95,9 @@ def prepare_command(
     params = parameters(registered.entry, "-p", assignments)
     if root is not None:
         if registered.entry.parameter("root") is None:
-            raise UserError(f"--root {root}: {name} takes no files, and so no folder of them")
+            raise UserError(f"--root {root}: the dataset {name} does not read files; leave out --root")
         if "root" in params:
-            raise UserError("--root and -p root=… name two folders: give one of them")
+            raise UserError("--root and -p root=… set the same parameter; give only one of them")
         params["root"] = str(root)
     part = _part(registered, params)
     cache = cache or default_cache()
@@ -108,7 +110,7 @@ def prepare_command(
 
 
 def _part(registered: Registered, params: dict[str, Any]) -> ComponentSpec:
-    """What a suite with these parameters asks for, so that both share a cache."""
+    """Return the dataset as a suite with these parameters specifies it, so that both share a cache."""
     return ComponentSpec(name=registered.entry.name, params=registered.entry.complete(params), code=registered.code)
 
 
@@ -121,45 +123,45 @@ def _decoded(prepared: Prepared) -> str:
 
 
 def _unlike(prepared: Prepared, part: ComponentSpec) -> str:
-    """In what something in the cache differs from a data set as it is now."""
-    differing = [f"{name}={value}" for name, value in prepared.part.params.items() if value != part.params.get(name)]
-    return f"with {', '.join(differing)}" if differing else "of other files, or by other code"
+    """Describe how a dataset in the cache differs from the current one."""
+    differing = [f"{name}={value}" for name, value in prepared.spec.params.items() if value != part.params.get(name)]
+    return f"with {', '.join(differing)}" if differing else "from other files or by other code"
 
 
 def _provide(part: ComponentSpec, registry: Registry, cache: Path) -> None:
-    """See to it that the data set finds its files, by fetching them if need be.
+    """Fetch the files of the dataset if they are missing.
 
-    Nothing is fetched into a folder that holds anything else: whoever put it there meant something by it.
+    Nothing is fetched into a folder with other files, which may be the user's own.
 
     Raises:
-        UserError: they are not here and cannot be fetched, or are not those that were published.
+        UserError: the files are missing and cannot be fetched, or differ from the published ones.
     """
     entry = registry.get("datasets", part.name).entry
     assert isinstance(entry, DatasetEntry)
     try:
         decoded = images.find(part, registry, cache)
-    except PluginError:  # it would find nothing, whatever is fetched
+    except PluginError:  # fetching would not help
         raise
     except UserError as error:
         folder = Path(part.params.get("root", "")).expanduser()
         if not entry.files or folder.is_file():
             raise UserError(f"{error}\n{entry.obtain}".strip()) from None
-        strange = _strange(folder, entry.files)
-        if strange:
+        others = _other_files(folder, entry.files)
+        if others:
             raise UserError(
-                f"{error}\nnothing is fetched into {folder}, as it holds something already ({', '.join(strange[:3])}"
-                f"{', …' if len(strange) > 3 else ''}); --root names another folder"
+                f"{error}\nnothing was fetched into {folder}, since it has other files ({', '.join(others[:3])}"
+                f"{', …' if len(others) > 3 else ''}); choose another folder with --root"
             ) from None
         _fetch(entry, folder)
     else:
         for file in entry.files if decoded is None else ():
             place = Path(part.params["root"]).expanduser() / file.file
             if place.is_file() and not file.members:
-                downloads.fetch(file, place.parent)  # which only checks what is there
+                downloads.fetch(file, place.parent)  # only verifies the existing file
 
 
-def _strange(folder: Path, files: tuple[RawFile, ...]) -> list[str]:
-    """What a folder holds beside these files."""
+def _other_files(folder: Path, files: tuple[RawFile, ...]) -> list[str]:
+    """Return the names of other files in a folder, except hidden ones."""
     names = {file.file for file in files}
     if not folder.is_dir():
         return []
@@ -178,6 +180,6 @@ def _fetch(entry: DatasetEntry, folder: Path) -> None:
                 place = downloads.fetch(file, folder, progress)
             if file.members:
                 with download_bar(f"unpacking {file.file}") as progress:
-                    downloads.unpack(place, folder, file.members, progress)
+                    unpack(place, folder, file.members, progress)
         except DownloadError as error:
             raise DownloadError(f"{error}\n{entry.obtain}".strip()) from None

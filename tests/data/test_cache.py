@@ -176,7 +176,7 @@ def test_a_copy_of_another_cache_is_never_read(tmp_path):
 def test_everything_in_the_cache_is_found_with_its_parameters(tmp_path):
     made = [make(Given(some()), tmp_path, size=size) for size in (1, 2)]
     (made[0].folder.with_name("given-0123456789abcdef")).mkdir()
-    assert sorted(prepared.part.params["size"] for prepared in find_all("given", tmp_path)) == [1, 2]
+    assert sorted(prepared.spec.params["size"] for prepared in find_all("given", tmp_path)) == [1, 2]
     assert {prepared.size for prepared in find_all("given", tmp_path)} == {32 * 5 * 6 * 3}
     assert find_all("give", tmp_path) == []
 
@@ -211,9 +211,7 @@ def test_what_a_killed_process_left_is_removed_and_never_read(tmp_path):
 def test_an_error_leaves_nothing(tmp_path):
     splits = some()
     splits["test"] = splits["test"].astype(np.int16)
-    with pytest.raises(
-        UserError, match=r"gave int16 \(5, 6, 3\) for test image 0, where it promised uint8 \(5, 6, 3\)"
-    ):
+    with pytest.raises(UserError, match=r"given, test image 0: expected uint8 \(5, 6, 3\), got int16 \(5, 6, 3\)"):
         make(Given(splits), tmp_path)
     assert not list((tmp_path / "images").iterdir())
 
@@ -293,7 +291,7 @@ def test_equal_images_of_one_split_are_nobodys_business(tmp_path):
 def test_equal_hashes_are_no_proof(tmp_path, monkeypatch):
     """With a hash that takes all images for one, those that are equal are still the only ones that are found."""
     constant = type("Constant", (), {"digest": lambda self: bytes(8)})
-    monkeypatch.setattr("recbench.data.cache.hashlib.blake2b", lambda raw, digest_size: constant())
+    monkeypatch.setattr("recbench.data.duplicates.hashlib.blake2b", lambda raw, digest_size: constant())
     make(Given(some()), tmp_path)
     with pytest.raises(UserError, match=r"^4 of the images of given"):
         make(Given(with_copies()), tmp_path / "other")
@@ -401,7 +399,7 @@ def test_an_archive_that_the_user_put_there_is_unpacked(tmp_path, data, files):
 def test_nothing_is_fetched_into_a_folder_with_other_things(tmp_path, data):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "test.npy").write_bytes(b"something")
-    with pytest.raises(UserError, match=r"holds no train\.npy\nnothing is fetched into here, as it holds something"):
+    with pytest.raises(UserError, match=r"\nnothing was fetched into here, since it has other files"):
         data("prepare", "made", "--root", "here")
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["test.npy"]
 

@@ -22,7 +22,8 @@ import pytest
 
 from recbench.contracts.entries import Download
 from recbench.data import downloads
-from recbench.data.downloads import DownloadError, fetch, unpack
+from recbench.data.downloads import DownloadError, fetch
+from recbench.data.unpacking import unpack
 
 CONTENT = bytes(range(256)) * 5000  # more than a block
 
@@ -158,7 +159,7 @@ def test_a_server_that_gives_another_part_is_not_believed(tmp_path, serve):
 
 def test_a_connection_that_always_drops_is_given_up_and_later_taken_up(tmp_path, serve):
     server = serve(Server(drops=[300_000, 0, 0, 0, 0]))
-    with pytest.raises(DownloadError, match=r"broke off 5 times, last after 300000 of 1280000 bytes"):
+    with pytest.raises(DownloadError, match=r"5 times, last after 300000 of 1280000 bytes"):
         fetch(wanted(server.address), tmp_path)
     assert everything(tmp_path) == [PART]
     assert fetch(wanted(server.address), tmp_path).read_bytes() == CONTENT
@@ -207,11 +208,11 @@ def test_a_whole_part_needs_no_server(tmp_path):
     [
         (Server(body=CONTENT[:-1] + b"x"), r"made\.tar\.gz: its MD5 is [0-9a-f]{32}, not [0-9a-f]{32}$"),
         (Server(body=CONTENT[:-1]), "ended after 1279999 of 1280000 bytes"),
-        (Server(body=CONTENT + b"x"), "gives more than the 1280000 bytes"),
+        (Server(body=CONTENT + b"x"), "expected the 1280000 bytes of .*, got more"),
         (Server(body=b""), "ended after 0 of"),
         (Server(statuses=[404]), "cannot be fetched: HTTP Error 404"),
         (Server(statuses=[503]), "cannot be fetched: HTTP Error 503"),
-        (Server(kind="text/html; charset=utf-8"), "what comes is a web page"),
+        (Server(kind="text/html; charset=utf-8"), "got a web page"),
     ],
     ids=["corrupted", "truncated", "too long", "empty", "not there", "out of order", "a page to log in"],
 )
@@ -232,7 +233,7 @@ def test_an_endless_answer_is_cut_off(tmp_path, serve, monkeypatch):
         nonlocal largest
         largest = max(largest, done)
 
-    with pytest.raises(DownloadError, match="gives more than the 1280000 bytes"):
+    with pytest.raises(DownloadError, match="expected the 1280000 bytes of .*, got more"):
         fetch(wanted(server.address), tmp_path, watch)
     assert largest <= len(CONTENT)
 
@@ -240,7 +241,9 @@ def test_an_endless_answer_is_cut_off(tmp_path, serve, monkeypatch):
 def test_a_file_that_is_there_is_never_replaced(tmp_path, serve):
     server = serve(Server())
     (tmp_path / "made.tar.gz").write_bytes(b"the user's own")
-    with pytest.raises(DownloadError, match=r"is not the published file: its MD5 .* \(it has 14 bytes, not 1280000\)"):
+    with pytest.raises(
+        DownloadError, match=r"is not the published file: its MD5 .* \(it has 14 bytes instead of 1280000\)"
+    ):
         fetch(wanted(server.address), tmp_path)
     assert (tmp_path / "made.tar.gz").read_bytes() == b"the user's own"
     assert not server.asked
@@ -260,7 +263,7 @@ def test_two_processes_do_not_fetch_one_file(tmp_path, serve):
 def test_no_room_is_told_before_anything_comes(tmp_path, serve):
     server = serve(Server())
     huge = replace(wanted(server.address), size=1 << 60)
-    with pytest.raises(DownloadError, match=f"has {1 << 60} bytes, but there is room for"):
+    with pytest.raises(DownloadError, match=f"has {1 << 60} bytes, .* has room for"):
         fetch(huge, tmp_path)
     assert not server.asked
 
@@ -294,16 +297,14 @@ def test_google_drives_refusal_is_told(tmp_path, drive):
         raise drive.exceptions.DownloadError("Too many users have viewed\n\n   this file recently.")
 
     drive.download = refuse
-    with pytest.raises(
-        DownloadError, match=r"Google Drive does not give made\.tar\.gz: Too many users have viewed this"
-    ):
+    with pytest.raises(DownloadError, match=r"made\.tar\.gz .* Google Drive: Too many users have viewed this"):
         fetch(wanted("gdrive:0B7"), tmp_path)
     assert everything(tmp_path) == []
 
 
 def test_more_than_the_file_is_not_taken_from_google_drive(tmp_path, drive):
     drive.download = lambda progress, **_: progress(10, len(CONTENT) + 1)
-    with pytest.raises(DownloadError, match="gives more than the"):
+    with pytest.raises(DownloadError, match="got more"):
         fetch(wanted("gdrive:0B7"), tmp_path)
 
 
@@ -377,7 +378,7 @@ def test_an_archive_is_unpacked(tmp_path):
 )
 def test_nothing_is_written_outside_of_the_folder(tmp_path, name):
     archive = pack(tmp_path / "a.zip", {"good": b"1", name: b"2"})
-    with pytest.raises(DownloadError, match=r"is no name of a file below the folder|damaged"):
+    with pytest.raises(DownloadError, match=r"is not a relative path within the folder|damaged"):
         unpack(archive, tmp_path / "deep" / "root", 10)
     assert everything(tmp_path) == ["a.zip", "deep", "root"]
 
@@ -385,7 +386,7 @@ def test_nothing_is_written_outside_of_the_folder(tmp_path, name):
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFSOCK])
 def test_links_and_devices_are_refused(tmp_path, kind):
     archive = pack(tmp_path / "a.zip", {"link": b"/etc/passwd"}, mode=0o777 | kind)
-    with pytest.raises(DownloadError, match="'link' is a link, or no plain file"):
+    with pytest.raises(DownloadError, match="'link' is a link"):
         unpack(archive, tmp_path / "root", 10)
     assert everything(tmp_path) == ["a.zip", "root"]
 
@@ -404,13 +405,13 @@ def test_a_name_that_is_taken_in_the_archive(tmp_path, names):
 
 def test_too_many_files(tmp_path):
     archive = pack(tmp_path / "a.zip", {str(number): b"" for number in range(11)})
-    with pytest.raises(DownloadError, match="holds 11 files, more than 10"):
+    with pytest.raises(DownloadError, match="at most 10 files, got 11"):
         unpack(archive, tmp_path / "root", 10)
 
 
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
     archive = pack(tmp_path / "a.zip", {"bomb": bytes(20_000_000)})
-    with pytest.raises(DownloadError, match=r"it unpacks to 20000000 bytes, more than \d+"):
+    with pytest.raises(DownloadError, match=r"at most \d+ bytes, got 20000000"):
         unpack(archive, tmp_path / "root", 10)
 
 
@@ -441,7 +442,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path, damage):
     if damage == "flipped":
         raw[1200] ^= 0xFF
     archive.write_bytes({"cut": raw[:-50], "flipped": raw, "no archive": b"text"}[damage])
-    with pytest.raises(DownloadError, match=r"a\.zip is damaged, or no \.zip archive"):
+    with pytest.raises(DownloadError, match=r"a\.zip is damaged or not a \.zip archive"):
         unpack(archive, tmp_path / "root", 10)
     assert everything(tmp_path) == ["a.zip", "root"]
 
@@ -451,7 +452,7 @@ def test_nothing_that_is_there_is_replaced(tmp_path):
     mine = tmp_path / "root" / "faces" / "1.jpg"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    with pytest.raises(DownloadError, match="faces is there already"):
+    with pytest.raises(DownloadError, match="already there: .*faces"):
         unpack(archive, tmp_path / "root", 10)
     assert mine.read_bytes() == b"mine"
     assert everything(tmp_path / "root") == ["1.jpg", "faces"]

@@ -149,7 +149,7 @@ def test_what_is_said_of_missing_weights_names_all_ways_out(content: bytes) -> N
         assert text.count(part) == 1
     hub_folder().mkdir(parents=True)
     (hub_folder() / "made.pth").write_bytes(b"damaged")
-    assert f"{hub_folder() / 'made.pth'} has other content" in str(missing([weights]))
+    assert f"wrong content: {hub_folder() / 'made.pth'}" in str(missing([weights]))
     (hub_folder() / "made.pth").write_bytes(content)
     assert missing([weights]) is None
 
@@ -159,7 +159,7 @@ def test_what_is_said_of_missing_weights_names_all_ways_out(content: bytes) -> N
 
 def test_weights_are_loaded_as_tensors(content: bytes) -> None:
     weights = facts(content)
-    with pytest.raises(WeightsError, match=r"needs pretrained weights that are not here: made\.pth"):
+    with pytest.raises(WeightsError, match=r"needs pretrained weights that are missing: made\.pth"):
         load_weights(weights)
     hub_folder().mkdir(parents=True)
     (hub_folder() / "made.pth").write_bytes(content)
@@ -186,7 +186,7 @@ def test_anything_but_named_tensors_is_refused_even_with_the_right_hash(kind: st
         place.write_bytes(b"rubbish")
     else:
         torch.save({"code": {"a": _Evil(harm)}, "list": [torch.ones(1)], "number": {"a": 1}}[kind], place)
-    with pytest.raises(WeightsError, match=r"made\.pth (cannot be read as weights|holds something else)") as caught:
+    with pytest.raises(WeightsError, match=r"made\.pth cannot be read as weights") as caught:
         load_weights(facts(place.read_bytes()))
     assert not harm.exists()
     assert "weights_only=False" not in str(caught.value)
@@ -227,8 +227,8 @@ def test_a_file_found_elsewhere_is_copied_where_it_is_wanted(tmp_path: Path, con
         ({"change": lambda body: body[:-1] + bytes([body[-1] ^ 1])}, "its SHA-256 is [0-9a-f]{64}, not"),
         ({"change": lambda body: body[:-9]}, r"ended after \d+ of \d+ bytes"),
         ({"change": lambda body: body[:-9], "length": 10_000}, r"ended after \d+ of \d+ bytes|cannot be fetched"),
-        ({"change": lambda body: body + b"more"}, "gives more than the"),
-        ({"change": lambda body: body, "endless": True}, "gives more than the"),
+        ({"change": lambda body: body + b"more"}, "got more"),
+        ({"change": lambda body: body, "endless": True}, "got more"),
         ({"change": lambda body: b""}, "ended after 0 of"),
         ({"status": 404}, "cannot be fetched: HTTP Error 404"),
         ({"status": 503}, "cannot be fetched: HTTP Error 503"),
