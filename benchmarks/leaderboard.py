@@ -24,7 +24,7 @@ from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Data, Evaluated, Failure, File, Record, Score, Trained, sealed
 from recbench.store.store import Store
-from recbench.suite.validation import load_suite
+from recbench.suite.suite import load_suite
 
 SUITE = """\
 name: many

@@ -33,7 +33,7 @@ from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Data, Evaluated, Record, Score, sealed
 from recbench.store.store import Store
-from recbench.suite.validation import Suite, load_suite
+from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.sweep import Options, inspect, run
 
 SUITE = """\

@@ -48,7 +48,7 @@ from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Data, Evaluated, Provenance, Record, Score, Trained
 from recbench.store.store import Store
-from recbench.suite.validation import Suite, load_suite
+from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.attempts import Limits
 from recbench.sweep.sweep import Options, inspect
 from recbench.sweep.sweep import run as run_sweep

@@ -1,1 +1,1 @@
-"""Suite files: reading YAML with line numbers, validating it against entries, expanding its grid into a plan."""
+"""Suites: YAML files that define a grid of jobs, from their text to a plan."""

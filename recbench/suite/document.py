@@ -1,8 +1,8 @@
-"""Strict YAML that remembers where everything stood.
+"""Strict YAML with the line of every key.
 
-A suite's errors name the line of the key that is wrong, which ``yaml.safe_load`` cannot say; nor does it object to a
-key that is given twice, or to a few lines of aliases that unfold to gigabytes. Scalars follow ``yaml.safe_load``, but
-``1e-4`` is a number (YAML 1.1 reads it as text).
+Errors of a suite name the line of the invalid key, which ``yaml.safe_load`` does not give; nor does it refuse duplicate
+keys, or a few lines of aliases that expand to gigabytes. Scalars follow ``yaml.safe_load``, except that ``1e-4`` is a
+number (YAML 1.1 reads it as text).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import yaml
 
 from recbench.errors import Problem, SuiteError, did_you_mean, quoted
 
-Path_ = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""The place of a value in a document: ``("losses", 2, "params", "C")``."""
+
 MAXIMUM_BYTES = 1_000_000
 MAXIMUM_NODES = 100_000
 
@@ -26,7 +28,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """The safe dumper, which quotes the text that this loader would take for a number."""
+    """The safe dumper, which quotes text that the loader would read as a number."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -44,22 +46,23 @@ class Document:
     """Parsed YAML: plain data, and the line of every key and item by its path.
 
     Attributes:
-        data: what could be read; a value that is not allowed is None.
-        problems: what could not, while the rest of the file can still be checked.
+        file: name of the file, for messages.
+        data: the data; a value that is not allowed is None.
+        problems: keys and values that are not allowed; the rest of the file can still be checked.
     """
 
-    def __init__(self, file: str, data: Any, lines: dict[Path_, int], problems: Sequence[Problem] = ()) -> None:
+    def __init__(self, file: str, data: Any, lines: dict[KeyPath, int], problems: Sequence[Problem] = ()) -> None:
         self.file = file
         self.data = data
         self.problems = tuple(problems)
         self._lines = lines
-        self._overridden: dict[Path_, str] = {}
+        self._overridden: dict[KeyPath, str] = {}
 
-    def problem(self, path: Path_, message: str) -> Problem:
-        """A problem at the path, or at the nearest thing above it that stands in the file or was set."""
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        """Return a problem at a path, with the line or override of the path or of its nearest parent."""
         if path and path not in self._lines:
-            for place, assignment in self._overridden.items():
-                if _below(place, path):  # it is only there because something in it was set
+            for parent, assignment in self._overridden.items():
+                if _below(parent, path):  # exists only because a value below it was set
                     return Problem(f"--set {assignment}", 0, dotted(path), message)
         for end in range(len(path), -1, -1):
             if path[:end] in self._overridden:
@@ -69,57 +72,60 @@ class Document:
         return Problem(self.file, 0, dotted(path), message)
 
     def override(self, assignment: str) -> None:
-        """Apply ``dotted.key=value`` (value in YAML). List items are named by index, name or label.
+        """Apply an assignment ``dotted.key=value``, as given with ``--set``.
+
+        Args:
+            assignment: the key, with list items by index, name or label, and the value in YAML.
 
         Raises:
-            SuiteError: it is not of that form, or goes through something that is neither mapping nor list.
+            SuiteError: the assignment is not of that form, or its key leads to neither a mapping nor a list.
         """
         key, equals, text = assignment.partition("=")
         steps = re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")  # as errors write it: losses[2].params.C
         if not equals or not all(steps):
             raise SuiteError([Problem(f"--set {assignment}", 0, "", "is not of the form KEY=VALUE")])
         value = parse_value(text, f"--set {assignment}", key)
-        where, path = self.data, []
+        parent, path = self.data, []
         for depth, step in enumerate(steps):
             last = depth == len(steps) - 1
-            place = _place(where, step)
-            if place is None:
+            child = _child(parent, step)
+            if child is None:
                 so_far = ".".join(steps[: depth + 1])
-                what = f"there is no '{so_far}' to set; {did_you_mean(step, _places(where))}"
+                what = f"there is no '{so_far}' to set; {did_you_mean(step, _children(parent))}"
                 raise SuiteError([Problem(f"--set {assignment}", 0, key, what)])
-            path.append(place)
+            path.append(child)
             if last:
-                where[place] = value
-            elif isinstance(where, dict) and where.get(place) is None:
-                where[place] = {}
-            elif isinstance(place, int) and isinstance(where[place], str):  # "wiener" for {name: wiener}
-                where[place] = {"name": where[place]}
-            where = where[place]
+                parent[child] = value
+            elif isinstance(parent, dict) and parent.get(child) is None:
+                parent[child] = {}
+            elif isinstance(child, int) and isinstance(parent[child], str):  # "wiener" for {name: wiener}
+                parent[child] = {"name": parent[child]}
+            parent = parent[child]
         self._overridden = {old: by for old, by in self._overridden.items() if not _below(old, tuple(path))}
         self._lines = {old: line for old, line in self._lines.items() if not _below(old, tuple(path))}
         self._overridden[tuple(path)] = assignment
 
 
-def _below(path: Path_, top: Path_) -> bool:
+def _below(path: KeyPath, top: KeyPath) -> bool:
     return path[: len(top)] == top
 
 
-def _place(where: Any, step: str) -> str | int | None:
-    """The dictionary key or list index that a step of a dotted key means; None where there is none."""
-    if isinstance(where, dict):
+def _child(parent: Any, step: str) -> str | int | None:
+    """Return the dictionary key or list index that a step of a dotted key names; None if there is none."""
+    if isinstance(parent, dict):
         return step
-    if not isinstance(where, list):
+    if not isinstance(parent, list):
         return None
     if step.isdecimal():
-        return int(step) if int(step) < len(where) else None
-    return next((index for index, item in enumerate(where) if step in _names(item)), None)
+        return int(step) if int(step) < len(parent) else None
+    return next((index for index, item in enumerate(parent) if step in _names(item)), None)
 
 
-def _places(where: Any) -> list[str]:
-    """What could have been meant, where there is no place of that name."""
-    if not isinstance(where, list):
+def _children(parent: Any) -> list[str]:
+    """Return the names of the items of a list, to suggest one of them."""
+    if not isinstance(parent, list):
         return []
-    return [name for index, item in enumerate(where) for name in (_names(item) or [str(index)])]
+    return [name for index, item in enumerate(parent) for name in (_names(item) or [str(index)])]
 
 
 def _names(item: Any) -> list[str]:
@@ -127,8 +133,12 @@ def _names(item: Any) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
-def dotted(path: Path_) -> str:
-    """``losses[2].params.C`` for ``("losses", 2, "params", "C")``."""
+def dotted(path: KeyPath) -> str:
+    """Return a path as messages show it.
+
+    >>> dotted(("losses", 2, "params", "C"))
+    'losses[2].params.C'
+    """
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
@@ -138,9 +148,11 @@ def dotted(path: Path_) -> str:
 def load(file: Path) -> Document:
     """Read a YAML file.
 
+    Returns:
+        The document. Problems of single keys and values (duplicate keys, object tags) are in its ``problems``.
+
     Raises:
-        SuiteError: it cannot be read, is not YAML, or unfolds too far. What is wrong with single keys and values
-            (one given twice, an object tag) is in the document's ``problems``.
+        SuiteError: the file cannot be read, is too large, is not YAML, or expands too far.
     """
     try:
         with file.open("rb") as stream:
@@ -158,10 +170,15 @@ def load(file: Path) -> Document:
 
 
 def parse_value(text: str, source: str, key: str) -> Any:
-    """The value of a ``KEY=VALUE`` on the command line.
+    """Return the value of a ``KEY=VALUE`` of the command line.
+
+    Args:
+        text: the value in YAML.
+        source: the option, for messages.
+        key: the key, for messages.
 
     Raises:
-        SuiteError: it is not plain YAML; the error names ``source`` and ``key``.
+        SuiteError: the value is not plain YAML; the error names ``source`` and ``key``.
     """
     try:
         document = parse(text, file=source)
@@ -173,13 +190,23 @@ def parse_value(text: str, source: str, key: str) -> Any:
 
 
 def dump(data: Any) -> str:
-    """Write plain data as YAML that :func:`parse` reads back as it was."""
+    """Return plain data as YAML that :func:`parse` reads back unchanged.
+
+    >>> print(dump({"training": {"learning_rate": 0.0001}, "label": "1e5"}), end="")
+    training:
+      learning_rate: 0.0001
+    label: '1e5'
+    """
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
 def parse(text: str, *, file: str) -> Document:
-    """Parse YAML text; see :func:`load`."""
+    """Parse YAML text; see :func:`load`.
+
+    >>> parse("lr: 1e-4", file="x.yaml").data
+    {'lr': 0.0001}
+    """
     try:
         loader = _Loader(text)
         try:
@@ -206,14 +233,14 @@ class _Reader:
     def __init__(self, loader: _Loader, file: str) -> None:
         self.loader = loader
         self.file = file
-        self.lines: dict[Path_, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self.problems: list[Problem] = []
         self.count = 0
 
-    def read(self, node: yaml.Node, path: Path_) -> Any:
+    def read(self, node: yaml.Node, path: KeyPath) -> Any:
         self.count += 1
         if self.count > MAXIMUM_NODES or len(path) > 50:
-            raise SuiteError([Problem(self.file, node.start_mark.line + 1, "", "unfolds too far: too many aliases?")])
+            raise SuiteError([Problem(self.file, node.start_mark.line + 1, "", "expands too far: too many aliases?")])
         self.lines.setdefault(path, node.start_mark.line + 1)
         line = node.start_mark.line + 1
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
@@ -225,25 +252,25 @@ class _Reader:
             if not message:
                 return value
         elif node.tag == "tag:yaml.org,2002:timestamp":
-            message = f"YAML takes {node.value} for a date; write it in quotes"
+            message = f"YAML reads {node.value} as a date; write it in quotes"
         else:
-            message = f"has the tag '{node.tag}', which suites do not allow: only plain values, lists and mappings"
+            message = f"has the tag '{node.tag}', which is not allowed: only plain values, lists and mappings are"
         self.problems.append(Problem(self.file, line, dotted(path), message))
         return None
 
     def _scalar(self, node: yaml.ScalarNode) -> tuple[Any, str]:
-        """The value, and what is wrong with it."""
+        """Return the value, and the error message about it if it is not allowed."""
         try:
             value = self.loader.construct_object(node)
         except (ValueError, LookupError):
             return None, f"{quoted(node.value)} cannot be read as {node.tag.rpartition(':')[2]}"
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            return None, "is a number that does not fit into 64 bits"
+            return None, "does not fit into a 64-bit integer"
         if isinstance(value, str) and not _encodes(value):
-            return None, "is no valid text: it holds half a surrogate pair"
+            return None, "is not valid text: it contains half a surrogate pair"
         return value, ""
 
-    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
@@ -257,7 +284,7 @@ class _Reader:
             if key in result:
                 first = self.lines[(*path, key)]
                 self.problems.append(
-                    Problem(self.file, line, dotted((*path, key)), f"is given twice, first in line {first}")
+                    Problem(self.file, line, dotted((*path, key)), f"is given twice, first on line {first}")
                 )
                 continue
             self.lines[(*path, key)] = line
@@ -266,7 +293,7 @@ class _Reader:
 
 
 def _encodes(text: str) -> bool:
-    """False for halves of surrogate pairs, which no file can hold."""
+    """Return False for halves of surrogate pairs, which cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The structure of a suite file: its keys and their types. Values are checked in :mod:`recbench.suite.validation`."""
+"""The structure of a suite file: its keys and their types; :mod:`recbench.suite.validation` checks their values."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recbench.errors import did_you_mean, quoted
+from recbench.suite.document import KeyPath
 
-Problems = list[tuple[tuple[int | str, ...], str]]
+Problems = list[tuple[KeyPath, str]]
 
 
 class _Strict(BaseModel):
@@ -17,7 +18,7 @@ class _Strict(BaseModel):
 
 
 class Choice(_Strict):
-    """An item of a section: what is chosen, and its parameters."""
+    """An item of a section: the name of an entry, and its parameters."""
 
     name: str
     label: str | None = None
@@ -25,15 +26,15 @@ class Choice(_Strict):
 
 
 class LossChoice(Choice):
-    """A loss, with its weight of the KL term, or its scale where that is tuned, and the architectures it is for."""
+    """A loss, with the weight of the KL term (or its scale, if that is tuned), and the architectures it is for."""
 
     kl_weight: Any = None
     scale: Any = None
     architectures: list[str] | None = Field(None, min_length=1)
 
 
-class Table(_Strict):
-    """Numbers that somebody printed."""
+class PublishedSpec(_Strict):
+    """Published numbers of one source, by method and metric."""
 
     source: str
     dataset: str | None = None
@@ -42,30 +43,30 @@ class Table(_Strict):
 
 
 class Ranking(_Strict):
-    """What ranks are made of."""
+    """The metrics that are ranked."""
 
     metrics: list[str] | None = Field(None, min_length=1)
 
 
-class Span(_Strict):
-    """A range in which something is tuned."""
+class TuningRange(_Strict):
+    """The range of the KL weight in tuning."""
 
     low: float
     high: float
 
 
 class Selection(_Strict):
-    """What decides between candidates."""
+    """The metric that selects among candidates."""
 
     metric: str
 
 
 class TuningChoice(_Strict):
-    """How every method of the suite is tuned."""
+    """The tuning of every method of the suite."""
 
     strategy: Literal["grid", "random", "optuna"] = "grid"
     budget: int = Field(ge=1)
-    kl_weight: Span
+    kl_weight: TuningRange
     params: dict[str, Any] | None = None
     seeds: list[int] | None = Field(None, min_length=1)
     select: Selection | None = None
@@ -74,7 +75,7 @@ class TuningChoice(_Strict):
 
 
 class SuiteFile(_Strict):
-    """The structure of a suite file; parameters and training are checked one by one afterwards."""
+    """A suite file. Values of parameters and of the section ``training`` are checked later, one by one."""
 
     name: str | None = None
     description: str = ""
@@ -85,7 +86,7 @@ class SuiteFile(_Strict):
     seeds: list[int] = Field(min_length=1)
     training: dict[str, Any]
     ranking: Ranking = Ranking()
-    published: list[Table] = []
+    published: list[PublishedSpec] = []
     tuning: TuningChoice | None = None
     executors: dict[str, dict[str, Any]] = {}
 
@@ -97,27 +98,34 @@ _MODELS: dict[str, type[BaseModel]] = {
     "losses": LossChoice,
     "metrics": Choice,
     "ranking": Ranking,
-    "published": Table,
+    "published": PublishedSpec,
     "tuning": TuningChoice,
-    "tuning.kl_weight": Span,
+    "tuning.kl_weight": TuningRange,
     "tuning.select": Selection,
 }
 
 
+def unfold_short_forms(data: dict[str, Any]) -> None:
+    """Replace the short form ``- l2`` of an item by ``- {name: l2}``, in all sections of items."""
+    for key in ITEMS:
+        if isinstance(data.get(key), list):
+            data[key] = [{"name": item} if isinstance(item, str) else item for item in data[key]]
+
+
 def read(data: dict[str, Any]) -> tuple[SuiteFile, Problems]:
-    """The file in its structure, and what is wrong with it: path and message. That is left out of the structure."""
+    """Return a file in its structure, without its invalid parts, and the problems of these: path and message."""
     try:
         return SuiteFile.model_validate(data), []
     except ValidationError as error:
-        problems = [(detail["loc"], _in_words(detail)) for detail in error.errors()]
-    kept = {key: _salvaged(key, data.get(key)) for key in SuiteFile.model_fields}
+        problems = [(detail["loc"], _message(detail)) for detail in error.errors()]
+    kept = {key: _valid_part(key, data.get(key)) for key in SuiteFile.model_fields}
     return SuiteFile.model_construct(**kept), problems
 
 
-def _salvaged(key: str, value: Any) -> Any:
-    """What can be used of a section that may be wrong; wrong items of a list become None, so that all keep places."""
+def _valid_part(key: str, value: Any) -> Any:
+    """Return the valid parts of a section; invalid items of a list become None, so that indices stay the same."""
     if key in ITEMS:
-        return [_salvaged_item(_MODELS[key], item) for item in value] if isinstance(value, list) else []
+        return [_valid_item(_MODELS[key], item) for item in value] if isinstance(value, list) else []
     if key == "published":
         return []
     if key == "seeds":
@@ -125,7 +133,7 @@ def _salvaged(key: str, value: Any) -> Any:
     if key == "training":
         return value if isinstance(value, dict) else {}
     if key == "ranking":
-        return _salvaged_item(Ranking, value) or Ranking()
+        return _valid_item(Ranking, value) or Ranking()
     if key == "tuning":
         return None
     if key == "executors":
@@ -135,7 +143,7 @@ def _salvaged(key: str, value: Any) -> Any:
     return value if isinstance(value, str) else ""
 
 
-def _salvaged_item(model: type[BaseModel], item: Any) -> BaseModel | None:
+def _valid_item(model: type[BaseModel], item: Any) -> BaseModel | None:
     for _ in range(2):
         try:
             return model.model_validate(item)
@@ -145,8 +153,8 @@ def _salvaged_item(model: type[BaseModel], item: Any) -> BaseModel | None:
     return None
 
 
-def _in_words(detail: Mapping[str, Any]) -> str:
-    """A problem that pydantic found, in our words."""
+def _message(detail: Mapping[str, Any]) -> str:
+    """Return the message about a problem that pydantic found."""
     kind, path = detail["type"], detail["loc"]
     if kind == "extra_forbidden":
         nested = _MODELS.get(f"{path[0]}.{path[1]}") if len(path) == 3 else None
@@ -155,7 +163,7 @@ def _in_words(detail: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "too_short":
-        return "is empty: at least one is needed"
+        return "is empty: at least one item is needed"
     expected = {
         "string_type": "text",
         "list_type": "a list",

@@ -32,7 +32,7 @@ from recbench.store import scales
 from recbench.store.record import Failure, Record, Result
 from recbench.store.reuse import take_over
 from recbench.store.store import Store
-from recbench.suite.validation import Suite
+from recbench.suite.suite import Suite
 from recbench.sweep.attempts import Limits, Listener, Rounds
 
 

@@ -1,4 +1,4 @@
-"""Bad input, as a clumsy or hostile user gives it: one screen of text, exit code 2, and nothing lost."""
+"""Bad input of clumsy or hostile users: one screen of text, exit code 2, and no lost results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """A folder with a finished suite in it, to be copied."""
+    """Return a folder with a finished suite, to be copied."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(SUITE)
     env = {**os.environ, "RECBENCH_CACHE": str(cache)}
@@ -55,13 +55,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 @pytest.fixture
 def done(finished: Path, tmp_path: Path) -> Path:
-    """``tmp_path`` with the finished suite in it."""
+    """Return ``tmp_path`` with the finished suite in it."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Of every file but what the leaderboard keeps of statistics, which is of no consequence."""
+    """Return the contents of all files, except the cache of statistics."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -71,7 +71,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def refused(recbench: Callable[..., subprocess.CompletedProcess[str]]) -> Refused:
-    """Run a command that must fail as a user's mistake does; gives its one screen of text."""
+    """Run a command that must fail with a usage error, and return its error message."""
 
     def call(*arguments: object, **environment: str) -> str:
         result = recbench(*arguments, **environment)
@@ -119,7 +119,7 @@ BAD_SUITES = {
     "an alias bomb": (
         "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
         + "".join(f"{y}: &{y} [{', '.join([f'*{x}'] * 10)}]\n" for x, y in zip("abcdefgh", "bcdefghi", strict=True)),
-        "unfolds too far: too many aliases?",
+        "expands too far: too many aliases?",
     ),
     "control characters": (SUITE.replace("l1]", '"\\e[2J\\e[31m"]'), "there is no loss '?[2J?[31m'"),
     "hundreds of problems": (SUITE + "".join(f"x{n}: 1\n" for n in range(300)), "300 problems"),
@@ -159,7 +159,7 @@ def test_names_with_dots_on_the_command_line(refused, arguments):
 
 @pytest.mark.slow
 def test_a_plugin_whose_import_raises(refused, recbench, install, done):
-    """A file that was asked for is an error; an installed one is a warning, and named where a name is missing."""
+    """A broken plugin file is an error; a broken installed plugin is a warning, repeated if a name is unknown."""
     (done / "bad.py").write_text("raise RuntimeError('on purpose')\n")
     before = contents(done / "results")
     error = refused(*RUN, "--plugin", "bad.py")
@@ -237,7 +237,7 @@ DAMAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("damage", "reason"), DAMAGES.values(), ids=DAMAGES)
 def test_a_record_that_cannot_be_used(recbench, done, damage, reason):
-    """The leaderboard names it and moves nothing; a run sets it aside, names it, and does the job again."""
+    """The leaderboard reports it and moves nothing; a run sets it aside, reports it, and runs the job again."""
     plan = json.loads((done / "results" / "tiny" / "plan.json").read_text())
     victim, other = (done / "results" / "tiny" / "jobs" / job["id"] / "record.json" for job in plan["jobs"])
     damage(victim)
@@ -366,7 +366,7 @@ mounts = pytest.mark.skipif(not can_mount(), reason="mounting a small file syste
 @pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [48, 96])
 def test_no_space_for_results(done, environment, kilobytes):
-    """On a real, small file system, full at different moments. What was finished stays; with room, the rest is run."""
+    """On a small real file system, full at different times: finished jobs stay; with space, the others run."""
     (done / "small").mkdir()
     options = "--results small --executor-option jobs=1"
     recbench = f"{sys.executable} -m recbench {' '.join(map(str, RUN))} {options}"

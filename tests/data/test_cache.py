@@ -485,7 +485,7 @@ def test_it_reads_the_cache_that_a_run_reads(tmp_path, data):
     """The same part of a plan, so the same folder."""
     from recbench.plugin.manager import load_plugins
     from recbench.plugin.registry import Registry
-    from recbench.suite.validation import load_suite
+    from recbench.suite.suite import load_suite
 
     shown = data("prepare", "photos", "-p", "size=32", "-p", "train=10", "-p", "test=5")
     suite = tmp_path / "suite.yaml"

@@ -16,7 +16,7 @@ from recbench.plan.model import ComponentSpec
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store import scales
-from recbench.suite.validation import Suite, load_suite
+from recbench.suite.suite import Suite, load_suite
 from tests.conftest import TINY, Recbench
 
 SUITE = """\

@@ -26,7 +26,7 @@ from recbench.plan.tuning import Axis, Search, Trial, Tuning
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Failure, Record, Score
-from recbench.suite.validation import Suite, load_suite
+from recbench.suite.suite import Suite, load_suite
 from tests.conftest import ROOT, TINY
 from tests.made_up import make_record, make_trouble
 
@@ -218,7 +218,7 @@ def test_optuna_asks_for_what_its_own_optimize_asks_for(load: Load) -> None:
     assert rounds == 14 + 1  # one after the other, and then the chosen one
 
 
-def test_optuna_goes_on_after_lost_candidates(load: Load) -> None:
+def test_optuna_continues_after_failed_trials(load: Load) -> None:
     pytest.importorskip("optuna")
     suite = load("tuning.strategy=optuna", "tuning.budget=5", "losses=[{name: l2, scale: 1}]")
     plan, _, _ = run_all(suite.plan, lambda plan, p: "diverged" if plan.methods[p.method].kl_weight > 0.05 else 1.0)
@@ -447,24 +447,24 @@ def test_candidates_that_learn_from_each_other_are_no_random_draws() -> None:
         ("tuning.budget=0", "tuning.budget"),
         ("tuning={kl_weight: {low: 1, high: 2}}", "tuning.budget: is missing"),
         ("tuning={budget: 3}", "tuning.kl_weight: is missing"),
-        ("tuning.kl_weight={low: 1, high: 1}", "is no ladder"),
-        ("tuning.kl_weight={low: 0, high: 1}", "is no ladder"),
+        ("tuning.kl_weight={low: 1, high: 1}", "expected two finite numbers above 0, the lower first"),
+        ("tuning.kl_weight={low: 0, high: 1}", "expected two finite numbers above 0, the lower first"),
         ("tuning.kl_weight={low: 1, hi: 2}", "unknown key; did you mean 'high'?"),
         ("tuning.select.metric=sim", "the suite has no metric 'sim'; did you mean 'ssim'?"),
         ("tuning.select=null", "select is missing"),
         ("tuning.seeds=[1, 1]", "the seed 1 is given twice"),
         ("tuning.seeds=[-1]", "is not between 0 and"),
         ("tuning.params={l3: []}", "the suite has no loss 'l3'"),
-        ("tuning.params={l1: [epsilon]}", "l1 has no such parameter to tune; it declares none"),
-        ("tuning.params={mix: [beta]}", "mix has no such parameter to tune; it declares alpha"),
-        ("tuning.params={mix: {alpha: {low: 0.5, high: 0.99}}}", "is no range within 0.1 to 0.95"),
-        ("tuning.params={mix: {alpha: 3}}", "is no range, as in"),
-        ("tuning.params={mix: 3}", "is neither a list of names nor a mapping"),
-        ("losses.l2.kl_weight=1", "tuning chooses the KL weights; scale:"),
-        ("training.kl_weight=1", "tuning chooses the KL weights; take this away"),
+        ("tuning.params={l1: [epsilon]}", "l1 has no such tunable parameter; it declares none"),
+        ("tuning.params={mix: [beta]}", "mix has no such tunable parameter; it declares alpha"),
+        ("tuning.params={mix: {alpha: {low: 0.5, high: 0.99}}}", "expected a range within 0.1 to 0.95"),
+        ("tuning.params={mix: {alpha: 3}}", "expected a range, as in"),
+        ("tuning.params={mix: 3}", "expected a list of names or a mapping"),
+        ("losses.l2.kl_weight=1", "tuning chooses the KL weights; the key scale"),
+        ("training.kl_weight=1", "tuning chooses the KL weights; remove this key"),
         ("losses.l2.scale=0", "is not a finite number above 0"),
         ("losses.l2.scale={grid: [1, 2]}", "is not a finite number above 0"),
-        ("tuning=null", "only tuning asks for a scale"),
+        ("tuning=null", "scale is used by tuning only"),
         ("tuning=3", "is not a mapping"),
     ],
 )
@@ -474,7 +474,7 @@ def test_what_is_wrong_with_a_section_is_told(refuse: Callable[..., str], overri
 
 def test_a_parameter_that_the_suite_sets_is_not_tuned(load: Load, refuse: Callable[..., str]) -> None:
     given = "losses=[{name: mix, scale: 1, params: {alpha: 0.5}}]"
-    assert "mix sets it under params" in refuse(given, "tuning.params={mix: [alpha]}")
+    assert "mix also sets it under params" in refuse(given, "tuning.params={mix: [alpha]}")
     text = SUITE.replace("  params: {}\n", "")
     (search,) = load(given, text=text).plan.searches
     assert [axis.name for axis in search.axes] == ["kl_weight"]

@@ -90,25 +90,25 @@ def test_control_characters(text):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: 1\nb:\n  c: 1\n  c: 2", "s.yaml:4: b.c: is given twice, first in line 3"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", "s.yaml:4: b.c: is given twice, first on line 3"),
         ("a: !!python/object/apply:os.system ['exit']", "s.yaml:1: a: has the tag 'tag:yaml.org,2002:python"),
         ("a:\n  - !!python/name:os.system x", "s.yaml:2: a[0]: has the tag"),
-        ("a: !mine 1", "s.yaml:1: a: has the tag '!mine', which suites do not allow"),
+        ("a: !mine 1", "s.yaml:1: a: has the tag '!mine', which is not allowed"),
         ("a: !!set {x, y}", "s.yaml:1: a: has the tag"),
         ("a: !!binary aGk=", "s.yaml:1: a: has the tag"),
         ("!!python/object/new:os.system [x]", "s.yaml:1: has the tag"),
         ("!!python/name:os.system x: 1", "s.yaml:1: keys must be plain text"),
         ("? [1, 2]\n: 1", "s.yaml:1: keys must be plain text"),
         ("x: &x {b: 1}\na:\n  <<: *x", "s.yaml:3: a: merge keys (<<) are not allowed"),
-        ("a: 2024-05-01", "s.yaml:1: a: YAML takes 2024-05-01 for a date; write it in quotes"),
+        ("a: 2024-05-01", "s.yaml:1: a: YAML reads 2024-05-01 as a date; write it in quotes"),
         ("a: !!int x", "s.yaml:1: a: 'x' cannot be read as int"),
         ("a: !!int ''", "s.yaml:1: a: '' cannot be read as int"),
         ("a: !!bool x", "s.yaml:1: a: 'x' cannot be read as bool"),
         ("a: !!float x", "s.yaml:1: a: 'x' cannot be read as float"),
-        ("a: " + "9" * 30, "s.yaml:1: a: is a number that does not fit into 64 bits"),
+        ("a: " + "9" * 30, "s.yaml:1: a: does not fit into a 64-bit integer"),
         ("a: " + "9" * 5000, "s.yaml:1: a: '999"),
-        ("a: 0x" + "f" * 5000, "s.yaml:1: a: is a number that does not fit into 64 bits"),
-        ('a: "\\ud800"', "s.yaml:1: a: is no valid text"),
+        ("a: 0x" + "f" * 5000, "s.yaml:1: a: does not fit into a 64-bit integer"),
+        ('a: "\\ud800"', "s.yaml:1: a: is not valid text"),
         ('"\\ud800": 1', "s.yaml:1: keys must be plain text"),
     ],
 )
@@ -131,7 +131,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 def test_bombs_do_not_go_off(text):
     message = fatal(text)
-    assert "unfolds too far" in message or "nested too deeply" in message
+    assert "expands too far" in message or "nested too deeply" in message
 
 
 # Files

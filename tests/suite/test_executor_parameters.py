@@ -11,7 +11,7 @@ from recbench.cli.sweeping import options_of
 from recbench.errors import SuiteError, UserError
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
-from recbench.suite.validation import Suite, load_suite
+from recbench.suite.suite import Suite, load_suite
 from tests.conftest import TINY, TINY_SUITE
 
 ECHO = """
@@ -102,7 +102,7 @@ def test_mistakes_of_a_profile_are_reported_with_their_lines(tmp_path: Path, reg
         f"{file}:4: profile: echo has no parameter 'profile'; choose from: account, gpus, memory, partition, qos",
     ]
     file.write_text("- gpus\n")
-    with pytest.raises(SuiteError, match="is not a mapping of parameters of echo"):
+    with pytest.raises(SuiteError, match="expected a mapping of parameters of echo"):
         options_of(registry, (), (), {}, **{**SETTINGS, "executor_option": given})
 
 

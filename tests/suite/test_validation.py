@@ -1,4 +1,4 @@
-"""Suites: what a clumsy or hostile one is told, how grids unfold, and what job ids are made from."""
+"""Suites: error messages for invalid ones, expansion of grids, and what job ids depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbench.errors import SuiteError
 from recbench.plan.model import Training
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
-from recbench.suite.validation import Suite, load_suite
+from recbench.suite.suite import Suite, load_suite
 from tests.conftest import TINY
 
 PICKY = """\
@@ -163,12 +163,12 @@ ONE_BY_ONE = [
     ({"name": "name: a b"}, "s.yaml:1: name: 'a b' must start"),
     ({"name": f"name: {'a' * 101}"}, "s.yaml:1: name: 'aaa"),
     ({"name": "name: 3"}, "s.yaml:1: name: 3 is not text"),
-    ({"name": "name: 2024-01-01"}, "s.yaml:1: name: YAML takes 2024-01-01 for a date"),
+    ({"name": "name: 2024-01-01"}, "s.yaml:1: name: YAML reads 2024-01-01 as a date"),
     ({"description": "description: [a]"}, 's.yaml:10: description: ["a"] is not text'),
     ({"lossses": "lossses: [l1]"}, "s.yaml:10: lossses: unknown key; did you mean 'losses'?"),
     ({"x": "x: 1"}, "s.yaml:10: x: unknown key; choose from: architectures, datasets, description, executors, l"),
     ({"datasets": ""}, "s.yaml:1: datasets: is missing"),
-    ({"datasets": "datasets: []"}, "s.yaml:2: datasets: is empty: at least one is needed"),
+    ({"datasets": "datasets: []"}, "s.yaml:2: datasets: is empty: at least one item is needed"),
     ({"datasets": "datasets:"}, "s.yaml:2: datasets: null is not a list"),
     ({"datasets": "datasets: blobs"}, "s.yaml:2: datasets: 'blobs' is not a list"),
     ({"datasets": "datasets: [3]"}, "s.yaml:2: datasets[0]: 3 is not a name, or a mapping with one"),
@@ -259,11 +259,11 @@ ONE_BY_ONE = [
     ),
     (
         {"losses": "losses:\n  - name: many\n    params:\n      real:\n        grid: [1,\n          1.0]"},
-        "s.yaml:9: losses[0].params.real.grid[1]: 1.0 stands in the grid twice",
+        "s.yaml:9: losses[0].params.real.grid[1]: 1.0 is in the grid twice",
     ),
     (
         {"losses": "losses:\n  - name: many\n    params:\n      real: {gird: [1]}"},
-        's.yaml:7: losses[0].params.real: {"gird": [1]} is neither a value nor a grid of values, as in {grid: [1, 2]}',
+        's.yaml:7: losses[0].params.real: expected a value or a grid of values, as in {grid: [1, 2]}, got {"gird": [1]}',
     ),
     (
         {"losses": "losses: [grey]"},
@@ -297,6 +297,10 @@ ONE_BY_ONE = [
     (
         {"training": "training: {epochs: 1, lerning_rate: 1}"},
         "s.yaml:8: training.lerning_rate: unknown key; did you mean 'learning_rate'?",
+    ),
+    (
+        {"training": "training: {epochs: 1, optimiser: lion}"},
+        "s.yaml:8: training.optimiser: unknown key; did you mean 'optimizer'?",
     ),
     (
         {"training": "training: {epochs: 1, learning_rate: .nan}"},
@@ -349,8 +353,10 @@ def test_what_is_wrong_is_told_once_with_its_line_and_key(refuse, keys, problem)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[a]\n", "just text\n", "3\n"])
-def test_what_is_no_suite_at_all(refuse, text):
-    assert refuse(text=text) == ["s.yaml:1: is not a suite: a mapping with datasets, losses … is needed"]
+def test_a_file_without_a_mapping(refuse, text):
+    assert refuse(text=text) == [
+        "s.yaml:1: expected a suite: a mapping with datasets, architectures, losses, metrics, seeds and training"
+    ]
 
 
 def test_an_empty_mapping_misses_everything(refuse):
@@ -358,7 +364,7 @@ def test_an_empty_mapping_misses_everything(refuse):
     assert refuse(text="{}\n") == [f"s.yaml:1: {key}: is missing" for key in missing]
 
 
-def test_a_file_name_that_is_no_name(refuse):
+def test_a_file_name_that_cannot_name_a_suite(refuse):
     (problem,) = refuse(text=replaced(GOOD, "name", ""), file="my suite.yaml")
     assert problem.startswith("my suite.yaml:1: name: 'my suite', from the file's name, must start with")
 
@@ -412,7 +418,9 @@ def test_everything_that_is_wrong_is_told_at_once(refuse):
     ]
 
 
-def test_a_loss_that_cannot_take_the_images_is_told_beside_structural_problems(refuse):
+def test_a_loss_that_cannot_take_the_images_test_a_loss_that_cannot_take_the_images_is_reported_with_structural_problems(
+    refuse,
+):
     problems = refuse(losses="losses: [grey]", extra="extra: 1")
     assert [problem.split(": ")[1] for problem in problems] == ["losses[0]", "extra"]
 
@@ -470,7 +478,7 @@ def test_a_label_that_grows_too_long(refuse):
     (problem,) = refuse(
         losses=f"losses: [{{name: many, label: {'a' * 195}, params: {{whole: {{grid: [1, 2222222]}}}}}}]"
     )
-    assert "its grid makes the label 'aaa" in problem
+    assert "its grid makes the invalid label 'aaa" in problem
 
 
 HUGE = ", ".join(map(str, range(1, 6_001)))
@@ -486,7 +494,8 @@ def test_a_huge_grid_is_counted_and_not_expanded(refuse, key, monkeypatch):
     def expanded(*_):
         raise AssertionError("the grid was expanded")
 
-    monkeypatch.setattr("recbench.suite.validation._product", expanded)
+    for module in ("grid", "validation"):
+        monkeypatch.setattr(f"recbench.suite.{module}.product", expanded)
     problems = refuse(**{key: HUGE_SUITES[key]})
     assert problems[0].startswith("s.yaml:1: spans ")
     assert problems[0].endswith(" jobs, more than 10,000; --max-jobs raises the limit")
@@ -677,7 +686,7 @@ def test_a_plan_that_was_tampered_with_is_refused(load):
         {"ranking": ["lpips"]},
         {"columns": []},
     ):
-        with pytest.raises(ValueError, match=r"its metrics|it has no setting|no id of a job"):
+        with pytest.raises(ValueError, match=r"metrics, columns and ranking|does not exist|as id of a job"):
             type(plan).model_validate({**data, **change})
 
 
@@ -719,7 +728,7 @@ def test_architectures_that_are_not_there_or_not_used(load):
     )
     text = TWO.replace("  - charbonnier\n", "").replace("[wide]", "[wide latent_size=8]")
     problems = refuse_with(load, text)
-    assert any("no loss is tried with wide latent_size=6" in problem for problem in problems)
+    assert any("no loss is trained with wide latent_size=6" in problem for problem in problems)
 
 
 PUBLISHED = """
@@ -752,9 +761,13 @@ def test_published_numbers_have_their_places(load):
     ("old", "new", "message"),
     [
         ("l2: {", "l3: {", "published[0].scores.l3: the suite has no method 'l3'"),
-        ("[20.5, 1.5]", "[1, 2, 3]", "published[0].scores.l2.psnr: [1, 2, 3] is neither a number nor a pair"),
-        ("[20.5, 1.5]", "high", "published[0].scores.l2.psnr: 'high' is neither a number nor a pair"),
-        ("    architecture: linear\n", "", "published[0].architecture: say for which architecture"),
+        (
+            "[20.5, 1.5]",
+            "[1, 2, 3]",
+            "published[0].scores.l2.psnr: expected a number or a pair [mean, std], got [1, 2, 3]",
+        ),
+        ("[20.5, 1.5]", "high", "published[0].scores.l2.psnr: expected a number or a pair [mean, std], got 'high'"),
+        ("    architecture: linear\n", "", "published[0].architecture: say which architecture"),
         ("architecture: linear", "architecture: lines", "published[0].architecture: the suite has no architecture"),
         ("  - source: A paper, table 1\n   ", "  -", "published[0].source: is missing"),
         ("    scores:", "    score:", "published[0].score: unknown key; did you mean 'scores'?"),

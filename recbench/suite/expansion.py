@@ -1,0 +1,101 @@
+"""Expansion of a validated suite into a plan, and into its resolved text."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, cast
+
+from recbench.contracts.entries import LossEntry, MetricEntry
+from recbench.plan.model import BoardSetting, Column, Method, PlannedJob, Training
+from recbench.plan.plan import Plan
+from recbench.plan.tuning import Axis
+from recbench.suite.document import dump
+from recbench.suite.grid import GridCell, setting_loss_pairs
+from recbench.suite.tuning import resolved_tuning, with_searches
+from recbench.suite.validation import ValidSuite
+
+
+def plan_of(suite: ValidSuite) -> Plan:
+    """Return the plan of a validated suite, with all jobs or, if it is tuned, with searches that have not begun."""
+    cells = suite.cells
+    settings = []
+    for dataset, shape in zip(cells["datasets"], suite.shapes, strict=True):
+        for architecture, (varying, training) in itertools.product(cells["architectures"], suite.trainings):
+            settings.append(
+                BoardSetting(
+                    label=" · ".join(filter(None, [dataset.label, architecture.label, varying])),
+                    dataset=dataset.spec,
+                    architecture=architecture.spec,
+                    training=training,
+                    shape=(shape.channels, shape.height, shape.width),
+                )
+            )
+    plan = Plan(
+        suite=suite.name,
+        description=suite.file.description,
+        metrics={cell.label: cell.spec for cell in cells["metrics"]},
+        columns=tuple(_column(cell) for cell in cells["metrics"]),
+        ranking=suite.ranking,
+        settings=tuple(settings),
+        methods=() if suite.tuning else tuple(_method(cell) for cell in cells["losses"]),
+        jobs=(),
+    )
+    pairs = setting_loss_pairs(cells, len(suite.trainings))
+    if suite.tuning is not None:
+        return with_searches(plan, *suite.tuning, cells["losses"], pairs, suite.published)
+    jobs = []
+    for (setting, method), seed in itertools.product(pairs, suite.file.seeds):
+        planned = PlannedJob(id="", setting=setting, method=method, seed=seed)
+        jobs.append(planned.model_copy(update={"id": plan.job(planned).id}))
+    return plan.model_copy(update={"jobs": tuple(jobs), "published": suite.published})
+
+
+def _method(cell: GridCell) -> Method:
+    family = cast(LossEntry, cell.registered.entry).family
+    return Method(label=cell.label, loss=cell.spec, kl_weight=cell.extra["kl_weight"], family=family)
+
+
+def _column(cell: GridCell) -> Column:
+    entry = cast(MetricEntry, cell.registered.entry)
+    facts = {key: getattr(entry, key) for key in ("direction", "unit", "family", "digits", "rounded")}
+    return Column(name=cell.label, **facts)
+
+
+def resolved_text(suite: ValidSuite) -> str:
+    """Return the suite file with every default filled in and grids over parameters written out.
+
+    Loading it gives the same jobs.
+    """
+    cells = suite.cells
+
+    def item(cell: GridCell, tuned: Sequence[Axis] = ()) -> dict[str, Any]:
+        names = {axis.name for axis in tuned}
+        params = {name: value for name, value in cell.params.items() if name not in names}
+        facts = {"name": cell.registered.entry.name, "label": cell.label, "params": params, **cell.extra}
+        if cell.only is not None:
+            facts["architectures"] = [other.label for other in cells["architectures"] if cell.goes_with(other)]
+        return facts
+
+    def axis(key: str) -> Any:
+        values = list(dict.fromkeys(getattr(training, key) for _, training in suite.trainings))
+        return values[0] if len(values) == 1 else {"grid": values}
+
+    items = {kind: [item(cell) for cell in cells[kind]] for kind in cells}
+    if suite.tuning is not None:
+        items["losses"] = [item(cell, axes) for cell, axes in zip(cells["losses"], suite.tuning[1], strict=True)]
+    data = {
+        "name": suite.name,
+        "description": suite.file.description,
+        **items,
+        "seeds": suite.file.seeds,
+        "training": {key: axis(key) for key in Training.model_fields},
+        "ranking": {"metrics": list(suite.ranking)},
+    }
+    if suite.file.published:
+        data["published"] = [spec.model_dump(exclude_none=True) for spec in suite.file.published]
+    if suite.file.executors:
+        data["executors"] = suite.file.executors
+    if suite.file.tuning is not None and suite.tuning is not None:
+        data["tuning"] = resolved_tuning(suite.file.tuning, *suite.tuning, cells["losses"])
+    return dump(data)

@@ -1,0 +1,118 @@
+"""Grids: the items of a suite with the values of their parameters, and the combinations of these values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from recbench.plan.model import ComponentSpec, brief
+from recbench.plugin.registry import Registered
+from recbench.suite.document import KeyPath
+
+
+@dataclass(frozen=True)
+class GridItem:
+    """A valid item of a section, such as a loss, with the values of its parameters.
+
+    Attributes:
+        path: its place in the suite file.
+        label: its label.
+        registered: its entry.
+        axes: the values of each parameter that the suite sets.
+        extra: values of keys other than parameters, such as ``kl_weight``.
+        only: for a loss, labels of the architectures that it is trained with; None for all.
+    """
+
+    path: KeyPath
+    label: str
+    registered: Registered
+    axes: dict[str, list[Any]]
+    extra: dict[str, list[Any]] = field(default_factory=dict)
+    only: tuple[str, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of combinations."""
+        return math.prod(len(values) for values in (*self.axes.values(), *self.extra.values()))
+
+    def cells(self) -> Iterator[GridCell]:
+        """Yield all combinations, each with a label that has the values that vary."""
+        entry, axes = self.registered.entry, {**self.axes, **self.extra}
+        for assignment in product(axes):
+            params = entry.complete({key: assignment[key] for key in self.axes})
+            extra = {key: assignment[key] for key in self.extra}
+            label = " ".join([self.label, *varying(assignment, axes)])
+            given = frozenset(self.axes)
+            yield GridCell(self.path, label, self.registered, params, extra, self.label, self.only, given)
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One combination of the values of an item.
+
+    Attributes:
+        path: place of the item in the suite file.
+        label: the item's label, followed by the values that vary.
+        registered: the entry.
+        params: the complete parameters.
+        extra: values of keys other than parameters.
+        item: the item's label.
+        only: for a loss, labels of the architectures that it is trained with; None for all.
+        given: names of the parameters that the suite sets.
+    """
+
+    path: KeyPath
+    label: str
+    registered: Registered
+    params: dict[str, Any]
+    extra: dict[str, Any]
+    item: str
+    only: tuple[str, ...] | None
+    given: frozenset[str]
+
+    def matches(self, label: str | None) -> bool:
+        """Return True if a label is that of this cell or of its item, or is None, which matches every cell."""
+        return label is None or label in (self.label, self.item)
+
+    def goes_with(self, architecture: GridCell) -> bool:
+        """Return True if this loss is trained with an architecture."""
+        return self.only is None or any(architecture.matches(label) for label in self.only)
+
+    @property
+    def spec(self) -> ComponentSpec:
+        """The component as jobs define it."""
+        return ComponentSpec(name=self.registered.entry.name, params=self.params, code=self.registered.code)
+
+
+GridCells = Mapping[str, Sequence[GridCell]]
+"""The cells of the suite by section: datasets, architectures, losses and metrics."""
+
+
+def product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield all combinations of the values of each axis.
+
+    >>> list(product({"a": [1, 2], "b": [3]}))
+    [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
+    """
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def varying(assignment: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Return ``C=0.1`` for every axis with more than one value."""
+    return [f"{key}={brief(value)}" for key, value in assignment.items() if len(axes[key]) > 1]
+
+
+def setting_loss_pairs(cells: GridCells, trainings: int) -> list[tuple[int, int]]:
+    """Return the index pairs of the settings and losses that are trained together.
+
+    Args:
+        cells: the cells of the suite.
+        trainings: number of combinations in the section ``training``.
+    """
+    architectures = [cell for _ in cells["datasets"] for cell in cells["architectures"] for _ in range(trainings)]
+    pairs = itertools.product(range(len(architectures)), range(len(cells["losses"])))
+    return [(setting, loss) for setting, loss in pairs if cells["losses"][loss].goes_with(architectures[setting])]
