@@ -1,4 +1,4 @@
-"""Files that survive a crash: locks, atomic writes, and errors that name a full disk. Imports nothing heavy."""
+"""Crash-safe files: locks, atomic writes, and errors that name a full disk. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from recbench.errors import OutOfSpaceError
 
 
 def holder(folder: Path) -> int | None:
-    """The process of this machine that holds a job's folder, or None; asks without touching the lock.
+    """Return the process that holds the lock of a job's folder, without touching the lock.
 
-    Not for the process that holds it itself: to close any handle of a file gives up all locks on it.
-    A holder on another machine is seen where the file system carries locks, as process 0 or less.
+    Must not be called by the process that holds the lock: closing any handle of a file releases all its locks on it.
+
+    Args:
+        folder: the job's folder.
+
+    Returns:
+        The process id; 0 or less for a process of another machine, which is seen if the file system shares locks; None
+        if nothing holds the lock.
     """
     try:
         with (folder / "lock").open("rb+") as stream:
             asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             kind, _, _, _, process = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, asked))
-    except OSError:  # no such file, or not ours to open; who is to run the job finds out
+    except OSError:  # no such file, or no permission, which is reported when the job is run
         return None
     return None if kind == fcntl.F_UNLCK else process
 
@@ -36,10 +42,19 @@ _FLOCK = "hhqqi0q"
 
 @contextmanager
 def lock(folder: Path) -> Iterator[bool]:
-    """Hold a job's folder for this process; yields False where another process holds it.
+    """Lock a job's folder for this process; a context manager.
 
-    A POSIX record lock: it dies with the process, however that dies, and works on NFS. It does not keep out the
-    process that holds it, and the inner of two locks of one process would release both.
+    A POSIX record lock: it is released when the process ends, in whatever way, and works on NFS. It does not exclude
+    the process that holds it, and the inner of two nested locks would release both.
+
+    Args:
+        folder: is created if necessary; holds the file ``lock``.
+
+    Yields:
+        True if this process holds the lock, False if another one does.
+
+    Raises:
+        OutOfSpaceError: the file system is full.
     """
     with full_disk_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,20 +74,22 @@ UNFINISHED = ".unfinished"
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Temporary files in a folder, of writes under way or of writers that were killed."""
+    """Return the temporary files in a folder, of writes in progress and of killed processes."""
     return sorted(folder.glob(f".*{UNFINISHED}"))
 
 
 def write_atomically(file: Path, content: bytes, *, new: bool = False, durable: bool = True) -> None:
-    """Write a file so that it is there whole, or as it was before: temporary file, fsync, rename, fsync of the folder.
+    """Write a file completely or not at all: temporary file, fsync, rename, fsync of the folder.
 
     Args:
-        new: do not replace a file, not even one that appears while this one is being written.
-        durable: wait for the disk. Without, a power cut may leave the file damaged, which is good enough for what is
-            compared and written anew before it is used, and a hundred times as fast.
+        file: the path; its folder is created if necessary.
+        content: the whole content.
+        new: do not replace an existing file, not even one that appears during the write.
+        durable: wait until the file is on disk. False is about a hundred times as fast, but a power cut may damage the
+            file; use it for files that are checked and rewritten before use.
 
     Raises:
-        FileExistsError: it is there already, and should be new.
+        FileExistsError: ``new`` is set and the file exists.
         OutOfSpaceError: the file system is full.
     """
     with full_disk_named(file.parent):
@@ -91,7 +108,7 @@ def write_atomically(file: Path, content: bytes, *, new: bool = False, durable: 
             else:
                 temporary.replace(file)
         except FileNotFoundError:
-            if new and file.exists():  # whoever wrote it, out of a lock's reach, has taken our file for a leftover
+            if new and file.exists():  # a writer that the lock does not reach removed our temporary file
                 raise FileExistsError(f"{file} exists already") from None
             raise
         finally:
@@ -105,7 +122,11 @@ def write_atomically(file: Path, content: bytes, *, new: bool = False, durable: 
 
 
 def link_new(temporary: Path, file: Path) -> None:
-    """Give a file its name, unless that is taken: a rename would replace what has it."""
+    """Give a temporary file its final name.
+
+    Raises:
+        FileExistsError: the name is taken; a plain rename would replace that file.
+    """
     try:
         file.hardlink_to(temporary)
     except OSError as error:
@@ -115,7 +136,7 @@ def link_new(temporary: Path, file: Path) -> None:
 
 
 def _rename_to_new(temporary: Path, file: Path) -> None:
-    """Rename, unless the new name is taken; as one step where the file system can do that."""
+    """Rename unless the new name is taken, atomically if the file system supports it."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is not None:
         failed = renameat2(_HERE, os.fsencode(temporary), _HERE, os.fsencode(file), _NO_REPLACE)
@@ -124,7 +145,7 @@ def _rename_to_new(temporary: Path, file: Path) -> None:
         number = ctypes.get_errno()
         if number not in (*_CANNOT, errno.EINVAL):
             raise OSError(number, os.strerror(number), str(file))
-    if file.exists():  # the best that is left; on one machine the job's lock keeps others out
+    if file.exists():  # not atomic, but on one machine the job's lock excludes other writers
         raise FileExistsError(f"{file} exists already")
     temporary.replace(file)
 
@@ -135,7 +156,7 @@ _NO_REPLACE = 1  # RENAME_NOREPLACE
 
 
 def update(file: Path, text: str, *, durable: bool = True) -> None:
-    """Write a file, unless it holds this text already."""
+    """Write a file, unless it already has this content."""
     content = text.encode()
     if not (file.is_file() and file.read_bytes() == content):
         write_atomically(file, content, durable=durable)
@@ -143,13 +164,13 @@ def update(file: Path, text: str, *, durable: bool = True) -> None:
 
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """Turn "no space left" into an error that says where."""
+    """Convert "no space left on device" into an error that names the folder."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OutOfSpaceError(
-            f"no space left on the device that holds {folder}; all finished jobs are safe there: "
-            "make room and run the same command again"
+            f"no space left on the device of {folder}; all finished jobs are safe: "
+            "free some space and run the same command again"
         ) from error

@@ -1,1 +1,1 @@
-"""Images and weights: downloads with checksums, image files, the cache of decoded data sets."""
+"""Images and weights: downloads with checksums, image files, the cache of decoded datasets."""

@@ -1,4 +1,4 @@
-"""The image cache: a data set decoded once to memory-mapped uint8 arrays, and its fingerprint. Imports no torch."""
+"""The image cache: a dataset decoded once to memory-mapped uint8 arrays, and its fingerprint. Imports no torch."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _PAUSE = 0.2  # seconds between two attempts to take a lock
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded data set in the cache.
+    """A decoded dataset in the cache.
 
     Attributes:
         folder: holds ``<split>.npy``, uint8 (N, C, H, W).
         fingerprint: SHA-256 over the shapes and pixels of all splits.
         counts: number of images in each split.
         size: bytes of all images.
-        spec: the data set with its parameters and the state of its code, as plans have it.
+        spec: the dataset with its parameters and the state of its code, as plans have it.
         left_out: how many and which images were dropped because they are in another split; empty if there are none.
     """
 
@@ -69,14 +69,14 @@ def default_cache() -> Path:
 
 
 def prepare(spec: ComponentSpec, registry: Registry, cache: Path, progress: DecodingProgress = no_progress) -> Prepared:
-    """Decode a data set into the cache, or find it there.
+    """Decode a dataset into the cache, or find it there.
 
-    A cached data set is reused only for the same parameters, the same code and the same source; anything else goes to
-    another folder. The folder gets its name when it is complete. If another process is preparing the same data set,
+    A cached dataset is reused only for the same parameters, the same code and the same source; anything else goes to
+    another folder. The folder gets its name when it is complete. If another process is preparing the same dataset,
     this one waits for it.
 
     Args:
-        spec: the data set with its parameters.
+        spec: the dataset with its parameters.
         registry: creates it.
         cache: folder of the cache.
         progress: called with the number of images decoded so far, and their total number, if it is known.
@@ -105,7 +105,7 @@ def _is_below(name: str | bytes | None, folder: Path) -> bool:
 
 
 def find(spec: ComponentSpec, registry: Registry, cache: Path) -> Prepared | None:
-    """Return a data set that is in the cache; None if it is not, or only with other parameters.
+    """Return a dataset that is in the cache; None if it is not, or only with other parameters.
 
     Raises:
         UserError: the data are missing, so that their folder in the cache is not known.
@@ -115,7 +115,7 @@ def find(spec: ComponentSpec, registry: Registry, cache: Path) -> Prepared | Non
 
 
 def find_all(name: str, cache: Path) -> list[Prepared]:
-    """Return everything in the cache that was decoded from a data set, with any parameters, sorted by folder."""
+    """Return everything in the cache that was decoded from a dataset, with any parameters, sorted by folder."""
     found = map(_find, sorted((cache / "images").glob(f"{name}-*")))
     return [prepared for prepared in found if prepared is not None and prepared.spec.name == name]
 
@@ -136,7 +136,7 @@ def _waited_for(folder: Path) -> Iterator[None]:
 
 
 def _find(folder: Path) -> Prepared | None:
-    """Return the data set in a folder; None unless all files have the right sizes and the folder's name fits its
+    """Return the dataset in a folder; None unless all files have the right sizes and the folder's name fits its
     content: a copy of a folder under the name of other parameters is not valid."""
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))

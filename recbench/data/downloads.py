@@ -156,9 +156,8 @@ def _from_server(wanted: Download, part: Path, progress: DownloadProgress) -> No
             failures = 1 if received >= furthest + _BLOCK else failures + 1
             furthest = max(received, furthest)
             if failures == _ATTEMPTS:
-                raise DownloadError(
-                    f"{wanted.address}: lost the connection {failures} times, last after {received} of {wanted.size} bytes: {lost}"
-                ) from None
+                last = f"last after {received} of {wanted.size} bytes ({lost})"
+                raise DownloadError(f"{wanted.address}: the connection was lost {failures} times, {last}") from None
             time.sleep(pause(failures))
 
 

@@ -1,4 +1,4 @@
-"""Duplicates: images that are in two splits of a data set, pixel by pixel."""
+"""Duplicates: images that are in two splits of a dataset, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def duplicates(hashes: Mapping[Split, array[int]], folder: Path) -> list[Duplica
 
 
 def summary(found: Sequence[Duplicate], dataset: Dataset, name: str) -> str:
-    """Return how many and which images of a data set are in two splits; empty if there are none.
+    """Return how many and which images of a dataset are in two splits; empty if there are none.
 
     Args:
         found: what :func:`duplicates` gave.
         dataset: names its images, and those that it has left out itself.
-        name: of the data set.
+        name: of the dataset.
     """
     lines = [*dataset.left_out(), *(_described(duplicate, dataset) for duplicate in found)]
     if not lines:

@@ -1,4 +1,4 @@
-"""What jobs leave behind: records, artifacts, and the folder that holds them; export, merge, reuse and cleanup."""
+"""The store: records and artifacts of jobs, and their export, merge, reuse and cleanup."""
 
 from recbench.files import write_atomically  # plugins written before recbench.write_atomically import it from here
 

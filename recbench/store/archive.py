@@ -1,8 +1,8 @@
-"""Exports: the records of a suite in one file, and how such a file is read safely.
+"""Exports: the records of a suite in one file, written reproducibly and read without trust.
 
 An export is a .zip archive with a manifest of checksums, the plan, the suite, and the jobs' folders. The same content
-makes the same bytes (for one version of zlib): members are sorted and carry no times. Reading one believes nothing:
-only known names are taken, no more bytes than the manifest says, and nothing is unpickled or unpacked to a disk.
+gives the same bytes (for one version of zlib): members are sorted and have no time stamps. A reader accepts known names
+only, reads no more bytes than the manifest states, and neither unpickles anything nor unpacks anything to disk.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from recbench.store.record import File, Record, parse_record
 from recbench.store.store import Store
 
 ALWAYS = (HISTORY, SCORES)
-"""Files of a job that every export holds beside its record."""
+"""Artifacts that every export contains."""
 EXTRAS = {"images": IMAGES, "models": MODEL, "traces": TRACES}
-"""Files that an export holds if it is asked to."""
+"""Artifacts that an export contains on request."""
 
 _NAMES = "|".join(map(re.escape, ("record.json", *artifacts.ALL)))
 _MEMBER = re.compile(rf"plan\.json|suite\.yaml|jobs/[0-9a-f]{{16}}/({_NAMES})")
 _MANIFEST = "manifest.json"
 _LONGEST_MANIFEST = 1 << 28
 _EXPANSION = 50
-"""How many times its own size an archive may unpack to; text of records comes to about ten."""
+"""An archive may unpack to this many times its own size; for the text of records the ratio is about ten."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class ArchiveError(UserError):
-    """A file is no export, or none that can be trusted; the text says why."""
+    """A file is not an export, or cannot be trusted; the text says why."""
 
 
 class Manifest(Frozen):
-    """What an export says of itself: every other member with its size and SHA-256."""
+    """The manifest of an export: every other member with its size and SHA-256."""
 
     format: Literal["recbench export"] = "recbench export"
     version: Literal[1] = 1
@@ -60,12 +60,12 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The outcome of an export.
 
     Attributes:
-        jobs: how many jobs of how many in the plan are in the export.
-        left_out: jobs whose record or files are damaged, each with what is wrong.
-        lacking: how many jobs lack a file that an export should hold, by the file's name.
+        jobs: number of exported jobs, and of jobs in the plan.
+        left_out: one line for each job whose record or files are damaged.
+        lacking: number of jobs without an artifact that was wanted, by its name.
     """
 
     jobs: tuple[int, int]
@@ -74,13 +74,15 @@ class Exported:
 
 
 def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
-    """Write the records of a store's plan into one file, which is replaced if it is there.
+    """Write the records of a store's plan into one file, which is replaced if it exists.
 
     Args:
+        store: the suite's records.
+        file: the .zip file to write.
         extras: names of ``EXTRAS``.
 
     Raises:
-        UserError: there is no plan, or no record that could be exported.
+        UserError: there is no plan or no record to export, or the file cannot be written.
         OutOfSpaceError: the disk is full.
     """
     plan = store.read_plan()
@@ -120,7 +122,7 @@ def _described(path: Path) -> File:
 
 
 def _files_of(store: Store, record: Record, wanted: Collection[str]) -> dict[str, File]:
-    """Those of the wanted files that are there.
+    """Return size and checksum of those wanted files that exist.
 
     Raises:
         ValueError: one is not the file that the record describes.
@@ -138,7 +140,7 @@ def _files_of(store: Store, record: Record, wanted: Collection[str]) -> dict[str
 def _write(root: Path, manifest: Manifest, file: Path) -> None:
     file = file.resolve()
     if not file.parent.is_dir():
-        raise UserError(f"{file} cannot be written: there is no folder {file.parent}")
+        raise UserError(f"{file} cannot be written: the folder {file.parent} does not exist")
     with full_disk_named(file.parent):
         handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".unfinished", dir=file.parent)
         try:
@@ -148,7 +150,7 @@ def _write(root: Path, manifest: Manifest, file: Path) -> None:
                     for name, described in manifest.files.items():
                         content = (root / name).read_bytes()
                         if hashlib.sha256(content).hexdigest() != described.sha256:
-                            raise UserError(f"{root / name} changed while it was exported; export again")
+                            raise UserError(f"{root / name} changed during the export; export again")
                         _add(archive, name, content)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -167,13 +169,13 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 class Archive:
-    """An export that was opened. As a context, it closes the file."""
+    """An open export."""
 
     def __init__(self, file: Path) -> None:
-        """Open an export and check its list of members; their contents are checked as they are read.
+        """Open an export and check its list of members; their contents are checked when they are read.
 
         Raises:
-            ArchiveError: it is no export, or holds what no export holds.
+            ArchiveError: the file is not an export, or contains something that exports do not.
         """
         self.file = file
         try:
@@ -181,7 +183,7 @@ class Archive:
         except OSError as error:
             raise ArchiveError(f"{file} cannot be read: {error.strerror or error}") from None
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise ArchiveError(f"{file} is no export of recbench: {error}") from None
+            raise ArchiveError(f"{file}: expected an export of recbench: {error}") from None
         try:
             self.manifest = self._check()
             self.plan = self._plan()
@@ -190,21 +192,23 @@ class Archive:
             raise
 
     def close(self) -> None:
+        """Close the file."""
         self.archive.close()
 
     @property
     def jobs(self) -> list[str]:
-        """Ids of the jobs with a record."""
+        """The ids of the jobs with a record."""
         return [name.split("/")[1] for name in self.manifest.files if name.endswith("/record.json")]
 
     def has(self, name: str) -> bool:
+        """Return whether there is a member of this name."""
         return name in self.manifest.files
 
     def read(self, name: str) -> bytes:
-        """A member, if it has the size and the SHA-256 that the manifest states.
+        """Return the content of a member.
 
         Raises:
-            ArchiveError: it has not, or is damaged.
+            ArchiveError: it is damaged, or its size or SHA-256 is not what the manifest states.
         """
         described = self.manifest.files[name]
         content = self._bytes(name, described.bytes)
@@ -213,7 +217,7 @@ class Archive:
         return content
 
     def record(self, job_id: str) -> Record:
-        """The record of a job.
+        """Return the record of a job.
 
         Raises:
             ArchiveError: it cannot be used.
@@ -227,18 +231,18 @@ class Archive:
         members = self.archive.infolist()
         names = [member.orig_filename for member in members]
         if names[:1] != [_MANIFEST]:
-            raise ArchiveError(f"{self.file} is no export of recbench: it does not begin with a manifest")
+            raise ArchiveError(f"{self.file}: expected an export of recbench, which begins with a manifest")
         if len(set(names)) != len(names):
-            raise self._refused("a name stands in it twice")
+            raise self._refused("a name occurs twice")
         for member in members[1:]:
             if not _MEMBER.fullmatch(member.orig_filename):
-                raise self._refused(f"{member.orig_filename[:200]!r} is no file of an export")
+                raise self._refused(f"{member.orig_filename[:200]!r} does not belong in an export")
         for member in members:
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG) or member.flag_bits & 1:
-                raise self._refused(f"{member.orig_filename} is a link, encrypted, or no plain file")
+                raise self._refused(f"{member.orig_filename} is a link, encrypted, or not a regular file")
         total = sum(member.file_size for member in members)
         if total > _EXPANSION * self.file.stat().st_size:
-            raise self._refused(f"it says that it unpacks to {total} bytes, more than {_EXPANSION} times its own size")
+            raise self._refused(f"it claims to unpack to {total} bytes, more than {_EXPANSION} times its own size")
         try:
             manifest = Manifest.model_validate_json(self._bytes(_MANIFEST, _LONGEST_MANIFEST))
         except ValidationError as error:
@@ -258,13 +262,13 @@ class Archive:
         except ValidationError as error:
             raise self._refused(f"its plan: {error.errors(include_url=False)[0]['msg']}") from None
         if not SUITE_NAME.fullmatch(plan.suite):  # it becomes the name of a folder
-            raise self._refused(f"{plan.suite[:200]!r} is not the name of a suite")
+            raise self._refused(f"{plan.suite[:200]!r} is not a valid name of a suite")
         if plan.suite != self.manifest.suite:
-            raise self._refused(f"it says that it is of {self.manifest.suite!r}, but its plan is of {plan.suite!r}")
+            raise self._refused(f"its manifest names the suite {self.manifest.suite!r}, but its plan {plan.suite!r}")
         return plan
 
     def _bytes(self, name: str, most: int) -> bytes:
-        """At most one byte more than ``most``, however many there are."""
+        """Return the content of a member, but at most one byte more than ``most``."""
         try:
             with self.archive.open(name) as stream:
                 return stream.read(most + 1)
@@ -277,7 +281,7 @@ class Archive:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Archive]:
-    """An export, closed again at the end."""
+    """Open an export, and close it at the end."""
     archive = Archive(file)
     try:
         yield archive

@@ -1,4 +1,4 @@
-"""What lies in a suite's folder and is not needed any more. Finding it changes nothing."""
+"""Leftovers: files in a suite's folder that are not needed any more. Finding them changes nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from recbench.plan.plan import Plan
 from recbench.store import heartbeat
 from recbench.store.store import Store
 
-Kind = Literal["set-aside", "orphans", "checkpoints", "unfinished"]
-KINDS: dict[Kind, str] = {
+LeftoverKind = Literal["set-aside", "orphans", "checkpoints", "unfinished"]
+KINDS: dict[LeftoverKind, str] = {
     "set-aside": "folders of records that could not be used",
-    "orphans": "jobs that are not in the suite as it was last run, with their records",
+    "orphans": "jobs with their records that are not in the suite as last run",
     "checkpoints": "checkpoints of jobs that are done, and damaged ones",
     "unfinished": "temporary files of processes that were killed",
 }
@@ -27,19 +27,19 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder that may go.
+    """A file or folder that may be removed.
 
     Attributes:
-        job: folder of the job that it belongs to, whose lock is taken while it is removed; None outside of jobs.
+        job: folder of the job that it belongs to, which is locked during the removal; None outside of jobs.
     """
 
-    kind: Kind
+    kind: LeftoverKind
     path: Path
     job: Path | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of it, links not followed."""
+        """Its size in bytes; links are not followed."""
         files = [self.path, *(self.path.rglob("*") if self.path.is_dir() else ())]
         total = 0
         for file in files:
@@ -49,9 +49,11 @@ class Leftover:
 
 
 def find(store: Store, plan: Plan) -> Iterator[Leftover]:
-    """Everything that may go. Jobs that anybody works on are left alone, with all that is in their folders; so are all
-    orphans while any of them is worked on, since another sweep of this suite is under way then. Links are not followed,
-    and what recbench did not put there is not touched."""
+    """Yield everything that may be removed.
+
+    The folders of running jobs are left alone. If any orphan is running, so are all orphans, since another sweep of
+    this suite must be in progress. Links are not followed, and files that recbench did not write are not touched.
+    """
     for folder in _folders(store.root / "set-aside"):
         yield Leftover("set-aside", folder)
     planned = {job.id for job in plan.jobs}
@@ -96,17 +98,17 @@ def _within(folder: Path, *, settled: bool) -> Iterator[Leftover]:
 
 
 def remove(leftover: Leftover) -> bool:
-    """Remove it; False if its job has been taken up meanwhile.
+    """Remove a leftover; return False if its job is being run again.
 
     Raises:
-        OSError: the file system does not let us.
+        OSError: the file system refuses.
     """
     if leftover.job is None:
         _remove(leftover.path)
         return True
     with lock(leftover.job) as mine:
         found = heartbeat.read(leftover.job)
-        if mine and (found is None or found.here):  # on this machine nobody else can be at it
+        if mine and (found is None or found.here):  # with the lock, no other process of this machine runs it
             _remove(leftover.path)
             return True
         return False

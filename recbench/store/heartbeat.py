@@ -1,8 +1,8 @@
-"""Who works on a job at the moment: ``running.json`` in its folder, written by the job itself.
+"""Heartbeats: ``running.json`` in the folder of a running job, written by the job itself.
 
-On one machine the lock of :mod:`recbench.store.store` tells whether that is still true. Between machines on a shared folder
-a lock may not reach, so the file has a count of beats that goes up while the job lives; who wants to know watches it.
-No clocks are compared, so it does not matter whether they agree, or jump.
+On one machine the lock of the folder (:mod:`recbench.files`) shows whether the job is still alive. Between machines
+that share a folder a lock may have no effect, so the file contains a counter that increases as long as the job is
+alive. Clocks are not compared, so they need not agree.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SILENCE = 30.0
 
 
 class RunningJob(Frozen):
-    """A job at work.
+    """A running job.
 
     Attributes:
-        host, process: where it runs.
-        boot: what tells the running system of that machine from any other, containers on it included.
+        host, process: the machine and the process id.
+        boot: identifies the running system of that machine, shared by its containers.
         device: ``cpu``, or a GPU.
-        started: when this attempt began, in ISO 8601.
-        beat: goes up by one every few seconds.
+        started: start of this attempt, in ISO 8601.
+        beat: increases by one every few seconds.
         epoch, epochs, images_per_second, seconds_left: as in ``JobProgress``; zero before the first one.
     """
 
@@ -54,12 +54,12 @@ class RunningJob(Frozen):
 
     @property
     def here(self) -> bool:
-        """Whether it is on this machine, where locks tell whether it lives."""
+        """True if it is on this machine, where locks show whether it is alive."""
         return self.boot == boot()
 
 
 def boot() -> str:
-    """The running system of this machine; another after each start of the machine."""
+    """Return an id of the running system of this machine, which changes with every boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -68,9 +68,9 @@ def boot() -> str:
 
 @contextmanager
 def announced(folder: Path, device: str, started: str) -> Iterator[Callable[[JobProgress], None]]:
-    """Keep a job's ``running.json`` up to date, and remove it at the end; gives what is to be told of progress.
+    """Keep a job's ``running.json`` up to date, and remove it at the end; yields the function that takes progress.
 
-    That the file cannot be written, for lack of space or other reasons, does not disturb the job.
+    The job goes on if the file cannot be written, for lack of space or other reasons.
     """
     state = [RunningJob(host=socket.gethostname(), boot=boot(), process=os.getpid(), device=device, started=started)]
     ended = threading.Event()
@@ -97,7 +97,7 @@ def announced(folder: Path, device: str, started: str) -> Iterator[Callable[[Job
 
 
 def _write(folder: Path, running: RunningJob) -> None:
-    """Replace the file, without making sure that it reaches the disk: it means nothing after a power cut."""
+    """Replace the file without fsync: it means nothing after a power cut."""
     temporary = folder / f".{FILE}.{running.process}{UNFINISHED}"
     with suppress(OSError):
         temporary.write_text(running.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -105,7 +105,7 @@ def _write(folder: Path, running: RunningJob) -> None:
 
 
 def read(folder: Path) -> RunningJob | None:
-    """What a job's ``running.json`` says, true or not; None where there is none that can be read."""
+    """Return the content of a job's ``running.json``, even if outdated; None if it is missing or unreadable."""
     try:
         return RunningJob.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError):
@@ -113,7 +113,7 @@ def read(folder: Path) -> RunningJob | None:
 
 
 def at_work(folder: Path) -> RunningJob | None:
-    """Who works on a job, as far as can be said at once: on another machine it may have died since its last beat."""
+    """Return the running job, without waiting: one on another machine may have died since its last beat."""
     running = read(folder)
     if running is None or (running.here and holder(folder) is None):
         return None
@@ -121,8 +121,10 @@ def at_work(folder: Path) -> RunningJob | None:
 
 
 def elsewhere(folder: Path, silence: float = SILENCE) -> bool:
-    """Whether a living job on another machine works in this folder; takes until its next beat, or ``silence`` seconds
-    where it is dead, and no time where nobody says so."""
+    """Return whether a job that is alive on another machine uses this folder.
+
+    Takes until its next beat, or ``silence`` seconds if it is dead; returns at once if the folder has no heartbeat.
+    """
     first = read(folder)
     if first is None or first.here:
         return False

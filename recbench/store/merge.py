@@ -1,7 +1,7 @@
-"""Joining the results of several machines: exports, or folders of results, into one folder.
+"""Merging the results of several machines, exports or folders of results, into one folder.
 
-Everything is looked at before anything is written. A record is taken as it is, byte by byte, and put in place last, so
-a merge that was interrupted is continued by the same command; what is there is never replaced.
+Everything is checked before anything is written. Records are copied byte by byte after their artifacts, so the same
+command continues an interrupted merge. Existing records are never replaced.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from recbench.store.store import Store
 
 
 class RecordSource(ABC):
-    """The results of one suite, wherever they are.
+    """The results of one suite, in a folder or in an export.
 
     Attributes:
-        name: what the user calls it.
+        name: its path, for messages.
+        plan: the plan of the suite.
     """
 
     name: str
@@ -35,15 +36,15 @@ class RecordSource(ABC):
 
     @abstractmethod
     def resolved(self) -> bytes | None:
-        """Its ``suite.yaml``."""
+        """Return its ``suite.yaml``; None if it has none."""
 
     @abstractmethod
     def raw(self, job_id: str) -> bytes | None:
-        """The record of a job, byte by byte; None where there is none."""
+        """Return the bytes of a job's record; None if it has none."""
 
     @abstractmethod
     def file(self, job_id: str, name: str) -> bytes | None:
-        """A file beside the record."""
+        """Return an artifact of a job; None if it has none of that name."""
 
 
 class FolderSource(RecordSource):
@@ -54,7 +55,7 @@ class FolderSource(RecordSource):
         self.store = Store(folder)
         self.plan = self.store.read_plan()
         if not SUITE_NAME.fullmatch(self.plan.suite):  # it becomes the name of a folder
-            raise UserError(f"{folder}: {self.plan.suite[:200]!r} is not the name of a suite")
+            raise UserError(f"{folder}: {self.plan.suite[:200]!r} is not a valid name of a suite")
 
     def resolved(self) -> bytes | None:
         return self._bytes(self.store.root / "suite.yaml")
@@ -67,7 +68,7 @@ class FolderSource(RecordSource):
 
     def _bytes(self, path: Path) -> bytes | None:
         if path.is_symlink():
-            raise UserError(f"{path} is a link; give a folder that holds its files itself")
+            raise UserError(f"{path} is a link; give a folder without links")
         return path.read_bytes() if path.is_file() else None
 
 
@@ -94,10 +95,10 @@ class ArchiveSource(RecordSource):
 
 @contextmanager
 def sources(paths: Sequence[Path]) -> Iterator[list[RecordSource]]:
-    """What there is at these paths: exports, folders of a suite, or folders that hold such folders.
+    """Open the results at these paths: exports, folders of a suite, or folders that contain folders of suites.
 
     Raises:
-        UserError: there is nothing of the kind at one of them.
+        UserError: a path is none of these.
     """
     with ExitStack() as stack:
         found: list[RecordSource] = []
@@ -109,21 +110,21 @@ def sources(paths: Sequence[Path]) -> Iterator[list[RecordSource]]:
             else:
                 below = sorted(file.parent for file in path.glob("*/plan.json"))
                 if not below:
-                    raise UserError(f"{path} is no export, and holds no results of a suite")
+                    raise UserError(f"{path}: expected an export or a folder with the results of a suite")
                 found += [FolderSource(folder) for folder in below]
         yield found
 
 
 @dataclass
 class Merged:
-    """What became of one suite.
+    """The outcome of a merge for one suite.
 
     Attributes:
         added: ids of jobs whose records were written.
-        completed: ids of jobs that were there, and got files that were not.
-        present: how many jobs were there already.
-        done, jobs: how many of the joined plan's jobs have scores, of how many.
-        notes: what the user should know.
+        completed: ids of jobs that were there already, and to which artifacts were added.
+        present: number of jobs that were there already.
+        done, jobs: number of jobs of the joined plan with scores, and of all its jobs.
+        notes: remarks for the user.
     """
 
     suite: str
@@ -136,20 +137,22 @@ class Merged:
 
 
 def merge(found: Sequence[RecordSource], into: Path, prefer: Path | None = None) -> list[Merged]:
-    """Join results into the folder of all results ``into``, a folder below it for each suite.
+    """Merge results into a folder of results, one folder below it for each suite.
 
-    Records that are equal byte by byte count once. One of success or divergence stands before those of failures.
+    Identical records count once. Records of jobs that are done or diverged have precedence over failures.
 
     Args:
-        prefer: the source whose record is taken where others differ from it.
+        found: the results to merge.
+        into: the folder of all suites' results.
+        prefer: the source whose record is taken where records of a job differ.
 
     Raises:
-        UserError: plans do not fit together, records of one job differ, or a file is damaged; every case is named, and
-            nothing was written. Or a job is being run in ``into``.
+        UserError: plans do not fit together, records of a job differ, or a file is damaged; the message lists all such
+            problems, and nothing was written. Or a job is being run in ``into``.
         OutOfSpaceError: the disk is full; the same command continues.
     """
     if (into / "plan.json").is_file():
-        raise UserError(f"{into} is the folder of one suite; --into takes the folder above it")
+        raise UserError(f"{into} is the folder of one suite; --into expects the folder above it")
     suites = dict.fromkeys(source.plan.suite for source in found)
     work = []
     problems: list[str] = []
@@ -162,7 +165,7 @@ def merge(found: Sequence[RecordSource], into: Path, prefer: Path | None = None)
         plan, reasons = join_plans([(source.name, source.plan) for source in mine])
         problems += reasons
         if plan is not None:
-            chosen = _Choice(plan, mine, there, prefer)
+            chosen = _SourceSelection(plan, mine, there, prefer)
             problems += chosen.problems
             work.append((Store(target), plan, mine, chosen))
     if problems:
@@ -177,8 +180,8 @@ def _counted(number: int, word: str) -> str:
 # Records
 
 
-class _Choice:
-    """Which source each job's record is taken from, and what speaks against merging."""
+class _SourceSelection:
+    """The source that each job's record is taken from, and the problems that prevent merging."""
 
     def __init__(
         self, plan: Plan, found: Sequence[RecordSource], there: RecordSource | None, prefer: Path | None
@@ -212,7 +215,7 @@ class _Choice:
         there = [raw for raw in standing if self.there in raws[raw]]
         if there and liked and liked != there:
             self.problems.append(
-                f"{self._name(job_id)} is in the target already, and is never replaced, not by --prefer"
+                f"{self._name(job_id)}: its record in the target is never replaced, not even with --prefer"
             )
         elif len(standing) > 1 and not liked:
             self.problems.append(self._clash(job_id, [(raws[raw][0], records[raw]) for raw in standing]))
@@ -222,18 +225,20 @@ class _Choice:
             self.equal[job_id] = raws[chosen]
             if len(raws) > 1:
                 others = ", ".join(raws[raw][0].name for raw in raws if raw != chosen)
-                self.notes.append(f"{self._name(job_id)}: the record of {raws[chosen][0].name} stands, not of {others}")
+                self.notes.append(
+                    f"{self._name(job_id)}: the record in {raws[chosen][0].name} is used, not that in {others}"
+                )
 
     def _check(self, job_id: str, source: RecordSource, raw: bytes) -> None:
-        """Refuse a record that is damaged, or whose files are, or that is not of the job that the plan means."""
+        """Raise a ValueError if a record or one of its files is damaged, or if it is not of the planned job."""
         record = parse_record(job_id, raw)
         if record.job != self.plan.job(self.planned[job_id]):
-            raise ValueError("the plan says otherwise what this job is")
+            raise ValueError("it is not of the job that the plan specifies")
         for name in artifacts.ALL:
             described = record.files.get(name)
             content = source.file(job_id, name) if described else None
             if described and content is not None and File.of(content) != described:
-                raise ValueError(f"{name} is not the file that it describes")
+                raise ValueError(f"{name} is not the file that the record describes")
 
     def _name(self, job_id: str) -> str:
         planned = self.planned[job_id]
@@ -242,9 +247,9 @@ class _Choice:
     def _clash(self, job_id: str, records: Sequence[tuple[RecordSource, Record]]) -> str:
         (_, first), *others = records
         same = all(record.scores == first.scores and record.status == first.status for _, record in others)
-        what = "with equal scores" if same else "with other scores"
-        told = " and ".join(f"{source.name} ({record.provenance.finished})" for source, record in records)
-        return f"{self._name(job_id)} was run more than once, {what}: {told}; --prefer says whose to take"
+        what = "with equal scores" if same else "with different scores"
+        listed = " and ".join(f"{source.name} ({record.provenance.finished})" for source, record in records)
+        return f"{self._name(job_id)} was run more than once, {what}: {listed}; choose one with --prefer SOURCE"
 
 
 def _is(source: RecordSource, path: Path | None) -> bool:
@@ -254,7 +259,7 @@ def _is(source: RecordSource, path: Path | None) -> bool:
 # Writing
 
 
-def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _Choice) -> Merged:
+def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _SourceSelection) -> Merged:
     merged = Merged(plan.suite, jobs=len(plan.jobs), notes=list(chosen.notes))
     merged.done = sum(record.status == "done" for record in chosen.records.values())
     for job_id, source in chosen.taken.items():
@@ -284,7 +289,7 @@ def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _Cho
 
 
 def _set_unfinished_aside(store: Store, job_id: str) -> None:
-    """Move what an unfinished attempt has left out of the way, unless a process still works on it."""
+    """Set an unfinished attempt aside, unless it is still running."""
     folder = store.folder(job_id)
     if not (folder / "checkpoint").is_dir():
         return
@@ -295,7 +300,7 @@ def _set_unfinished_aside(store: Store, job_id: str) -> None:
 
 
 def _missing_files(folder: Path, record: Record, found: Sequence[RecordSource]) -> dict[str, bytes]:
-    """Files that the record describes, that some source has, and that are not there, or are others."""
+    """Return the files that the record describes, that some source has, and that are missing or wrong in the folder."""
     missing = {}
     for name in artifacts.ALL:
         described = record.files.get(name)
@@ -311,7 +316,7 @@ def _missing_files(folder: Path, record: Record, found: Sequence[RecordSource]) 
 
 
 def _write_suites(store: Store, found: Sequence[RecordSource]) -> None:
-    """``suite.yaml`` where all agree; otherwise each text that is not there yet as ``suite-N.yaml``."""
+    """Write ``suite.yaml`` if all sources agree; otherwise every text that is not there yet as ``suite-N.yaml``."""
     texts = list(dict.fromkeys(text for source in found if (text := source.resolved()) is not None))
     if len(texts) == 1:
         if not (store.root / "suite.yaml").is_file():

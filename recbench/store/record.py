@@ -1,4 +1,4 @@
-"""Records: what a job leaves behind, as one versioned schema, sealed by a checksum."""
+"""Records: the results of jobs, in one versioned schema, sealed by a checksum."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Number = Annotated[
     Field(ge=-math.inf),  # anything but NaN
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity"]}]}),
 ]
-"""A number that may be infinite (the PSNR of equal images is), which JSON can only hold as text; never NaN."""
+"""A number that may be infinite, such as the PSNR of equal images, which JSON stores as text; never NaN."""
 
 
 class Score(Frozen):
     """A metric over the test images: mean and standard deviation over ``n`` images; ``std`` is null for metrics of
-    whole sets. ``warning`` is what a reader of the score must know."""
+    whole sets. ``warning`` says how the score is limited."""
 
     mean: Number
     std: Number | None
@@ -36,7 +36,7 @@ class Score(Frozen):
 
 
 class Cost(Frozen):
-    """What training took. ``peak_memory_bytes`` is of the GPU where there is one, otherwise of the whole process."""
+    """The cost of training. ``peak_memory_bytes`` is that of the GPU if there is one, otherwise of the process."""
 
     images_per_second: float
     step_milliseconds: float
@@ -45,10 +45,10 @@ class Cost(Frozen):
 
 
 class Failure(Frozen):
-    """Why a job has no scores. ``epoch`` and ``step`` (from 1) say where a diverged job met NaN or infinity."""
+    """The reason why a job has no scores. A diverged job met NaN or infinity at ``epoch`` and ``step`` (from 1)."""
 
     type: str
-    reason: Reason = Field("exception", description="the same in one word for programs")
+    reason: Reason = Field("exception", description="the reason as one of a few fixed words")
     message: str
     traceback: str = ""
     epoch: int | None = None
@@ -65,7 +65,7 @@ class Data(Frozen):
 
 
 class Trained(Frozen):
-    """What training did. Speed is of training steps alone, without evaluation, over all parts of a resumed job."""
+    """The training as it was done. Speed excludes evaluation, and covers all parts of a resumed job."""
 
     epochs: int
     steps: int
@@ -77,7 +77,7 @@ class Trained(Frozen):
 
 
 class Evaluated(Frozen):
-    """How the scores were made."""
+    """The conditions of the evaluation."""
 
     images: Literal["rounded to 8 bits"] = "rounded to 8 bits"
     reconstruction: Literal["decoded posterior mean"] = "decoded posterior mean"
@@ -87,7 +87,7 @@ class Evaluated(Frozen):
 
 
 class Provenance(Frozen):
-    """Where and with what the job ran."""
+    """The software and the machine that ran the job."""
 
     recbench: str
     plugins: dict[str, str]
@@ -118,7 +118,7 @@ _SCORED = ("protocol", "data", "evaluated")
 
 
 class Result(Frozen):
-    """The part of a record that leaderboards are made of: scores if the job is done, otherwise what went wrong."""
+    """The part of a record that leaderboards use: scores if the job is done, otherwise the failure."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -135,9 +135,9 @@ class Result(Frozen):
     job_id: str
     suite: str
     status: JobStatus
-    protocol: str | None = Field(description="hash of all that must be equal for two records to be compared")
+    protocol: str | None = Field(description="hash of everything that must be equal for records to be comparable")
     scores: dict[str, Score] = Field(default_factory=dict)
-    without: tuple[str, ...] = Field((), description="metrics that the loss has no value for")
+    without: tuple[str, ...] = Field((), description="metrics that are not defined for the loss")
     cost: Cost | None = None
     failure: Failure | None = None
     data: Data | None = None
@@ -148,14 +148,14 @@ class Result(Frozen):
     def _whole(self) -> Self:
         if self.status != "done":
             if self.failure is None:
-                raise ValueError(f"it is {self.status}, but does not say why")
+                raise ValueError(f"it is {self.status}, but does not say why: expected a failure")
         elif self.failure is not None or any(getattr(self, name) is None for name in _SCORED):
             raise ValueError(f"it is done, but has a failure, or lacks one of {', '.join(_SCORED)}")
         return self
 
 
 class Record(Result):
-    """What a job leaves behind."""
+    """The record of a job."""
 
     job: Job
     trained: Trained | None = None
@@ -169,43 +169,51 @@ class Record(Result):
 
 
 def check_scores(result: Result, metrics: Mapping[str, object]) -> None:
-    """Raise a ValueError where a finished record has other scores than those of its job's metrics."""
+    """Raise a ValueError if the scores of a finished record are not those of its job's metrics."""
     if result.status == "done" and {*result.scores, *result.without} != metrics.keys():
         raise ValueError("it is done, but its scores are not those of its job's metrics")
 
 
-_Kind = TypeVar("_Kind", bound=Result)
-
+_AnyResult = TypeVar("_AnyResult", bound=Result)
 
 _SEAL = b',\n "checksum": "'
 
 
 def sealed(text: str) -> bytes:
-    """A record's file: its JSON, and as its last member the SHA-256 of all the bytes before that member's comma."""
+    """Return the content of a record's file: its JSON with the SHA-256 of the preceding bytes as its last member."""
     content = text.encode().removesuffix(b"\n}")
     return content + _SEAL + hashlib.sha256(content).hexdigest().encode() + b'"\n}\n'
 
 
 def _unsealed(raw: bytes) -> bytes:
-    """A record's JSON without a checksum that fits; with one that does not, it is left as it is."""
+    """Return a record's JSON without its checksum if that is right; otherwise unchanged."""
     content, _, seal = raw.rpartition(_SEAL)
     fits = seal == hashlib.sha256(content).hexdigest().encode() + b'"\n}\n'
     return content + b"\n}" if fits else raw
 
 
 def parse_record(job_id: str, raw: bytes) -> Record:
-    """The record of a job from the bytes of its file.
+    """Parse the content of a job's record file.
 
     Raises:
-        ValueError: they are no record of this job that this version can use; the text says why.
+        ValueError: it is not a record of this job that this version can read; the text says why.
     """
     record = validated(Record, raw)
     check_owner(job_id, record.job_id, record.job.id)
     return record
 
 
-def validated(kind: type[_Kind], raw: bytes, context: object = None) -> _Kind:
-    """Return the record in the bytes of its file; a ValueError says why they hold none that can be used."""
+def validated(kind: type[_AnyResult], raw: bytes, context: object = None) -> _AnyResult:
+    """Parse and check the content of a record file.
+
+    Args:
+        kind: the model that is returned.
+        raw: the content.
+        context: for the validators of ``kind``.
+
+    Raises:
+        ValueError: it cannot be used; the text says why.
+    """
     content = _unsealed(raw)
     try:
         result = kind.model_validate_json(content, context=context)
@@ -213,19 +221,19 @@ def validated(kind: type[_Kind], raw: bytes, context: object = None) -> _Kind:
             Record.model_validate_json(raw)
     except ValidationError as error:
         raise ValueError(_why_not(raw, error)) from None
-    if result.checksum is not None:  # one that fits was taken off
+    if result.checksum is not None:  # a right one was removed
         raise ValueError("damaged: its checksum is not that of its content")
     return result
 
 
 def check_owner(job_id: str, claimed: str, found: str) -> None:
-    """Raise a ValueError where a record is of another job than the folder that it lies in."""
+    """Raise a ValueError if a record is not of the job in whose folder it is."""
     if claimed != job_id or found != job_id:
-        raise ValueError(f"foreign: it is of the job {found}, which does not belong here")
+        raise ValueError(f"foreign: it is of the job {found}, expected {job_id}")
 
 
 def _why_not(raw: bytes, error: ValidationError) -> str:
-    """Say why these bytes are not a record."""
+    """Return the reason why these bytes are not a valid record."""
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError):
@@ -239,10 +247,12 @@ def _why_not(raw: bytes, error: ValidationError) -> str:
 
 
 def record_schema() -> dict[str, Any]:
-    """The JSON Schema of records (Draft 2020-12). It is shipped as ``record.schema.json``, which
-    ``python -m recbench.store.record`` writes."""
+    """Return the JSON Schema of records (Draft 2020-12).
+
+    It is shipped as ``record.schema.json``, which ``python -m recbench.store.record`` writes.
+    """
     schema = Record.model_json_schema(mode="serialization")
-    schema["properties"]["checksum"] = {  # put there when the file is written
+    schema["properties"]["checksum"] = {  # added when the file is written
         "type": "string",
         "pattern": "^[0-9a-f]{64}$",
         "description": "SHA-256 of all bytes of the file before the comma that precedes this last member",

@@ -1,7 +1,7 @@
-"""Jobs that another suite has done already: the same job has the same id in every suite of a results folder.
+"""Reuse of jobs that another suite has finished: a job has the same id in every suite of a results folder.
 
-A finished job is taken over into the own folder of this suite, which stays whole whatever becomes of the others.
-Its record stays as it was written, and names the suite that it was run for. Imports no torch.
+A finished job is copied or linked into this suite's folder, which therefore does not depend on the others. Its record
+is not changed, and names the suite that it was run for. Imports no torch.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def elsewhere(store: Store, wanted: Iterable[PlannedJob]) -> dict[str, list[Store]]:
-    """Stores beside this one with a record of a job, whatever it says, by job id."""
-    beside = [
+    """Return the sibling stores that have a record of a wanted job, of any status, by job id."""
+    siblings = [
         Store(folder.parent)
         for folder in sorted(store.root.parent.glob("*/jobs"))
         if folder.is_dir() and not folder.parent.name.startswith(".") and folder.parent.name != store.root.name
     ]
-    ids = [(other, {path.name for path in (other.root / "jobs").iterdir()}) for other in beside]
+    ids = [(other, {path.name for path in (other.root / "jobs").iterdir()}) for other in siblings]
     found = {}
     for planned in wanted:
         others = [other for other, there in ids if planned.id in there and other.record_file(planned.id).is_file()]
@@ -42,32 +42,35 @@ def elsewhere(store: Store, wanted: Iterable[PlannedJob]) -> dict[str, list[Stor
 def take_over(
     store: Store, plan: Plan, wanted: Iterable[PlannedJob], fingerprints: Mapping[int, str]
 ) -> dict[str, str]:
-    """Take over what the suites beside this one have done of the wanted jobs.
+    """Reuse the wanted jobs that sibling suites have finished.
 
     Args:
+        store: receives the jobs.
+        plan: of its suite.
+        wanted: the jobs without a usable record.
         fingerprints: of the images that the jobs are to see, by setting.
 
     Returns:
-        For each job that was taken over, the name of the folder that it came from.
+        For each reused job, the name of the folder that it came from.
     """
     wanted = list(wanted)
-    places = {planned.id: planned for planned in wanted}
+    by_id = {planned.id: planned for planned in wanted}
     taken = {}
     for job_id, others in elsewhere(store, wanted).items():
         for other in others:
-            if _take(store, plan.suite, job_id, other, fingerprints.get(places[job_id].setting)):
+            if _take(store, plan.suite, job_id, other, fingerprints.get(by_id[job_id].setting)):
                 taken[job_id] = other.root.name
                 break
     return taken
 
 
 def _take(store: Store, suite: str, job_id: str, other: Store, fingerprint: str | None) -> bool:
-    """Whether a job is in this store now, all of it: files first, the record last."""
+    """Bring one job into the store, files first and the record last; return False if it cannot be reused."""
     try:
         raw = other.record_file(job_id).read_bytes()
         record = parse_record(job_id, raw)
     except (OSError, ValueError):
-        return False  # what is wrong with it is that suite's business
+        return False  # reported when that suite is used
     if record.status == "failed" or record.data is None or record.data.fingerprint != fingerprint:
         return False
     sources = {name: other.folder(job_id) / name for name in record.files if _FILE.fullmatch(name)}
@@ -96,7 +99,7 @@ def _take(store: Store, suite: str, job_id: str, other: Store, fingerprint: str 
 
 
 def _bring(source: Path, target: Path) -> None:
-    """Give a file a second name where the file system can, otherwise copy it; either way it appears at once."""
+    """Hard-link a file if the file system supports it, otherwise copy it; atomically in both cases."""
     if source.name != HISTORY:  # training appends to it, so two folders must not share it
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent) as folder:
             try:

@@ -1,8 +1,8 @@
-"""Scales of losses: what calibration found, as it is kept beside a suite's results. Imports no torch.
+"""Scales of losses: the results of calibration, stored with a suite's results. Imports no torch.
 
-A weight of the KL term means something beside a loss's scale only. The same ladder of KL weights fits all losses once
-it is multiplied by what makes each loss's gradients as long as those of ``l2``, which :mod:`recbench.job.calibration`
-measures.
+A KL weight is only meaningful relative to the scale of the loss. The same range of KL weights suits all losses once it
+is multiplied by each loss's scale: the norm of its gradient relative to that of ``l2``, which
+:mod:`recbench.job.calibration` measures.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ STEPS = 50
 
 
 class Scale(Frozen):
-    """What was measured of a loss.
+    """The measured scale of a loss.
 
     Attributes:
         loss: name of the entry.
-        scale: geometric mean over the steps of ``norm`` over ``reference``, to two significant digits, so that another
-            machine finds the same one.
-        norm: mean over the images of a step of the Euclidean norm of the loss's gradient with respect to the decoded
-            image, in the network's value range; geometric mean over the steps.
+        scale: geometric mean over the steps of ``norm / reference``, rounded to two significant digits, so that it is
+            the same on every machine.
+        norm: Euclidean norm of the loss's gradient with respect to the decoded image, in the network's value range;
+            mean over the images of a step, geometric mean over the steps.
         reference: the same of ``l2``.
     """
 
@@ -46,7 +46,7 @@ class Scale(Frozen):
 
 
 class Calibration(Frozen):
-    """The file: scales by the digest of what was measured under (see :func:`setting_key`), then by that of the loss."""
+    """The file ``calibration.json``: scales by :func:`setting_key`, then by :func:`loss_key`."""
 
     schema_version: Literal[1] = 1
     scales: dict[str, dict[str, Scale]] = Field(default_factory=dict)
@@ -54,7 +54,11 @@ class Calibration(Frozen):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A loss whose scale is wanted under one of the plan's settings."""
+    """A loss whose scale is wanted under one of the plan's settings.
+
+    Attributes:
+        given: the scale that the suite sets, if any.
+    """
 
     setting: int
     label: str
@@ -63,7 +67,7 @@ class Wanted:
 
 
 def wanted(plan: Plan) -> list[Wanted]:
-    """All losses of a plan under each setting, once each, whether the suite gives their scales or not."""
+    """Return the losses of a plan under each setting, once each, including those whose scales the suite sets."""
     if plan.tuning is not None:
         return [Wanted(search.setting, search.label, search.loss, search.scale) for search in plan.searches]
     found: dict[tuple[int, str], Wanted] = {}
@@ -75,23 +79,25 @@ def wanted(plan: Plan) -> list[Wanted]:
 
 
 def setting_key(setting: BoardSetting, reference: ComponentSpec, seed: int, steps: int) -> str:
-    """Digest of all that a scale depends on besides its loss. The number of epochs is not: only the first steps are
-    looked at."""
+    """Return a digest of everything that a scale depends on except the loss.
+
+    The number of epochs is not part of it, since calibration uses the first steps only.
+    """
     training = setting.training.model_dump(mode="json", exclude={"epochs"})
     parts = [part.model_dump(mode="json") for part in (setting.dataset, setting.architecture, reference)]
     return digest({"numerics": NUMERICS, "parts": parts, "training": training, "seed": seed, "steps": steps})
 
 
 def loss_key(loss: ComponentSpec) -> str:
-    """Digest of a loss with its parameters and its code."""
+    """Return a digest of a loss with its parameters and its code."""
     return digest(json.loads(loss.model_dump_json()))
 
 
 def read(root: Path) -> Calibration:
-    """What was measured for the suite whose results are in ``root``; empty where nothing was.
+    """Return the scales measured for the suite whose results are in ``root``; empty if there are none.
 
     Raises:
-        UserError: the file is there and cannot be used.
+        UserError: the file cannot be used.
     """
     file = root / FILE
     try:
@@ -99,12 +105,12 @@ def read(root: Path) -> Calibration:
     except (FileNotFoundError, NotADirectoryError):
         return Calibration()
     except (OSError, ValidationError) as error:
-        why = getattr(error, "strerror", None) or "it is damaged, or not of recbench"
-        raise UserError(f"{file} cannot be used ({why}); remove it, and the scales are measured again") from None
+        why = getattr(error, "strerror", None) or "it is damaged or was not written by recbench"
+        raise UserError(f"{file} cannot be used ({why}); remove it to measure the scales again") from None
 
 
 def add(root: Path, key: str, found: Mapping[str, Scale]) -> None:
-    """Keep scales by the digest of their loss, beside those that are there."""
+    """Add scales, by :func:`loss_key`, to those that are stored under a :func:`setting_key`."""
     known = read(root).scales
     merged = Calibration(scales={**known, key: {**known.get(key, {}), **found}})
     write_atomically(root / FILE, (merged.model_dump_json(indent=1) + "\n").encode())
@@ -113,7 +119,7 @@ def add(root: Path, key: str, found: Mapping[str, Scale]) -> None:
 def known(
     plan: Plan, losses: Iterable[Wanted], reference: ComponentSpec, root: Path, seed: int, steps: int
 ) -> dict[tuple[int, str], Scale]:
-    """Those scales that were measured before, by setting and label."""
+    """Return the scales that were measured before, by setting and label."""
     kept = read(root).scales
     keys = [setting_key(setting, reference, seed, steps) for setting in plan.settings]
     found = {}
@@ -125,22 +131,22 @@ def known(
 
 
 def reference(registry: Registry) -> ComponentSpec:
-    """``l2`` as it is without any parameters given.
+    """Return ``l2`` with its default parameters.
 
     Raises:
-        UserError: nobody offers it.
+        UserError: no plugin provides it.
     """
     registered = registry.get("losses", REFERENCE)
     return ComponentSpec(name=REFERENCE, params=registered.entry.complete({}), code=registered.code)
 
 
 def lacking(plan: Plan) -> list[Wanted]:
-    """The losses of a plan with tuning whose scales are neither given nor filled in."""
+    """Return the losses of a plan with tuning whose scales are neither set by the suite nor filled in."""
     return [loss for loss in wanted(plan) if loss.given is None] if plan.tuning is not None else []
 
 
 def filled_in(plan: Plan, root: Path, registry: Registry) -> Plan:
-    """The plan with the scales that were measured for it before; those that were not stay open."""
+    """Return the plan with the scales that were measured for it before; others stay open."""
     losses = lacking(plan)
     if plan.tuning is None or not losses:
         return plan
@@ -149,7 +155,7 @@ def filled_in(plan: Plan, root: Path, registry: Registry) -> Plan:
 
 
 def by_setting(losses: Sequence[Wanted]) -> dict[int, list[Wanted]]:
-    """Losses grouped by their setting."""
+    """Group losses by their setting."""
     groups: dict[int, list[Wanted]] = {}
     for loss in losses:
         groups.setdefault(loss.setting, []).append(loss)

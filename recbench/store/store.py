@@ -1,7 +1,7 @@
-"""The store: the folder of one suite's records, which is the only truth about what has been done.
+"""The store: the folder of one suite's records, the single source of truth about finished jobs.
 
-``results/<suite>/jobs/<job id>/record.json`` is written last and atomically, so a record is whole or absent. Nothing
-here deletes a record: what cannot be used is moved to ``set-aside/`` with the reason beside it.
+``results/<suite>/jobs/<job id>/record.json`` is written last and atomically, so a record is complete or absent. Records
+are never deleted: one that cannot be used is moved to ``set-aside/`` together with the reason.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from recbench.store.record import (
 
 
 def _id_of(job: dict[str, Any], info: ValidationInfo) -> str:
-    """The id of a job in canonical form; the context holds the id and form that are expected, as it is cheaper to
-    compare forms than to hash them."""
+    """Return the id of a job in canonical form. The context holds the expected id and form: comparing forms is cheaper
+    than hashing them."""
     assert info.context is not None, "set by scan"
     job_id, form = info.context
     return str(job_id) if job == form else digest(job)
 
 
-class _Line(Result):
-    """A record as a scan reads it: nothing is checked that leaderboards do not need, and of the job its id is kept."""
+class _ScannedRecord(Result):
+    """A record as a scan reads it: only what leaderboards need is checked, and only the id of the job is kept."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -56,7 +56,7 @@ class _Specification(Frozen):
 
 @dataclass(frozen=True)
 class Damaged:
-    """A record that cannot be used, and why."""
+    """A record that cannot be used, and the reason."""
 
     job_id: str
     reason: str
@@ -64,50 +64,57 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a store holds of the jobs that were asked for."""
+    """The records of a plan's jobs, as far as there are any."""
 
     records: dict[str, Result]
     damaged: tuple[Damaged, ...]
 
 
 class Store:
-    """The records of one suite, under ``root`` (``results/<suite>``)."""
+    """The records of one suite.
+
+    Attributes:
+        root: the folder ``results/<suite>``; it need not exist.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @property
     def plan_file(self) -> Path:
+        """The path of the suite's plan."""
         return self.root / "plan.json"
 
     def folder(self, job_id: str) -> Path:
+        """Return the folder of a job, whether it exists or not."""
         return self.root / "jobs" / job_id
 
     def record_file(self, job_id: str) -> Path:
+        """Return the path of a job's record, whether it exists or not."""
         return self.folder(job_id) / "record.json"
 
     def scan(self, plan: Plan) -> Scan:
-        """Read the results of a plan's jobs; absent ones are simply missing from the answer."""
+        """Return the records of a plan's jobs that exist, and those that cannot be used."""
         records: dict[str, Result] = {}
         damaged = []
-        with _out_of_sight_of_the_collector():
+        with _gc_paused():
             for job_id, form in plan.forms():
                 try:
                     raw = self._raw(job_id)
                     if raw is not None:
-                        line = validated(_Line, raw, (job_id, form))
-                        check_owner(job_id, line.job_id, line.job)
-                        check_scores(line, form["metrics"])
-                        records[job_id] = line
+                        record = validated(_ScannedRecord, raw, (job_id, form))
+                        check_owner(job_id, record.job_id, record.job)
+                        check_scores(record, form["metrics"])
+                        records[job_id] = record
                 except ValueError as error:
                     damaged.append(Damaged(job_id, str(error)))
         return Scan(records, tuple(damaged))
 
     def read(self, job_id: str) -> Record | None:
-        """The record of a job, or None where there is none.
+        """Return the record of a job; None if it has none.
 
         Raises:
-            ValueError: there is a file, but no record of this job that this version can use; the text says why.
+            ValueError: the file is not a record of this job that this version can read; the text says why.
         """
         raw = self._raw(job_id)
         if raw is None:
@@ -125,16 +132,20 @@ class Store:
             raise ValueError(f"cannot be read: {error.strerror}") from None
 
     def add(self, record: Record) -> None:
-        """Write a record; an earlier failed one is kept beside it as ``failed-N.json``.
+        """Write a record; an earlier failed one is kept next to it as ``failed-N.json``.
+
+        Args:
+            record: names its job.
 
         Raises:
-            FileExistsError: there is a record of this job already that is not a failure.
-            ValueError: there is one that cannot be used.
+            FileExistsError: the job already has a record that is not a failure.
+            ValueError: the job has a record that cannot be used.
+            OutOfSpaceError: the file system is full.
         """
         self.adopt(record.job_id, sealed(record.model_dump_json(indent=1)))
 
     def adopt(self, job_id: str, raw: bytes) -> None:
-        """:meth:`add` for a record that was written elsewhere, byte by byte."""
+        """Add a record as the bytes that were written elsewhere; see :meth:`add`."""
         file = self.record_file(job_id)
         if self.read(job_id) is not None:
             self.keep_aside(job_id, {"failed"})
@@ -143,10 +154,13 @@ class Store:
             leftover.unlink(missing_ok=True)
 
     def keep_aside(self, job_id: str, statuses: Set[JobStatus]) -> Path:
-        """Move a record with one of these statuses to ``failed-N.json`` (or ``diverged-N.json``) beside it.
+        """Rename a record with one of these statuses to ``failed-N.json`` or ``diverged-N.json``, for another attempt.
+
+        Returns:
+            The new path.
 
         Raises:
-            FileExistsError: it has another status, at the latest when it is moved.
+            FileExistsError: there is no record with such a status, or it was replaced meanwhile.
         """
         file = self.record_file(job_id)
         record = self.read(job_id)
@@ -155,36 +169,40 @@ class Store:
         kept = _free(file.parent, record.status + "-{}.json")
         file.rename(kept)
         moved = validated(Record, kept.read_bytes())
-        if moved.status not in statuses:  # another machine wrote it since; this folder may be out of a lock's reach
+        if moved.status not in statuses:  # another machine replaced it; the lock may not reach it
             link_new(kept, file)
             kept.unlink()
             raise FileExistsError(f"{file} exists already")
         return kept
 
     def identity(self, job_id: str) -> str:
-        """What tells a job's record from any other that it may have had; empty where there is none."""
+        """Return a digest of a job's current record, which changes whenever it is replaced; empty if it has none."""
         try:
             return hashlib.sha256(self.record_file(job_id).read_bytes()).hexdigest()[:16]
         except (FileNotFoundError, NotADirectoryError):
             return ""
 
     def settled(self, job_id: str, supersedes: str = "") -> bool:
-        """Whether a job has a record that stands: one of success or divergence, or of a failure other than the one
-        that is to be superseded (:class:`~recbench.contracts.executor.Task`).
+        """Return whether a job has a final record: done, diverged, or a failure that is not to be superseded.
+
+        Args:
+            job_id: the job.
+            supersedes: the :meth:`identity` of an earlier failure that is to be replaced by running the job again (see
+                :class:`~recbench.contracts.executor.Task`).
 
         Raises:
-            ValueError: there is one that cannot be used.
+            ValueError: its record cannot be used.
         """
         record = self.read(job_id)
         return record is not None and (record.status != "failed" or self.identity(job_id) != supersedes)
 
     def write_task(self, job: Job, suite: str) -> None:
-        """Put a job's specification into its folder, for the process that will run it."""
+        """Write a job's specification (``job.json``) into its folder, for the process that will run it."""
         text = _Specification(suite=suite, job=job).model_dump_json(indent=1)
         update(self.folder(job.id) / "job.json", text, durable=False)
 
     def read_task(self, job_id: str) -> tuple[Job, str]:
-        """A job's specification, and the name of its suite.
+        """Return a job's specification, and the name of its suite.
 
         Raises:
             ValueError: the specification is missing, damaged, or of another job.
@@ -192,13 +210,13 @@ class Store:
         try:
             found = _Specification.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
         except OSError as error:
-            raise ValueError(f"{job_id}: no specification: {error.strerror}") from None
+            raise ValueError(f"job {job_id}: there is no specification (job.json): {error.strerror}") from None
         if found.job.id != job_id:
-            raise ValueError(f"{job_id}: its specification is of the job {found.job.id}")
+            raise ValueError(f"job {job_id}: its specification (job.json) is of the job {found.job.id}")
         return found.job, found.suite
 
     def set_aside(self, job_id: str, reason: str) -> Path:
-        """Move a job's folder out of the way, with the reason in it; nothing is deleted."""
+        """Move a job's folder to ``set-aside/`` with the reason in ``why.txt``, and return its new path."""
         target = _free(self.root / "set-aside", job_id + "-{}")
         target.parent.mkdir(parents=True, exist_ok=True)
         self.folder(job_id).rename(target)
@@ -206,16 +224,16 @@ class Store:
         return target
 
     def write_plan(self, plan: Plan, resolved: str) -> None:
-        """Write ``plan.json`` and ``suite.yaml``; unchanged files are left alone."""
+        """Write ``plan.json`` and ``suite.yaml`` if they have changed."""
         update(self.plan_file, plan.model_dump_json())
         update(self.root / "suite.yaml", resolved)
 
     def write_engine(self, name: str, params: Mapping[str, Any]) -> None:
-        """Remember with what parameters an executor was used, so that it can be asked about its queue."""
+        """Save the parameters that an executor was used with, so that its queue can be inspected later."""
         update(self.root / "executors" / f"{name}.json", json.dumps(dict(params), indent=1) + "\n", durable=False)
 
     def engines(self) -> dict[str, dict[str, Any]]:
-        """Executors with queues that this suite was run with, and their parameters; unreadable files are left out."""
+        """Return the executors with queues that this suite was run with, and their parameters, as far as readable."""
         found = {}
         for file in sorted((self.root / "executors").glob("*.json")):
             with suppress(OSError, ValueError):
@@ -223,7 +241,7 @@ class Store:
         return found
 
     def read_plan(self) -> Plan:
-        """The plan of the last run.
+        """Return the plan of the last run.
 
         Raises:
             UserError: there is none, or it cannot be used.
@@ -231,7 +249,7 @@ class Store:
         try:
             return Plan.model_validate_json(self.plan_file.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"there are no results in {self.root}; 'recbench run SUITE' makes some") from None
+            raise UserError(f"there are no results in {self.root}; 'recbench run SUITE' creates them") from None
         except OSError as error:
             raise UserError(f"{self.plan_file} cannot be read: {error.strerror}") from None
         except ValidationError as error:
@@ -239,13 +257,13 @@ class Store:
             what = ": ".join(
                 filter(None, [".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")])
             )
-            raise UserError(f"{self.plan_file} cannot be used ({what}); 'recbench run SUITE' writes it anew") from None
+            raise UserError(f"{self.plan_file} cannot be used ({what}); 'recbench run SUITE' writes it again") from None
 
 
 @contextmanager
-def _out_of_sight_of_the_collector() -> Iterator[None]:
-    """Keep Python's garbage collector from walking through all records again and again, while they are read and
-    afterwards: it would find nothing, and take longer than the reading."""
+def _gc_paused() -> Iterator[None]:
+    """Pause Python's garbage collector while records are read, and exempt them from it afterwards: traversing them
+    again and again would take longer than reading them."""
     enabled = gc.isenabled()
     gc.disable()
     try:

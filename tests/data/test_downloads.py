@@ -233,7 +233,7 @@ def test_an_endless_answer_is_cut_off(tmp_path, serve, monkeypatch):
         nonlocal largest
         largest = max(largest, done)
 
-    with pytest.raises(DownloadError, match="expected the 1280000 bytes of .*, got more"):
+    with pytest.raises(DownloadError, match="expected the 1280000 bytes of"):
         fetch(wanted(server.address), tmp_path, watch)
     assert largest <= len(CONTENT)
 
@@ -241,9 +241,7 @@ def test_an_endless_answer_is_cut_off(tmp_path, serve, monkeypatch):
 def test_a_file_that_is_there_is_never_replaced(tmp_path, serve):
     server = serve(Server())
     (tmp_path / "made.tar.gz").write_bytes(b"the user's own")
-    with pytest.raises(
-        DownloadError, match=r"is not the published file: its MD5 .* \(it has 14 bytes instead of 1280000\)"
-    ):
+    with pytest.raises(DownloadError, match=r"is not the published file: .*14 bytes instead of 1280000"):
         fetch(wanted(server.address), tmp_path)
     assert (tmp_path / "made.tar.gz").read_bytes() == b"the user's own"
     assert not server.asked
@@ -452,7 +450,7 @@ def test_nothing_that_is_there_is_replaced(tmp_path):
     mine = tmp_path / "root" / "faces" / "1.jpg"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    with pytest.raises(DownloadError, match="already there: .*faces"):
+    with pytest.raises(DownloadError, match=r"already there: .*faces"):
         unpack(archive, tmp_path / "root", 10)
     assert mine.read_bytes() == b"mine"
     assert everything(tmp_path / "root") == ["1.jpg", "faces"]

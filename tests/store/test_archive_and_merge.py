@@ -172,7 +172,7 @@ def test_clashes_are_all_named_and_nothing_is_written(tmp_path: Path) -> None:
         assert planned.id in text
     assert str(tmp_path / "a") in text
     assert str(tmp_path / "b") in text
-    assert "with other scores" in text
+    assert "with different scores" in text
     assert not (tmp_path / "results").exists()
 
 
@@ -275,7 +275,7 @@ def test_a_record_under_another_jobs_name_in_the_plan_is_refused(tmp_path: Path)
     store = fill(Store(tmp_path / "a" / "made-up"), plan)
     swapped = plan.model_copy(update={"methods": tuple(reversed(plan.methods))})
     store.write_plan(swapped, "name: made-up\n")
-    with pytest.raises(UserError, match="the plan says otherwise"):
+    with pytest.raises(UserError, match="not of the job that the plan specifies"):
         join(tmp_path / "results", tmp_path / "a")
 
 
@@ -380,12 +380,12 @@ def test_an_export_that_was_rebuilt_without_changes_is_taken(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("../evil.txt", "no file of an export"),
-        ("/etc/evil", "no file of an export"),
-        ("jobs/../../evil/record.json", "no file of an export"),
-        ("jobs/0123456789abcdef/../x", "no file of an export"),
-        ("jobs/0123456789abcdef/model.pkl", "no file of an export"),
-        ("jobs\\0123456789abcdef\\record.json", "no file of an export"),
+        ("../evil.txt", "does not belong in an export"),
+        ("/etc/evil", "does not belong in an export"),
+        ("jobs/../../evil/record.json", "does not belong in an export"),
+        ("jobs/0123456789abcdef/../x", "does not belong in an export"),
+        ("jobs/0123456789abcdef/model.pkl", "does not belong in an export"),
+        ("jobs\\0123456789abcdef\\record.json", "does not belong in an export"),
     ],
 )
 def test_names_that_no_export_has_are_refused(name: str, words: str, tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ def test_the_name_of_a_suite_cannot_lead_out_of_the_folder(suite: str, tmp_path:
         plan = json.loads(members["plan.json"])
         members["plan.json"] = json.dumps({**plan, "suite": suite}).encode()
 
-    with pytest.raises(ArchiveError, match="is not the name of a suite"):
+    with pytest.raises(ArchiveError, match="is not a valid name of a suite"):
         Archive(rebuilt(tmp_path, change, extra={"suite": suite}))
 
 
@@ -443,9 +443,9 @@ def test_what_is_no_export_is_said_to_be_none(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("hello.txt", "hello")
     for name in ("text", "empty", "other.zip"):
-        with pytest.raises(ArchiveError, match="no export"):
+        with pytest.raises(ArchiveError, match="expected an export"):
             Archive(tmp_path / name)
-    with pytest.raises(UserError, match="no export, and holds no results"):
+    with pytest.raises(UserError, match="expected an export or a folder"):
         join(tmp_path / "results", tmp_path / "nowhere")
 
 
