@@ -281,7 +281,7 @@ def test_copies_are_kept_where_the_data_set_says_so(tmp_path):
     assert make(Given(with_copies(), duplicates="keep"), tmp_path).counts == {"train": 20, "validation": 4, "test": 8}
 
 
-def test_equal_images_of_one_split_are_nobodys_business(tmp_path):
+def test_equal_images_within_one_split_are_kept(tmp_path):
     splits = some()
     splits["train"][3] = splits["train"][4]
     splits["test"][1] = splits["test"][2]
@@ -420,14 +420,14 @@ def test_what_cannot_be_fetched_is_told_with_the_way_out(tmp_path, data):
 @pytest.mark.parametrize(
     ("name", "way"), [("celeba_hq", "CelebAMask-HQ"), ("hcp", "Register at"), ("selfie2anime", "UGATIT")]
 )
-def test_what_nobody_can_fetch_says_where_to_get_it(data, name, way):
+def test_data_that_cannot_be_fetched_come_with_instructions(data, name, way):
     with pytest.raises(UserError, match=rf"there is no folder data/{name}\n.*{way}"):
         data("prepare", name)
 
 
 def test_a_data_set_without_files(data):
     assert data("prepare", "shapes", "-p", "size=8", "-p", "train=9", "-p", "test=3").startswith("shapes: 9 train")
-    with pytest.raises(UserError, match="shapes takes no files"):
+    with pytest.raises(UserError, match="shapes does not read files"):
         data("prepare", "shapes", "--root", "here")
 
 
@@ -458,7 +458,7 @@ def test_arrays_may_be_one_file(tmp_path, data):
 
 
 def test_the_folder_is_named_once(data):
-    with pytest.raises(UserError, match="name two folders"):
+    with pytest.raises(UserError, match="set the same parameter"):
         data("prepare", "made", "--root", "here", "-p", "root=there")
 
 

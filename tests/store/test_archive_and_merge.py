@@ -437,7 +437,7 @@ def test_the_name_of_a_suite_cannot_lead_out_of_the_folder(suite: str, tmp_path:
         Archive(rebuilt(tmp_path, change, extra={"suite": suite}))
 
 
-def test_what_is_no_export_is_said_to_be_none(tmp_path: Path) -> None:
+def test_other_files_are_refused_as_exports(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     (tmp_path / "empty").write_bytes(b"")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
@@ -475,7 +475,7 @@ def test_links_in_a_folder_are_refused(tmp_path: Path) -> None:
         join(tmp_path / "results", tmp_path / "a")
 
 
-def test_the_folder_of_one_suite_is_no_place_to_merge_into(tmp_path: Path) -> None:
+def test_merging_into_the_folder_of_one_suite_is_refused(tmp_path: Path) -> None:
     store = fill(Store(tmp_path / "a" / "made-up"), make_plan())
     with pytest.raises(UserError, match="the folder above it"):
         join(store.root, tmp_path / "a")

@@ -178,7 +178,7 @@ def test_a_job_announces_itself_and_leaves_nothing(tmp_path: Path, monkeypatch: 
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert (found.process, found.here, found.epochs, found.seconds_left) == (os.getpid(), True, 5, 60.0)
-        assert heartbeat.at_work(tmp_path) is None, "without the lock nobody works here, whatever a file says"
+        assert heartbeat.at_work(tmp_path) is None, "without the lock the job is not running, whatever its file says"
     assert list(tmp_path.iterdir()) == []
 
 

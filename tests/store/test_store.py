@@ -181,7 +181,7 @@ def edited_job(**changes: object) -> str:
         pytest.param(edited(status="failed"), "does not say why", id="failed without a failure"),
     ],
 )
-def test_what_is_no_record_of_this_job_is_refused_with_the_reason(store: Store, text: str | bytes, reason: str) -> None:
+def test_an_invalid_record_is_refused_with_the_reason(store: Store, text: str | bytes, reason: str) -> None:
     file = put(store, FIRST.id, text)
     before = file.read_bytes()
     with pytest.raises(ValueError, match=reason):
@@ -241,7 +241,7 @@ def test_failed_records_are_kept_when_the_job_runs_again(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", ["done", "diverged"])
-def test_a_record_that_is_no_failure_is_never_replaced(store: Store, status: str) -> None:
+def test_only_failures_are_replaced(store: Store, status: str) -> None:
     store.add(make_record(PLAN, FIRST) if status == "done" else make_trouble(PLAN, FIRST, "diverged"))
     before = store.record_file(FIRST.id).read_bytes()
     for late in (make_record(PLAN, FIRST), make_trouble(PLAN, FIRST)):
@@ -319,7 +319,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file_or_the_new_one(tmp_path: Pa
     assert all(found.values()), f"the moments were not random enough to test anything: {found}"
 
 
-def test_what_killed_writers_left_is_no_record_and_goes_with_the_next_one(store: Store) -> None:
+def test_leftovers_of_killed_writers_are_ignored_and_removed_with_the_next_record(store: Store) -> None:
     folder = store.folder(FIRST.id)
     folder.mkdir(parents=True)
     leftovers = [folder / ".record.json.a1.unfinished", folder / ".model.safetensors.b2.unfinished"]
