@@ -35,7 +35,7 @@ class Tunable:
         finite = all(type(end) in (int, float) and math.isfinite(end) for end in (self.low, self.high))
         if not finite or not self.low < self.high:
             raise ValueError(
-                f"expected two finite numbers, the lower first, got {quoted(self.low)} and {quoted(self.high)}"
+                f"expected a range of two finite numbers, the lower first, got {quoted(self.low)}, {quoted(self.high)}"
             )
         if self.log and not self.low > 0:
             raise ValueError(f"expected a logarithmic range to start above 0, got {quoted(self.low)}")

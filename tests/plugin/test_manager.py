@@ -1,4 +1,4 @@
-"""Finding and loading plugins: every way in which one can be broken, and that it then harms nobody but itself."""
+"""Loading of plugins: every way in which one can be broken, and that it then disables only itself."""
 
 from __future__ import annotations
 
@@ -146,8 +146,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("source", "error"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_plugin_harms_only_itself(on_path, source, error):
-    """... and is kept with its traceback, in one line and in whole."""
+def test_a_broken_plugin_disables_only_itself(on_path, source, error):
+    """Its error is kept in one line, and with its traceback."""
     on_path("recbench-fine", "fine = fine_plugin", folder="other", fine_plugin=loss("fine"))
     on_path("recbench-broken", "broken = broken_plugin", broken_plugin=source)
     plugins = load_plugins()
@@ -266,7 +266,7 @@ def test_a_name_that_is_claimed_twice_is_an_error_naming_both(on_path):
     assert "(recbench-losses-pixel)" in message
 
 
-def test_a_copy_that_claims_many_names_is_told_in_one_line(on_path):
+def test_a_copy_that_claims_many_names_is_reported_in_one_line(on_path):
     source = (
         HOOK + "    for name in ('l1', 'l2', 'ce'):\n        yield LossEntry(name=name, factory='a:A', summary='')\n"
     )
@@ -372,7 +372,7 @@ def test_a_long_traceback_is_cut_to_its_end(file):
     ("name", "error"),
     [("nope.py", "there is no such file"), ("folder", "got a folder"), ("suite.yaml", "expected a Python file")],
 )
-def test_what_is_no_python_file(tmp_path, name, error):
+def test_a_path_that_is_not_a_python_file(tmp_path, name, error):
     (tmp_path / "folder").mkdir()
     (tmp_path / "suite.yaml").write_text("name: x\n")
     with pytest.raises(PluginError, match=error):
@@ -399,7 +399,7 @@ def in_a_fresh_process(code: str, environment: dict[str, str]) -> str:
         "import recbench.plugin.manager; recbench.plugin.manager.load_plugins()",
         "from recbench import cli",
         "from recbench.contracts import dataset, executor",
-        "import recbench.suite.validation, recbench.store.store, recbench.sweep.sweep, recbench.analysis.ranking",
+        "import recbench.suite.suite, recbench.store.store, recbench.sweep.sweep, recbench.analysis.ranking",
         "import recbench.render.leaderboard",
     ],
 )

@@ -96,8 +96,8 @@ def test_five_steps_lead_to_a_ranked_loss(tmp_path: Path, shell: Shell, tiny: Pa
 
 
 @pytest.mark.slow
-def test_a_family_that_is_also_installed_on_its_own_is_no_clash(tmp_path: Path, environment: dict[str, str]) -> None:
-    """Whoever installs recbench and a family of it gets the family once."""
+def test_a_family_that_is_also_installed_separately_does_not_clash(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Installing recbench and one of its families gives the family once."""
     target = tmp_path / "installed"
     family = tmp_path / "family"
     subprocess.run(["cp", "-r", README.parent, family], check=True)

@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
         load(Path("a\0b"))
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_file_that_is_not_text(tmp_path):
     file = tmp_path / "latin.yaml"
     file.write_bytes("a: 1\nb: café\n".encode("latin-1"))
     with pytest.raises(SuiteError, match=r"latin\.yaml:2: is not UTF-8 text"):
@@ -158,7 +158,7 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end():
         load(Path("/dev/zero"))
 
 
-def test_a_byte_order_mark_is_no_problem(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")
     assert load(tmp_path / "bom.yaml").data == {"a": 1, "b": 2}
 

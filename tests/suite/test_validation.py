@@ -232,6 +232,10 @@ ONE_BY_ONE = [
         {"losses": "losses: [{name: charbonnier, params: {epsilon: 0}}]"},
         "s.yaml:4: losses[0].params.epsilon: 0.0 is no",
     ),
+    (
+        {"losses": "losses:\n  - name: wiener\n    params: {normalise: none}"},
+        "s.yaml:6: losses[0].params.normalise: wiener has no such parameter; did you mean 'normalize'?",
+    ),
     ({"losses": "losses: [{name: many, params: {whole: true}}]"}, "s.yaml:4: losses[0].params.whole: true is not of"),
     ({"losses": "losses: [{name: many, params: {flag: 1}}]"}, "s.yaml:4: losses[0].params.flag: 1 is not of type bool"),
     ({"losses": "losses: [{name: many, params: {real: .nan}}]"}, "s.yaml:4: losses[0].params.real: NaN is not"),
@@ -348,7 +352,7 @@ ONE_BY_ONE = [
 
 
 @pytest.mark.parametrize(("keys", "problem"), ONE_BY_ONE, ids=[next(iter(k.values())) or str(k) for k, _ in ONE_BY_ONE])
-def test_what_is_wrong_is_told_once_with_its_line_and_key(refuse, keys, problem):
+def test_a_problem_is_reported_once_with_its_line_and_key(refuse, keys, problem):
     assert [found[: len(problem)] for found in refuse(**keys)] == [problem]
 
 
@@ -388,7 +392,7 @@ ranking: {metrics: [psnr, psnr]}
 """
 
 
-def test_everything_that_is_wrong_is_told_at_once(refuse):
+def test_all_problems_are_reported_at_once(refuse):
     """Structure, names, values, YAML and --set, and also a loss that cannot take the images."""
     problems = refuse("training.epochs.x=1", "losses.1.kl_weight=-2", text=EVERYTHING)
     where = [problem.split(": ")[:2] for problem in problems]
@@ -799,7 +803,7 @@ def recbench_losses():
 """
 
 
-def test_missing_weights_are_told_before_anything_runs(tmp_path, monkeypatch):
+def test_missing_weights_are_reported_before_anything_runs(tmp_path, monkeypatch):
     (tmp_path / "plugin.py").write_text(WEIGHTY)
     registry = Registry(load_plugins([TINY, tmp_path / "plugin.py"]))
     (tmp_path / "s.yaml").write_text(replaced(GOOD, "losses", "losses: [weighty]"))
