@@ -1,10 +1,10 @@
-"""Statistics of leaderboards: seconds of a large board, false alarms, and how often methods are told apart.
+"""Statistics of leaderboards: seconds of a large board, false alarms, and power.
 
     python benchmarks/verdicts.py
 
 The board has 60 methods, 3 seeds and 10,000 test images by 8 metrics; the goal is seconds, and a bounded memory. Power
-is how often one method is told apart from each of all others, which are equal, by how many standard deviations of a
-training it differs, where images count for little. False alarms are boards of equal methods with more than one tier.
+is how often one method differs significantly from each of the others, which are equal, by how many standard deviations
+of a training it differs, if images matter little. False alarms are boards of equal methods with more than one tier.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Methods compared over several boards: average ranks and the tests of Demšar (2006, JMLR 7), as plain data."""
+"""Comparison of methods over several boards: average ranks and the tests of Demšar (2006, JMLR 7), as plain data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbench.analysis import statistics
-from recbench.analysis.ranking import Board, Leaderboard
+from recbench.analysis.board import Board, Leaderboard
 from recbench.plan.model import Frozen
 
 
@@ -17,8 +17,8 @@ class MethodPair(Frozen):
     """Two methods, the better average rank first.
 
     Attributes:
-        wilcoxon: p-value of the signed-rank test over the boards, Holm-corrected over all pairs; null where there is
-            none, as the two are equal on every board.
+        wilcoxon: p-value of the signed-rank test over the boards, Holm-corrected over all pairs; null if the
+            two are equal on every board.
         nemenyi: whether their average ranks differ by the critical difference or more.
     """
 
@@ -30,7 +30,7 @@ class MethodPair(Frozen):
 
 
 class Across(Frozen):
-    """What a critical-difference diagram shows.
+    """The contents of a critical-difference diagram.
 
     Attributes:
         by: ``"mean rank"``, or the metric that methods are ranked by on every board.
@@ -38,12 +38,12 @@ class Across(Frozen):
         methods: labels of the methods that are ranked on every board, by average rank.
         ranks: for each board the rank of each method among these; ties share their mean.
         average_ranks: of each method over the boards.
-        friedman: statistic, approximately χ² with k − 1 degrees of freedom, and p-value; null where all ranks tie.
-        iman_davenport: statistic, F with k − 1 and (k − 1)(N − 1) degrees of freedom, and p-value; infinite where all
+        friedman: statistic, approximately χ² with k − 1 degrees of freedom, and p-value; null if all ranks tie.
+        iman_davenport: statistic, F with k − 1 and (k − 1)(N − 1) degrees of freedom, and p-value; infinite if all
             boards rank alike.
         critical_difference: of average ranks, after Nemenyi.
-        nemenyi_groups: the longest runs of methods, as places in ``methods``, whose average ranks differ by less.
-        wilcoxon_groups: the longest runs of which no two are told apart by the corrected signed-rank tests.
+        nemenyi_groups: the longest runs of methods, as indices of ``methods``, whose average ranks differ by less.
+        wilcoxon_groups: the longest runs of which no two differ significantly by the corrected signed-rank tests.
         left_out: methods that are not ranked on every board.
     """
 
@@ -66,10 +66,12 @@ def across(leaderboards: Sequence[Leaderboard], metric: str | None = None, confi
     """Compare the methods that are ranked on every board, by label.
 
     Args:
-        metric: to rank by; by default each board's mean rank.
+        leaderboards: of one or more suites.
+        metric: label of the metric to rank by; by default each board's mean rank.
+        confidence: of the tests, in (0, 1).
 
     Raises:
-        ValueError: fewer than two boards or methods can be compared; the text says why.
+        ValueError: fewer than two boards, or fewer than two methods, can be compared.
     """
     columns: dict[str, dict[str, float]] = {}
     for leaderboard in leaderboards:
@@ -80,11 +82,11 @@ def across(leaderboards: Sequence[Leaderboard], metric: str | None = None, confi
                 columns[name if name not in columns else f"{name} ({board.protocol})"] = costs
     if len(columns) < 2:
         ranked = f"with values of {metric}" if metric else "with ranked methods"
-        raise ValueError(f"ranks can be compared over two boards or more; here are {len(columns)} {ranked}")
+        raise ValueError(f"expected at least two boards {ranked}, got {len(columns)}")
     common = [label for label in next(iter(columns.values())) if all(label in costs for costs in columns.values())]
     if len(common) < 2:
         raise ValueError(
-            f"{len(common)} methods are ranked on all of the {len(columns)} boards, by label; two or more are needed"
+            f"expected at least two methods that are ranked on all {len(columns)} boards (by label), got {len(common)}"
         )
     everybody = dict.fromkeys(label for costs in columns.values() for label in costs)
     table = np.array([[costs[label] for label in common] for costs in columns.values()])
@@ -99,7 +101,7 @@ def across(leaderboards: Sequence[Leaderboard], metric: str | None = None, confi
 
 
 def _costs(board: Board, metric: str | None) -> dict[str, float]:
-    """What each ranked method is ranked by, smaller is better."""
+    """Return the value that each ranked method is ranked by, smaller is better."""
     ranked = [row for row in board.rows if row.status == "ranked"]
     if metric is None:
         return {row.label: row.mean_rank for row in ranked if row.mean_rank is not None} if board.ranking else {}
@@ -119,10 +121,15 @@ def compare_ranks(
     confidence: float = 0.95,
     left_out: tuple[str, ...] = (),
 ) -> Across:
-    """Average ranks of k methods over N boards, and the tests that go with them.
+    """Return average ranks of k methods over N boards, with the tests of Demšar (2006).
 
     Args:
+        methods: k labels.
+        boards: N labels.
         costs: (N, k), smaller is better.
+        by: label of what methods are ranked by.
+        confidence: of the tests, in (0, 1).
+        left_out: labels of methods that are not ranked on every board.
     """
     from scipy import stats
 
@@ -135,23 +142,23 @@ def compare_ranks(
     places = list(itertools.combinations(order, 2))
     raw = [_wilcoxon(costs[:, i], costs[:, j]) for i, j in places]
     corrected = statistics.holm(np.array([1.0 if p is None else p for p in raw]))
-    told = np.zeros((2, width, width), dtype=np.bool_)
+    differ = np.zeros((2, width, width), dtype=np.bool_)
     pairs = []
     for (i, j), p, found in zip(places, corrected, raw, strict=True):
         difference = float(average[j] - average[i])
-        told[0, i, j], told[1, i, j] = difference >= critical, p <= 1 - confidence
+        differ[0, i, j], differ[1, i, j] = difference >= critical, p <= 1 - confidence
         pairs.append(
             MethodPair(
                 better=methods[i],
                 worse=methods[j],
                 difference=difference,
                 wilcoxon=None if found is None else float(p),
-                nemenyi=bool(told[0, i, j]),
+                nemenyi=bool(differ[0, i, j]),
             )
         )
     place = {method: number for number, method in enumerate(order)}
     position = np.array([place[i] for i in range(width)], dtype=np.float64)
-    bars = [tuple(tuple(place[i] for i in group) for group in statistics.groups(position, matrix)) for matrix in told]
+    bars = [tuple(tuple(place[i] for i in group) for group in statistics.groups(position, matrix)) for matrix in differ]
     friedman = _friedman(ranks)
     return Across(
         by=by,
@@ -171,9 +178,9 @@ def compare_ranks(
 
 
 def _friedman(ranks: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Friedman's statistic, corrected for ties, and its p-value.
+    """Return Friedman's statistic, corrected for ties, and its p-value.
 
-    Not scipy's function, which refuses two methods; where there are three, they agree (a test sees to it).
+    Unlike scipy's function, it accepts two methods; for three or more, a test checks that they agree.
     """
     from scipy import special
 

@@ -1,4 +1,4 @@
-"""What a leaderboard consists of: plain data, which formats, reports and comparisons show.
+"""The parts of a leaderboard: plain data, which text formats, reports and comparisons show.
 
 Ranks, intervals and tiers are those of :mod:`recbench.analysis.statistics`; docs/statistics.md says what they mean.
 """
@@ -14,7 +14,7 @@ from recbench.plan.model import Column, Frozen
 from recbench.store.record import Cost, Number
 
 
-class Cell(Frozen):
+class MetricCell(Frozen):
     """A metric of a method.
 
     Attributes:
@@ -22,12 +22,12 @@ class Cell(Frozen):
         std_images: spread over test images within a seed: root of the mean variance over seeds; null for set metrics.
         std_seeds: standard deviation (n − 1) of the seeds' means; null with a single seed.
         rank: place among the ranked methods by this metric (1 is best, ties share the mean place); null if unranked.
-        best: whether it is ranked, and no ranked method is better by this metric.
+        best: whether the method is ranked and no ranked method is better by this metric.
         interval: of the mean at the board's confidence, over all trainings and images; with a single seed over all
-            images, for this training; null where neither spread is known.
-        rank_interval: best and worst place that cannot be ruled out.
+            images, for this training; null if neither spread is known.
+        rank_interval: best and worst rank that the significant differences leave.
         tier: from 1, among the ranked methods by this metric.
-        home: whether the metric is of the family of the method's loss.
+        in_family: whether the metric is of the family of the method's loss.
     """
 
     mean: Number
@@ -38,28 +38,29 @@ class Cell(Frozen):
     interval: tuple[Number, Number] | None = None
     rank_interval: tuple[int, int] | None = None
     tier: int | None = None
-    home: bool = False
+    in_family: bool = False
 
 
 class Row(Frozen):
     """A method on a board.
 
     Attributes:
-        place: by mean rank, from 1; ties share a place; null where the method is not ranked.
-        kl_weight: null where tuning has chosen none.
+        place: by mean rank, from 1; ties share a place; null if the method is not ranked.
+        kl_weight: null if tuning has chosen none.
         status: ``"ranked"``, ``"incomplete"`` (seeds missing), ``"failed"`` or ``"diverged"`` (a seed ended so).
         mean_rank: mean of its ranks by the board's ranking metrics.
-        neutral_rank: the mean rank on neutral ground: of two methods, only metrics that are at home with neither count;
-            null where there is no such metric.
-        neutral_place: by neutral rank, from 1.
-        borda: for each ranking metric a point for every method that is worse, and half of one for every equal.
+        out_of_family_rank: mean rank by metrics of neither method's family: two methods are compared only by metrics
+            that are in-family for neither; null if there is no such metric.
+        out_of_family_place: by out-of-family rank, from 1.
+        borda: for each ranking metric one point per worse method, and half a point per equal one.
         pareto: whether no ranked method is at least as good by all ranking metrics and better by one.
-        rank_interval: best and worst place that cannot be ruled out; see ``Verdict`` for when a pair is told apart.
-        tier: from 1, over all ranking metrics.
+        rank_interval: best and worst rank that the significant differences leave; see ``OverallVerdict``.
+        tier: from 1, over all ranking metrics. A tier ends where every method above it differs significantly from every
+            method below.
         tuned: how its values were chosen, in a suite with tuning.
         training_seconds: of the training steps of a seed, on average.
-        time_to: seconds of training until the target that was asked for; infinite where it was not reached.
-        trouble: one line for each seed that failed or diverged.
+        time_to: seconds of training until the requested target; infinite if it was not reached.
+        trouble: one line per seed that failed or diverged.
     """
 
     place: int | None
@@ -72,14 +73,14 @@ class Row(Frozen):
     seeds_done: int
     seeds: int
     mean_rank: float | None
-    cells: dict[str, Cell]
+    cells: dict[str, MetricCell]
     kl: float | None
     cost: Cost | None = None
     training_seconds: float | None = None
     time_to: Number | None = None
     trouble: tuple[str, ...] = ()
-    neutral_rank: float | None = None
-    neutral_place: int | None = None
+    out_of_family_rank: float | None = None
+    out_of_family_place: int | None = None
     borda: float | None = None
     pareto: bool = False
     rank_interval: tuple[int, int] | None = None
@@ -88,16 +89,16 @@ class Row(Frozen):
 
 
 class Verdict(Frozen):
-    """Which of the ranked methods a metric tells apart.
+    """The significant differences between ranked methods by one metric.
 
     Attributes:
-        basis: what the intervals and tests are about: all trainings and images; with single seeds, all images but
-            these trainings only; of a metric of whole sets, all trainings but these images; or nothing.
-        by_image: whether methods were compared image by image; otherwise as if each had images of its own.
-        p: two-sided p-values of every two rows, Holm-corrected over all of them, in the order of
-            ``itertools.combinations`` over the board's ranked rows. A pair is told apart, if its p-value is at most
-            1 − the board's confidence.
-        groups: the longest runs of methods, best first, of which no two are told apart, as places in the board's rows.
+        basis: the population that intervals and tests speak about: all trainings and images; with single seeds, all
+            images but these trainings only; for a metric of whole sets, all trainings but these images; or nothing.
+        by_image: whether methods were compared image by image; otherwise as if each had its own images.
+        p: two-sided p-values of all pairs of rows, Holm-corrected over all of them, in the order of
+            ``itertools.combinations`` over the board's ranked rows. Two methods differ significantly if their p-value
+            is at most 1 − the board's confidence.
+        groups: the longest runs of methods, best first, of which no two differ significantly, as indices of rows.
     """
 
     basis: Literal["seeds and images", "images", "seeds", "nothing"]
@@ -107,12 +108,12 @@ class Verdict(Frozen):
 
 
 class OverallVerdict(Frozen):
-    """Which of the ranked methods the ranking metrics tell apart together.
+    """The significant differences between ranked methods over all ranking metrics.
 
     Attributes:
-        better: for every two rows, in the order of ``itertools.combinations`` over the board's ranked rows, whether the
-            first is told to be better: by more metrics than the second is, with p-values that are Holm-corrected over
-            all pairs and ranking metrics, and by its mean rank.
+        better: for all pairs of rows, in the order of ``itertools.combinations`` over the board's ranked rows, whether
+            the first is significantly better: by more metrics than the second, with p-values that are Holm-corrected
+            over all pairs and ranking metrics, and by its mean rank.
         groups: as for a metric, in the order of mean ranks.
     """
 
@@ -127,7 +128,7 @@ class Board(Frozen):
         ranking: labels of the metrics that rank.
         confidence: of intervals, rank intervals and tiers; null without statistics.
         verdicts: by metric that every ranked method has a value for.
-        target: what ``time_to`` of the rows is the time to.
+        target: the score that ``time_to`` of the rows is the time to.
     """
 
     setting: str

@@ -1,7 +1,7 @@
-"""Two suites, or two methods, beside each other: what changed in what was run, and which scores changed with it.
+"""Comparison of two suites or two methods: what changed in the runs, and which scores changed with it.
 
 Methods are compared by the tests of leaderboards: paired over shared test images, nested in seeds, Holm-corrected over
-everything that is compared. Results that follow different protocols are not compared, unless the caller insists.
+all comparisons. Results that follow different protocols are compared only if the caller insists.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recbench.analysis import statistics
 from recbench.analysis.protocols import differences
+from recbench.analysis.statistics import Numbers
 from recbench.errors import UserError, did_you_mean
 from recbench.plan.merge import flat
 from recbench.plan.model import Column, Frozen, PlannedJob
@@ -24,16 +24,14 @@ from recbench.store.artifacts import SCORES, ArtifactError, read_scores
 from recbench.store.merge import FolderSource, RecordSource
 from recbench.store.record import Number, Record, parse_record
 
-_Numbers = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that are compared.
+    """One of the two sides of a comparison.
 
     Attributes:
         name: what the user calls it.
-        method: label of the one method that is meant; None for all of the suite's.
+        method: label of the method to compare; None for all of the suite.
     """
 
     name: str
@@ -47,10 +45,10 @@ class Change(Frozen):
 
     Attributes:
         first, second: means over seeds and test images.
-        difference: second − first, with the bounds of its confidence interval; null where they are not known.
-        p: two-sided, corrected for all that is compared; null where no test is possible.
-        verdict: whether ``second`` is told to be better or worse; ``"open"`` where the two are not told apart.
-        basis: what the test rests on.
+        difference: second − first, with the bounds of its confidence interval, null if unknown.
+        p: two-sided, corrected for all comparisons; null if no test is possible.
+        verdict: whether ``second`` is significantly better or worse; ``"open"`` if they do not differ significantly.
+        basis: the data of the test.
     """
 
     column: Column
@@ -68,9 +66,9 @@ class ComparedPair(Frozen):
     """Two methods under a setting.
 
     Attributes:
-        changed: in what their specifications differ.
-        protocol: in what their protocols differ, which the caller insisted to overlook.
-        same: whether all their jobs are the same, so that nothing needs to be compared.
+        changed: how their specifications differ.
+        protocol: how their protocols differ, if the caller insisted on comparing them.
+        same: whether all their jobs are the same, so that there is nothing to compare.
         seeds: how many seeds are done.
     """
 
@@ -84,11 +82,11 @@ class ComparedPair(Frozen):
 
 
 class Comparison(Frozen):
-    """All that two sides have in common, and what they have not.
+    """All that two sides have in common, and what only one of them has.
 
     Attributes:
-        environment: in what the machines and packages differ that they were run with.
-        only_first, only_second: methods (with their settings) that the other side has not, or that have no scores.
+        environment: how their machines and packages differ.
+        only_first, only_second: methods, with their settings, that only one side has, or that have no scores.
     """
 
     first: str
@@ -101,13 +99,16 @@ class Comparison(Frozen):
 
 
 def compare(first: Side, second: Side, *, anyway: bool = False, confidence: float = 0.95) -> Comparison:
-    """Compare what two sides have in common: settings and methods of the same label, or the two methods that are named.
+    """Compare settings and methods of the same label, or the two methods that the sides name.
 
     Args:
-        anyway: also where protocols differ.
+        first: the side that changes are relative to.
+        second: the other side.
+        anyway: compare even if protocols differ.
+        confidence: of intervals and tests, in (0, 1).
 
     Raises:
-        UserError: they have nothing in common; a method is not there; or protocols differ, with all differences.
+        UserError: the sides have nothing in common, a method does not exist, or protocols differ; the text lists how.
     """
     one, other = _cells(first), _cells(second)
     places = _matched(first, one, second, other)
@@ -118,7 +119,10 @@ def compare(first: Side, second: Side, *, anyway: bool = False, confidence: floa
     if refused:
         raise UserError(
             "\n  ".join(
-                ["their protocols differ, so their scores do not compare (--anyway does it all the same):", *refused]
+                [
+                    "their protocols differ, so their scores cannot be compared (pass --anyway to do it all the same):",
+                    *refused,
+                ]
             )
         )
     pairs = [_pair(first, second, a, b, each, confidence) for (a, b), each in zip(places, found, strict=True)]
@@ -129,7 +133,7 @@ def compare(first: Side, second: Side, *, anyway: bool = False, confidence: floa
         second=second.name,
         confidence=confidence,
         environment=_environment(*records[0]) if records else (),
-        pairs=_judged(pairs, confidence),
+        pairs=_corrected(pairs, confidence),
         only_first=tuple(f"{method} ({setting})" for setting, method in one if (setting, method) not in taken[0]),
         only_second=tuple(f"{method} ({setting})" for setting, method in other if (setting, method) not in taken[1]),
     )
@@ -140,7 +144,7 @@ _Place = tuple[str, str]
 
 
 def _cells(side: Side) -> dict[_Place, list[PlannedJob]]:
-    """The jobs that are scored on test images, by setting and method."""
+    """Return the jobs that are scored on test images, by setting and method."""
     plan = side.plan
     labels = [method.label for method in plan.methods]
     if side.method is not None and side.method not in labels:
@@ -156,9 +160,9 @@ def _cells(side: Side) -> dict[_Place, list[PlannedJob]]:
 def _matched(
     first: Side, one: dict[_Place, list[PlannedJob]], second: Side, other: dict[_Place, list[PlannedJob]]
 ) -> list[tuple[_Place, _Place]]:
-    """Which place of one side is compared with which of the other."""
+    """Return the pairs of settings and methods to compare."""
     settings = {setting for setting, _ in one}, {setting for setting, _ in other}
-    alone = all(len(known) == 1 for known in settings)  # one setting each: whatever they are called
+    alone = all(len(known) == 1 for known in settings)  # one setting each, whatever their labels
     named = first.method is not None and second.method is not None
     return [
         (a, b) for a in one for b in other
@@ -168,7 +172,7 @@ def _matched(
 
 @dataclass(frozen=True)
 class _Found:
-    """The records of both methods that are done, by seed."""
+    """The finished records of both methods, by seed."""
 
     first: list[Record]
     second: list[Record]
@@ -212,7 +216,7 @@ def _pair(first: Side, second: Side, a: _Place, b: _Place, found: _Found, confid
 
 
 def _changed(first: Side, one: str, second: Side, other: str, found: _Found) -> tuple[str, ...]:
-    """In what two methods and their seeds differ, as ``kl_weight: 0.1 → 0.2``."""
+    """Return how two methods and their seeds differ, as ``kl_weight: 0.1 → 0.2``."""
     methods = [
         next(method for method in side.plan.methods if method.label == label)
         for side, label in ((first, one), (second, other))
@@ -248,8 +252,8 @@ def _changes(first: Side, second: Side, found: _Found, confidence: float) -> Ite
             yield _change(column, found, *scores, confidence)
 
 
-def _scores(side: Side, records: Sequence[Record], metric: str) -> _Numbers | None:
-    """Scores of the seeds and test images, (S, N); None where they are not known or not all of one number."""
+def _scores(side: Side, records: Sequence[Record], metric: str) -> Numbers | None:
+    """Return the scores by seed and test image, (S, N); None if they are unknown or differ in number."""
     rows = []
     for record in records:
         content = side.source.file(record.job_id, SCORES)
@@ -266,7 +270,7 @@ def _scores(side: Side, records: Sequence[Record], metric: str) -> _Numbers | No
     return np.stack(rows) if len({len(row) for row in rows}) == 1 else None
 
 
-def _change(column: Column, found: _Found, one: _Numbers | None, other: _Numbers | None, confidence: float) -> Change:
+def _change(column: Column, found: _Found, one: Numbers | None, other: Numbers | None, confidence: float) -> Change:
     means = [np.array([r.scores[column.name].mean for r in records]) for records in (found.first, found.second)]
     first, second = float(means[0].mean()), float(means[1].mean())
     low = high = p = None
@@ -296,9 +300,9 @@ def _same_images(found: _Found) -> bool:
 
 
 def _unpaired(
-    metric: str, found: _Found, means: Sequence[_Numbers], confidence: float
+    metric: str, found: _Found, means: Sequence[Numbers], confidence: float
 ) -> tuple[float | None, float | None, float | None, Literal["images of their own", "seeds", "nothing"]]:
-    """Interval of the difference, and p-value, from means and spreads alone."""
+    """Return interval and p-value of the difference from means and standard deviations alone."""
     scores = [[record.scores[metric] for record in records] for records in (found.first, found.second)]
     spreads = [[score.std for score in of_method] for of_method in scores]
     several = all(len(of_method) > 1 for of_method in scores)
@@ -312,8 +316,8 @@ def _unpaired(
     return test.low, test.high, test.p, "seeds"
 
 
-def _judged(pairs: Sequence[ComparedPair], confidence: float) -> tuple[ComparedPair, ...]:
-    """The pairs with p-values that are corrected for all of them, and what follows."""
+def _corrected(pairs: Sequence[ComparedPair], confidence: float) -> tuple[ComparedPair, ...]:
+    """Return the pairs with p-values corrected over all of them, and the verdicts."""
     p = [change.p for pair in pairs for change in pair.changes if change.p is not None]
     corrected = iter(statistics.holm(np.array(p, dtype=np.float64)).tolist())
     judged = []
@@ -335,17 +339,22 @@ def _verdict(change: Change, corrected: Iterator[float], confidence: float) -> C
 
 
 def earlier_version(source: RecordSource, plan: Plan, method: str, code: str) -> Plan:
-    """The plan with one method as it was with other code, whose records are still in the suite's folder.
+    """Return the plan with an earlier version of one method, whose records are still in the suite's folder.
 
     Args:
-        code: the beginning of the code's digest.
+        source: the suite's folder.
+        plan: the suite's plan.
+        method: its label.
+        code: the first characters of the digest of the earlier code.
 
     Raises:
-        UserError: there is no record of it; the digests that there are, are named.
+        UserError: no record, or more than one version, matches; the text lists the digests.
     """
     found = next((one for one in plan.methods if one.label == method), None)
     if found is None or not isinstance(source, FolderSource):
-        raise UserError(f"{source.name}: METHOD@CODE names a method of a suite's own folder")
+        raise UserError(
+            f"{source.name}: METHOD@CODE needs a method of a results folder, not of an archive; got '{method}'"
+        )
     store = source.store
     codes = set()
     for folder in sorted((store.root / "jobs").iterdir()):
@@ -357,7 +366,10 @@ def earlier_version(source: RecordSource, plan: Plan, method: str, code: str) ->
             codes.add(job.loss.code)
     meant = sorted(known for known in codes if known.startswith(code))
     if len(meant) != 1:
-        raise UserError(f"{source.name}: {method} has no one version '{code}'; there are {', '.join(sorted(codes))}")
+        raise UserError(
+            f"{source.name}: expected one version of {method} whose code begins with '{code}', found {len(meant)}; "
+            f"recorded versions: {', '.join(sorted(codes)) or 'none'}"
+        )
     changed = found.model_copy(update={"loss": found.loss.model_copy(update={"code": meant[0]})})
     methods = tuple(changed if one is found else one for one in plan.methods)
     plan = plan.model_copy(update={"methods": methods})

@@ -1,7 +1,7 @@
-"""What jobs keep of every test image and epoch, read when a leaderboard asks for it, and what was made of it kept.
+"""Scores per test image and histories of jobs, read on demand, with a cache of the moments computed from them.
 
-``results/<suite>/statistics.json`` holds the moments of each board and metric, by a digest of what they come from, so
-that a leaderboard that is shown again reads no scores of images. It can be deleted at any time.
+The cache, ``results/<suite>/statistics.json``, holds the moments of each board and metric under a digest of their
+sources, so that a leaderboard that is shown again does not read the scores. It can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from recbench.store.record import Score
 from recbench.store.store import Store
 
 VERSION = 1
-"""Of the moments and of the random numbers behind them; raised when the same scores would give others."""
+"""Version of the moments and of their random numbers; raised when the same scores would give other moments."""
 
 
 @dataclass(frozen=True)
 class PerImageScores:
-    """A metric of a job, by its record."""
+    """The score of a job by one metric, as its record states it."""
 
     job_id: str
     score: Score
@@ -54,7 +54,7 @@ class _Kept(Frozen):
         return cls.model_validate(values)
 
     def moments(self, methods: int) -> ScoreMoments | None:
-        """None if these cannot be the moments of so many methods."""
+        """Return the moments; None if they cannot be those of so many methods."""
         found = ScoreMoments(
             means=np.array(self.means),
             seeds=np.array(self.seeds),
@@ -70,7 +70,7 @@ class _Kept(Frozen):
 
 
 def _rectangle(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Rows as an array; of shape (0,) where they differ in length."""
+    """Return rows as an array; of shape (0,) if they differ in length."""
     return np.array(rows if len({len(row) for row in rows}) == 1 else [], dtype=np.float64)
 
 
@@ -78,15 +78,15 @@ _FILE = TypeAdapter(dict[str, _Kept])
 
 
 class ScoreFiles:
-    """The scores of single test images in a store, and the moments made of them.
+    """The scores per test image in a store, and the moments computed from them.
 
     Attributes:
-        strange: one line for each file that does not fit its record, so that its scores of images were not used.
+        warnings: one line per file that does not match its record, and whose scores were not used.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.strange: list[str] = []
+        self.warnings: list[str] = []
         self._kept: dict[str, _Kept] | None = None
         self._used: dict[str, _Kept] = {}
         self._files: dict[str, tuple[int, int] | None] = {}
@@ -98,7 +98,7 @@ class ScoreFiles:
     def moments(
         self, metric: str, methods: Sequence[Sequence[PerImageScores]], confidence: float
     ) -> ScoreMoments | None:
-        """ScoreMoments of a metric over methods, each with its seeds; None if any of them has no scores of images."""
+        """Return the moments of a metric over methods and their seeds; None if any seed has no scores per image."""
         if not all(self._file(scored.job_id) for seeds in methods for scored in seeds):
             return None
         stamps = [[self._stamp(scored) for scored in seeds] for seeds in methods]
@@ -112,23 +112,23 @@ class ScoreFiles:
             lengths = {len(one) for seeds in arrays for one in seeds}
             if len(lengths) != 1 or any(len(a) < len(s) for a, s in zip(arrays, scores, strict=True)):
                 return None
-            with np.errstate(invalid="ignore"):  # infinite scores have no spread
+            with np.errstate(invalid="ignore"):  # infinite scores have no variance
                 found = moments([np.stack(seeds) for seeds in arrays], confidence)
             self._kept[key] = _Kept.of(found)
         self._used[key] = self._kept[key]
         return found
 
     def save(self) -> None:
-        """Keep what was used, if any of it is new. A folder that cannot be written is left as it is."""
+        """Write the cache if anything used is new. A folder that is not writable is left alone."""
         if not self._used or self._used.keys() == self._read().keys():
             return
         try:
             write_atomically(self.file, _FILE.dump_json(self._used))
         except (OSError, OutOfSpaceError):
-            return  # shown once more, it takes as long once more
+            return  # without a cache, the next leaderboard only takes longer
 
     def history(self, job_id: str) -> list[dict[str, float]]:
-        """The epochs of a job; empty where they are not known."""
+        """Return the epochs of a job; empty if they cannot be read."""
         try:
             epochs = read_history(self.store.folder(job_id))
         except ArtifactError:
@@ -141,10 +141,10 @@ class ScoreFiles:
         try:
             return _FILE.validate_json(self.file.read_bytes())
         except (OSError, ValidationError):
-            return {}  # absent or damaged: made anew
+            return {}  # absent or damaged: computed again
 
     def _file(self, job_id: str) -> tuple[int, int] | None:
-        """Size and time of a job's scores; None where there are none."""
+        """Return size and modification time of a job's scores; None if there are none."""
         if job_id not in self._files:
             try:
                 # Of ten thousand jobs, putting paths together with pathlib would take seconds.
@@ -155,18 +155,18 @@ class ScoreFiles:
         return self._files[job_id]
 
     def _stamp(self, scored: PerImageScores) -> list[object]:
-        """What changes with a job's scores: its record's numbers, and size and time of the file."""
+        """Return what changes with a job's scores: numbers of the record, and size and time of the file."""
         return [scored.job_id, repr(scored.score.mean), repr(scored.score.std), self._file(scored.job_id)]
 
     def _scores(self, scored: PerImageScores, metric: str) -> NDArray[np.float64] | None:
-        """The scores of every test image, (N,); None if they cannot be read, or are not those of the record."""
+        """Return the scores of all test images, (N,); None if they cannot be read or do not match the record."""
         try:
             values = read_scores(self.store.folder(scored.job_id), metric)[metric]
         except ArtifactError as error:
-            self.strange.append(f"job {scored.job_id}: its {SCORES} cannot be read ({error})")
+            self.warnings.append(f"job {scored.job_id}: its {SCORES} cannot be read ({error})")
             return None
         mean = float(values.mean()) if len(values) else np.nan
         if len(values) != scored.score.n or not np.isclose(mean, scored.score.mean, rtol=1e-9, atol=0):
-            self.strange.append(f"job {scored.job_id}: its {SCORES} does not give the {metric} of its record")
+            self.warnings.append(f"job {scored.job_id}: its {SCORES} does not match the {metric} of its record")
             return None
         return values

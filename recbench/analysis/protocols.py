@@ -1,4 +1,4 @@
-"""Why results cannot be compared: what differs between protocols."""
+"""Differences between protocols: the reasons why results cannot be compared."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _METHOD = ("loss", "kl_weight", "seed")
 
 
 def key(record: Result) -> Key:
-    """What must be equal for two records of one setting to be ranked together."""
+    """Return what must be equal for two records of one setting to be ranked together."""
     return record.protocol, record.data.fingerprint if record.data is not None and record.protocol else None
 
 
 def explain_protocols(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> Iterator[str]:
-    """Say for each protocol among the records of a setting whose it is and what is particular about it."""
+    """Yield one line per protocol among the records of a setting: whose it is, and how it differs."""
     by_key: dict[Key, list[PlannedJob]] = {}
     for planned in jobs:
         record = records.get(planned.id)
@@ -55,9 +55,9 @@ def _whose(plan: Plan, jobs: Sequence[PlannedJob], most: int = 3) -> str:
 
 
 def differences(first: Record, second: Record) -> list[str]:
-    """What keeps two records from being compared, one line for each: nothing where their protocols are the same.
+    """Return one line per difference that keeps two records from being compared; empty if their protocols are the same.
 
-    Everything counts but method and seed: data set, network, training, metrics, their code, and the images.
+    Compared are data set, architecture, training, metrics, their code, and the images: all but method and seed.
     """
     found = [_line(path, one, other) for path, one, other in _differing(_shared(first.job), _shared(second.job), "")]
     if first.data is not None and second.data is not None and first.data.fingerprint != second.data.fingerprint:

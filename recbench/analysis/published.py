@@ -1,8 +1,9 @@
-"""PublishedScore against measured: what a paper printed beside what our runs give, and which of its orderings hold.
+"""Published against measured scores: what a paper printed, what our runs give, and which of its orderings hold.
 
-Every two methods of one printed table whose numbers for a metric differ are a claim: one is better than the other. It
-holds if our runs tell the two apart in the same order, and is contradicted if they tell them apart in the other; the
-tests are those of the leaderboard, corrected for all pairs of the metric. Everything else is undecided.
+Any two methods of a printed table whose numbers for a metric differ make a claim: one is better than the other. It
+holds if the two differ significantly in our runs in the same direction, and is contradicted if they differ
+significantly in the other; the tests are those of the leaderboard, corrected for all pairs of the metric. All other
+claims are undecided.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbench.analysis import statistics
-from recbench.analysis.ranking import Board, Leaderboard, Row
+from recbench.analysis.board import Board, Leaderboard, Row
 from recbench.plan.model import Column, Frozen, PublishedScore
 from recbench.plan.plan import Plan
 from recbench.store.record import Number
 
 CONFIDENCE = 0.95
-"""For boards that were made without statistics."""
+"""For boards without statistics."""
 
 
 class Compared(Frozen):
     """A printed number and ours.
 
     Attributes:
-        std: what was printed as the spread of ``published``, which is over test images.
-        measured: ours: mean over seeds and test images; null where there is none.
-        std_seeds: the spread of ours over seeds.
+        std: printed standard deviation of ``published``, over test images.
+        measured: ours, mean over seeds and test images; null if there is none.
+        std_seeds: standard deviation of ours over seeds.
         difference: measured − published.
-        in_stds: the difference in units of the published std; null where none was printed.
+        in_stds: the difference in units of the published std; null if none was printed.
         status: of the method on our board.
     """
 
@@ -55,7 +56,7 @@ class Claim(Frozen):
         published: the two printed numbers, of ``better`` and of ``worse``.
         measured: ours.
         p: two-sided p-value that ours differ, corrected for all pairs of the metric.
-        why: for undecided ones, the reason.
+        why: the reason, if the claim is undecided.
     """
 
     metric: str
@@ -69,12 +70,12 @@ class Claim(Frozen):
 
 
 class PublishedTable(Frozen):
-    """A printed table beside our board of the same setting and protocol.
+    """A printed table compared with our board of the same setting.
 
     Attributes:
-        confidence: at which methods are told apart.
-        single_seeds: whether no method has more than one seed, so that what holds, holds for these trainings only.
-        not_computed: metrics of the table that the suite does not compute, with their printed numbers left out.
+        confidence: of the tests.
+        single_seeds: whether no method has more than one seed, so that verdicts hold for these trainings only.
+        not_computed: metrics of the table that the suite does not compute; their printed numbers are left out.
     """
 
     source: str
@@ -88,12 +89,12 @@ class PublishedTable(Frozen):
     not_computed: tuple[str, ...]
 
     def count(self, verdict: str) -> int:
+        """Return the number of claims with a verdict."""
         return sum(claim.verdict == verdict for claim in self.claims)
 
 
 def compare_published(plan: Plan, leaderboard: Leaderboard) -> tuple[PublishedTable, ...]:
-    """Put every printed table of a suite beside the boards of its setting: one for each board; empty where the suite
-    carries no printed numbers."""
+    """Return every printed table of a suite compared with each board of its setting; empty if the suite has none."""
     tables = []
     for (source, setting), printed in _tables(plan).items():
         for board in leaderboard.boards:
@@ -178,7 +179,7 @@ def _claims(
         verdict: Literal["holds", "contradicted", "undecided"] = "undecided"
         if not why and p is not None and measured[0] is not None and measured[1] is not None:
             if p > 1 - confidence:
-                why = "not told apart"
+                why = "no significant difference"
             else:
                 verdict = "holds" if sign * measured[0] < sign * measured[1] else "contradicted"
         yield Claim(
@@ -199,7 +200,7 @@ def _measured(rows: Mapping[str, Row], label: str, metric: str) -> float | None:
 
 
 def _why_not(rows: Mapping[str, Row], labels: Iterable[str], metric: str, p: float | None) -> str:
-    """Why our runs say nothing about two methods; empty where they do."""
+    """Return why our runs say nothing about two methods; empty if they do."""
     for label in labels:
         if label not in rows:
             return f"{label} was not run"
@@ -211,7 +212,7 @@ def _why_not(rows: Mapping[str, Row], labels: Iterable[str], metric: str, p: flo
 
 
 def _p_values(board: Board, rows: Mapping[str, Row], metric: str, labels: Iterable[str]) -> dict[frozenset[str], float]:
-    """Corrected p-values of every two ranked methods: those of the board, where it has some for this metric."""
+    """Return corrected p-values of all pairs of ranked methods: those of the board if it has them for this metric."""
     ranked = [row for row in board.rows if row.status == "ranked"]
     verdict = board.verdicts.get(metric)
     if verdict is not None:
@@ -219,13 +220,13 @@ def _p_values(board: Board, rows: Mapping[str, Row], metric: str, labels: Iterab
             return {}
         pairs = itertools.combinations([row.label for row in ranked], 2)
         return {frozenset(pair): p for pair, p in zip(pairs, verdict.p, strict=True)}
-    # Where some ranked method has no value for the metric, the board says nothing about it.
+    # If some ranked method has no value for the metric, the board has no tests for it.
     sound = [rows[label] for label in labels if label in rows and rows[label].status == "ranked"]
     return _unpaired([row for row in sound if metric in row.cells], metric, board.test_images or 0)
 
 
 def _unpaired(rows: Sequence[Row], metric: str, images: int) -> dict[frozenset[str], float]:
-    """Corrected p-values from means and spreads alone, as if each method had test images of its own."""
+    """Return corrected p-values from means and standard deviations alone, as if each method had its own test images."""
     cells = [row.cells[metric] for row in rows]
     by_image = images > 1 and all(cell.std_images is not None for cell in cells)
     by_seed = any(cell.std_seeds is not None for cell in cells)

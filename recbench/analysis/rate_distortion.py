@@ -1,89 +1,25 @@
-"""Rate and distortion: each metric against the KL divergence, and methods compared where they spend the same.
+"""Rate–distortion curves of a suite: each metric against the KL divergence, and losses compared at the same rate.
 
-A loss's scale is its KL weight turned round, so that a comparison at one KL weight is a comparison of scales. Curves
-over the ladder compare losses at the same rate instead. The rate is the mean KL divergence in nats per image, and
-curves are interpolated over its logarithm with monotone cubic Hermite polynomials (PCHIP).
+A loss's scale is the inverse of its KL weight, so a comparison at one KL weight is a comparison of scales. Curves over
+the ladder of KL weights compare losses at the same rate instead: the mean KL divergence in nats per image. The
+mathematics is in :mod:`recbench.analysis.curves`.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
-import numpy as np
 from pydantic import Field
-from scipy.interpolate import PchipInterpolator
 from scipy.stats import rankdata
 
+from recbench.analysis.curves import NotComparable, average_difference, frontier, interpolate, shared_rate
 from recbench.plan.model import Column, EvaluationSplit, Frozen, Method, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.strategies import KL_WEIGHT
 from recbench.store.record import Number, Result
-
-MINIMUM_OVERLAP = 0.5
-"""The least part of the shorter curve's range, in log KL, that a comparison has to cover: what is beside it would be
-judged by what is known of the rest."""
-
-
-class NotComparable(ValueError):
-    """Two curves that say nothing about each other; the text says why."""
-
-
-# Curves as numbers
-
-
-def interpolate(rates: Sequence[float], scores: Sequence[float], rate: float) -> float:
-    """The score at a rate, from a curve of rates (positive, ascending, at least two) and finite scores.
-
-    Raises:
-        NotComparable: the rate is not among those that the curve spans: nothing is extrapolated.
-    """
-    if not rates[0] <= rate <= rates[-1]:
-        raise NotComparable(f"spans {rates[0]:.4g} to {rates[-1]:.4g} nats, not {rate:.4g}")
-    return float(PchipInterpolator(np.log(rates), scores)(math.log(rate)))
-
-
-def average_difference(
-    rates: Sequence[float], scores: Sequence[float], other_rates: Sequence[float], other_scores: Sequence[float]
-) -> float:
-    """Mean of the first curve's score less the second's over the rates that both span, in the metric's unit.
-
-    Bjøntegaard's difference (VCEG-M33, 2001), with piecewise cubic interpolation that is monotone where the points are,
-    instead of one cubic through all of them (as in ITU-T HSTP-VID-WPOM, 2020); the mean is over log rates.
-
-    Args:
-        rates, other_rates: in nats, positive and ascending, at least two.
-
-    Raises:
-        NotComparable: they share less than half of the range of the shorter.
-    """
-    x, other = np.log(rates), np.log(other_rates)
-    low, high = max(x[0], other[0]), min(x[-1], other[-1])
-    shorter = min(x[-1] - x[0], other[-1] - other[0])
-    if high <= low or high - low < MINIMUM_OVERLAP * shorter:
-        spans = f"{rates[0]:.4g} to {rates[-1]:.4g} and {other_rates[0]:.4g} to {other_rates[-1]:.4g} nats"
-        raise NotComparable(f"their rates hardly overlap: {spans}")
-    areas = [PchipInterpolator(*curve).integrate(low, high) for curve in ((x, scores), (other, other_scores))]
-    return float((areas[0] - areas[1]) / (high - low))
-
-
-def frontier(
-    rates: Sequence[float], scores: Sequence[float], direction: Literal["higher", "lower"]
-) -> tuple[list[float], list[float]]:
-    """The points, by ascending rate, that no point with a rate as low has a better score than."""
-    sign = 1 if direction == "higher" else -1
-    kept: list[tuple[float, float]] = []
-    for rate, score in sorted(zip(rates, scores, strict=True), key=lambda point: (point[0], -sign * point[1])):
-        if not kept or sign * score > sign * kept[-1][1]:
-            kept.append((rate, score))
-    return [rate for rate, _ in kept], [score for _, score in kept]
-
-
-# Curves of a suite
 
 
 class RatePoint(Frozen):
@@ -91,7 +27,7 @@ class RatePoint(Frozen):
 
     Attributes:
         rate: KL divergence in nats per image.
-        values: what its point differs in from the others of the curve.
+        values: in what the point differs from the others of its curve.
     """
 
     label: str
@@ -103,7 +39,7 @@ class RatePoint(Frozen):
 
 
 class RateDifference(Frozen):
-    """The average difference of a curve to the reference's in one metric; or why there is none."""
+    """The average difference between a curve and the reference in one metric, or why there is none."""
 
     value: float | None
     why_not: str = ""
@@ -114,9 +50,9 @@ class RateCurve(Frozen):
 
     Attributes:
         points: by ascending rate.
-        several: whether more than the KL weight varies. Curves are then interpolated along the frontier: the best that
-            the loss reaches with a rate up to there.
-        differences: to the reference, by metric; empty for the reference itself, and where there is none.
+        several: whether more than the KL weight varies; then the frontier is interpolated: the best score that the loss
+            reaches up to each rate.
+        differences: to the reference, by metric; empty for the reference itself, or without a reference.
         notes: what was left out.
     """
 
@@ -128,10 +64,10 @@ class RateCurve(Frozen):
     notes: tuple[str, ...] = ()
 
     def line(self, column: Column) -> tuple[list[float], list[float]]:
-        """Rates and scores to interpolate a metric along; rates ascend.
+        """Return the rates, ascending, and the scores to interpolate a metric along.
 
         Raises:
-            NotComparable: there are fewer than two points with a rate above 0 and a finite score.
+            NotComparable: fewer than two points have a rate above 0 and a finite score.
         """
         sound = [
             (point.rate, point.scores[column.name])
@@ -145,15 +81,17 @@ class RateCurve(Frozen):
         for rate, score in zip(rates, scores, strict=True):
             by_rate.setdefault(rate, []).append(score)
         if len(by_rate) < 2:
-            raise NotComparable(f"has {len(by_rate)} points with a rate above 0 and a finite score; two are needed")
+            raise NotComparable(
+                f"expected at least two points with a rate above 0 and a finite score, got {len(by_rate)}"
+            )
         return sorted(by_rate), [statistics.fmean(by_rate[rate]) for rate in sorted(by_rate)]
 
 
 class MatchedRow(Frozen):
-    """A loss at the rate where all are compared.
+    """A loss at the rate at which all are compared.
 
     Attributes:
-        scores: interpolated, by metric; those of its curve where it can be interpolated.
+        scores: interpolated, by metric; only metrics whose curve spans the rate.
         ranks: 1 is best, ties share the mean place; of metrics that every loss of the board has a score for.
     """
 
@@ -170,7 +108,7 @@ class Matched(Frozen):
     Attributes:
         rate: in nats per image.
         ranking: metrics whose ranks were averaged.
-        absent: why other losses are not there, by label.
+        absent: why other losses are missing, by label.
     """
 
     rate: float
@@ -183,8 +121,8 @@ class RateDistortion(Frozen):
     """The curves of one setting.
 
     Attributes:
-        split: the images that the points are scored on: the validation images where they are candidates of tuning.
-        reference: label of the curve that the others are compared to; None where there is none of that label.
+        split: the images that the points are scored on: the validation images if they are candidates of tuning.
+        reference: label of the curve that the others are compared with; None if the setting has no curve of that label.
     """
 
     setting: str
@@ -198,17 +136,19 @@ class RateDistortion(Frozen):
 def rate_distortion(
     plan: Plan, records: Mapping[str, Result], *, reference: str | None = None, rate: float | None = None
 ) -> tuple[RateDistortion, ...]:
-    """The curves of every setting that has any.
+    """Return the curves of every setting that has any.
 
-    In a suite with tuning the points are the candidates, on the validation images; otherwise methods that differ in
-    nothing but their KL weight, on the test images.
+    In a suite with tuning the points are the candidates, on the validation images; otherwise methods that differ only
+    in their KL weight, on the test images.
 
     Args:
-        reference: label of the loss that the others are compared to; by default the curve of ``l2``.
+        plan: the suite, laid out as jobs.
+        records: by job id.
+        reference: label of the loss that the others are compared with; by default ``l2``.
         rate: in nats per image, for the board at matched KL; by default the middle of the rates that most losses span.
 
     Raises:
-        ValueError: no setting has a curve of the label ``reference``; the text names those that there are.
+        ValueError: no setting has a curve with the label ``reference``; the text lists the labels.
     """
     found = []
     labels: list[str] = []
@@ -230,8 +170,8 @@ def rate_distortion(
             )
         )
     if reference is not None and reference not in labels:
-        there = ", ".join(dict.fromkeys(labels)) or "none at all"
-        raise ValueError(f"there is no curve of {reference}; there are {there}")
+        available = ", ".join(dict.fromkeys(labels)) or "none"
+        raise ValueError(f"no curve has the label {reference}; available: {available}")
     return tuple(found)
 
 
@@ -258,7 +198,7 @@ def _curves(plan: Plan, setting: int, records: Mapping[str, Result]) -> Iterator
 
 
 def _stem(method: Method) -> str:
-    """A method's label without the value of its KL weight."""
+    """Return a method's label without the value of its KL weight."""
     return method.label.partition(f" {KL_WEIGHT}=")[0]
 
 
@@ -295,15 +235,15 @@ def _curve(
         )
     notes = [f"{left_out} of {len(methods)} points are missing: their jobs are not all done"] if left_out else []
     if len(protocols) > 1:
-        notes = ["its records follow different protocols, and make no curve"]
+        notes = ["its records follow different protocols, so they are not drawn as one curve"]
     if any(point.rate == 0 for point in points):
-        notes.append("points with a KL divergence of 0 have no place on a logarithmic axis, and are not interpolated")
+        notes.append("points with a KL divergence of 0 cannot be shown on a logarithmic axis and are not interpolated")
     ordered = tuple(sorted(points, key=lambda point: (point.rate, point.label)))
     return RateCurve(label=label, family=family, points=ordered, several=len(names) > 1, notes=tuple(notes))
 
 
 def _compared(curve: RateCurve, base: RateCurve | None, columns: Sequence[Column]) -> RateCurve:
-    """The curve with its differences to the reference."""
+    """Return the curve with its differences to the reference."""
     if base is None or curve.label == base.label:
         return curve
     differences = {}
@@ -319,7 +259,7 @@ def _compared(curve: RateCurve, base: RateCurve | None, columns: Sequence[Column
 def matched(
     curves: Sequence[RateCurve], columns: Sequence[Column], ranking: Sequence[str], rate: float | None = None
 ) -> Matched | None:
-    """A board of the losses at one rate, best mean rank first; None where fewer than two have a curve.
+    """Return a board of the losses at one rate, best mean rank first; None if fewer than two have a curve.
 
     Args:
         rate: in nats per image; by default the middle, in log KL, of the rates that most curves span.
@@ -329,12 +269,12 @@ def matched(
     for curve in curves:
         rates = [point.rate for point in curve.points if point.rate > 0]
         if len(set(rates)) < 2:
-            absent[curve.label] = "has no two points with different rates above 0"
+            absent[curve.label] = "needs two points with different rates above 0"
         else:
             spans[curve.label] = (min(rates), max(rates))
     if len(spans) < 2:
         return None
-    rate = _shared_rate(list(spans.values())) if rate is None else rate
+    rate = shared_rate(list(spans.values())) if rate is None else rate
     scores: dict[str, dict[str, float]] = {}
     for curve in curves:
         if curve.label not in spans:
@@ -370,21 +310,3 @@ def matched(
         for label in order
     )
     return Matched(rate=rate, ranking=used, rows=tuple(rows), absent=absent)
-
-
-def _shared_rate(spans: Sequence[tuple[float, float]]) -> float:
-    """The middle, in log KL, of the widest interval of rates that as many spans as possible cover."""
-    ends = sorted({end for span in spans for end in span})
-    pieces = list(itertools.pairwise(ends))
-    if not pieces:
-        return ends[0]
-    covered = [sum(low <= left and right <= high for low, high in spans) for left, right in pieces]
-    most = max(covered)
-    best: list[tuple[float, float]] = []
-    for (left, right), count in zip(pieces, covered, strict=True):
-        if count == most and best and best[-1][1] == left:
-            best[-1] = (best[-1][0], right)
-        elif count == most:
-            best.append((left, right))
-    left, right = max(best, key=lambda piece: math.log(piece[1] / piece[0]))
-    return math.sqrt(left * right)

@@ -1,4 +1,4 @@
-"""What can be said of the methods of a board: intervals, tests and tiers of each metric, and over all of them."""
+"""Statistics of a board: intervals, tests and tiers by each metric, and over all ranking metrics."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from recbench.analysis.per_image import PerImageScores, ScoreFiles
 from recbench.analysis.statistics import Flags, Numbers, ScoreMoments
 from recbench.plan.model import Column
 
-_Kind = TypeVar("_Kind", bound=np.generic)
+_Dtype = TypeVar("_Dtype", bound=np.generic)
 Basis = Literal["seeds and images", "images", "seeds", "nothing"]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Of one metric and M methods, in their order.
+    """The statistics of M methods by one metric.
 
     Attributes:
+        costs: (M,) means, smaller is better.
+        intervals: (M, 2), of the means.
         p: (M, M), not corrected.
-        corrected: (M, M), by Holm over the pairs of this metric.
-        better: (M, M): whether the first method is told to be better than the second.
+        corrected: (M, M), Holm-corrected over the pairs of this metric.
+        better: (M, M), whether the first method is significantly better than the second.
+        groups: the longest runs of methods of which no two differ significantly, as indices.
     """
 
     basis: Basis
@@ -42,7 +45,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Overall:
-    """Of all ranking metrics together."""
+    """The statistics of M methods over all ranking metrics; see :class:`Findings`."""
 
     better: Flags
     rank_intervals: list[tuple[int, int]]
@@ -50,18 +53,22 @@ class Overall:
     groups: list[list[int]]
 
 
-def judge(
+def compare_methods(
     columns: Sequence[Column],
     methods: Sequence[Mapping[str, Sequence[PerImageScores]]],
     confidence: float,
     files: ScoreFiles | None,
 ) -> dict[str, Findings]:
-    """Judge the methods by each column.
+    """Return the statistics of all methods by each column.
 
     Args:
-        columns: metrics that every method has a score for, from every seed.
+        columns: metrics that every seed of every method has a score for.
         methods: for each method, the scores of its seeds by metric.
-        files: the scores of single images; without, methods are compared as if each had images of its own.
+        confidence: of intervals and tests, in (0, 1).
+        files: the scores per image; without them, methods are compared as if each had its own images.
+
+    Returns:
+        Findings by label of the metric.
     """
     found = {}
     for column in columns:
@@ -71,13 +78,13 @@ def judge(
             moments = files.moments(column.name, by_seed, confidence)
         by_image = moments is not None
         if moments is None:
-            moments = _summarised(by_seed)
+            moments = _from_records(by_seed)
         found[column.name] = _findings(column, moments, by_image, confidence)
     return found
 
 
-def _summarised(by_seed: Sequence[Sequence[PerImageScores]]) -> ScoreMoments:
-    """ScoreMoments from the records alone."""
+def _from_records(by_seed: Sequence[Sequence[PerImageScores]]) -> ScoreMoments:
+    """Return the moments that records alone give."""
     scores = [[scored.score for scored in seeds] for seeds in by_seed]
     means = [np.array([score.mean for score in seeds]) for seeds in scores]
     counts = {score.n for seeds in scores for score in seeds}
@@ -117,7 +124,13 @@ def _basis(moments: ScoreMoments) -> Basis:
 
 
 def overall(findings: Sequence[Findings], mean_ranks: Sequence[float], confidence: float) -> Overall:
-    """Judge over the ranking metrics, with p-values corrected over all of them together."""
+    """Return the statistics over the ranking metrics, with p-values corrected over all pairs and metrics together.
+
+    Args:
+        findings: of each ranking metric.
+        mean_ranks: of each of the M methods.
+        confidence: of the tests, in (0, 1).
+    """
     costs = np.asarray(mean_ranks)
     corrected = statistics.holm_of_pairs([found.p for found in findings])
     per_metric = [statistics.better(found.costs, p, confidence) for found, p in zip(findings, corrected, strict=True)]
@@ -130,43 +143,67 @@ def overall(findings: Sequence[Findings], mean_ranks: Sequence[float], confidenc
     )
 
 
-def neutral_ranks(costs: Sequence[Sequence[float]], home: Sequence[Sequence[bool]]) -> list[float | None]:
-    """Mean ranks on neutral ground; None where there is none.
+def out_of_family_ranks(costs: Sequence[Sequence[float]], in_family: Sequence[Sequence[bool]]) -> list[float | None]:
+    """Return mean ranks by metrics of neither method's family; None for a method that has no such comparison.
 
-    Of two methods, only criteria that are at home with neither are compared. A method's share of the comparisons that
-    it wins (ties half) is put on the scale of mean ranks, 1 + (M − 1)(1 − share); without any criterion at home, this
-    is the mean rank.
+    Two methods are compared only by metrics that are in-family for neither. The share of comparisons that a method wins
+    (ties count half) is mapped to the scale of mean ranks, 1 + (M − 1)(1 − share); if no metric is in-family for any
+    method, this is the mean rank.
 
     Args:
-        costs: for each of M methods K criteria, smaller is better.
-        home: for each of M methods, which criteria are at home with it.
+        costs: (M, K), of M methods by K metrics, smaller is better.
+        in_family: (M, K), whether the metric is of the family of the method's loss.
+
+    >>> out_of_family_ranks([[1.0, 2.0], [2.0, 1.0]], [[False, False], [False, False]])
+    [1.5, 1.5]
+    >>> out_of_family_ranks([[1.0, 2.0], [2.0, 1.0]], [[True, False], [False, False]])
+    [2.0, 1.0]
     """
     count = len(costs)
-    values, at_home = np.asarray(costs, dtype=np.float64), np.asarray(home, dtype=np.bool_)
+    values, excluded = np.asarray(costs, dtype=np.float64), np.asarray(in_family, dtype=np.bool_)
     found: list[float | None] = []
     for method, own in enumerate(values):  # one by one: all at once would take memory with the square of the methods
-        ground = ~(at_home[method] | at_home)
-        ground[method] = False
-        won = (ground & (own < values)).sum() + 0.5 * (ground & ~(own < values) & ~(values < own)).sum()
-        compared = int(ground.sum())
+        fair = ~(excluded[method] | excluded)
+        fair[method] = False
+        won = (fair & (own < values)).sum() + 0.5 * (fair & ~(own < values) & ~(values < own)).sum()
+        compared = int(fair.sum())
         found.append(1 + (count - 1) * (1 - float(won) / compared) if compared else None)
     return found
 
 
 def pareto(costs: Sequence[Sequence[float]]) -> list[bool]:
-    """Whether no other method is at least as good by all criteria and better by one; see `neutral_ranks` for costs."""
+    """Return, for each method, whether no other is at least as good by all metrics and better by one.
+
+    Args:
+        costs: (M, K), of M methods by K metrics, smaller is better.
+
+    >>> pareto([[1.0, 3.0], [2.0, 2.0], [2.0, 3.0]])
+    [True, True, False]
+    """
     front: list[bool] = statistics.pareto_front(np.asarray(costs, dtype=np.float64)).tolist()
     return front
 
 
 def rounded(values: Numbers, digits: int = 4) -> Numbers:
-    """Numbers from 0 to 1 with so many significant digits; below 1e-12 they are 0."""
+    """Return numbers from 0 to 1 with so many significant digits; below 1e-12 they are 0.
+
+    >>> rounded(np.array([0.123456, 1e-13]))
+    array([0.1235, 0.    ])
+    """
     scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.maximum(values, 1e-12))))
     return np.asarray(np.where(values < 1e-12, 0, np.round(values * scale) / scale))
 
 
-def condensed(matrix: NDArray[_Kind], order: Sequence[int]) -> list[Any]:
-    """The entries of every two methods, in the order of ``itertools.combinations`` over ``order``."""
+def condensed(matrix: NDArray[_Dtype], order: Sequence[int]) -> list[Any]:
+    """Return the entries of all pairs of methods, in the order of ``itertools.combinations`` over ``order``.
+
+    Args:
+        matrix: (M, M).
+        order: of the M methods.
+
+    >>> condensed(np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]]), [2, 0, 1])
+    [6, 7, 1]
+    """
     upper = np.triu_indices(len(order), 1)
     entries: list[Any] = matrix[np.ix_(order, order)][upper].tolist()
     return entries

@@ -1,14 +1,13 @@
-"""Statistics of leaderboards: intervals of means, tests of every two methods, what follows from them. Pure functions.
+"""Statistics of leaderboards: intervals of means, tests of all pairs of methods, ranks and tiers. Pure functions.
 
-A score of method m, seed s and test image i is taken to be the method's mean plus an effect of the training (m, s), of
-the image (i, shared by all methods), of the image for this method (m, i), and a rest (m, s, i). Two spreads are kept
-apart, since they shrink with different things: that of trainings with seeds, that of images with test images. An
-image's shared effect cancels between methods, which is why methods are compared image by image.
+A score of method m, seed s and test image i is modelled as the method's mean plus effects of the training (m, s), of
+the image (i, shared by all methods), of the image for this method (m, i), and a residual (m, s, i). The variance of
+trainings shrinks with the number of seeds, that of images with the number of test images, so they are estimated
+separately. An image's shared effect cancels between methods, which is why methods are compared image by image.
 
 With two to five seeds, a bootstrap that resamples seeds covers far too rarely. So trainings enter through Student's t,
-and images through the paired bootstrap: of a mean, its variance is known in closed form (that of infinitely many
-replicates), and replicates are drawn where it is not, for the skewness of intervals. docs/statistics.md says what was
-found in simulations.
+and images through the paired bootstrap: its variance of a mean is known in closed form (that of infinitely many
+replicates), and replicates are drawn only for the skewness of intervals. docs/statistics.md reports simulations.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ Flags = NDArray[np.bool_]
 
 REPLICATES = 2000
 _CHUNK = 2_000_000
-"""Counts of resampled images that are held at a time (16 MB)."""
+"""Counts of resampled images that are held in memory at a time (16 MB)."""
 
 
 @dataclass(frozen=True)
 class ScoreMoments:
-    """What intervals and tests need to know of one metric of M methods.
+    """The moments of one metric of M methods that intervals and tests are computed from.
 
     Attributes:
         means: (M,), over seeds and images.
         seeds: (M,), number of seeds.
         seed_variances: (M,), variance (n − 1) of the seeds' means; NaN for a single seed.
         images: number N of test images; 0 for a metric of whole sets.
-        covariances: (M, M), over images, of the methods' scores of an image averaged over seeds; only variances, and
-            zeros beside them, where the scores of single images are not known.
-        interactions: (M,), variance of what neither seed nor image explains; 0 where it is not known.
-        quantiles: (2, M) by the confidence that it was made for, of the studentized bootstrap of the mean over
-            images; None where the scores of single images are not known.
+        covariances: (M, M), over images, of the methods' scores averaged over seeds; without scores per image, a
+            diagonal matrix of variances.
+        interactions: (M,), variance of what neither seed nor image explains; 0 if unknown.
+        quantiles: (2, M), of the studentized bootstrap of the mean over images, at one confidence; None without scores
+            per image.
     """
 
     means: Numbers
@@ -54,21 +53,27 @@ class ScoreMoments:
 
     @property
     def image_variances(self) -> Numbers:
-        """(M,): variance of each mean that is due to the choice of test images.
+        """The variance of each mean that is due to the choice of test images: (M,).
 
-        The scores averaged over S seeds still hold the rest's variance / S, which the seeds' means hold too.
+        The scores averaged over S seeds still contain the residual's variance / S, which the seeds' means contain too.
         """
         own = np.diag(self.covariances) - self.interactions / self.seeds
         return np.maximum(own, 0) / max(self.images, 1)
 
 
 def moments(scores: Sequence[Numbers], confidence: float = 0.95, replicates: int = REPLICATES) -> ScoreMoments:
-    """ScoreMoments of one metric from the scores of single images.
+    """Return the moments of one metric from its scores per image.
 
     Args:
-        scores: for each method (S, N): seeds, which may differ in number, by test images, which are the same for all.
-        confidence: of the intervals to be made.
+        scores: for each method (S, N): seeds, which may differ in number, by test images, the same for all methods.
+        confidence: of the intervals to be computed, in (0, 1).
         replicates: of the bootstrap over images; 0 leaves it out.
+
+    >>> found = moments([np.array([[1.0, 3.0], [2.0, 4.0]]), np.array([[2.0, 6.0]])], replicates=0)
+    >>> found.means, found.seeds, found.images
+    (array([2.5, 4. ]), array([2, 1]), 2)
+    >>> found.seed_variances
+    array([0.5, nan])
     """
     by_image = np.stack([of_method.mean(axis=0) for of_method in scores])
     seeds = np.array([len(of_method) for of_method in scores])
@@ -91,13 +96,18 @@ def moments(scores: Sequence[Numbers], confidence: float = 0.95, replicates: int
 
 
 def moments_of_means(means: Sequence[Numbers], stds: Sequence[Numbers] | None = None, images: int = 0) -> ScoreMoments:
-    """ScoreMoments of one metric without the scores of single images.
+    """Return the moments of one metric without its scores per image.
+
+    Methods are then compared as if each had its own images, which has less power than comparing image by image.
 
     Args:
         means: for each method (S,), the seeds' means.
-        stds: for each method (S,), the spread over test images; None for a metric of whole sets. Methods are then
-            compared as if each had images of its own, which tells fewer of them apart than comparing image by image.
+        stds: for each method (S,), the standard deviations over test images; None for a metric of whole sets.
         images: number of test images.
+
+    >>> found = moments_of_means([np.array([1.0, 2.0]), np.array([5.0, 5.5])], [np.ones(2), np.ones(2)], images=100)
+    >>> found.means, found.seed_variances
+    (array([1.5 , 5.25]), array([0.5  , 0.125]))
     """
     variances = np.zeros(len(means)) if stds is None else np.array([float(np.mean(std**2)) for std in stds])
     return ScoreMoments(
@@ -115,12 +125,15 @@ def _variances(means: Sequence[Numbers]) -> Numbers:
 
 
 def bootstrap_quantiles(centred: Numbers, confidence: float, replicates: int = REPLICATES, seed: int = 0) -> Numbers:
-    """Quantiles of the studentized mean over resampled images (Efron & Tibshirani 1993, section 12.5).
+    """Return quantiles of the studentized mean over resampled images (Efron & Tibshirani 1993, section 12.5).
 
     Every replicate resamples the images once for all methods.
 
     Args:
-        centred: (M, N) scores of images, with mean 0 for each method.
+        centred: (M, N) scores per image, with mean 0 for each method.
+        confidence: in (0, 1).
+        replicates: number of resamples.
+        seed: of the random numbers.
 
     Returns:
         (2, M): the quantiles at (1 − confidence) / 2 and (1 + confidence) / 2.
@@ -143,12 +156,18 @@ def bootstrap_quantiles(centred: Numbers, confidence: float, replicates: int = R
 
 
 def intervals(moments: ScoreMoments, confidence: float = 0.95) -> Numbers:
-    """Confidence intervals of each method's mean over all trainings and images: (M, 2), NaN where nothing is known.
+    """Return confidence intervals of each method's mean over all trainings and images.
 
     The half-width's square is the sum of those of its two parts: for trainings with Student's t of S − 1 degrees of
     freedom, for images with t of N − 1 or the studentized bootstrap, whichever reaches further. For normal scores the
     interval covers at least at its nominal rate, whatever the two variances are (Banerjee 1960, Sankhya 22; Zou &
-    Donner 2008, Stat. Med. 27). With a single seed only the images are left, and the interval is one for that training.
+    Donner 2008, Stat. Med. 27). With a single seed the interval is over images only, for that training.
+
+    Returns:
+        (M, 2): lower and upper ends; NaN where neither variance is known.
+
+    >>> intervals(moments_of_means([np.array([1.0, 2.0, 3.0])])).round(3)
+    array([[-0.484,  4.484]])
     """
     tail = (1 + confidence) / 2
     seeds = np.zeros(len(moments.means))
@@ -160,7 +179,7 @@ def intervals(moments: ScoreMoments, confidence: float = 0.95) -> Numbers:
         error = np.sqrt(moments.image_variances)
         t_images = special.stdtrit(moments.images - 1, tail)
         left, right = (0, 0) if moments.quantiles is None else moments.quantiles
-        # The bootstrap follows skewness; of few heavy-tailed scores, it has not seen the tails.
+        # The bootstrap follows skewness, but underestimates heavy tails in small samples.
         low, high = (np.maximum(right, t_images) * error) ** 2, (np.maximum(-left, t_images) * error) ** 2
     found = np.stack([moments.means - np.sqrt(seeds + low), moments.means + np.sqrt(seeds + high)], axis=1)
     found[~(several | (moments.images > 1)) | ~np.isfinite(found).all(axis=1)] = np.nan
@@ -169,8 +188,8 @@ def intervals(moments: ScoreMoments, confidence: float = 0.95) -> Numbers:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Variances of the differences of every two means, (M, M): due to trainings, with their degrees of freedom, and to
-    images."""
+    """Variances of the differences of all pairs of means, (M, M): due to trainings, with their degrees of freedom, and
+    due to images."""
 
     seeds: Numbers
     freedom: Numbers
@@ -178,11 +197,11 @@ class _Errors:
 
 
 def _errors(moments: ScoreMoments) -> _Errors:
-    """The variance of a training is half the method's own and half the mean over all methods.
+    """Return the error variances, with a training's variance half the method's own and half the mean over all methods.
 
-    Each method's own would leave 1 to 2 degrees of freedom with two seeds, and tell nothing apart; the mean alone would
-    call a method with erratic trainings better or worse than its equals. The degrees of freedom are Satterthwaite's
-    (1946), of all the variances that take part. Of two methods, each has its own: this is Welch's test.
+    Each method's own variance would leave 1 to 2 degrees of freedom with two seeds, and no power; the mean alone would
+    give false alarms for a method with erratic trainings. The degrees of freedom are Satterthwaite's (1946), of all
+    variances involved. With two methods, each has its own variance: this is Welch's test.
     """
     count = len(moments.means)
     several = (moments.seeds > 1) & np.isfinite(moments.seed_variances)
@@ -203,18 +222,25 @@ def _errors(moments: ScoreMoments) -> _Errors:
     rests = moments.interactions / moments.seeds
     own_images = variances - rests
     images = own_images[:, None] + own_images[None, :] - 2 * moments.covariances
-    # What cancels to the last bit must not be told apart by what is left of rounding.
+    # A variance that cancels up to rounding is 0; otherwise the rounding would make equal methods differ significantly.
     images[np.abs(images) < 1e-13 * (variances[:, None] + variances[None, :])] = 0
     return _Errors(seeds, freedom, np.maximum(images, 0) / max(moments.images, 1))
 
 
 def pairwise(moments: ScoreMoments) -> Numbers:
-    """Two-sided p-values that two methods have the same mean: (M, M), not corrected for their number.
+    """Return two-sided p-values of the hypothesis that two methods have the same mean, not corrected for their number.
 
-    The difference over its standard error is compared with Student's t, with the degrees of freedom of trainings and
-    those of images in proportion to their shares of the variance. That is what Banerjee's argument (see `intervals`)
-    gives for p-values, up to that the shares are estimated. With single seeds it is about these trainings only.
-    Methods about which nothing is known, or whose scores are infinite, have 1.
+    The difference over its standard error is compared with Student's t: the p-values with the degrees of freedom of
+    trainings and of images are averaged, weighted by their shares of the variance. This is Banerjee's argument (see
+    `intervals`) for p-values, except that the shares are estimated. With single seeds it speaks about these trainings
+    only.
+
+    Returns:
+        (M, M), symmetric; 1 for methods of unknown variance or with infinite scores.
+
+    >>> pairwise(moments_of_means([np.array([1.0, 2.0, 3.0]), np.array([7.0, 8.0, 9.0])])).round(4)
+    array([[1.    , 0.0018],
+           [0.0018, 1.    ]])
     """
     errors = _errors(moments)
     found = np.ones_like(errors.seeds)
@@ -240,7 +266,7 @@ def pairwise(moments: ScoreMoments) -> Numbers:
 
 @dataclass(frozen=True)
 class MeanDifference:
-    """Of two means, first minus second: the estimate, its confidence interval, and the p-value of no difference."""
+    """The difference of two means, first minus second: estimate, confidence interval, and p-value of no difference."""
 
     estimate: float
     low: float
@@ -249,9 +275,18 @@ class MeanDifference:
 
 
 def difference(first: Numbers, second: Numbers, confidence: float = 0.95) -> MeanDifference:
-    """Compare two methods by the scores (S, N) of their seeds, which may differ in number, and the same test images.
+    """Compare two methods on the same test images.
 
     The interval holds the differences that `pairwise` would not reject; NaN with one seed each and one image.
+
+    Args:
+        first: (S, N) scores by seed and image.
+        second: (S', N).
+        confidence: of the interval, in (0, 1).
+
+    >>> found = difference(np.array([[3.0, 4.0, 5.0]]), np.array([[1.0, 2.5, 3.0]]))
+    >>> round(found.estimate, 3), round(found.low, 3), round(found.high, 3), round(found.p, 3)
+    (1.833, 1.116, 2.55, 0.008)
     """
     both = moments([first, second], replicates=0)
     errors, p = _errors(both), float(pairwise(both)[0, 1])
@@ -274,7 +309,13 @@ def difference(first: Numbers, second: Numbers, confidence: float = 0.95) -> Mea
 
 
 def holm(p_values: Numbers) -> Numbers:
-    """P-values corrected so that none of them is a false alarm with the wanted probability (Holm 1979); same shape."""
+    """Return p-values corrected for their number (Holm 1979, Scand. J. Stat. 6), in the same shape.
+
+    Rejecting those up to α keeps the probability of any false alarm at α.
+
+    >>> holm(np.array([0.01, 0.04, 0.03]))
+    array([0.03, 0.06, 0.06])
+    """
     flat = np.asarray(p_values, dtype=np.float64).ravel()
     order = np.argsort(flat, kind="stable")
     corrected = np.maximum.accumulate(flat[order] * np.arange(len(flat), 0, -1))
@@ -284,7 +325,11 @@ def holm(p_values: Numbers) -> Numbers:
 
 
 def holm_of_pairs(matrices: Sequence[Numbers]) -> list[Numbers]:
-    """Correct the p-values of every two methods, (M, M) for each metric, together; the diagonal is 1."""
+    """Return the p-values of all pairs of methods, corrected over pairs and metrics together; the diagonal is 1.
+
+    Args:
+        matrices: (M, M), symmetric, for each metric.
+    """
     if not matrices:
         return []
     upper = np.triu_indices(len(matrices[0]), 1)
@@ -299,34 +344,55 @@ def holm_of_pairs(matrices: Sequence[Numbers]) -> list[Numbers]:
 
 
 def better(costs: Numbers, corrected: Numbers, confidence: float = 0.95) -> Flags:
-    """(M, M): whether the first method is told apart from the second, and is the better one.
+    """Return whether the first method is significantly better than the second, for all pairs: (M, M).
 
     Args:
         costs: (M,) means, smaller is better.
         corrected: (M, M) corrected p-values.
+        confidence: in (0, 1).
+
+    >>> better(np.array([1.0, 2.0]), np.array([[1.0, 0.01], [0.01, 1.0]]))
+    array([[False,  True],
+           [False, False]])
     """
     return np.asarray((corrected <= 1 - confidence) & (costs[:, None] < costs[None, :]))
 
 
 def rank_intervals(better: Flags) -> NDArray[np.int64]:
-    """Best and worst place of each method that the told-apart pairs leave: (M, 2).
+    """Return the rank interval of each method, its best and worst rank that the significant differences leave: (M, 2).
 
-    If no pair is told apart wrongly, all of them hold (Mogstad, Romano, Shaikh & Wilhelm 2024, Rev. Econ. Stud. 91),
-    which is so for all methods together at the confidence of the pairs.
+    All intervals hold at once unless one of the differences is a false alarm, so their joint confidence is that of the
+    pairs (Mogstad, Romano, Shaikh & Wilhelm 2024, Rev. Econ. Stud. 91).
+
+    Args:
+        better: (M, M), whether the first method is significantly better than the second.
+
+    >>> rank_intervals(np.array([[False, False, True], [False, False, True], [False, False, False]]))
+    array([[1, 2],
+           [1, 2],
+           [3, 3]])
     """
     return np.stack([1 + better.sum(axis=0), len(better) - better.sum(axis=1)], axis=1)
 
 
 def tiers(costs: Numbers, better: Flags) -> NDArray[np.int64]:
-    """The tier of each method, from 1: (M,).
+    """Return the tier of each method, from 1: (M,).
 
-    A tier ends where every method above is told apart from every method below. So two equal methods are in different
-    tiers only if they were told apart wrongly; methods of one tier may still be told apart, if others link them.
+    A tier ends where every method above differs significantly from every method below. So two equal methods are in
+    different tiers only by a false alarm. Two methods of one tier may differ significantly if others link them; rank
+    intervals show it.
+
+    Args:
+        costs: (M,), smaller is better; the order of the methods.
+        better: (M, M), whether the first method is significantly better than the second.
+
+    >>> tiers(np.array([1.0, 2.0, 3.0]), np.array([[False, False, True], [False, False, True], [False] * 3]))
+    array([1, 1, 2])
     """
     order = np.argsort(costs, kind="stable")
-    told = better[np.ix_(order, order)]
+    differ = better[np.ix_(order, order)]
     positions = np.arange(len(order))
-    linked = np.where(~told & (positions[None, :] > positions[:, None]), positions[None, :], 0).max(axis=1, initial=0)
+    linked = np.where(~differ & (positions[None, :] > positions[:, None]), positions[None, :], 0).max(axis=1, initial=0)
     reach = np.maximum.accumulate(linked)
     found = np.empty(len(order), dtype=np.int64)
     found[order] = 1 + np.concatenate([[0], np.cumsum(reach[:-1] <= positions[:-1])])[: len(order)]
@@ -334,15 +400,24 @@ def tiers(costs: Numbers, better: Flags) -> NDArray[np.int64]:
 
 
 def groups(costs: Numbers, better: Flags) -> list[list[int]]:
-    """The longest runs of methods, best first, of which no two are told apart: the bars of a critical-difference
-    diagram (Demšar 2006), as indices. Runs of one are left out."""
+    """Return the longest runs of methods, best first, of which no two differ significantly, as indices.
+
+    These are the bars of a critical-difference diagram (Demšar 2006, JMLR 7). Runs of one are left out.
+
+    Args:
+        costs: (M,), smaller is better; the order of the methods.
+        better: (M, M), whether the first method is significantly better than the second.
+
+    >>> groups(np.array([1.0, 2.0, 3.0]), np.array([[False, False, True], [False] * 3, [False] * 3]))
+    [[0, 1], [1, 2]]
+    """
     order = np.argsort(costs, kind="stable")
-    told = (better | better.T)[np.ix_(order, order)]
+    differ = (better | better.T)[np.ix_(order, order)]
     found: list[list[int]] = []
     end = 0
     for start in range(len(order)):
         last = max(end, start + 1)
-        while last < len(order) and not told[start:last, last].any():
+        while last < len(order) and not differ[start:last, last].any():
             last += 1
         if last > end and last - start > 1:
             found.append(order[start:last].tolist())
@@ -351,11 +426,20 @@ def groups(costs: Numbers, better: Flags) -> list[list[int]]:
 
 
 def majority(per_metric: Sequence[Flags], mean_ranks: Numbers) -> Flags:
-    """(M, M): whether the first method is overall told to be better than the second.
+    """Return whether the first method is significantly better than the second over all metrics: (M, M).
 
-    It is, if more metrics tell it to be better than tell it to be worse, and its mean rank is the better one. Given
-    pairs that were corrected over all metrics together, methods that are equal by every metric are told apart no more
-    often than by a single metric.
+    It is if it is significantly better by more metrics than it is significantly worse, and its mean rank is better.
+    If the pairs were corrected over all metrics together, methods that are equal by every metric differ by false alarm
+    no more often than by a single metric.
+
+    Args:
+        per_metric: (M, M) for each metric, as `better` returns them.
+        mean_ranks: (M,).
+
+    >>> wins = np.array([[False, True], [False, False]])
+    >>> majority([wins, wins, wins.T], np.array([1.3, 1.7]))
+    array([[False,  True],
+           [False, False]])
     """
     count = len(mean_ranks)
     wins = sum((matrix.astype(np.int64) for matrix in per_metric), np.zeros((count, count), dtype=np.int64))
@@ -363,10 +447,13 @@ def majority(per_metric: Sequence[Flags], mean_ranks: Numbers) -> Flags:
 
 
 def pareto_front(costs: Numbers) -> Flags:
-    """(M,): whether no other method is at least as good by all of K criteria and better by one.
+    """Return whether no other method is at least as good by all of K metrics and better by one: (M,).
 
     Args:
         costs: (M, K), smaller is better.
+
+    >>> pareto_front(np.array([[1.0, 3.0], [2.0, 2.0], [2.0, 3.0]]))
+    array([ True,  True, False])
     """
     dominated = [bool(((costs <= own).all(axis=1) & (costs < own).any(axis=1)).any()) for own in costs]
     return ~np.array(dominated, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""What tuning chose of each method, as leaderboards show it."""
+"""The results of tuning, as leaderboards show them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Undecided = Literal["incomplete", "failed", "diverged"]
 
 
 class Tuned(Frozen):
-    """How a method came to its values.
+    """The result of tuning one method.
 
     Attributes:
         values: what was chosen, by name; empty until something is.
-        scale: what the ladder of KL weights was multiplied by.
+        scale: factor of the ladder of KL weights.
         trials: how many candidates have ended, of the ``budget`` that every method has.
         failed: how many of them failed, diverged or had no value for the metric.
         metric: label of the metric that chose.
         score: of what was chosen, on the validation images.
-        edge: names of the values that were chosen at the edge of what was tried.
+        edge: names of the values that were chosen at the edge of their range.
         best_of: best score of k candidates, for k = 1, 2, …: expected over all draws of k, or, for the strategy optuna,
             of the first k; null as long as all of them may have failed.
     """
@@ -42,7 +42,7 @@ class Tuned(Frozen):
 
 
 def tuned(search: Search, tuning: Tuning) -> Tuned:
-    """What a search has come to."""
+    """Return the result of a search, so far."""
     ended = [trial for trial in search.trials if trial.status != "open"]
     best = None if search.chosen is None else search.trials[search.chosen]
     return Tuned(
@@ -60,7 +60,7 @@ def tuned(search: Search, tuning: Tuning) -> Tuned:
 
 
 def remarks(plan: Plan, setting: int) -> Iterator[str]:
-    """What a reader of the board of a setting must know of its tuning."""
+    """Yield what a reader of a setting's board must know about its tuning."""
     if plan.tuning is None:
         return
     label = plan.settings[setting].label
@@ -70,17 +70,17 @@ def remarks(plan: Plan, setting: int) -> Iterator[str]:
             values = search.trials[search.chosen].values
             what = ", ".join(f"{name}={brief(values[name])}" for name in search.edge)
             yield (
-                f"{label}: the best {what} of {search.label} lies at the edge of what was tried: a better one may lie "
+                f"{label}: the best {what} of {search.label} lies at the edge of its range, and a better value may lie "
                 "beyond; widen the range in the section tuning"
             )
     column = next(column for column in plan.columns if column.name == plan.tuning.metric)
-    home = [search.label for search in searches if search.family == column.family]
-    if home and len(home) < len(searches):
-        yield f"{label}: candidates were chosen by {column.name}, a metric of the family of {', '.join(home)}"
+    in_family = [search.label for search in searches if search.family == column.family]
+    if in_family and len(in_family) < len(searches):
+        yield f"{label}: candidates were chosen by {column.name}, a metric of the family of {', '.join(in_family)}"
 
 
 def undecided(plan: Plan, search: Search, records: Mapping[str, Result]) -> tuple[Undecided, tuple[str, ...]]:
-    """The status of a search that has chosen nothing, and what became of its candidates."""
+    """Return the status of a search that has chosen nothing, and what became of its candidates."""
     assert plan.tuning is not None, "the plan has a search"
     places = {trial.method for trial in search.trials}
     ended = [
@@ -101,12 +101,12 @@ def undecided(plan: Plan, search: Search, records: Mapping[str, Result]) -> tupl
 
 
 def chosen(tuned: Tuned) -> str:
-    """``kl_weight=0.01 (edge) C=0.1``."""
+    """Return the chosen values as text: ``kl_weight=0.01 (edge) C=0.1``."""
     values = (f"{name}={brief(value)}{' (edge)' * (name in tuned.edge)}" for name, value in tuned.values.items())
     return " ".join(values) or "–"
 
 
 def trials(tuned: Tuned) -> str:
-    """``6``, or ``4 of 6, 1 failed``."""
+    """Return the number of trials as text: ``6``, or ``4 of 6, 1 failed``."""
     of = "" if tuned.trials == tuned.budget else f" of {tuned.budget}"
     return f"{tuned.trials}{of}{f', {tuned.failed} failed' if tuned.failed else ''}"

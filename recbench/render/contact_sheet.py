@@ -1,4 +1,4 @@
-"""A picture to look at after a run: the same test images under every method."""
+"""A contact sheet of a run: the same test images reconstructed by every method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.analysis.ranking import Board
+from recbench.analysis.board import Board
 from recbench.files import write_atomically
 from recbench.plan.plan import Plan
 from recbench.store.artifacts import ArtifactError, read_images

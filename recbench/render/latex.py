@@ -32,16 +32,19 @@ _ACCENTS = {
 
 
 def escape(text: str) -> str:
-    """Text for the body of a document, on one line.
+    r"""Return text for the body of a document, on one line.
 
-    Greek letters become mathematics, accented ones commands. What pdfLaTeX has no letter for stands as it is for the
-    other engines, whose font must have it, and as its number (``U+6F22``) for pdfLaTeX.
+    Greek letters become mathematics, accented ones commands. A letter that pdfLaTeX lacks is left unchanged for the
+    other engines, whose font must have it, and replaced by its number (``U+6F22``) for pdfLaTeX.
+
+    >>> print(escape("kl_weight β é"))
+    kl\_weight $\beta$ \'{e}
     """
     return "".join(map(_character, unicodedata.normalize("NFC", " ".join(text.split()))))
 
 
 def comment(text: str) -> str:
-    """Text as a comment of one line."""
+    """Return text as a comment of one line."""
     return "% " + " ".join(text.split())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from recbench.analysis.rate_distortion import RateDistortion
 from recbench.plan.model import Column
+from recbench.render.text import head
 from recbench.report import series
 from recbench.report.content import BoardView
 from recbench.report.plotly_traces import (
@@ -24,7 +25,6 @@ from recbench.report.plotly_traces import (
     positive_points,
     rounded,
     shortened,
-    title_of,
     with_legend,
 )
 from recbench.report.series import PlotCurve, PlotPoint
@@ -205,13 +205,13 @@ def _rate_curves(rate: RateDistortion) -> Chart | None:
                     "title": {"text": "KL [nats per image]"},
                     **logarithmic([x for line in lines for x in line.x]),
                 },
-                "yaxis": {"title": {"text": title_of(column)}},
+                "yaxis": {"title": {"text": head(column)}},
             }
             views[str(len(titles))] = {
                 "data": line_traces([positive_points(line) for line in lines], f"{escaped(column.name)} %{{y:.5g}}"),
                 "layout": layout,
             }
-            titles.append(title_of(column))
+            titles.append(head(column))
     alt = f"Scores on the {rate.split} images against KL in nats per image, one line per loss"
     return Chart("rate-distortion", alt, (Select("metric", tuple(titles)),), views) if views else None
 
@@ -270,14 +270,14 @@ def _scatter(
                 traces = [_ladder(own, marks) for own in series.ladders(found)] + traces
             layout = {
                 "xaxis": {"title": {"text": title}, **(logarithmic([p.x for p in found]) if log else {})},
-                "yaxis": {"title": {"text": title_of(column)}},
+                "yaxis": {"title": {"text": head(column)}},
                 "showlegend": len(found) > NAMED,
             }
             views[f"{number},{place}"] = {"data": with_legend(traces), "layout": layout}
     if not any(trace for view_ in views.values() for trace in view_["data"] if trace.get("meta")):
         return None
     selects = (
-        Select("metric", tuple(title_of(column) for column in columns)),
+        Select("metric", tuple(head(column) for column in columns)),
         Select("against", tuple(title for title, _ in measures.values())),
     )
     return Chart(name, alt, selects, views)

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from recbench.analysis.board import Board, Leaderboard, Row
 from recbench.analysis.published import PublishedTable, compare_published
-from recbench.analysis.ranking import Board, Leaderboard, Row
 from recbench.analysis.rate_distortion import RateDistortion, rate_distortion
 from recbench.plan.model import Method, PlannedJob
 from recbench.plan.plan import Plan
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_Array = TypeVar("_Array")
+_Loaded = TypeVar("_Loaded")
 ShownStatus = Literal["done", "failed", "diverged", "missing", "unusable"]
 StatusCallback = Callable[[str], None]
 
@@ -88,7 +88,7 @@ class JobView:
         """Traces of the loss and the metrics; empty if the file is missing or damaged."""
         return self._usable(read_traces)
 
-    def _usable(self, read: Callable[[Path], dict[str, _Array]]) -> dict[str, _Array]:
+    def _usable(self, read: Callable[[Path], dict[str, _Loaded]]) -> dict[str, _Loaded]:
         """Return the content of an artifact; nothing if the job is not done or the file is missing or damaged."""
         with suppress(ArtifactError):
             return read(self.folder) if self.status == "done" else {}

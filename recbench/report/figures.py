@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbench.errors import UserError
+from recbench.render.text import head
 from recbench.report import series, sheets
 from recbench.report.content import BoardView
-from recbench.report.plotly_traces import WIDE, title_of
+from recbench.report.plotly_traces import WIDE
 from recbench.report.series import PALETTE
 from recbench.report.sheets import Sheet
 
@@ -195,7 +196,7 @@ def critical_difference(view: BoardView) -> Figure | None:
 def rate_distortion(view: BoardView) -> Figure | None:
     """Draw every metric against KL: curves over KL weights if there are any, otherwise one point per method."""
     if view.rate is not None:
-        found = {title_of(column): series.rate_curves(view.rate, column.name) for column in view.rate.columns}
+        found = {head(column): series.rate_curves(view.rate, column.name) for column in view.rate.columns}
         return _line_panels(found, dict.fromkeys(found, ("KL [nats per image]", True)))
     return _scatter(view, {"kl": ("KL [nats per image]", series.rate)}, log=False)
 
@@ -272,7 +273,7 @@ def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]]
             axis.plot(point.x, point.y, linestyle="", markersize=4, label=point.method.label, **look)
             low, high = min(s[2] for s in point.seeds), max(s[2] for s in point.seeds)
             axis.plot([point.x, point.x], [low, high], color=look["color"], linewidth=0.8)
-        axis.set(xlabel=title, ylabel=title_of(column))
+        axis.set(xlabel=title, ylabel=head(column))
     _legend(figure, axes[0][0], view)
     return figure
 

@@ -13,7 +13,8 @@ from recbench import __version__
 from recbench.contracts.entries import Entry
 from recbench.plugin.registry import Registry
 from recbench.render import published
-from recbench.render.leaderboard import head, legend, number
+from recbench.render.board import legend
+from recbench.render.text import head, number
 from recbench.report import sections, series, standings
 from recbench.report.content import BoardView, Content, JobView, MethodView
 from recbench.report.sections import Section

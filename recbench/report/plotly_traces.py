@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recbench.plan.model import Column
-from recbench.render.leaderboard import ARROWS
 from recbench.report import series
 from recbench.report.content import BoardView, MethodView
 from recbench.report.series import PALETTE, PlotLine
@@ -17,11 +15,6 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexag
 
 WIDE = 10
 """The ratio of the largest to the smallest value from which axes are logarithmic by default."""
-
-
-def title_of(column: Column) -> str:
-    """Return the title of a metric's axis, such as ``psnr [dB] ↑``."""
-    return f"{column.name}{f' [{column.unit}]' if column.unit else ''} {ARROWS[column.direction]}"
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbench.analysis.ranking import Board, Row
+from recbench.analysis.board import Board, Row
 from recbench.analysis.rate_distortion import RateDistortion
 from recbench.plan.selection import best_of
 from recbench.plan.strategies import KL_WEIGHT

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recbench.analysis.ranking import Board, Cell, Row
+from recbench.analysis.board import Board, MetricCell, Row
 from recbench.plan.model import Column
-from recbench.render.leaderboard import head, number
+from recbench.render.text import head, number
 from recbench.report.content import BoardView, MethodView
 from recbench.report.series import percent
 from recbench.store.costs import COST_COLUMNS, CostColumn
@@ -148,7 +148,7 @@ def lines(view: BoardView) -> list[StandingLine]:
         cells.append(TableCell(number(row.kl, 1), _value(row.kl)))
         cells += [_cost(row.cost, column) for column in COST_COLUMNS]
         cells.append(_rank(row, ranked))
-        cells.append(TableCell(str(row.neutral_place or "–"), _value(row.neutral_place), kind="more"))
+        cells.append(TableCell(str(row.out_of_family_place or "–"), _value(row.out_of_family_place), kind="more"))
         cells.append(TableCell("–" if row.borda is None else f"{row.borda:g}", _value(row.borda), kind="more"))
         cells.append(TableCell("◆" if row.pareto else "", "0" if row.pareto else "1", classes="name", kind="more"))
         cells.append(_seeds(row))
@@ -181,7 +181,7 @@ def _ends(column: Column, rows: Sequence[Row]) -> tuple[float, float]:
     return (min(finite), max(finite)) if column.direction == "higher" else (max(finite), min(finite))
 
 
-def _metric(cell: Cell | None, column: Column, ends: tuple[float, float]) -> TableCell:
+def _metric(cell: MetricCell | None, column: Column, ends: tuple[float, float]) -> TableCell:
     if cell is None:
         return TableCell("–", "", title=f"no value for {column.name}")
     worst, best = ends
@@ -196,13 +196,13 @@ def _metric(cell: Cell | None, column: Column, ends: tuple[float, float]) -> Tab
     title += "" if cell.std_seeds is None else f"; std over seeds {cell.std_seeds:.3g}"
     title += "" if cell.rank is None else f"; rank {cell.rank:g}"
     title += "" if cell.tier is None else f", tier {cell.tier}"
-    title += "; in-family metric" if cell.home else ""
+    title += "; in-family metric" if cell.in_family else ""
     interval = "" if cell.interval is None else " – ".join(number(end, column.digits) for end in cell.interval)
     text = number(cell.mean, column.digits)
     return TableCell(
         text,
         _value(cell.mean),
-        classes=" ".join(("number", *(["best"] if cell.best else []), *(["in-family"] if cell.home else []))),
+        classes=" ".join(("number", *(["best"] if cell.best else []), *(["in-family"] if cell.in_family else []))),
         title=title,
         bar=level,
         more=spread.strip(),

@@ -129,7 +129,7 @@ def test_two_versions_of_a_loss_in_one_folder(tmp_path: Path) -> None:
     assert found.pairs[0].changed == ("loss.code: aaaa1111 → bbbb2222",)
     assert found.pairs[0].seeds == (2, 2)
     assert changes(found)["psnr"][1] == "better"
-    with pytest.raises(UserError, match="no one version 'cccc'; there are aaaa1111, bbbb2222"):
+    with pytest.raises(UserError, match=r"l2 .*'cccc'.*: aaaa1111, bbbb2222"):
         earlier_version(source, source.plan, "l2", "cccc")
 
 
@@ -208,12 +208,12 @@ def test_compare_and_verify_from_the_command_line(tiny: Path, recbench: Recbench
         "psnr": "images, pair by pair",
         "ssim": "images, pair by pair",
     }
-    assert "scores changed significantly" in recbench("compare", "tiny:l2", "tiny:l1").stdout
+    assert "scores differ significantly" in recbench("compare", "tiny:l2", "tiny:l1").stdout
 
     done = recbench("verify", "tiny", "--plugin", TINY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 of 4 jobs are verified" in done.stdout
-    assert "every bit should be equal" in done.stdout
+    assert "every bit must be equal" in done.stdout
     jobs = tiny.parent / "results" / "tiny" / "jobs"
     job = sorted(folder.name for folder in jobs.iterdir())[0]
 

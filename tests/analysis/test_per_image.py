@@ -13,8 +13,9 @@ import pytest
 from scipy import stats
 
 from recbench.analysis import statistics
+from recbench.analysis.board import Board, Leaderboard
 from recbench.analysis.per_image import ScoreFiles
-from recbench.analysis.ranking import Board, Leaderboard, rank, rank_stored
+from recbench.analysis.ranking import rank, rank_stored
 from recbench.plan.plan import Plan
 from recbench.store.record import Score
 from recbench.store.store import Store

@@ -82,7 +82,7 @@ def test_orderings_hold_fail_or_stay_open() -> None:
         ("best", "worst"): ("holds", ""),
         ("best", "second"): ("holds", ""),
         ("twin", "worst"): ("holds", ""),
-        ("twin", "second"): ("undecided", "not told apart"),
+        ("twin", "second"): ("undecided", "no significant difference"),
         ("worst", "second"): ("contradicted", ""),
         **{(label, "broken"): ("undecided", "broken is diverged") for label in ("best", "twin", "second", "worst")},
     }

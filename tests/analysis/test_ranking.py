@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata, t
 
-from recbench.analysis.ranking import Board, Leaderboard, Row, rank
+from recbench.analysis.board import Board, Leaderboard, Row
+from recbench.analysis.ranking import rank
 from recbench.plan.model import Column
 from recbench.plan.plan import Plan
-from recbench.render.leaderboard import details_legend
+from recbench.render.board import details_legend
 from recbench.store.record import Cost, Record, Score
 from tests.made_up import COLUMNS, make_plan, make_record, make_trouble
 
@@ -270,7 +271,7 @@ def test_a_leaderboard_survives_json() -> None:
     assert Leaderboard.model_validate_json(leaderboard.model_dump_json()) == leaderboard
 
 
-def test_a_metric_that_some_method_has_no_value_for_ranks_nobody() -> None:
+def test_a_metric_that_some_method_has_no_value_for_does_not_rank() -> None:
     """It is shown for those that have one, does not count for the mean rank, and a note says so."""
     plan = make_plan(["a", "b"], seeds=[0])
     first, second = plan.jobs
@@ -286,7 +287,7 @@ def test_a_metric_that_some_method_has_no_value_for_ranks_nobody() -> None:
     assert [row.cells.get("mse") is None for row in board.rows] == [True, False]
     cell = board.rows[1].cells["mse"]
     assert (cell.mean, cell.rank, cell.best) == (0.5, None, False)
-    assert leaderboard.notes == ("photos · vae: mse ranks nobody, since b cannot have a value for it",)
+    assert leaderboard.notes == ("photos · vae: mse does not rank, since b cannot have a value for it",)
 
 
 def test_warnings_of_scores_are_notes() -> None:
@@ -333,7 +334,7 @@ def test_metrics_of_whole_sets_have_intervals_from_their_seeds() -> None:
     }  # fmt: skip
 
 
-def test_metrics_of_whole_sets_have_no_interval_with_one_seed_and_tell_nothing_apart() -> None:
+def test_metrics_of_whole_sets_have_no_interval_with_one_seed_and_no_significant_differences() -> None:
     board = with_means({"a": [1.0], "b": [100.0]})
     assert board.verdicts["score"].basis == "nothing"
     assert [(row.cells["score"].interval, row.cells["score"].tier, row.tier) for row in board.rows] == [
@@ -349,22 +350,22 @@ def test_one_seed_is_labelled_as_such() -> None:
     assert "for these trainings only (one seed each)" in details_legend(board)
 
 
-def test_a_ranking_without_home_metrics_stands_beside_the_full_one() -> None:
+def test_out_of_family_ranks_leave_out_in_family_metrics() -> None:
     board = three_seeds({"a": 3.0, "b": 2.0, "c": 1.0}, families={"a": "ssim", "b": "wiener", "c": "pixel"})
     rows = by_label(board)
-    assert {label: [cell.home for cell in row.cells.values()] for label, row in rows.items()} == {
+    assert {label: [cell.in_family for cell in row.cells.values()] for label, row in rows.items()} == {
         "a": [False, True], "b": [False, False], "c": [True, False]
     }  # fmt: skip
-    # a meets b by psnr and wins; c meets b by ssim and loses; a and c have no neutral ground.
-    assert {label: (row.place, row.neutral_rank, row.neutral_place) for label, row in rows.items()} == {
+    # a meets b by psnr and wins; c meets b by ssim and loses; for a and c, each metric is in-family for one.
+    assert {label: (row.place, row.out_of_family_rank, row.out_of_family_place) for label, row in rows.items()} == {
         "a": (1, 1.0, 1), "b": (2, 2.0, 2), "c": (3, 3.0, 3)
     }  # fmt: skip
     unmarked = by_label(three_seeds({"a": 3.0, "b": 2.0}))
-    assert [row.neutral_rank for row in unmarked.values()] == [row.mean_rank for row in unmarked.values()]
+    assert [row.out_of_family_rank for row in unmarked.values()] == [row.mean_rank for row in unmarked.values()]
 
 
-def test_no_family_is_at_home_with_no_family() -> None:
-    assert not any(cell.home for row in with_means({"a": [1.0, 2.0]}).rows for cell in row.cells.values())
+def test_no_metric_is_in_family_for_a_loss_without_a_family() -> None:
+    assert not any(cell.in_family for row in with_means({"a": [1.0, 2.0]}).rows for cell in row.cells.values())
 
 
 def test_borda_and_the_pareto_front() -> None:

@@ -1,4 +1,4 @@
-"""Leaderboards whose truth is known: intervals cover it, equal methods share a tier, unequal ones are told apart.
+"""Leaderboards whose truth is known: intervals cover it, equal methods share a tier, unequal ones differ significantly.
 
 Rates are compared with what so many synthetic boards can show: a true rate of 95% fails one test in a thousand.
 """
@@ -132,7 +132,7 @@ def test_equal_methods_share_a_tier_over_all_metrics(methods: int, seeds: int) -
     assert at_least(together, boards), f"{together} times in {boards}"
 
 
-def test_places_hold_the_true_ranks_of_all_methods_at_once() -> None:
+def test_rank_intervals_hold_the_true_ranks_of_all_methods_at_once() -> None:
     generator = np.random.default_rng(0)
     means = np.array([0.0, 0.0, 3.0, 4.0, 4.0, 12.0, 30.0])
     best = stats.rankdata(means, method="min")
@@ -146,7 +146,7 @@ def test_places_hold_the_true_ranks_of_all_methods_at_once() -> None:
 
 
 @pytest.mark.parametrize(("methods", "seeds", "distance", "power"), [(5, 2, 30, 0.8), (5, 3, 8, 0.9), (20, 3, 12, 0.9)])
-def test_unequal_methods_are_told_apart(methods: int, seeds: int, distance: float, power: float) -> None:
+def test_unequal_methods_differ_significantly(methods: int, seeds: int, distance: float, power: float) -> None:
     """Two groups of equal methods, so many standard deviations of a training apart."""
     generator = np.random.default_rng(methods)
     boards, parted = 100, 0

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from recbench.analysis import statistics
-from recbench.analysis.significance import neutral_ranks
+from recbench.analysis.significance import out_of_family_ranks
 from recbench.analysis.statistics import ScoreMoments, moments, moments_of_means
 from tests.synthetic import World
 
@@ -135,7 +135,7 @@ def test_a_single_seed_among_several_borrows_the_variance_of_the_others() -> Non
 # What cannot be tested
 
 
-def test_equal_scores_are_never_told_apart_and_certain_ones_always() -> None:
+def test_equal_scores_never_differ_significantly_and_certain_ones_always() -> None:
     same = made_up(6, methods=1)[0]
     p = statistics.pairwise(moments([same, same.copy(), same + 1], replicates=0))
     assert (p[0, 1], p[0, 0]) == (1, 1)
@@ -226,7 +226,7 @@ def test_holm_gives_the_worked_example() -> None:
 
 
 def relations(seed: int) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Costs of some methods, and which pairs of them are told apart."""
+    """Return costs of some methods, and which pairs of them differ significantly."""
     generator = np.random.default_rng(seed)
     count = int(generator.integers(1, 9))
     costs = generator.normal(size=count)
@@ -236,7 +236,7 @@ def relations(seed: int) -> tuple[Numbers, NDArray[np.bool_]]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_tiers_places_and_groups_are_what_their_definitions_say(seed: int) -> None:
+def test_tiers_rank_intervals_and_groups_are_what_their_definitions_say(seed: int) -> None:
     costs, better = relations(seed)
     count = len(costs)
     order = sorted(range(count), key=lambda i: costs[i])
@@ -281,19 +281,19 @@ def test_the_pareto_front_is_what_nothing_dominates(seed: int) -> None:
     assert statistics.pareto_front(costs).tolist() == expected
 
 
-def test_neutral_ranks_are_mean_ranks_where_nothing_is_at_home() -> None:
+def test_out_of_family_ranks_are_mean_ranks_if_no_metric_is_in_family() -> None:
     costs = np.random.default_rng(0).integers(0, 3, (6, 4)).astype(float)
     expected = stats.rankdata(costs, axis=0).mean(axis=1)
-    assert neutral_ranks(costs.tolist(), [[False] * 4] * 6) == pytest.approx(expected.tolist())
+    assert out_of_family_ranks(costs.tolist(), [[False] * 4] * 6) == pytest.approx(expected.tolist())
 
 
-def test_neutral_ranks_leave_out_what_is_at_home_with_either() -> None:
-    """The first criterion is at home with a, the second with b, the third with nobody."""
+def test_out_of_family_ranks_leave_out_metrics_of_either_family() -> None:
+    """The first metric is in-family for a, the second for b, the third for neither."""
     costs = [[1.0, 3.0, 2.0], [2.0, 1.0, 1.0], [3.0, 2.0, 3.0]]
-    home = [[True, False, False], [False, True, False], [False, False, False]]
+    in_family = [[True, False, False], [False, True, False], [False, False, False]]
     # a: beats c by the third and loses the second; meets b by the third only, and loses. One of three is won.
-    assert neutral_ranks(costs, home) == pytest.approx([1 + 2 * 2 / 3, 1.0, 1 + 2 * 3 / 4])
-    assert neutral_ranks([[1.0], [2.0]], [[True], [False]]) == [None, None]
+    assert out_of_family_ranks(costs, in_family) == pytest.approx([1 + 2 * 2 / 3, 1.0, 1 + 2 * 3 / 4])
+    assert out_of_family_ranks([[1.0], [2.0]], [[True], [False]]) == [None, None]
 
 
 def test_moments_hold_what_a_board_of_sixty_methods_needs_and_no_scores() -> None:

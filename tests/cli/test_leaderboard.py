@@ -1,4 +1,4 @@
-"""``recbench leaderboard`` with statistics, on records that nobody trained for and on real ones."""
+"""``recbench leaderboard`` with statistics, on made-up and on real records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.synthetic import World
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Two equal methods and a worse one, with scores of images."""
+    """Fill a store with two equal methods and a worse one, with scores per image."""
     plan = make_plan(["first", "second", "worse"], seeds=[0, 1, 2])
     store = Store(tmp_path / "results" / plan.suite)
     store.write_plan(plan, "")
@@ -36,7 +36,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def test_the_terminal_shows_tiers_places_and_intervals(recbench: Recbench, results: Path) -> None:
+def test_the_terminal_shows_tiers_and_intervals(recbench: Recbench, results: Path) -> None:
     done = recbench("leaderboard")
     assert done.returncode == 0, done.stderr
     head, *rows = [line.split() for line in done.stdout.splitlines() if line and "  " in line][:4]
@@ -46,7 +46,7 @@ def test_the_terminal_shows_tiers_places_and_intervals(recbench: Recbench, resul
         "second": ("1", "1–2"),
         "worse": ("2", "3"),
     }
-    assert "[0.95 interval of the mean] over all trainings and images" in done.stdout
+    assert "[95 % confidence interval of the mean] over all trainings and images" in done.stdout
     assert (results / "made-up" / "statistics.json").is_file()
     assert recbench("leaderboard").stdout == done.stdout
 
@@ -58,7 +58,7 @@ def test_csv_and_json_hold_the_same_statistics(recbench: Recbench, results: Path
     for row, line in zip(board["rows"], lines, strict=True):
         cell = row["cells"]["psnr"]
         assert [float(line["psnr_low"]), float(line["psnr_high"])] == cell["interval"]
-        assert line["psnr_places"] == "{} to {}".format(*cell["rank_interval"])
+        assert line["psnr_rank_interval"] == "{} to {}".format(*cell["rank_interval"])
         assert (int(line["tier"]), int(line["psnr_tier"])) == (row["tier"], cell["tier"])
         assert (float(line["borda"]), line["pareto"] == "True") == (row["borda"], row["pareto"])
 
@@ -90,9 +90,9 @@ def test_time_to_a_score_is_a_cost(recbench: Recbench, results: Path) -> None:
     ("arguments", "message"),
     [
         (["--metric", "psn"], "has no such metric; did you mean 'psnr'?"),
-        (["--time-to", "psnrr=3"], "there is no 'psnrr'; did you mean 'psnr'?"),
-        (["--time-to", "psnr"], "give a number after '='"),
-        (["--time-to", "psnr=nan"], "give a number after '='"),
+        (["--time-to", "psnrr=3"], "'psnrr'; did you mean 'psnr'?"),
+        (["--time-to", "psnr"], "expected a number after '='"),
+        (["--time-to", "psnr=nan"], "expected a number after '='"),
         (["--confidence", "1"], "--confidence"),
         (["--confidence", "0.2"], "--confidence"),
     ],
@@ -106,7 +106,7 @@ def test_options_that_cannot_be(recbench: Recbench, results: Path, arguments: li
 
 @pytest.mark.slow
 def test_real_jobs_have_intervals_and_tiers(recbench: Recbench, tiny: Path, tmp_path: Path) -> None:
-    """The same command again says the same, though the statistics were kept; an interrupted file is made anew."""
+    """The same command prints the same again from cached statistics; a truncated cache is rebuilt."""
     done = recbench("run", tiny, "--plugin", TINY)
     assert done.returncode == 0, done.stderr
     assert "tier" in done.stdout

@@ -19,9 +19,12 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from recbench.analysis.ranking import Leaderboard, rank
+from recbench.analysis.board import Leaderboard
+from recbench.analysis.ranking import rank
 from recbench.plan.model import Column
-from recbench.render.leaderboard import FORMATS, HOME, number, to_csv, to_json, to_latex, to_markdown, write_all
+from recbench.render.board import IN_FAMILY
+from recbench.render.leaderboard import FORMATS, to_csv, to_json, to_latex, to_markdown, write_all
+from recbench.render.text import number
 from recbench.store.record import Score
 from recbench.store.store import Store
 from tests.made_up import COLUMNS, make_plan, make_record, make_trouble
@@ -136,7 +139,7 @@ def test_markdown_tables_hold_what_the_leaderboard_holds() -> None:
     leaderboard = leaderboard_of(NASTY)
     table, details = markdown_tables(to_markdown(leaderboard))
     rows = leaderboard.boards[0].rows
-    heads = ["#", "tier", "method", "psnr [dB] ↑", "mse ↓", "mean rank", "places", "seeds"]
+    heads = ["#", "tier", "method", "psnr [dB] ↑", "mse ↓", "mean rank", "rank interval (95 %)", "seeds"]
     assert [text for text, _ in table[0]] == heads
     assert len(table) == len(rows) + 1
     assert {len(line) for line in table} == {8}
@@ -169,14 +172,14 @@ def test_metrics_of_a_losss_own_family_are_marked_in_every_format() -> None:
     records = {planned.id: make_record(plan, planned) for planned in plan.jobs}
     leaderboard = rank(plan, records)
     table, _ = markdown_tables(to_markdown(leaderboard))
-    assert {line[2][0]: (HOME in line[3][0], HOME in line[4][0]) for line in table[1:]} == {
+    assert {line[2][0]: (IN_FAMILY in line[3][0], IN_FAMILY in line[4][0]) for line in table[1:]} == {
         "ssim": (True, False),
         "l2": (False, False),
     }
-    assert table[0][-3][0] == "neutral"
+    assert table[0][-3][0] == "out-of-family rank"
     assert to_latex(leaderboard).count("$^{\\mathrm{h}}$") == 2  # the cell, and the caption
     frame = csv_frame(leaderboard).set_index("method")
-    assert frame.ssim_home.to_dict() == {"ssim": True, "l2": False}
+    assert frame.ssim_in_family.to_dict() == {"ssim": True, "l2": False}
 
 
 def test_markdown_lists_troubles_and_notes_as_text() -> None:
@@ -325,7 +328,7 @@ def test_a_narrow_terminal_loses_nothing(results: Path, environment: dict[str, s
     assert plain.count("1234.5678 ± 0.5000") == 3 * len(MANY)
     assert "…" not in plain
     if width == 200:  # wide enough for the longest label and two columns
-        parts = [line for line in plain.splitlines() if "method" in line]
+        parts = [line for line in plain.splitlines() if line.startswith("#")]
         assert 1 < len(parts) < len(MANY)
         assert all(len(line) <= width for line in plain.splitlines() if "short" in line)
 

@@ -1,0 +1,26 @@
+"""Numbers and column heads as text."""
+
+from __future__ import annotations
+
+import math
+
+from recbench.plan.model import Column
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def head(column: Column) -> str:
+    """Return the head of a metric's column: ``psnr [dB] ↑``."""
+    unit = f" [{column.unit}]" if column.unit else ""
+    return f"{column.name}{unit} {ARROWS[column.direction]}"
+
+
+def number(value: float | None, digits: int) -> str:
+    """Return a number with so many decimals; a dash for None.
+
+    >>> number(3.14159, 2), number(float("inf"), 2), number(None, 2)
+    ('3.14', '∞', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "−∞")
