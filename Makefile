@@ -1,13 +1,18 @@
 # make quickstart   from a fresh clone to a ranked leaderboard
 # make test         linters, types, layers and all tests, as CI runs them
+# make test-fast    the quick tests only, for daily work
+# make soak         the long forms of simulations and of tests of crashes
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests that compare with reference data look for it here and are skipped, with the reason, where it is absent.
-export RECBENCH_SHARED ?= $(abspath ../shared)
+# Real data that may not be redistributed; tests that need them are skipped, with the reason, where they are absent.
+export RECBENCH_SHARED ?= $(wildcard $(abspath ../shared))
+# Each worker of pytest has one core: threads of its own would only get in the way of the others'.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
+CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: quickstart install dev test lint clean
+.PHONY: quickstart install dev test test-fast test-shared soak lint clean
 
 quickstart: install
 	$(BIN)/recbench run suites/quickstart.yaml
@@ -20,16 +25,27 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	touch $@ $(VENV)/.installed
 
-test: dev lint
-	$(BIN)/python -m pytest -n 2 -m 'not slow' --cov --cov-report=
-	$(BIN)/python -m pytest -n 2 -m slow --cov --cov-append --cov-report=term:skip-covered
+# Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores.
+test: dev lint test-fast
+	$(PYTEST) -n $(shell expr $(CORES) + $(CORES) / 2) --dist loadgroup -m slow
+
+test-fast: dev
+	$(PYTEST) -n $(CORES) -m 'not slow'
+	$(PYTEST) -n $(CORES) --doctest-modules recbench plugins --ignore-glob='*/tests/*' -p no:cacheprovider
+
+# What needs RECBENCH_SHARED, alone: make test runs it too where that is set.
+test-shared: dev
+	RECBENCH_WEIGHTS="$(RECBENCH_SHARED)/data/weights" $(PYTEST) -n $(CORES) -m shared
+
+soak: dev
+	RECBENCH_SOAK=1 $(PYTEST) -n $(CORES) -m soak
 
 lint: dev
 	$(BIN)/ruff check .

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from recbench.data.weights import missing
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
 
 # A shell that starts something in the background lets it ignore Ctrl-C, and what it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,6 +25,9 @@ ROOT = Path(__file__).parent.parent
 TINY = Path(__file__).parent / "tiny_plugin.py"
 GOLDEN = Path(__file__).parent / "golden"
 """Image pairs with the values of other people's code on them, and the numbers that the papers print."""
+
+SOAK = bool(os.environ.get("RECBENCH_SOAK"))
+"""True for the long forms of simulations and of tests of crashes, which ``make soak`` runs (marker ``soak``)."""
 
 TINY_SUITE = """\
 name: tiny
@@ -34,13 +44,42 @@ metrics: [psnr, ssim]
 Recbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs data that may not be redistributed, so that ``-m shared`` runs it where they are."""
+    for item in items:
+        if {"shared", "learned_weights", "czolbe"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.shared)
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, Any]:
+    """Four image pairs, ``target`` and ``pred``, float32 (4, 3, 64, 64) in 0 to 1, and values of other code on them."""
+    with np.load(GOLDEN / "pairs_64.npz") as pairs:
+        images = {name: pairs[name] for name in ("target", "pred")}
+    return {**json.loads((GOLDEN / "pairs_64.json").read_text(encoding="utf-8")), **images}
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of papers, golden values and data; tests that need it are skipped elsewhere, with the reason."""
+    """The folder of real data that may not be redistributed; tests that need it are skipped elsewhere."""
     folder = os.environ.get("RECBENCH_SHARED")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("RECBENCH_SHARED names no folder with the shared reference data")
+        pytest.skip("RECBENCH_SHARED names no folder with real data: recbench data prepare cifar10 fetches CIFAR-10")
     return Path(folder)
+
+
+@pytest.fixture
+def learned_weights(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The value of RECBENCH_WEIGHTS with which losses find the parameters that Czolbe et al. published."""
+    folder = os.environ.get("RECBENCH_SHARED")
+    if folder:
+        monkeypatch.setenv("RECBENCH_WEIGHTS", str(Path(folder, "data", "weights")))
+    losses = Registry(load_plugins())
+    needed = [one for name in ("watson_dft", "watson_dct") for one in losses.get("losses", name).entry.weights]
+    absent = missing(needed)
+    if absent:
+        pytest.skip(absent)
+    return os.environ.get("RECBENCH_WEIGHTS", "")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SOAK
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,12 @@ pytestmark = pytest.mark.slow
             "authors' in ours",
         ),
         ("data.py", ["--images", "300", "--rounds", "1", "--batches", "2"], "recbench's cache"),
-        ("settings.py", ["--rounds", "1", "--steps", "1", "--network", "tiny, 16 px"], "not channels last"),
+        pytest.param(
+            "settings.py",
+            ["--rounds", "1", "--steps", "1", "--network", "tiny, 16 px"],
+            "not channels last",
+            marks=[pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="takes long: make soak")],
+        ),
         ("scale.py", ["--jobs", "100", "--real", "3"], "a coordinator of 100 jobs"),
         ("verdicts.py", ["--methods", "3", "--images", "50", "--metrics", "2", "--boards", "3"], "peak of memory"),
     ],

@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from recbench.analysis import statistics
+from recbench.analysis import ordering, statistics
 from recbench.analysis.statistics import ScoreMoments, moments, moments_of_means
+from tests.conftest import SOAK
 from tests.synthetic import Tails, World
 
 EQUAL, UNEQUAL, ERRATIC = "equal", "unequal", "erratic"
@@ -33,7 +34,7 @@ def spreads(kind: str, methods: int, generator: np.random.Generator) -> NDArray[
 def reject(moments_of: list[ScoreMoments]) -> list[NDArray[np.bool_]]:
     """For each metric, which methods are told to be better, corrected over all of them; smaller is better."""
     corrected = statistics.holm_of_pairs([statistics.pairwise(found) for found in moments_of])
-    return [statistics.better(found.means, p) for found, p in zip(moments_of, corrected, strict=True)]
+    return [ordering.better(found.means, p) for found, p in zip(moments_of, corrected, strict=True)]
 
 
 def at_least(hits: int, boards: int, rate: float = 0.95) -> bool:
@@ -58,6 +59,8 @@ GRID = [
     )
     if (methods == 6 or tails == "heavy") and (images == 50 or (methods == 6 and kind == UNEQUAL))
 ]
+if not SOAK:
+    GRID = GRID[::6]
 
 
 def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int, replicates: int) -> None:
@@ -71,7 +74,7 @@ def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int, re
         )
         found = moments(world.scores(generator), replicates=replicates)
         (better,) = reject([found])
-        together += statistics.tiers(found.means, better).max() == 1
+        together += ordering.tiers(found.means, better).max() == 1
         low, high = statistics.intervals(found)[number % methods]  # of one board, intervals share the images
         covered += low <= 7 <= high
     assert at_least(covered, boards), f"intervals cover {covered} times in {boards}"
@@ -84,6 +87,7 @@ def test_intervals_cover_and_equal_methods_share_a_tier(case: tuple[int, int, in
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("case", GRID, ids=lambda case: "-".join(map(str, case)))
 def test_intervals_cover_and_equal_methods_share_a_tier_everywhere(
     case: tuple[int, int, int, str, Tails, float],
@@ -113,7 +117,7 @@ def test_equal_methods_among_others_share_a_tier_too(seeds: int) -> None:
         gap = (0.5, 2.0, 5.0, 20.0)[number % 4]
         world = World([0, gap, gap, gap, 2 * gap], seeds, 100, spreads(UNEQUAL, 5, generator))
         found = moments(world.scores(generator), replicates=0)
-        tiers = statistics.tiers(found.means, reject([found])[0])
+        tiers = ordering.tiers(found.means, reject([found])[0])
         together += len(set(tiers[1:4].tolist())) == 1
     assert at_least(together, boards), f"{together} times in {boards}"
 
@@ -128,7 +132,7 @@ def test_equal_methods_share_a_tier_over_all_metrics(methods: int, seeds: int) -
         scores, others = world.scores(generator), world.scores(generator)
         found = [moments(s, replicates=0) for s in (scores, [np.expm1(one / 40) for one in scores], others)]
         ranks = np.mean([stats.rankdata(one.means) for one in found], axis=0)
-        together += statistics.tiers(ranks, statistics.majority(reject(found), ranks)).max() == 1
+        together += ordering.tiers(ranks, ordering.majority(reject(found), ranks)).max() == 1
     assert at_least(together, boards), f"{together} times in {boards}"
 
 
@@ -140,7 +144,7 @@ def test_rank_intervals_hold_the_true_ranks_of_all_methods_at_once() -> None:
     boards, held = 300, 0
     for _ in range(boards):
         found = moments(World(means.tolist(), 3, 80, spreads(UNEQUAL, 7, generator)).scores(generator), replicates=0)
-        places = statistics.rank_intervals(reject([found])[0])
+        places = ordering.rank_intervals(reject([found])[0])
         held += bool((places[:, 0] <= best).all() and (worst <= places[:, 1]).all())
     assert at_least(held, boards), f"{held} times in {boards}"
 
@@ -179,7 +183,7 @@ def test_single_seeds_are_judged_for_their_trainings() -> None:
         found = moments(world.scores(generator), replicates=100)
         low, high = statistics.intervals(found)[0]
         covered += low <= 0 <= high
-        together += statistics.tiers(found.means, reject([found])[0]).max() == 1
+        together += ordering.tiers(found.means, reject([found])[0]).max() == 1
         other = moments(dataclasses.replace(world, training=5.0).scores(generator), replicates=0)
         low, high = statistics.intervals(other)[0]
         elsewhere += low <= 0 <= high
@@ -197,7 +201,7 @@ def test_metrics_of_whole_sets_hold_both_promises_by_seeds_alone(seeds: int) -> 
         found = moments_of_means(list(50 + spread[:, None] * generator.standard_normal((6, seeds))))
         low, high = statistics.intervals(found)[0]
         covered += low <= 50 <= high
-        together += statistics.tiers(found.means, reject([found])[0]).max() == 1
+        together += ordering.tiers(found.means, reject([found])[0]).max() == 1
     assert at_least(covered, boards)
     assert at_least(together, boards)
 
@@ -210,6 +214,6 @@ def test_without_scores_of_images_both_promises_hold_too() -> None:
         found = moments_of_means([one.mean(axis=1) for one in scores], [one.std(axis=1) for one in scores], 100)
         low, high = statistics.intervals(found)[0]
         covered += low <= 3 <= high
-        together += statistics.tiers(found.means, reject([found])[0]).max() == 1
+        together += ordering.tiers(found.means, reject([found])[0]).max() == 1
     assert at_least(covered, boards)
     assert at_least(together, boards)

@@ -19,6 +19,7 @@ from recbench.store import heartbeat
 from recbench.store.cleanup import find, remove
 from recbench.store.record import Record, validated
 from recbench.store.store import Store
+from tests.conftest import SOAK
 from tests.made_up import make_plan, make_record, make_trouble
 
 PLAN = make_plan(seeds=range(4))
@@ -42,8 +43,9 @@ def no_links(*_: object) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_killed_writers_leave_whole_records_or_none(tmp_path: Path) -> None:
-    """400 writers, each killed at a random moment of writing records: what is there afterwards can be used."""
+    """Writers, each killed at a random moment of writing records: what is there afterwards can be used."""
     moments = random.Random(0)
     padding = "x" * 20_000  # a record that takes a while to write
     record = make_trouble(PLAN, FIRST, message=padding)
@@ -54,7 +56,7 @@ def test_killed_writers_leave_whole_records_or_none(tmp_path: Path) -> None:
             store.add(record)
 
     whole = absent = torn = 0
-    for _ in range(400):
+    for _ in range(2000 if SOAK else 100):
         child = forked(write_for_ever)
         time.sleep(moments.uniform(0.0, 0.02))
         os.kill(child, signal.SIGKILL)

@@ -121,8 +121,8 @@ def test_what_may_pass_is_tried_again_and_what_diverged_only_when_asked(tiny: Pa
     jobs = tiny.parent / "results/tiny/jobs"
     kept = {path.parent.name: path.name for path in jobs.glob("*/failed-*.json")}
     assert kept == {found["raise once"]["job_id"]: "failed-1.json"}
-    assert "nothing failed (--diverged" in recbench("retry", "tiny", "--plugin", TINY).stderr
-    assert "is done: there is nothing to try again" in recbench("retry", "tiny", found["l2"]["job_id"]).stderr
+    assert "(--diverged" in recbench("retry", "tiny", "--plugin", TINY).stderr
+    assert "is done" in recbench("retry", "tiny", found["l2"]["job_id"]).stderr
     again = recbench("retry", "tiny.yaml", found["nan"]["job_id"][:10], "--plugin", TINY)
     assert again.returncode == 1, again.stderr
     assert "1 of 3 jobs to run" in again.stderr
@@ -271,7 +271,10 @@ DEADLY = {
     "exits": ("import os; os._exit(3)", "importing it ended the process (exit code 3)"),
     "crashes": ("import ctypes; ctypes.string_at(0)", "importing it crashed the process (SIGSEGV)"),
     "hangs": ("import time; time.sleep(1000)", "importing it hung the process (not finished after 3 s"),
-    "holds on": ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "importing it hung the process (not finished after 3 s"),
+    "holds on": (
+        "import ctypes; ctypes.PyDLL(None).sleep(1000)",
+        "importing it hung the process (not finished after 3 s",
+    ),
 }
 
 
@@ -339,7 +342,7 @@ def test_a_large_suite_is_asked_about(tiny: Path, environment: dict[str, str], a
     said = b""
     while b"go on? [y/N]" not in said:
         said += os.read(terminal, 1000)
-    assert b"the suite spans 10,002 jobs" in said
+    assert b"10,002 jobs" in said
     os.write(terminal, answer.encode() + b"\n")
     said = b""
     while True:

@@ -18,10 +18,10 @@ from recbench.analysis.ranking import rank
 from recbench.render.leaderboard import FORMATS
 from recbench.store.store import Store
 from recbench.sweep.sweep import inspect
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SOAK
 from tests.simulated_cluster import MONTH, RATES, faults_of_a_month, record_of
 
-JOBS = int(os.environ.get("RECBENCH_SOAK_JOBS", "2000"))
+JOBS = int(os.environ.get("RECBENCH_SOAK_JOBS", "20000" if SOAK else "1000"))
 HARSHER = float(os.environ.get("RECBENCH_SOAK_HARSHER", "10"))
 SEED = int(os.environ.get("RECBENCH_SOAK_SEED", "1"))
 
@@ -38,6 +38,7 @@ def test_the_faults_of_a_month_follow_from_its_seed_and_the_published_rates() ->
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_month_of_faults_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.simulated_cluster", str(tmp_path)]
     options = ["--jobs", str(JOBS), "--harsher", str(HARSHER), "--seed", str(SEED)]

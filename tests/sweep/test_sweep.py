@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from recbench.files import lock
-from tests.conftest import TINY, Recbench
+from tests.conftest import SOAK, TINY, Recbench
 
 pytestmark = pytest.mark.slow
 
@@ -174,12 +174,13 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(
     assert (root / "results/tiny/leaderboard.json").read_text() == undisturbed[1]
 
 
+@pytest.mark.soak
 def test_sigkill_at_any_moment_changes_nothing_in_the_end(
     tiny: Path, recbench: Recbench, environment: dict[str, str], undisturbed: tuple[dict[Any, Any], str]
 ) -> None:
     root = tiny.parent
     moments = random.Random(0)
-    for _ in range(5):
+    for _ in range(60 if SOAK else 3):
         with running(root, environment) as process:
             time.sleep(moments.uniform(0.5, 6))
             process.kill()

@@ -18,7 +18,7 @@ from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.store import Store
-from tests.conftest import TINY, Recbench
+from tests.conftest import SOAK, TINY, Recbench
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +132,7 @@ def test_what_is_wrong_with_another_suites_jobs_is_not_taken_over(root: Path, re
     assert "taken over" not in changed.stderr  # they are of other images
 
 
+@pytest.mark.soak
 def test_a_kill_at_any_moment_changes_nothing_in_the_end(
     root: Path, recbench: Recbench, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -139,7 +140,7 @@ def test_a_kill_at_any_moment_changes_nothing_in_the_end(
     (undisturbed / "tiny.yaml").write_text(SUITE)
     command = [sys.executable, "-m", "recbench", *map(str, RUN), "--set", SLOW, "--checkpoint-seconds", "0.1"]
     subprocess.run(command, cwd=undisturbed, env=environment, check=True, capture_output=True)
-    for seconds in (4.0, 6.0, 9.0):
+    for seconds in (3.0, 4.0, 5.0, 6.0, 7.0, 9.0) if SOAK else (4.0, 7.0):
         process = subprocess.Popen(
             command, cwd=root, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import os
 import struct
 import sys
 from pathlib import Path
@@ -318,12 +317,9 @@ def test_parameters_that_contradict_each_other_are_refused(wrong):
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    shared = os.environ.get("RECBENCH_SHARED")
-    if not shared or not (Path(shared) / "data" / "mri" / "ch2.nii.gz").is_file():
-        pytest.skip("RECBENCH_SHARED names no folder with the real volume")
+def real(tmp_path_factory, shared):
     folder = tmp_path_factory.mktemp("mri")
-    (folder / "ch2.nii.gz").symlink_to(Path(shared) / "data" / "mri" / "ch2.nii.gz")
+    (folder / "ch2.nii.gz").symlink_to(shared / "data" / "mri" / "ch2.nii.gz")
     return folder
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import struct
 import subprocess
 import sys
 import tarfile
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -341,12 +339,9 @@ def test_matlab_files_of_something_else():
 
 
 @pytest.fixture(scope="module")
-def real_cifar10(tmp_path_factory):
-    shared = os.environ.get("RECBENCH_SHARED")
-    if not shared or not (Path(shared) / "data" / "cifar10").is_dir():
-        pytest.skip("RECBENCH_SHARED names no folder with the real CIFAR-10")
+def real_cifar10(tmp_path_factory, shared):
     folder = tmp_path_factory.mktemp("cifar10")
-    subprocess.run([sys.executable, Path(shared) / "tools" / "cifar10_npy.py", folder], check=True)
+    subprocess.run([sys.executable, shared / "tools" / "cifar10_npy.py", folder], check=True)
     return folder
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from focal_frequency_loss import FocalFrequencyLoss
@@ -75,18 +71,14 @@ def test_an_image_has_the_value_that_the_package_gives_it_alone(params: dict[str
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.5])
-def test_golden_values(alpha: float) -> None:
-    folder = os.environ.get("RECBENCH_SHARED")
-    if not folder or not (Path(folder) / "golden").is_dir():
-        pytest.skip("RECBENCH_SHARED names no folder with the shared golden values")
-    golden = json.loads((Path(folder) / "golden" / "pairs_64.json").read_text())[f"ffl_alpha{alpha}"]
-    with np.load(Path(folder) / "golden" / "pairs_64.npz") as pairs:
-        target, pred = (torch.from_numpy(pairs[name]) for name in ("target", "pred"))
+def test_golden_values(alpha: float, golden: dict[str, Any]) -> None:
+    want = golden[f"ffl_alpha{alpha}"]
+    target, pred = (torch.from_numpy(golden[name]) for name in ("target", "pred"))
     for dtype, relative in ((torch.float64, 1e-6), (torch.float32, 1e-4)):
         decoded = pred.to(dtype).requires_grad_()
         value = make(alpha=alpha)(decoded, target.to(dtype), Context()).mean()
-        assert value.item() == pytest.approx(golden["value"], rel=relative)
-        assert gradient(value, decoded).norm().item() == pytest.approx(golden["grad_l2"], rel=relative)
+        assert value.item() == pytest.approx(want["value"], rel=relative)
+        assert gradient(value, decoded).norm().item() == pytest.approx(want["grad_l2"], rel=relative)
 
 
 def test_without_weights_the_derivatives_are_those_of_differences() -> None:

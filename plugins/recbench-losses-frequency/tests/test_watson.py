@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -43,25 +40,9 @@ GOLDEN = ("dft_rgb_pretrained", "dft_rgb_initial", "dft_gray_pretrained", "dct_r
 
 
 @pytest.fixture(scope="module")
-def shared() -> Path:
-    folder = Path(os.environ.get("RECBENCH_SHARED") or "/nowhere")
-    if not (folder / "golden").is_dir():
-        pytest.skip("RECBENCH_SHARED names no folder with the shared golden values and weights")
-    return folder
-
-
-@pytest.fixture
-def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The learned parameters, wherever the user keeps them."""
-    monkeypatch.setenv("RECBENCH_WEIGHTS", str(shared / "data" / "weights"))
-
-
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, Any]:
-    values = json.loads((shared / "golden" / "pairs_64.json").read_text())
-    with np.load(shared / "golden" / "pairs_64.npz") as pairs:
-        images = {name: torch.from_numpy(pairs[name]).double() for name in ("target", "pred")}
-    return {**values, **images}
+def pairs(golden: dict[str, Any]) -> dict[str, Any]:
+    """The golden values, and the images in float64."""
+    return {**golden, **{name: torch.from_numpy(golden[name]).double() for name in ("target", "pred")}}
 
 
 @pytest.fixture(scope="module")
@@ -135,16 +116,16 @@ def parts(name: str) -> tuple[Transform, int, str]:
     return ("dft" if transform == "dft" else "dct"), (3 if colour == "rgb" else 1), choice
 
 
-@pytest.mark.usefixtures("weights")
+@pytest.mark.usefixtures("learned_weights")
 @pytest.mark.parametrize("name", GOLDEN)
-def test_values_and_gradients_are_those_of_the_authors_code(name: str, golden: dict[str, Any]) -> None:
+def test_values_and_gradients_are_those_of_the_authors_code(name: str, pairs: dict[str, Any]) -> None:
     transform, channels, choice = parts(name)
-    decoded, target = golden["pred"], golden["target"]
+    decoded, target = pairs["pred"], pairs["target"]
     if channels == 1:
         luma = torch.tensor(LUMA, dtype=torch.float64)[:, None, None]
         decoded, target = (decoded * luma).sum(1, keepdim=True), (target * luma).sum(1, keepdim=True)
     loss = of(make(transform, channels, weights=choice))
-    want = golden[f"watson_{name}"]
+    want = pairs[f"watson_{name}"]
     value, gradient = evaluated(loss, decoded, target)
     assert value.tolist() == pytest.approx(want["values"], rel=1e-9)
     assert gradient.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-9)
@@ -155,7 +136,7 @@ def test_values_and_gradients_are_those_of_the_authors_code(name: str, golden: d
     assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-4)
 
 
-@pytest.mark.usefixtures("weights")
+@pytest.mark.usefixtures("learned_weights")
 @pytest.mark.parametrize("choice", ["pretrained", "initial"])
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -174,7 +155,7 @@ def test_equals_the_formulation_on_flat_blocks_and_at_the_ends_of_the_range(
     assert (gradient - slope).norm() < 1e-6 * slope.norm()
 
 
-@pytest.mark.usefixtures("weights")
+@pytest.mark.usefixtures("learned_weights")
 @pytest.mark.parametrize(
     ("transform", "images"),
     [
@@ -183,9 +164,9 @@ def test_equals_the_formulation_on_flat_blocks_and_at_the_ends_of_the_range(
     ],
 )
 def test_float32_is_no_further_from_float64_than_the_formulation(
-    transform: Transform, images: str, formulation: Any, golden: dict[str, Any]
+    transform: Transform, images: str, formulation: Any, pairs: dict[str, Any]
 ) -> None:
-    decoded, target = golden["pred"].float()[3:], golden["target"].float()[3:]
+    decoded, target = pairs["pred"].float()[3:], pairs["target"].float()[3:]
     if images in ("flat target", "both flat"):
         target = torch.full_like(target, 0.3)
     if images in ("flat decoded", "both flat"):
@@ -206,7 +187,7 @@ def test_float32_is_no_further_from_float64_than_the_formulation(
         assert errors[0][1] < 1e-3
 
 
-@pytest.mark.usefixtures("weights")
+@pytest.mark.usefixtures("learned_weights")
 @pytest.mark.parametrize("choice", ["pretrained", "initial"])
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -221,7 +202,7 @@ def test_equals_the_formulation_where_coefficients_of_the_target_cancel(
     assert (gradient - slope).norm() < 1e-6 * slope.norm()
 
 
-@pytest.mark.usefixtures("weights")
+@pytest.mark.usefixtures("learned_weights")
 @pytest.mark.parametrize("choice", ["pretrained", "initial"])
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_of_grey_images_in_rgb_the_formulation_has_the_same_values(
@@ -297,7 +278,7 @@ def test_at_identity_the_gradient_is_zero_and_the_value_least(transform: Transfo
             assert (loss(images + amount * torch.randn_like(images), images).double() >= best).all()
 
 
-@pytest.mark.usefixtures("weights")
+@pytest.mark.usefixtures("learned_weights")
 @pytest.mark.parametrize("choice", ["pretrained", "initial"])
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_gradients_are_finite_for_pure_colours(transform: Transform, choice: str) -> None:
@@ -383,7 +364,7 @@ def test_matrices_are_the_transforms_of_blocks() -> None:
     assert torch.count_nonzero(for_relative_pixels(dft_matrix(8)).float() @ flat) == 1
 
 
-def test_parameters_are_never_trained(weights: None) -> None:
+def test_parameters_are_never_trained(learned_weights: str) -> None:
     for transform in TRANSFORMS:
         assert list(make(transform).parameters()) == []
 
@@ -452,6 +433,7 @@ def test_odd_blocks_are_for_the_dct_only() -> None:
     assert make("dct", 1, 63, block_size=7, weights="initial")(decoded, target, Context()).isfinite().all()
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize(
     "case", loss_cases(ENTRIES.values(), {name: [{}, {"weights": "initial"}] for name in ENTRIES}), ids=str
 )

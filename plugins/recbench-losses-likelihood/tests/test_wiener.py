@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,14 +27,9 @@ CONSTANTS = (0.005, 0.025, 0.1)
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, Any]:
-    folder = os.environ.get("RECBENCH_SHARED")
-    if not folder or not (Path(folder) / "golden").is_dir():
-        pytest.skip("RECBENCH_SHARED names no folder with the shared golden values")
-    values = json.loads((Path(folder) / "golden" / "pairs_64.json").read_text())
-    with np.load(Path(folder) / "golden" / "pairs_64.npz") as pairs:
-        images = {name: torch.from_numpy(pairs[name]).double() for name in ("target", "pred")}
-    return {**values, **images}
+def pairs(golden: dict[str, Any]) -> dict[str, Any]:
+    """The golden values, and the images in float64."""
+    return {**golden, **{name: torch.from_numpy(golden[name]).double() for name in ("target", "pred")}}
 
 
 def make(**params: Any) -> Wiener:
@@ -46,18 +37,18 @@ def make(**params: Any) -> Wiener:
     return Wiener(setting, **ENTRY.complete({"warmup_epochs": 0, **params}))
 
 
-def kernel_of(name: str, golden: dict[str, Any]) -> Tensor:
+def kernel_of(name: str, pairs: dict[str, Any]) -> Tensor:
     if name == "asym":
-        return torch.tensor(golden["wiener_asym_kernel"], dtype=torch.float64)
+        return torch.tensor(pairs["wiener_asym_kernel"], dtype=torch.float64)
     return gaussian_kernel(11, float(name.removeprefix("var")))
 
 
 @pytest.mark.parametrize("constant", CONSTANTS)
 @pytest.mark.parametrize("name", ["var2", "var4", "asym"])
-def test_terms_equal_the_golden_values(name: str, constant: float, golden: dict[str, Any]) -> None:
-    want = golden[f"wiener_{name}_C{constant}"]
-    transfer = transfer_function(kernel_of(name, golden)[None], 64, 64)
-    target, decoded = golden["target"], golden["pred"]
+def test_terms_equal_the_golden_values(name: str, constant: float, pairs: dict[str, Any]) -> None:
+    want = pairs[f"wiener_{name}_C{constant}"]
+    transfer = transfer_function(kernel_of(name, pairs)[None], 64, 64)
+    target, decoded = pairs["target"], pairs["pred"]
     squared = weighted_squared_error(target - decoded, transfer, constant)
     determinant = log_determinant(transfer, 0.5, 3, 64)
     fit = kernel_fit(target, decoded, transfer)
@@ -69,15 +60,15 @@ def test_terms_equal_the_golden_values(name: str, constant: float, golden: dict[
 @pytest.mark.parametrize("constant", CONSTANTS)
 @pytest.mark.parametrize("variance", [2, 4])
 def test_the_loss_with_a_fixed_kernel_equals_the_golden_values(
-    variance: int, constant: float, golden: dict[str, Any]
+    variance: int, constant: float, pairs: dict[str, Any]
 ) -> None:
-    want = golden[f"wiener_var{variance}_C{constant}"]
+    want = pairs[f"wiener_var{variance}_C{constant}"]
     loss = make(kernel="gaussian", variance=float(variance), C=constant)
-    value = loss(golden["pred"], golden["target"], Context())
-    log_prob = loss.log_prob(golden["pred"], golden["target"], Context())
+    value = loss(pairs["pred"], pairs["target"], Context())
+    log_prob = loss.log_prob(pairs["pred"], pairs["target"], Context())
     assert value.tolist() == pytest.approx([0.5 * v for v in want["weighted_sq_error"]], rel=1e-9)
     assert log_prob.tolist() == pytest.approx([-v for v in want["nll_eps0.5"]], rel=1e-9)
-    single = loss(golden["pred"].float(), golden["target"].float(), Context())
+    single = loss(pairs["pred"].float(), pairs["target"].float(), Context())
     assert single.tolist() == pytest.approx(value.tolist(), rel=1e-4)
 
 
