@@ -1,4 +1,4 @@
-"""A store of jobs that nobody trained, with every file that a report reads: pictures, histories, scores, traces."""
+"""A made-up store with all artifacts that a report reads: images, histories, scores, traces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOSTILE = (
     "längste-Beschriftung=" + "x" * 120,
     "=HYPERLINK(1)",
 )
-"""Labels that try to leave their place."""
+"""Labels that try to break out of their HTML context."""
 FAMILIES = ("pixel", "ssim", "frequency", "perceptual", "likelihood")
 METRICS = (
     *COLUMNS,
@@ -37,7 +37,7 @@ METRICS = (
 
 
 def images(count: int, size: int) -> NDArray[np.uint8]:
-    """Smooth grounds with a disc and a stripe on them: uint8 (count, 3, size, size)."""
+    """Return smooth backgrounds with a disc and stripes: uint8 (count, 3, size, size)."""
     generator = np.random.default_rng(7)
     down, across = np.mgrid[0:size, 0:size] / size
     found = np.empty((count, 3, size, size), dtype=np.uint8)
@@ -54,7 +54,7 @@ def images(count: int, size: int) -> NDArray[np.uint8]:
 
 
 def decoded(target: NDArray[np.uint8], strength: float, seed: int) -> NDArray[np.uint8]:
-    """Images as a weak autoencoder would give them back: blurred, and a little noisy."""
+    """Return images like reconstructions of a weak autoencoder: blurred, and a little noisy."""
     generator = np.random.default_rng(seed)
     blurred = gaussian_filter(target.astype(float), (0, 0, strength, strength))
     return np.clip(blurred + generator.normal(0, 3, target.shape), 0, 255).astype(np.uint8)
@@ -70,8 +70,11 @@ def write_store(
     epochs: int = 20,
     test_images: int = 64,
 ) -> tuple[Plan, Store]:
-    """Fill a store. The last method failed, the one before diverged, the one before that is incomplete (where there
-    are five or more); every fourth traces kernels."""
+    """Fill a store and return it with its plan.
+
+    Of five or more methods, the last failed, the one before it diverged, and the one before that is incomplete. Every
+    fourth traces kernels.
+    """
     names = [*labels, *(f"loss{i:02d} alpha={0.1 * i:.1f}" for i in range(methods - len(labels)))]
     plan = make_plan(methods=names, seeds=seeds, settings=settings, columns=METRICS)
     methods_ = tuple(
@@ -127,7 +130,7 @@ def write_store(
 
 
 def score_table(rank: int, seed: int, count: int) -> dict[str, NDArray[np.float64]]:
-    """Scores of every image: what the image is like is shared, the rest is the method's and the seed's."""
+    """Return scores per image: the sum of an effect of the image and one of the method and the seed."""
     shared = np.random.default_rng(1).normal(0, 2, count)
     own = np.random.default_rng([rank, seed]).normal(0, 0.4, count)
     psnr = 24 - 0.08 * rank + shared + own

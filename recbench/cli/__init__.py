@@ -18,33 +18,39 @@ _LINES = 24
 _WIDTH = 600
 
 COMMANDS = {
-    "run": ("recbench.cli.run", "Run a suite and print its leaderboard; done jobs are not run again."),
-    "status": ("recbench.cli.status", "Show how far a suite is: done, running where, failed and why, time left."),
+    "run": ("recbench.cli.run", "Run a suite and print its leaderboard; completed jobs are not run again."),
+    "status": (
+        "recbench.cli.status",
+        "Show the progress of a suite: jobs done, running and failed, and the time left.",
+    ),
     "retry": ("recbench.cli.retry", "Run the failed jobs of a suite again."),
-    "logs": ("recbench.cli.logs", "Print what a job printed."),
-    "clean": ("recbench.cli.clean", "Remove what a suite does not need any more, after showing it."),
+    "logs": ("recbench.cli.logs", "Print the log of a job."),
+    "clean": ("recbench.cli.clean", "List the files that a suite no longer needs, and remove them with --yes."),
     "validate": ("recbench.cli.run", "Check a suite file without running anything."),
-    "calibrate": ("recbench.cli.calibrate", "Measure the scales of a suite's losses beside that of l2."),
-    "curves": ("recbench.cli.curves", "Print rate-distortion curves, and the losses at the same KL divergence."),
-    "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite that was run."),
-    "across": ("recbench.cli.across", "Compare methods over the boards of several suites."),
-    "report": ("recbench.cli.report", "Write the report of a suite that was run: pages to open in a browser."),
+    "calibrate": ("recbench.cli.calibrate", "Measure the gradient scales of a suite's losses relative to l2."),
+    "curves": ("recbench.cli.curves", "Print rate-distortion curves, and rank the losses at the same KL divergence."),
+    "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite."),
+    "across": ("recbench.cli.across", "Compare methods across the leaderboards of several suites."),
+    "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
-    "merge": ("recbench.cli.merge", "Join results of several machines into one folder."),
-    "figure": ("recbench.cli.figure", "Draw a figure of a suite as papers print it: PDF, PNG or SVG."),
-    "compare": ("recbench.cli.compare", "Say what changed between two suites or methods, and which scores with it."),
-    "verify": ("recbench.cli.verify", "Evaluate a stored model again: do its scores come out?"),
-    "score": ("recbench.cli.score", "Compute any loss or metric for two given sets of images."),
-    "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics or executors."),
-    "show": ("recbench.cli.catalogue", "Show parameters, requirements and citation of one entry."),
-    "data": ("recbench.cli.data", "Fetch and decode a data set; list what there is, and what is missing."),
-    "weights": ("recbench.cli.weights", "List, fetch or verify the files of pretrained weights that entries need."),
-    "plugins": ("recbench.cli.catalogue", "Show what plugins are installed, and what failed to load and why."),
+    "merge": ("recbench.cli.merge", "Merge results from several machines into one folder."),
+    "figure": ("recbench.cli.figure", "Draw a figure of a suite for a paper, as PDF, PNG or SVG."),
+    "compare": (
+        "recbench.cli.compare",
+        "Compare two suites or methods: what changed, and which scores differ significantly.",
+    ),
+    "verify": ("recbench.cli.verify", "Evaluate stored models again, and compare their scores with the records."),
+    "score": ("recbench.cli.score", "Compute a loss or metric for two sets of images."),
+    "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics, executors or trackers."),
+    "show": ("recbench.cli.catalogue", "Show the parameters, requirements and citation of an entry."),
+    "data": ("recbench.cli.data", "List datasets, or fetch and decode one."),
+    "weights": ("recbench.cli.weights", "List, fetch or verify files of pretrained weights."),
+    "plugins": ("recbench.cli.catalogue", "List the installed plugins, and those that failed to load with the reason."),
 }
 
 
 class _Commands(click.Group):
-    """Imports a command's module only when that command is called."""
+    """A command group that imports the module of a command only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -71,14 +77,14 @@ class _Commands(click.Group):
 def cli() -> None:
     """A benchmark of reconstruction losses for (variational) autoencoders.
 
-    Exit codes: 0 all done, 1 some jobs failed (their rows say why), 2 an error of use, 130 interrupted.
+    Exit codes: 0 all done, 1 some jobs failed (their rows say why), 2 usage error, 130 interrupted.
     """
 
 
 def main() -> None:
-    """Run the command line; errors of use end with one screen of text and exit code 2."""
+    """Run the command line; usage errors print at most one screen of text and exit with code 2."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks ± or → shows a question mark
+        if hasattr(stream, "reconfigure"):  # terminals without ± or → show a question mark
             stream.reconfigure(errors="replace")
     try:
         cli.main(prog_name="recbench", standalone_mode=False)
@@ -92,13 +98,13 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python flushes stdout once more at exit, which must not fail again.
+        # The reader of our output closed the pipe. Python flushes stdout again at exit, which must not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fail(f"no space left on the device ({error.filename or error}); make room and run the same command again")
-        if error.filename is None:  # not about a file of the user's, so it is a mistake of ours
+            fail(f"no space left on the device ({error.filename or error}); free some and run the same command again")
+        if error.filename is None:  # not about a file of the user, so it is a bug
             raise
         fail(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}")
 
@@ -108,13 +114,13 @@ def _explain(error: UserError) -> str:
         return str(error)
     lines = [str(problem) for problem in error.problems[:_SHOWN_PROBLEMS]]
     more = len(error.problems) - len(lines)
-    count = f"{len(error.problems)} problems" if len(error.problems) > 1 else "a problem"
+    count = f"{len(error.problems)} problems" if len(error.problems) > 1 else "1 problem"
     lines += [f"… and {more} more"] if more > 0 else []
-    return f"{count} in what was asked for; nothing was run\n  " + "\n  ".join(lines)
+    return f"{count} found; nothing was run\n  " + "\n  ".join(lines)
 
 
 def fail(text: str) -> None:
-    """Print an error, in one screen and without control characters, and exit with 2."""
+    """Print an error, at most one screen of it and without control characters, and exit with code 2."""
     lines = ["".join(c if c.isprintable() else "?" for c in line) for line in text.expandtabs(4).split("\n")]
     lines = [line if len(line) <= _WIDTH else line[:_WIDTH] + "…" for line in lines]
     if len(lines) > _LINES:

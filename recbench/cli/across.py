@@ -23,21 +23,24 @@ PICTURES = (".pdf", ".png", ".svg")
     type=click.FloatRange(min=0.5, max=1, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of the critical difference and the tests.",
+    help="Confidence of the critical difference and of the tests.",
 )
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True, help="Format."
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE: .pdf, .png and .svg draw it."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to FILE; .pdf, .png and .svg draw a diagram.",
 )
 def across_command(
     suites: tuple[str, ...], results: Path, metric: str | None, confidence: float, form: str, output: Path | None
 ) -> None:
-    """Compare methods over the boards of several suites: average ranks, and whether they differ by chance.
+    """Compare methods across the leaderboards of several suites: average ranks, and tests of their differences.
 
-    SUITE… are suites that were run, by name or file. Methods are matched by their labels; those that are not ranked on
-    every board are left out.
+    SUITE… are suites that were run, by name or file. Methods are matched by label; those that are not ranked on every
+    board are left out.
     """
     from recbench.analysis.across import across
     from recbench.analysis.ranking import rank
@@ -73,5 +76,5 @@ def across_command(
         return
     try:
         write_atomically(output.resolve(), content)
-    except (OSError, RuntimeError) as error:  # resolve finds loops of links
+    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
         raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None

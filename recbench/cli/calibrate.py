@@ -16,7 +16,7 @@ from recbench.store import scales
 from recbench.store.scales import Scale, Wanted
 from recbench.store.store import Store
 from recbench.suite.document import dump
-from recbench.suite.validation import load_suite
+from recbench.suite.suite import load_suite
 
 
 @click.command("calibrate")
@@ -26,7 +26,7 @@ from recbench.suite.validation import load_suite
     "--steps",
     type=click.IntRange(1, 100_000),
     metavar="N",
-    help="Training steps; else as the suite says, or 50.",
+    help="Training steps; by default those of the suite, or 50.",
 )
 @click.option(
     "--format", "form", type=click.Choice(["table", "yaml", "json"]), default="table", show_default=True, help="Format."
@@ -47,10 +47,10 @@ def calibrate_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Measure the scale of each loss of SUITE: how long its gradients are beside those of l2.
+    """Measure the scale of each loss of SUITE: the norm of its gradients relative to that of l2.
 
-    The suite's network learns from l2 for N steps; the norms are of gradients with respect to the decoded images. What
-    was measured is kept in DIR/<suite>/, and 'recbench run' multiplies the ladder of tuning by it.
+    The suite's network is trained with l2 for N steps; gradients are with respect to the decoded images. The scales
+    are stored in DIR/<suite>/, and 'recbench run' multiplies the KL weights of tuning by them.
     """
     from recbench.job.calibration import complete
     from recbench.job.runner import choose_device
@@ -86,7 +86,7 @@ def _print(plan: Plan, losses: list[Wanted], found: dict[tuple[int, str], Scale]
                 used = "" if loss.given is None else f"{loss.given:g}"
                 rows.append((loss.label, f"{scale.scale:g}", f"{scale.norm:.4g}", f"{scale.reference:.4g}", used))
             click.echo(f"{plan.settings[index].label}: gradients over the first {steps} steps")
-            print_table("", ("loss", "scale", "gradient", "that of l2", "given"), rows)
+            print_table("", ("loss", "scale", "gradient norm", "norm of l2", "given scale"), rows)
         return
     data = {
         plan.settings[index].label: {

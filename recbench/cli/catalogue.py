@@ -1,4 +1,4 @@
-"""``recbench list``, ``recbench show`` and ``recbench plugins``: what there is to choose from."""
+"""``recbench list``, ``recbench show`` and ``recbench plugins``: the available entries and plugins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BASE = {field.name for field in fields(Entry)}
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @plugin_options
 def list_command(kind: str, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """List what there is to choose from: losses, architectures, datasets, metrics, executors or trackers."""
+    """List the available losses, architectures, datasets, metrics, executors or trackers."""
     registry = Registry(load(plugin_files, blocked, strict))
     found = registry.all(kind)
     width = max((len(registered.entry.name) for registered in found), default=0)
@@ -41,7 +41,7 @@ def list_command(kind: str, plugin_files: tuple[str, ...], blocked: tuple[str, .
 @click.argument("name")
 @plugin_options
 def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """Show parameters with defaults, requirements and citation of one entry, as in ``show loss wiener``."""
+    """Show the parameters with defaults, the requirements and the citation of an entry, as in ``show loss wiener``."""
     plural = next(plural for plural, singular in SINGULAR.items() if singular == kind)
     registry = Registry(load(plugin_files, blocked, strict))
     registered = registry.get(plural, name)
@@ -80,13 +80,13 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         facts.append(("family", entry.family))
     if isinstance(entry, LossEntry) and entry.couples_batch:
         some = "" if entry.couples_batch is True else ", with some parameters"
-        facts.append(("couples", f"an image's value depends on the other images of its batch{some}"))
+        facts.append(("batch", f"the value of an image depends on the other images of its batch{some}"))
     if isinstance(entry, LossEntry) and entry.stops_gradient:
-        facts.append(("gradient", "is not the slope of the value: a part of it is held constant"))
+        facts.append(("gradient", "not the derivative of the value: part of the value is held constant"))
     if isinstance(entry, MetricEntry):
         facts.append(("scores", f"{entry.score_range[0]:g} to {entry.score_range[1]:g}"))
-        facts.append(("judges", "samples from the prior" if entry.samples else "reconstructions"))
-        facts.append(("sees", "images rounded to 8 bits" if entry.rounded else "images that are not rounded"))
+        facts.append(("evaluates", "samples from the prior" if entry.samples else "reconstructions"))
+        facts.append(("input", "images rounded to 8 bits" if entry.rounded else "unrounded images"))
     for weights in entry.weights:
         facts.append(("weights", f"can need {weights.file} (recbench weights list)"))
     return facts
@@ -100,16 +100,16 @@ def _signature(parameter: Parameter) -> str:
         if bound is not None:
             parts.append(f"{word} {bound:g}")
     if parameter.tunable is not None:
-        logarithmic = ", by factors" if parameter.tunable.log else ""
+        logarithmic = ", logarithmic" if parameter.tunable.log else ""
         parts.append(f"tunable from {parameter.tunable.low:g} to {parameter.tunable.high:g}{logarithmic}")
     return ", ".join(parts)
 
 
 @click.command("plugins")
-@click.option("--details", is_flag=True, help="Print whole tracebacks of broken plugins.")
+@click.option("--details", is_flag=True, help="Print full tracebacks of broken plugins.")
 @plugin_options
 def plugins_command(details: bool, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """Show every plugin, the distribution and version that it comes from, and what failed to load and why."""
+    """List all plugins with their distributions and versions, and those that failed to load with the reason."""
     from recbench.cli.terminal import print_table
 
     plugins = find_plugins(plugin_files, blocked)
@@ -117,11 +117,11 @@ def plugins_command(details: bool, plugin_files: tuple[str, ...], blocked: tuple
     for plugin in plugins.found:
         offers = ", ".join(_count(kind, len(entries)) for kind, entries in plugin.entries.items())
         rows.append((plugin.name, plugin.distribution, plugin.version, plugin.status, plugin.error or offers))
-    print_table("plugins", ("plugin", "distribution", "version", "status", "offers, or what is wrong"), rows)
+    print_table("plugins", ("plugin", "distribution", "version", "status", "offers, or error"), rows)
     for plugin in plugins.broken:
         click.echo(f"\n{plugin.report(10_000 if details else 6)}", err=True)
     if any(plugin.details for plugin in plugins.broken) and not details:
-        click.echo("\nrecbench plugins --details shows whole tracebacks", err=True)
+        click.echo("\nrecbench plugins --details shows full tracebacks", err=True)
     clashes = conflicts(plugins)
     for clash in clashes:
         click.echo(f"\nconflict: {clash}", err=True)

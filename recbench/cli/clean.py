@@ -1,4 +1,4 @@
-"""``recbench clean``: remove what is not needed any more, after showing it."""
+"""``recbench clean``: list files that are no longer needed, and remove them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SHOWN = 10
 @click.command("clean")
 @click.argument("suite", required=False)
 @results_option
-@click.option("--only", type=click.Choice(list(KINDS)), multiple=True, help="This kind only. Repeatable.")
-@click.option("--yes", is_flag=True, help="Remove what is shown.")
+@click.option("--only", type=click.Choice(list(KINDS)), multiple=True, help="Only files of this kind. Repeatable.")
+@click.option("--yes", is_flag=True, help="Remove the listed files.")
 def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: bool) -> None:
-    """Show what SUITE (its name or its file) does not need any more, and with --yes remove it.
+    """List the files that SUITE (its name or its file) no longer needs, and with --yes remove them.
 
-    Records that could not be used, jobs that are not in the suite as it was last run, checkpoints of jobs that are
-    done, temporary files. Never anything of a job that is being run.
+    These are unusable records, jobs that are not in the suite as it was last run, checkpoints of completed jobs, and
+    temporary files. Files of running jobs are never removed.
     """
     store = stored_suite(suite, results)
     found: dict[str, list[Leftover]] = defaultdict(list)
@@ -35,7 +35,7 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
         if not only or leftover.kind in only:
             found[leftover.kind].append(leftover)
     if not found:
-        err.print(f"{store.root}: there is nothing to remove", soft_wrap=True)
+        err.print(f"{store.root}: nothing to remove", soft_wrap=True)
         return
     total = 0
     for kind, those in found.items():
@@ -47,7 +47,7 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
         if len(those) > _SHOWN:
             click.echo(f"  … and {len(those) - _SHOWN} more")
     if not yes:
-        err.print(f"nothing was removed; --yes removes all of it, {shown_size(total)}", soft_wrap=True)
+        err.print(f"nothing was removed; --yes removes all of them, {shown_size(total)}", soft_wrap=True)
         return
     kept = 0
     for those in found.values():
@@ -56,5 +56,5 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
                 kept += not cleanup.remove(leftover)
             except OSError as error:
                 raise UserError(f"{leftover.path} cannot be removed: {error.strerror or error}") from None
-    taken = f"; {kept} were taken up meanwhile, and kept" if kept else ""
+    taken = f"; kept {kept} that are in use again" if kept else ""
     err.print(f"removed, {shown_size(total)}{taken}", soft_wrap=True)

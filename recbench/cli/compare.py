@@ -11,7 +11,7 @@ from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side,
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError
-from recbench.render.leaderboard import head, number
+from recbench.render.text import head, number
 from recbench.store.archive import opened
 from recbench.store.merge import ArchiveSource, FolderSource, RecordSource
 
@@ -19,16 +19,16 @@ from recbench.store.merge import ArchiveSource, FolderSource, RecordSource
 @click.command("compare")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option("--anyway", is_flag=True, help="Compare although protocols differ.")
+@click.option("--anyway", is_flag=True, help="Compare even if protocols differ.")
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True, help="Format."
 )
 @results_option
 def compare_command(first: str, second: str, anyway: bool, form: str, results: Path) -> None:
-    """Say what changed from A to B, and which scores changed significantly.
+    """Compare A with B: what changed, and which scores differ significantly.
 
-    A and B are suites (name, file, folder of results, or export), or methods of suites: SUITE:METHOD. An earlier
-    version of a loss, whose records are still there, is SUITE:METHOD@CODE, with the beginning of its code's digest.
+    A and B are suites (name, file, folder of results, or export), or methods of suites: SUITE:METHOD. SUITE:METHOD@CODE
+    is an earlier version of a loss whose records still exist; CODE is the beginning of the digest of its code.
     """
     with ExitStack() as stack:
         sides = [_side(text, results, stack) for text in (first, second)]
@@ -40,7 +40,7 @@ def compare_command(first: str, second: str, anyway: bool, form: str, results: P
 
 
 def _side(text: str, results: Path, stack: ExitStack) -> Side:
-    """What the user calls A or B."""
+    """Return the suite or method that A or B refers to."""
     cuts = [len(text), *(i for i, character in enumerate(text) if character == ":")]
     problem: UserError | None = None
     for cut in cuts:
@@ -68,7 +68,7 @@ def _source(text: str, results: Path, stack: ExitStack) -> RecordSource:
     return FolderSource(stored_suite(text, results).root)
 
 
-_SHOWN = {"better": "better", "worse": "worse", "open": "not told apart", "equal": "equal"}
+_SHOWN = {"better": "better", "worse": "worse", "open": "not significant", "equal": "equal"}
 
 
 def _text(found: Comparison) -> str:
@@ -79,9 +79,9 @@ def _text(found: Comparison) -> str:
     blocks += [f"only in {found.first}: {', '.join(found.only_first)}"] if found.only_first else []
     blocks += [f"only in {found.second}: {', '.join(found.only_second)}"] if found.only_second else []
     changes = [change for pair in found.pairs for change in pair.changes]
-    told = sum(change.verdict in ("better", "worse") for change in changes)
+    significant = sum(change.verdict in ("better", "worse") for change in changes)
     at = f"at {found.confidence:.0%} confidence, corrected for all of them"
-    blocks.append(f"{told} of {len(changes)} scores changed significantly ({at})")
+    blocks.append(f"{significant} of {len(changes)} scores differ significantly ({at})")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -107,7 +107,7 @@ def _block(pair: ComparedPair, confidence: float) -> str:
         ]
         lines.append(f"  {'  '.join(cells)}".rstrip())
     if pair.seeds == (1, 1):
-        lines.append("  one seed each: this is about these trainings, not about the methods")
+        lines.append("  one seed each: the tests hold for these trainings, not for the methods in general")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from recbench.cli.stored import stored_suite
 from recbench.errors import UserError
 from recbench.plan.model import Column
 from recbench.plan.plan import Plan
-from recbench.render.leaderboard import head, number
+from recbench.render.text import head, number
 from recbench.store.record import Result
 from recbench.sweep.sweep import inspect
 
@@ -23,24 +23,24 @@ from recbench.sweep.sweep import inspect
 @click.command("curves")
 @click.argument("suite", required=False)
 @results_option
-@click.option("--reference", metavar="LABEL", help="The loss that the others are compared to; by default l2.")
+@click.option("--reference", metavar="LABEL", help="Loss that the others are compared with; by default l2.")
 @click.option(
     "--matched-kl",
     type=click.FloatRange(min=0, min_open=True),
     metavar="NATS",
-    help="KL divergence at which the losses are ranked; by default the middle of what most of them span.",
+    help="KL divergence at which the losses are ranked; by default the middle of the range that most of them cover.",
 )
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json", "csv"]), default="terminal", show_default=True,
-    help="Format; csv has the points of the curves.",
+    help="Format; csv lists the points of the curves.",
 )  # fmt: skip
 def curves_command(
     suite: str | None, results: Path, reference: str | None, matched_kl: float | None, form: str
 ) -> None:
-    """Print the metrics of SUITE against the KL divergence, average differences to a reference, and ranks at equal KL.
+    """Print the metrics of SUITE against the KL divergence, average differences from a reference, ranks at equal KL.
 
-    A suite with tuning gives a curve for each loss, from its candidates on the validation images; any other gives one
-    for each loss with several KL weights, on the test images.
+    A suite with tuning has one curve per loss, of its trials on the validation images. Any other suite has one curve
+    per loss with several KL weights, on the test images.
     """
     store = stored_suite(suite, results)
     plan = store.read_plan()
@@ -50,8 +50,8 @@ def curves_command(
         raise UserError(str(error)) from None
     if not found:
         raise UserError(
-            f"the suite {plan.suite} has no curves yet: a loss needs two KL weights at least, from the section tuning "
-            "or as kl_weight: {grid: [0.01, 0.1]}, and jobs that are done"
+            f"the suite {plan.suite} has no curves yet: a curve needs completed jobs with at least two KL weights of a "
+            "loss, from the section tuning or from kl_weight: {grid: [0.01, 0.1]}"
         )
     if form == "json":
         click.echo("[" + ",\n".join(board.model_dump_json() for board in found) + "]")
@@ -62,7 +62,7 @@ def curves_command(
 
 
 def _csv(found: Sequence[RateDistortion]) -> str:
-    """A line for each point."""
+    """Return one line per point."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [column.name for column in found[0].columns]
@@ -119,7 +119,7 @@ def _print_differences(board: RateDistortion) -> None:
         reasons += [f"{curve.label}: {d.why_not}" for d in curve.differences.values() if d.why_not]
     if rows:
         click.echo("")
-        what = f"average difference to {board.reference} over the shared range of log KL"
+        what = f"average difference from {board.reference} over the common range of log KL"
         click.echo(what)
         print_table("", ("loss", *map(head, board.columns)), rows)
         for reason in dict.fromkeys(reasons):
@@ -127,14 +127,14 @@ def _print_differences(board: RateDistortion) -> None:
 
 
 def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
-    """The losses of every setting at the rate that most of them span, on stdout.
+    """Print the losses of every setting at a rate that most of their curves cover.
 
     Raises:
-        UserError: there are no two losses with a curve.
+        UserError: fewer than two losses have a curve.
     """
     boards = [board for board in rate_distortion(plan, records) if board.matched is not None]
     if not boards:
-        raise UserError(f"the suite {plan.suite} has no two losses with curves over the KL divergence")
+        raise UserError(f"the suite {plan.suite} has fewer than two losses with curves over the KL divergence")
     for board in boards:
         if board.matched is not None:
             click.echo("")
@@ -142,7 +142,7 @@ def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
 
 
 def print_matched(board: RateDistortion, matched: Matched) -> None:
-    """The losses at equal KL, on stdout."""
+    """Print the losses at equal KL."""
     from recbench.cli.terminal import print_table
 
     rows = [
@@ -159,7 +159,7 @@ def print_matched(board: RateDistortion, matched: Matched) -> None:
     click.echo(title)
     print_table("", heads, rows)
     for label, why in matched.absent.items():
-        click.echo(f"not there: {label} {why}")
+        click.echo(f"left out: {label} {why}")
 
 
 def _number(value: float | None, column: Column) -> str:

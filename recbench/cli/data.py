@@ -31,10 +31,10 @@ def data_command() -> None:
 @_cache
 @plugin_options
 def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """List all datasets: licence, files, and whether they have been fetched and decoded.
+    """List all datasets with their licences, files and states.
 
-    Files are looked up in the folder given by the default parameters, decoded images in the cache with any
-    parameters.
+    The state says whether a dataset has been fetched and decoded. Files are looked up in the folder given by the
+    default parameters, decoded images in the cache with any parameters.
     """
     registry = Registry(load(plugin_files, blocked, strict))
     for registered in registry.all("datasets"):
@@ -83,10 +83,10 @@ def prepare_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Decode the dataset NAME into the cache, after fetching its files if they are missing.
+    """Decode the dataset NAME, fetching its files if necessary.
 
-    The size and checksum of each file are verified. Interrupted downloads are resumed. A suite with the same dataset
-    and parameters then uses the cache.
+    The size and checksum of each file are verified. Interrupted downloads are resumed. Decoded images are
+    cached for all suites with the same dataset and parameters.
     """
     from recbench.cli.terminal import count_bar
 

@@ -22,7 +22,7 @@ from recbench.store.archive import export as write_export
     "extras",
     multiple=True,
     type=click.Choice(list(EXTRAS)),
-    help="Also pictures, stored models, or traces. Repeatable.",
+    help="Include images, stored models or traces. Repeatable.",
 )
 @results_option
 def export_command(suite: str, output: Path | None, extras: tuple[str, ...], results: Path) -> None:

@@ -15,17 +15,17 @@ from recbench.files import write_atomically
 from recbench.plugin.registry import Registry
 
 FIGURES = {
-    "reconstructions": "the same test images under every method",
+    "reconstructions": "the same test images with every method",
     "samples": "decoded draws from the prior",
-    "interpolations": "points between two test images, decoded",
+    "interpolations": "decoded latent interpolations between two test images",
     "kernels": "estimated kernels over the epochs (figure 2 of Bredell et al.)",
     "spectra": "radial profiles of spectra (figure 6 of Bredell et al.)",
     "curves": "training curves",
     "rate-distortion": "scores against KL",
-    "cost": "scores against the time of a step",
-    "tuning": "scores of the candidates of tuning",
-    "tiers": "places that cannot be ruled out",
-    "critical-difference": "mean ranks, and bars over methods that cannot be told apart",
+    "cost": "scores against the time per step",
+    "tuning": "scores of the trials of tuning",
+    "tiers": "ranks and rank intervals (95 %)",
+    "critical-difference": "mean ranks, with bars over methods that do not differ significantly",
 }
 FORMATS = ("pdf", "png", "svg")
 
@@ -34,9 +34,14 @@ FORMATS = ("pdf", "png", "svg")
 @click.argument("name")
 @click.argument("suite", required=False)
 @results_option
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="NAME.pdf; .png and .svg too.")
 @click.option(
-    "--board", type=click.IntRange(min=1), default=1, show_default=True, help="Which leaderboard of the suite, from 1."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write, .pdf, .png or .svg; NAME.pdf by default.",
+)
+@click.option(
+    "--board", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the leaderboard of the suite."
 )
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of decoded images.")
 @plugin_options
@@ -51,17 +56,17 @@ def figure_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Draw the figure NAME of SUITE as a paper prints it: PDF, PNG or SVG.
+    """Draw the figure NAME of SUITE for a paper, as PDF, PNG or SVG.
 
-    The same records give the same file. SUITE is a suite's name or file; by default the suite that was run last.
+    The same records give the same file. SUITE is the name or file of a suite; by default the one that was run last.
     """
     if name not in FIGURES:
         listed = "\n".join(f"  {known:20} {what}" for known, what in FIGURES.items())
-        raise UserError(f"there is no figure '{name}'; {did_you_mean(name, list(FIGURES))}\nfigures:\n{listed}")
+        raise UserError(f"unknown figure '{name}'; {did_you_mean(name, list(FIGURES))}\nfigures:\n{listed}")
     file = output or Path(f"{name}.pdf")
     form = file.suffix.removeprefix(".").lower()
     if form not in FORMATS:
-        raise UserError(f"--output {file}: its name must end in .pdf, .png or .svg")
+        raise UserError(f"--output {file}: the name must end in .pdf, .png or .svg")
     from recbench.report import figures
     from recbench.report.sections import Sources, sheet_for
 
@@ -78,6 +83,6 @@ def figure_command(
         drawn = figures.sheet(sheet)
     try:
         write_atomically(file.resolve(), figures.render(drawn, form))
-    except (OSError, RuntimeError) as error:  # resolve finds loops of links
+    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
         raise UserError(f"{file} cannot be written: {getattr(error, 'strerror', error)}") from None
     click.echo(file)

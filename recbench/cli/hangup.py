@@ -1,4 +1,4 @@
-"""Working on when nobody listens any more: a closed terminal or pipe must not end a sweep."""
+"""Continuing after a hang-up: a closed terminal or pipe must not end a sweep."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from typing import Any, TextIO
 
 
-class _Deaf:
-    """A stream that drops what cannot be written, and all that follows."""
+class _Lenient:
+    """A stream that, after the first failed write, discards all output."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -16,7 +16,7 @@ class _Deaf:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except (OSError, ValueError):  # broken pipe, no such terminal, closed file
+        except (OSError, ValueError):  # broken pipe, closed terminal, closed file
             self._give_up()
             return len(text)
 
@@ -27,22 +27,22 @@ class _Deaf:
             self._give_up()
 
     def _give_up(self) -> None:
-        # What waits in the buffer would fail again at the end of the process; under the old number it now goes nowhere.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        # Flushing the buffer would fail again at exit, so the file descriptor now points to the null device.
+        null = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, self._stream.fileno())
+            os.dup2(null, self._stream.fileno())
         except (OSError, ValueError):
-            self._stream = open(nowhere, "w", closefd=False)  # noqa: SIM115 - as long as the process
+            self._stream = open(null, "w", closefd=False)  # noqa: SIM115 - open as long as the process
         else:
-            os.close(nowhere)
+            os.close(null)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def survive_hangup() -> None:
-    """Let stdout and stderr fail without a word from now on."""
+def ignore_hangup() -> None:
+    """Ignore errors of stdout and stderr from now on."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, _Deaf):
-            setattr(sys, name, _Deaf(stream))
+        if stream is not None and not isinstance(stream, _Lenient):
+            setattr(sys, name, _Lenient(stream))

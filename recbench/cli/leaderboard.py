@@ -7,15 +7,16 @@ from pathlib import Path
 
 import click
 
+from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import PublishedTable, compare_published
-from recbench.analysis.ranking import Leaderboard, rank_stored
+from recbench.analysis.ranking import rank_stored
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_atomically
 from recbench.plan.plan import Plan
-from recbench.render import published as published_text
 from recbench.render.leaderboard import FORMATS
+from recbench.render.published import added, to_text
 from recbench.sweep.sweep import inspect
 
 
@@ -25,7 +26,7 @@ from recbench.sweep.sweep import inspect
 @click.option(
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."
 )
-@click.option("--cost", is_flag=True, help="Also what training took: speed, memory, parameters.")
+@click.option("--cost", is_flag=True, help="Include the cost of training: speed, memory, parameters.")
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="Rank by this metric instead of the suite's. Repeatable."
 )
@@ -34,12 +35,16 @@ from recbench.sweep.sweep import inspect
     type=click.FloatRange(min=0.5, max=1, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of intervals, places and tiers.",
+    help="Confidence of intervals, rank intervals and tiers.",
 )
-@click.option("--no-statistics", is_flag=True, help="Means, spreads and mean ranks only.")
-@click.option("--time-to", metavar="NAME=VALUE", help="Also seconds of training until a score is reached.")
-@click.option("--published", is_flag=True, help="Also what the suite's papers printed, and which of it holds here.")
-@click.option("--matched-kl", is_flag=True, help="Also the losses at the same KL divergence (recbench curves).")
+@click.option("--no-statistics", is_flag=True, help="Print means, standard deviations and mean ranks only.")
+@click.option("--time-to", metavar="NAME=VALUE", help="Include the seconds of training until a score is reached.")
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Include the scores published in the suite's papers, and whether their orderings hold.",
+)
+@click.option("--matched-kl", is_flag=True, help="Include the losses at the same KL divergence (recbench curves).")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
 def leaderboard_command(
     suite: str | None,
@@ -54,9 +59,9 @@ def leaderboard_command(
     matched_kl: bool,
     output: Path | None,
 ) -> None:
-    """Print the leaderboard of SUITE: a suite's name or file; by default the suite that was run last."""
+    """Print the leaderboard of SUITE, the name or file of a suite; by default the one that was run last."""
     if matched_kl and (form != "terminal" or output is not None):
-        raise UserError("--matched-kl is for the terminal; 'recbench curves --format json' has the same as data")
+        raise UserError("--matched-kl is for the terminal only; 'recbench curves --format json' prints the same data")
     store = stored_suite(suite, results)
     plan = store.read_plan()
     state = inspect(plan, store)
@@ -76,7 +81,7 @@ def leaderboard_command(
 
         print_leaderboard(leaderboard, cost=cost)
         if tables:
-            click.echo("\n" + published_text.to_text(tables), nl=False)
+            click.echo("\n" + to_text(tables), nl=False)
         if matched_kl:
             from recbench.cli.curves import print_all_matched
 
@@ -84,33 +89,33 @@ def leaderboard_command(
         return
     form = "markdown" if form == "terminal" else form
     text = FORMATS[form][1](leaderboard, cost=cost)
-    text = published_text.added(form, text, leaderboard, tables) if tables else text
+    text = added(form, text, leaderboard, tables) if tables else text
     if output is None:
         click.echo(text, nl=False)
         return
     try:
-        if output.exists() and not output.is_file():  # /dev/stdout and the like must not be replaced by a file
+        if output.exists() and not output.is_file():  # such as /dev/stdout, which must not be replaced by a file
             output.write_text(text, encoding="utf-8")
         else:
             write_atomically(output.resolve(), text.encode())
-    except (OSError, RuntimeError) as error:  # resolve finds loops of links
+    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
         raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
 
 
 def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[PublishedTable, ...]:
     if form == "latex":
-        raise UserError("--published has no LaTeX form; choose json, csv or markdown")
+        raise UserError("--published does not support --format latex; choose json, csv or markdown")
     tables = compare_published(plan, leaderboard)
     if not tables:
-        raise UserError(f"the suite {plan.suite} carries no published numbers")
+        raise UserError(f"the suite {plan.suite} does not have published scores")
     return tables
 
 
 def known_metrics(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Labels of metrics, each once.
+    """Return the labels of metrics without duplicates.
 
     Raises:
-        UserError: the suite has no such metric.
+        UserError: the suite does not have one of these metrics.
     """
     known = [column.name for column in plan.columns]
     for name in names:
@@ -123,15 +128,15 @@ _EPOCH_COLUMNS = ("objective", "reconstruction", "validation")
 
 
 def _target(plan: Plan, text: str) -> tuple[str, float]:
-    """What ``--time-to`` asks for: a metric of the suite, or a column of ``history.jsonl``, and a value."""
+    """Parse ``--time-to``: a metric of the suite or a column of ``history.jsonl``, and a value."""
     name, _, value = text.partition("=")
     known = [*(column.name for column in plan.columns), *_EPOCH_COLUMNS]
     if name not in known:
-        raise UserError(f"--time-to {text}: there is no '{name}'; {did_you_mean(name, known)}")
+        raise UserError(f"--time-to {text}: unknown metric or quantity '{name}'; {did_you_mean(name, known)}")
     try:
         number = float(value)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"--time-to {text}: give a number after '=', as in {name}=0.1")
+        raise UserError(f"--time-to {text}: expected a number after '=', as in {name}=0.1")
     return name, number

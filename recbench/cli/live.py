@@ -1,4 +1,4 @@
-"""The live view of a sweep on stderr; plain lines where stderr is no terminal."""
+"""The live view of a sweep on stderr; plain lines if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _COLOURS = {"done": "green", "failed": "red", "diverged": "magenta"}
 
 
 class LiveView(Watcher):
-    """Draws jobs, epochs, images/s, the current loss and the time left while a sweep runs. A context manager."""
+    """A context manager that shows jobs, epochs, images/s, the current loss and the time left while a sweep runs."""
 
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self.planned: dict[str, PlannedJob] = {}
         self.running: dict[str, JobProgress] = {}
         self.ended: dict[str, str] = {}
-        """How each job of this round has ended; a job that runs again has not."""
+        """Outcomes of the jobs that ended in this round, except those that are running again."""
         self.total = 0
         self.started = time.monotonic()
         self.live = Live(console=err, refresh_per_second=4, get_renderable=self.draw, transient=True)
@@ -78,7 +78,7 @@ class LiveView(Watcher):
         err.print(line, soft_wrap=True)
 
     def name(self, job_id: str) -> str:
-        """``wiener, seed 1``, with the setting where there are several."""
+        """Return the name of a job, such as ``wiener, seed 1``, with the setting if there are several."""
         assert self.plan is not None
         planned = self.planned[job_id]
         setting = f" ({self.plan.settings[planned.setting].label})" if len(self.plan.settings) > 1 else ""
@@ -92,7 +92,7 @@ class LiveView(Watcher):
         return scores + speed
 
     def draw(self) -> Group:
-        """The current state, as often as rich asks for it."""
+        """Return the current state for rich to draw."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for head in ("running", "epoch", "", "images/s", "loss", "time left"):
             table.add_column(Text(head, style="dim"))
@@ -107,12 +107,12 @@ class LiveView(Watcher):
         return Group(table, whole)
 
     def work(self) -> float:
-        """Jobs' worth of work that is done, counting running ones by their time."""
+        """Return the work done in units of jobs, including the finished fractions of running jobs."""
         spent = time.monotonic() - self.started
         parts = (1 / (1 + now.seconds_left / spent) if spent else 0.0 for now in list(self.running.values()))
         return min(self.total, len(self.ended) + sum(parts))
 
     def left(self) -> str:
-        """Time left for the whole sweep, from the work done so far."""
+        """Return the estimated time left for the whole sweep."""
         work = self.work()
         return duration((time.monotonic() - self.started) * (self.total - work) / work) if work > 0.01 else "…"

@@ -1,4 +1,4 @@
-"""``recbench logs``: what a job printed."""
+"""``recbench logs``: the log of a job."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _CHUNK = 1 << 16
 @click.command("logs")
 @click.argument("job")
 @results_option
-@click.option("--follow", is_flag=True, help="Go on showing what the job prints, until it ends.")
+@click.option("--follow", is_flag=True, help="Keep printing new output until the job ends.")
 def logs_command(job: str, results: Path, follow: bool) -> None:
-    """Print what JOB printed: its id, or the beginning of it. Why it failed, if it did, goes to stderr."""
+    """Print the log of JOB, given by its id or the beginning of its id; if it failed, the reason goes to stderr."""
     folder = _folder(job, results)
     with _log(folder, follow).open("rb") as stream:
         for chunk in _chunks(folder, follow, stream):
@@ -38,7 +38,7 @@ def logs_command(job: str, results: Path, follow: bool) -> None:
         return
     if record is None:
         err.print(
-            "the job runs" if holder(folder) is not None or heartbeat.at_work(folder) else "the job has no record"
+            "the job is running" if holder(folder) is not None or heartbeat.at_work(folder) else "the job has no record"
         )
     elif record.failure is not None:
         failure = record.failure
@@ -52,24 +52,24 @@ def _folder(job: str, results: Path) -> Path:
     for folder in sorted(results.glob("*/jobs/*/")):
         folders.setdefault(folder.name, []).append(folder)
     job_id = chosen_job(job, list(folders))
-    if len(folders[job_id]) > 1:  # suites share jobs; the one that was worked on last is meant
+    if len(folders[job_id]) > 1:  # suites can share a job; show the folder that was modified last
         folders[job_id].sort(key=lambda folder: folder.stat().st_mtime)
         suites = ", ".join(folder.parent.parent.name for folder in folders[job_id])
-        err.print(f"job {job_id} is in the suites {suites}; showing the last", soft_wrap=True)
+        err.print(f"job {job_id} is in the suites {suites}; showing the last one", soft_wrap=True)
     return folders[job_id][-1]
 
 
 def _log(folder: Path, follow: bool) -> Path:
     file = folder / "log.txt"
-    while follow and not file.exists():  # it waits for its turn
+    while follow and not file.exists():  # the job is still waiting
         time.sleep(_POLL)
     if not file.is_file():
-        raise UserError(f"job {folder.name} has printed nothing yet; --follow waits for it")
+        raise UserError(f"job {folder.name} does not have a log yet; --follow waits for it")
     return file
 
 
 def _chunks(folder: Path, follow: bool, stream: BinaryIO) -> Iterator[bytes]:
-    """The log, and with ``follow`` what is added to it for as long as somebody works on the job."""
+    """Yield the log, and with ``follow`` what is appended to it for as long as the job is running."""
     while True:
         working = follow and (holder(folder) is not None or heartbeat.at_work(folder) is not None)
         while chunk := stream.read(_CHUNK):

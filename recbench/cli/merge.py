@@ -16,23 +16,23 @@ from recbench.store.merge import merge, sources
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of all results; each suite has a folder in it.",
+    help="Folder of all results, with one folder per suite.",
 )
 @click.option(
     "--prefer",
     metavar="SOURCE",
     type=click.Path(path_type=Path),
-    help="Whose record to take where several machines have run one job.",
+    help="Source to take the record from if several machines ran the same job.",
 )
 def merge_command(paths: tuple[Path, ...], into: Path, prefer: Path | None) -> None:
-    """Join results of several machines: exports, or folders of results. Nothing that is there is replaced."""
+    """Merge results from several machines: exports, or folders of results. Existing records are never replaced."""
     with sources(paths) as found:
         merged = merge(found, into, prefer)
     for one in merged:
         for note in one.notes:
             click.echo(f"note: {note}", err=True)
-        completed = f", {len(one.completed)} of them got files that were missing" if one.completed else ""
+        completed = f", {len(one.completed)} of them completed with missing files" if one.completed else ""
         click.echo(
-            f"{one.suite}: {len(one.added)} jobs merged, {one.present} were there already{completed}; "
+            f"{one.suite}: {len(one.added)} jobs merged, {one.present} already present{completed}; "
             f"{one.done} of {one.jobs} are done"
         )

@@ -15,7 +15,7 @@ from recbench.plugin.manager import Plugins, load_plugins
 from recbench.suite.document import load as load_document
 from recbench.suite.document import parse_value
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
 _PLUGIN_OPTIONS = (
     click.option(
@@ -33,20 +33,20 @@ _PLUGIN_OPTIONS = (
         multiple=True,
         metavar="DISTRIBUTION",
         envvar="RECBENCH_BLOCK",
-        help="Do not import the plugins of a distribution, or one plugin by its name. Repeatable. "
+        help="Do not import the plugins of a distribution, or a single plugin. Repeatable. "
         '(Or RECBENCH_BLOCK="NAME NAME")',
     ),
     click.option("--strict", is_flag=True, help="Fail if any installed plugin is broken."),
 )
 
 
-def plugin_options(command: Command) -> Command:
-    """Add --plugin, --block and --strict; the command gets ``plugin_files``, ``blocked`` and ``strict``."""
+def plugin_options(command: CommandFunction) -> CommandFunction:
+    """Add --plugin, --block and --strict, which are passed as ``plugin_files``, ``blocked`` and ``strict``."""
     return reduce(lambda inner, option: option(inner), reversed(_PLUGIN_OPTIONS), command)
 
 
-def results_option(command: Command) -> Command:
-    """Add --results; the command gets ``results``, a path."""
+def results_option(command: CommandFunction) -> CommandFunction:
+    """Add --results, which is passed as the path ``results``."""
     option = click.option(
         "--results",
         default="results",
@@ -60,7 +60,7 @@ def results_option(command: Command) -> Command:
 
 
 def load(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> Plugins:
-    """Load plugins as the options say; broken ones are named on stderr."""
+    """Load plugins as the options say, and print a warning about each broken one to stderr."""
     plugins = load_plugins(plugin_files, blocked, strict=strict)
     for plugin in plugins.broken:
         click.echo(f"warning: plugin {plugin.provider} is not used: {plugin.error} (see 'recbench plugins')", err=True)
@@ -68,17 +68,22 @@ def load(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) 
 
 
 def parameters(entry: Entry, option: str, assignments: tuple[str, ...]) -> dict[str, Any]:
-    """Parameters of an entry that are given as ``KEY=VALUE``, in their types.
+    """Parse parameters of an entry given as ``KEY=VALUE``.
+
+    Args:
+        entry: the entry, which knows the types of its parameters.
+        option: the option that they were given for, for errors.
+        assignments: the values of the option.
 
     Raises:
-        UserError: one is not of that form, is unknown, or has a value that it cannot take.
+        UserError: an assignment does not have that form, or its parameter is unknown, or its value is invalid.
     """
     params: dict[str, Any] = {}
     for assignment in assignments:
         source = f"{option} {assignment}"
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise UserError(f"{source}: is not of the form KEY=VALUE")
+            raise UserError(f"{source}: expected KEY=VALUE")
         parameter = entry.parameter(key)
         if parameter is None:
             known = [parameter.name for parameter in entry.parameters]
@@ -91,14 +96,14 @@ def parameters(entry: Entry, option: str, assignments: tuple[str, ...]) -> dict[
 
 
 def read_profile(entry: Entry, file: Path) -> dict[str, Any]:
-    """Parameters of an entry from a YAML file, in their types.
+    """Read parameters of an entry from a YAML file.
 
     Raises:
-        SuiteError: with every problem of the file.
+        SuiteError: lists all problems of the file.
     """
     document = load_document(file)
     if not isinstance(document.data, dict):
-        raise SuiteError([Problem(str(file), 1, "", f"is not a mapping of parameters of {entry.name}")])
+        raise SuiteError([Problem(str(file), 1, "", f"expected a mapping of parameters of {entry.name}")])
     problems, params = list(document.problems), {}
     known = [parameter.name for parameter in entry.parameters if parameter.name != "profile"]
     for key, value in document.data.items():

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @results_option
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of decoded images.")
 @click.option(
-    "--no-models", is_flag=True, help="Load no stored models: no interpolations, and only images that jobs kept."
+    "--no-models",
+    is_flag=True,
+    help="Do not load stored models: no interpolations, and only images that the jobs stored.",
 )
 @plugin_options
 def report_command(
@@ -34,9 +36,9 @@ def report_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Write the report of SUITE, a folder of pages: a suite's name or file; by default the suite that was run last.
+    """Write the report of SUITE, the name or file of a suite; by default the one that was run last.
 
-    It is written to DIR/<suite>/report/, and can be opened from there, without a network.
+    The report is a folder of HTML pages, DIR/<suite>/report/, that can be opened without a network.
     """
     from recbench.cli.terminal import err
     from recbench.report.sections import Sources
@@ -51,7 +53,7 @@ def report_command(
 
 
 def gathered(store: Store) -> Content:
-    """All that a report shows of a store, ranked as it is now."""
+    """Return the content of a report on a store, ranked anew."""
     from recbench.analysis.ranking import rank_stored
     from recbench.report.content import gather
     from recbench.sweep.sweep import inspect

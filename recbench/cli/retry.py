@@ -1,4 +1,4 @@
-"""``recbench retry``: run again what went wrong."""
+"""``recbench retry``: run failed jobs again."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from recbench.files import lock
 from recbench.plugin.registry import Registry
 from recbench.store.record import JobStatus
 from recbench.store.store import Store
-from recbench.suite.validation import load_suite
+from recbench.suite.suite import load_suite
 from recbench.sweep.sweep import State, inspect
 
 
 @click.command("retry")
 @click.argument("suite")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@click.option("--diverged", is_flag=True, help="Also those that diverged.")
+@click.option("--diverged", is_flag=True, help="Include jobs that diverged.")
 @results_option
 @sweep_options
 @plugin_options
@@ -38,10 +38,10 @@ def retry_command(
     strict: bool,
     **settings: Unpack[Settings],
 ) -> None:
-    """Run the failed jobs of SUITE (its name or its file) again, and no others.
+    """Run only the failed jobs of SUITE (its name or its file) again.
 
-    With JOBs, named by their ids or the beginnings of them, only those, whether they failed or diverged. Earlier
-    records are kept beside the new ones. The suite is taken as it was resolved by the last run.
+    With JOBs, given by their ids or the beginnings of their ids, run only those, whether they failed or diverged.
+    Earlier records are kept next to the new ones. The suite is the one resolved by the last run.
     """
     store = stored_suite(suite, results)
     plan = store.read_plan()
@@ -49,7 +49,7 @@ def retry_command(
     named = [chosen_job(name, [job.id for job in plan.jobs]) for name in jobs]
     wanted = _wanted(state, named, diverged)
     if not wanted:
-        err.print(f"{plan.suite}: nothing failed{'' if diverged else ' (--diverged: those that diverged too)'}")
+        err.print(f"{plan.suite}: no job failed{'' if diverged else ' (--diverged includes jobs that diverged)'}")
         return
     registry = Registry(load(plugin_files, blocked, strict))
     again = load_suite(store.root / "suite.yaml", registry, maximum_jobs=max(10_000, len(plan.jobs)))
@@ -61,10 +61,10 @@ def retry_command(
 
 
 def _wanted(state: State, named: list[str], diverged: bool) -> list[str]:
-    """Ids of the jobs to run again.
+    """Return the ids of the jobs to run again.
 
     Raises:
-        UserError: one that is named has nothing to be tried again for.
+        UserError: a named job has not failed or diverged.
     """
     statuses: set[JobStatus] = {"failed", "diverged"} if diverged or named else {"failed"}
     for job_id in named:
@@ -72,12 +72,12 @@ def _wanted(state: State, named: list[str], diverged: bool) -> list[str]:
         if record is None:
             raise UserError(f"job {job_id} has no record; 'recbench run' runs it")
         if record.status not in statuses:
-            raise UserError(f"job {job_id} is {record.status}: there is nothing to try again")
+            raise UserError(f"job {job_id} is {record.status}; only failed and diverged jobs can run again")
     return named or [job_id for job_id, record in state.records.items() if record.status in statuses]
 
 
 def _keep_aside(store: Store, job_id: str) -> None:
-    """Move the record of a diverged job aside, so that the job counts as not run."""
+    """Move the record of a diverged job aside, so that the job runs again."""
     with lock(store.folder(job_id)) as mine:
         if not mine:
             raise UserError(f"job {job_id} is being run by another process")

@@ -16,7 +16,7 @@ from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.store import Store
-from recbench.suite.validation import Suite, load_suite
+from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.sweep import State, grown
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
@@ -25,11 +25,11 @@ _most = click.option(
     "--max-jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Refuse a suite that spans more jobs. Without it, one of more than 10,000 is asked about.",
+    help="Refuse suites with more jobs; by default, ask for confirmation above 10,000.",
 )
 _DEFAULT_MOST = 10_000
 _NEVER = 1_000_000
-"""More jobs than anybody means; plans of so many would take gigabytes."""
+"""Suites with more jobs are always refused; their plans would take gigabytes."""
 
 
 @click.command("run")
@@ -38,7 +38,7 @@ _NEVER = 1_000_000
 @_most
 @results_option
 @sweep_options
-@click.option("--dry-run", is_flag=True, help="Print the jobs, what is done and what is missing; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the jobs and their status; run nothing.")
 @plugin_options
 def run_command(
     suite_file: Path,
@@ -51,9 +51,9 @@ def run_command(
     strict: bool,
     **settings: Unpack[Settings],
 ) -> None:
-    """Run the jobs of SUITE that are not done yet, and print its leaderboard.
+    """Run the jobs of SUITE that are not completed yet, and print its leaderboard.
 
-    The same command continues after an interruption, also with other options. Results go to DIR/<suite>/.
+    After an interruption, the same command continues, even with other options. Results are written to DIR/<suite>/.
     """
     registry = Registry(load(plugin_files, blocked, strict))
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
@@ -66,10 +66,10 @@ def run_command(
 
 
 def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:
-    """How to ask about a large suite: not at all where the user has said a number, or cannot answer."""
+    """Return a function that asks for confirmation, or None if the user gave a number or cannot answer."""
     if max_jobs is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
-    return lambda size: size <= _NEVER and click.confirm(f"the suite spans {size:,} jobs; go on?", err=True)
+    return lambda size: size <= _NEVER and click.confirm(f"the suite has {size:,} jobs; continue?", err=True)
 
 
 def _print_jobs(plan: Plan, state: State) -> None:
@@ -85,7 +85,7 @@ def _print_jobs(plan: Plan, state: State) -> None:
     later = sum(plan.counts) - len(plan.jobs)
     if later:
         when = "once the scales of the losses are calibrated, and" if scales.lacking(plan) else "as"
-        err.print(f"{later} more follow {when} tuning goes on")
+        err.print(f"{later} more follow {when} tuning continues")
     for job_id, reason in state.unusable.items():
         err.print(f"job {job_id}: its record cannot be used: {reason}", soft_wrap=True)
 
@@ -103,13 +103,13 @@ def validate_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Check SUITE and say what it spans; all problems are reported together, with file, line and key."""
+    """Check SUITE and print the number of its jobs; report all problems together, with file, line and key."""
     registry = Registry(load(plugin_files, blocked, strict))
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
     plan = suite.plan
     if plan.tuning is not None:
         candidates, final = plan.counts
-        tried = f"{len(plan.searches)} searches x {plan.tuning.budget} candidates x {len(plan.tuning.candidate_seeds)}"
+        tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"
         chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
         what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen} seeds)"
         click.echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
@@ -118,10 +118,12 @@ def validate_command(
     seeds = len({job.seed for job in plan.jobs})
     whole = len(plan.methods) * len(plan.settings) * seeds == len(plan.jobs)
     spans = f"{len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds"
-    click.echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', where they go together'})")
+    click.echo(
+        f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})"
+    )
     _tell_lacking(suite)
 
 
 def _tell_lacking(suite: Suite) -> None:
     for problem in suite.lacking:
-        click.echo(f"before it can run: {problem}", err=True)
+        click.echo(f"required before it can run: {problem}", err=True)

@@ -1,4 +1,4 @@
-"""``recbench score``: a loss or metric of given images."""
+"""``recbench score``: compute a loss or metric for two sets of images."""
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ from recbench.plugin.registry import Registry
     "--range", "value_range", metavar="LOW,HIGH", help="Value range of floating-point arrays.  [default: 0,1]"
 )
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
-@click.option("--grad", is_flag=True, help="Also the norm of the gradient by each decoded image (losses).")
+@click.option(
+    "--grad", is_flag=True, help="Include the norm of the gradient with respect to each decoded image (losses)."
+)
 @click.option(
     "--epoch",
     type=click.IntRange(1),
     metavar="N",
-    help="Epoch that a loss takes it to be; by default warm-ups are over.",
+    help="Epoch of a loss with a schedule; by default, after all warm-ups.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For what a loss draws at random.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of losses that draw random numbers."
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @plugin_options
 def score_command(
@@ -54,13 +58,13 @@ def score_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Print the value of a loss or metric for DECODED and TARGET, for each image and as a mean.
+    """Print the value of a loss or metric for DECODED and TARGET, per image and as a mean.
 
-    Both are .npy arrays (N, C, H, W), or folders of images with the same file names. Metrics see images as in
-    evaluation: rounded to 8 bits, unless they say otherwise.
+    Both are .npy arrays (N, C, H, W), or folders of images with the same file names. As in evaluation, images are
+    rounded to 8 bits for metrics that do not require otherwise.
     """
     if kind == "metric" and (grad or epoch is not None):
-        raise UserError("--grad and --epoch are for losses")
+        raise UserError("--grad and --epoch are for losses only")
     registered = Registry(load(plugin_files, blocked, strict)).get("losses" if kind == "loss" else "metrics", name)
     params = parameters(registered.entry, "-p", assignments)
     limits = _range(value_range) if value_range is not None else None
@@ -74,7 +78,10 @@ def score_command(
     high = max(float(images.amax()) for images in (pair.decoded, pair.target))
     if low < pair.value_range[0] or high > pair.value_range[1]:
         stated = f"{pair.value_range[0]:g} to {pair.value_range[1]:g}"
-        click.echo(f"warning: the images have values from {low:g} to {high:g}, outside of {stated} (--range)", err=True)
+        click.echo(
+            f"warning: the images have values from {low:g} to {high:g}, outside of the range {stated} (--range)",
+            err=True,
+        )
     if isinstance(registered.entry, LossEntry):
         scored = score_loss(registered, params, pair, epoch=epoch, gradient=grad, seed=seed)
     else:
@@ -98,7 +105,7 @@ def score_command(
 
 
 def _plain(value: Any) -> Any:
-    """Data as JSON has them; NaN and infinities, which it has not, become text."""
+    """Return data for JSON, with NaN and infinities as text."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -112,7 +119,7 @@ def _range(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--range {text}: give two numbers, as in --range -1,1") from None
+        raise UserError(f"--range {text}: expected two numbers, as in --range -1,1") from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"--range {text}: the first number must be the lower")
+        raise UserError(f"--range {text}: the first number must be finite and lower than the second")
     return low, high

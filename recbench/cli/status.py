@@ -1,4 +1,4 @@
-"""``recbench status``: how far a suite is, seen from anywhere that its results folder can be seen from."""
+"""``recbench status``: the progress of a suite, from any machine that can read its results folder."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from recbench.store.store import Store
 from recbench.sweep.sweep import State, inspect
 
 _SAMPLE = 20
-"""Finished jobs from whose times those of waiting ones are reckoned."""
+"""The number of finished jobs from whose times the time left is estimated."""
 _OTHERS_SILENCE = 60.0
-"""Seconds without a beat after which a job of another machine is said to be silent."""
+"""Seconds without a heartbeat after which a job of another machine is called silent."""
 
 
 @dataclass(frozen=True)
-class Status:
-    """What is known of a suite's jobs, by id where they are named."""
+class SuiteStatus:
+    """The state of a suite's jobs; mappings are by job id."""
 
     plan: Plan
     state: State
     at_work: dict[str, RunningJob]
     silent: dict[str, float]
-    """Of those at work: seconds since the last sign of life, where that is long ago."""
+    """Seconds since the last heartbeat of jobs at work that have been silent for long."""
     queued: dict[str, str]
     seconds_left: float | None
 
     def named(self, status: str) -> list[PlannedJob]:
-        """Jobs that ended so and are not at work again."""
+        """Return the jobs with this status that are not running again."""
         found = self.state.records
         jobs = (job for job in self.plan.jobs if job.id in found and job.id not in self.at_work)
         return [job for job in jobs if found[job.id].status == status]
 
     @property
     def waiting(self) -> int:
-        """Jobs without a usable record that nobody works on."""
+        """The number of jobs without a usable record that are not running."""
         return sum(job.id not in self.state.records and job.id not in self.at_work for job in self.plan.jobs)
 
 
-def status_of(store: Store, queued: Mapping[str, str]) -> Status:
-    """Look at a suite; changes nothing."""
+def status_of(store: Store, queued: Mapping[str, str]) -> SuiteStatus:
+    """Return the status of a suite without changing anything."""
     plan = store.read_plan()
     state = inspect(plan, store)
     at_work, silent = {}, {}
@@ -70,11 +70,11 @@ def status_of(store: Store, queued: Mapping[str, str]) -> Status:
                 if not found.here and age > _OTHERS_SILENCE:
                     silent[planned.id] = age
     waiting = {job_id: text for job_id, text in queued.items() if job_id not in at_work}
-    return Status(plan, state, at_work, silent, waiting, _seconds_left(plan, state, at_work, store))
+    return SuiteStatus(plan, state, at_work, silent, waiting, _seconds_left(plan, state, at_work, store))
 
 
 def _seconds_left(plan: Plan, state: State, at_work: Mapping[str, RunningJob], store: Store) -> float | None:
-    """Reckoned from the jobs that are done, as many side by side as there are now; None where that is not known."""
+    """Estimate the time left from completed jobs and the present number of running jobs; None if it is unknown."""
     living = [found for found in at_work.values() if found.epochs]
     waiting = sum(job.id not in state.records and job.id not in at_work for job in plan.jobs)
     if not at_work:
@@ -110,9 +110,9 @@ def status_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Show how far SUITE is: its name or file; by default the suite that was run last.
+    """Show the progress of SUITE, the name or file of a suite; by default the one that was run last.
 
-    What is done, what runs where and how far it is, what failed or diverged and why, and about how long it will take.
+    Shows which jobs are done, which are running where, which failed or diverged and why, and the estimated time left.
     """
     store = stored_suite(suite, results)
     status = status_of(store, _queues(store, plugin_files, blocked, strict))
@@ -124,7 +124,7 @@ def status_command(
     counts += [f"{status.waiting} waiting"]
     left = status.seconds_left
     if left is None:
-        tail = "" if status.at_work else "; nothing runs now: 'recbench run' continues"
+        tail = "" if status.at_work else "; no job is running; 'recbench run' continues"
     else:
         tail = f"; about {duration(left)} left" if left else ""
     out.print(f"{status.plan.suite}: {', '.join(counts)}{tail}", soft_wrap=True)
@@ -144,7 +144,7 @@ def status_command(
 
 
 def _queues(store: Store, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> dict[str, str]:
-    """What the engines say that this suite was given to; one that does not answer is named on stderr."""
+    """Return the queues of the executors that this suite was submitted to; print a warning if one does not answer."""
     queued: dict[str, str] = {}
     engines = store.engines()
     if not engines:
@@ -155,22 +155,22 @@ def _queues(store: Store, plugin_files: tuple[str, ...], blocked: tuple[str, ...
             executor: Executor = registry.get("executors", name).create(params)
             queued.update(executor.queue(store.root))
         except (UserError, OSError) as error:
-            err.print(f"the queue of {name} is not known: {error}", soft_wrap=True)
+            err.print(f"the queue of {name} is unknown: {error}", soft_wrap=True)
     return queued
 
 
-def _jobs(status: Status, chosen: Mapping[str, object]) -> list[PlannedJob]:
+def _jobs(status: SuiteStatus, chosen: Mapping[str, object]) -> list[PlannedJob]:
     return [job for job in status.plan.jobs if job.id in chosen]
 
 
 def _name(plan: Plan, planned: PlannedJob) -> str:
-    """``wiener, seed 1``, with the setting where there are several."""
+    """Return the name of a job, such as ``wiener, seed 1``, with the setting if there are several."""
     setting = f" ({plan.settings[planned.setting].label})" if len(plan.settings) > 1 else ""
     validation = f", {planned.split}" if planned.split != "test" else ""
     return f"{plan.methods[planned.method].label}, seed {planned.seed}{validation}{setting}"
 
 
-def _running_rows(status: Status) -> list[tuple[str, ...]]:
+def _running_rows(status: SuiteStatus) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for job in _jobs(status, status.at_work):
         found = status.at_work[job.id]
@@ -183,18 +183,18 @@ def _running_rows(status: Status) -> list[tuple[str, ...]]:
     return rows
 
 
-def _trouble_rows(status: Status, word: str) -> list[tuple[str, ...]]:
+def _trouble_rows(status: SuiteStatus, word: str) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for job in status.named(word):
         failure = status.state.records[job.id].failure
-        assert failure is not None, "a record without scores says why"
+        assert failure is not None, "a record without scores has a failure"
         first = next(iter(failure.message.splitlines()), failure.type)
         rows.append((job.id, _name(status.plan, job), failure.reason, first))
     return rows
 
 
-def _as_data(status: Status) -> dict[str, object]:
-    """Everything of a status, for programs."""
+def _as_data(status: SuiteStatus) -> dict[str, object]:
+    """Return the status as data for JSON."""
     jobs = []
     for planned in status.plan.jobs:
         record, found = status.state.records.get(planned.id), status.at_work.get(planned.id)

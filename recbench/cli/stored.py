@@ -1,4 +1,4 @@
-"""Finding a suite that was run, by what a person calls it."""
+"""Lookup of stored suites and jobs by name."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from recbench.suite.document import load as load_document
 
 
 def stored_suite(suite: str | None, results: Path) -> Store:
-    """The store of a suite, given by name or by file; by default of the one that was run last.
+    """Return the store of a suite, given by name or file; by default that of the suite that was run last.
 
     Raises:
-        UserError: it was never run, or cannot be the name of a suite.
+        UserError: the suite has never been run, or the name is invalid.
     """
     store = Store(results / (_name(suite) if suite else _latest(results)))
     if suite and not store.plan_file.is_file():
         ran = [path.parent.name for path in results.glob("*/plan.json")]
-        raise UserError(f"there are no results of the suite '{_name(suite)}' in {results}; {did_you_mean(suite, ran)}")
+        raise UserError(f"no results of the suite '{_name(suite)}' in {results}; {did_you_mean(suite, ran)}")
     return store
 
 
@@ -32,25 +32,25 @@ def _name(suite: str) -> str:
         named = data.get("name") if isinstance(data, dict) else None
         suite = named if isinstance(named, str) else Path(suite).stem
     if not SUITE_NAME.fullmatch(suite):
-        raise UserError(f"{suite!r} is not the name of a suite: letters, digits, '.', '_' and '-' only")
+        raise UserError(f"{suite!r} is not the name of a suite: expected letters, digits, '.', '_' and '-' only")
     return suite
 
 
 def _latest(results: Path) -> str:
     plans = sorted(results.glob("*/plan.json"), key=lambda path: path.stat().st_mtime_ns)
     if not plans:
-        raise UserError(f"there are no results in {results}; 'recbench run SUITE' makes some")
+        raise UserError(f"no results in {results}; 'recbench run SUITE' creates some")
     names = [path.parent.name for path in plans]
     if len(names) > 1:
-        click.echo(f"showing {names[-1]}, which was run last; there are also {', '.join(sorted(names[:-1]))}", err=True)
+        click.echo(f"showing {names[-1]}, which was run last; other suites: {', '.join(sorted(names[:-1]))}", err=True)
     return names[-1]
 
 
 def chosen_job(name: str, known: Sequence[str]) -> str:
-    """The id of the job that is meant by an id, or by the beginning of one.
+    """Return the id of the job whose id starts with ``name``.
 
     Raises:
-        UserError: there is no such job, or several.
+        UserError: no job matches, or several do.
     """
     found = [job_id for job_id in known if job_id.startswith(name.lower())] if name else []
     if len(found) == 1:
@@ -58,4 +58,4 @@ def chosen_job(name: str, known: Sequence[str]) -> str:
     if found:
         some = ", ".join(found[:5]) + (" …" if len(found) > 5 else "")
         raise UserError(f"{quoted(name)} is the beginning of {len(found)} jobs: {some}")
-    raise UserError(f"there is no job {quoted(name)}; 'recbench run SUITE --dry-run' lists a suite's jobs")
+    raise UserError(f"unknown job {quoted(name)}; 'recbench run SUITE --dry-run' lists a suite's jobs")

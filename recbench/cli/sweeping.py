@@ -1,35 +1,34 @@
-"""What ``recbench run`` and ``recbench retry`` have in common: how jobs are run, and what is said of it afterwards."""
+"""Code shared by ``recbench run`` and ``recbench retry``: options, running the sweep, and printing the outcome."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 
 import click
 
-from recbench.analysis.ranking import Leaderboard, rank_stored
+from recbench.analysis.board import Leaderboard
+from recbench.analysis.ranking import rank_stored
 from recbench.cli.durations import parse_duration
-from recbench.cli.hangup import survive_hangup
-from recbench.cli.options import parameters, read_profile
+from recbench.cli.hangup import ignore_hangup
+from recbench.cli.options import CommandFunction, parameters, read_profile
 from recbench.cli.terminal import err, print_leaderboard
 from recbench.contracts.entries import TrackerEntry
 from recbench.contracts.executor import Executor
 from recbench.data.cache import default_cache
 from recbench.errors import UserError
 from recbench.plugin.registry import Registry
-from recbench.render import leaderboard as formats
 from recbench.render.contact_sheet import write_pictures
+from recbench.render.leaderboard import write_all
 from recbench.store.store import Store
-from recbench.suite.validation import Suite
+from recbench.suite.suite import Suite
 from recbench.sweep.attempts import Limits
 from recbench.sweep.sweep import Options, inspect
 from recbench.sweep.sweep import run as run_sweep
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
@@ -54,9 +53,12 @@ class Settings(TypedDict):
 _OPTIONS = (
     click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images."),
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to train."),
-    click.option("--devices", metavar="N,N", help="GPUs to use, such as 0,2; without it, all of the machine."),
+    click.option("--devices", metavar="N,N", help="GPUs to use, such as 0,2; by default all."),
     click.option(
-        "--jobs-per-device", type=click.IntRange(min=1), metavar="K", help="Jobs that share a GPU, or the processor."
+        "--jobs-per-device",
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Number of jobs per GPU; without a GPU, in parallel on the CPU.",
     ),
     click.option("--executor", default="local", show_default=True, help="Executor plugin that runs the jobs."),
     click.option(
@@ -67,9 +69,9 @@ _OPTIONS = (
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
-        help="Further attempts at a job that failed.",
+        help="Number of further attempts at a failed job.",
     ),
-    click.option("--timeout", metavar="TIME", help="Time that an attempt at a job may take, such as 3h, 90m or 1d12h."),
+    click.option("--timeout", metavar="TIME", help="Time limit of an attempt at a job, such as 3h, 90m or 1d12h."),
     click.option(
         "--max-failures", type=click.IntRange(min=1), metavar="N", help="Start no more jobs after N failed attempts."
     ),
@@ -81,14 +83,14 @@ _OPTIONS = (
         help="Seconds of training between checkpoints.",
     ),
     click.option(
-        "--track", "tracked", multiple=True, metavar="TRACKER", help="Show the jobs to a tracker. Repeatable."
+        "--track", "tracked", multiple=True, metavar="TRACKER", help="Report the jobs to a tracker. Repeatable."
     ),
     click.option("--track-option", multiple=True, metavar="NAME.KEY=VALUE", help="Parameter of a tracker. Repeatable."),
 )
 
 
-def sweep_options(command: Command) -> Command:
-    """Add the options that say how jobs are run; the command gets them as :class:`Settings`."""
+def sweep_options(command: CommandFunction) -> CommandFunction:
+    """Add the options on how to run jobs, which are passed as :class:`Settings`."""
     return reduce(lambda inner, option: option(inner), reversed(_OPTIONS), command)
 
 
@@ -100,16 +102,21 @@ def options_of(
     only: frozenset[str] | None = None,
     **settings: Unpack[Settings],
 ) -> tuple[Executor, Options]:
-    """The executor that is asked for, and how the sweep is to be run.
+    """Return the executor and the options of the sweep.
 
     Args:
-        wanted: what the suite wants of executors, by name.
+        registry: the executors and trackers.
+        plugin_files: plugin files to load.
+        blocked: plugins and distributions not to load.
+        wanted: parameters of executors from the suite, by name.
+        only: ids of the only jobs to run; None for all.
+        **settings: the values of the command-line options.
 
     Raises:
-        UserError: an option has a value that it cannot have.
+        UserError: the value of an option is invalid.
     """
     if not _DEVICE.fullmatch(settings["device"]):
-        raise UserError(f"--device {settings['device']}: choose auto, cpu, cuda or cuda:N")
+        raise UserError(f"--device {settings['device']}: expected auto, cpu, cuda or cuda:N")
     timeout = settings["timeout"]
     executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(
@@ -127,21 +134,21 @@ def options_of(
 
 
 def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> int:
-    """Run a suite, print its leaderboard and give the exit code. Goes on when the terminal is closed."""
+    """Run a suite, print its leaderboard and return the exit code. Continues when the terminal is closed."""
     from recbench.cli.live import LiveView
 
-    survive_hangup()
+    ignore_hangup()
     with LiveView() as view:
         finished = run_sweep(suite, store, registry, executor, options, view)
     if finished and not view.total:
         err.print(f"{suite.plan.suite}: all {len(store.read_plan().jobs)} jobs are done; nothing to run")
-    plan = store.read_plan()  # it may have grown
+    plan = store.read_plan()  # tuning may have added jobs
     state = inspect(plan, store)
     leaderboard = rank_stored(plan, store, state.records, state.unusable)
-    formats.write_all(leaderboard, store.root)
+    write_all(leaderboard, store.root)
     write_pictures(plan, leaderboard.boards, state.records, store)
     print_leaderboard(leaderboard)
-    err.print(f"leaderboard, pictures and records are in {store.root}", soft_wrap=True)
+    err.print(f"leaderboard, images and records are in {store.root}", soft_wrap=True)
     return _exit_code(finished, leaderboard)
 
 
@@ -157,7 +164,7 @@ def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
 
 
 def _executor(registry: Registry, wanted: Mapping[str, Any], settings: Settings) -> tuple[Executor, dict[str, Any]]:
-    """An executor with its parameters: the suite's, over them those of a profile, over them the command line's."""
+    """Return an executor with its parameters; the command line overrides a profile, which overrides the suite."""
     registered = registry.get("executors", settings["executor"])
     entry = registered.entry
     params = parameters(entry, "--executor-option", settings["executor_option"])
@@ -167,9 +174,9 @@ def _executor(registry: Registry, wanted: Mapping[str, Any], settings: Settings)
         if value is None:
             continue
         if entry.parameter(name) is None:
-            raise UserError(f"{option} {value}: the executor {entry.name} decides that itself")
+            raise UserError(f"{option} {value}: the executor {entry.name} does not support this option")
         if name in params:
-            raise UserError(f"{option} and --executor-option {name}=… say the same thing: give one of them")
+            raise UserError(f"{option} and --executor-option {name}=… set the same parameter; give only one of them")
         params[name] = value
     profile = params.get("profile") or wanted.get("profile")
     params = entry.complete({**wanted, **(read_profile(entry, Path(profile)) if profile else {}), **params})
@@ -180,11 +187,11 @@ def _executor(registry: Registry, wanted: Mapping[str, Any], settings: Settings)
 def _trackers(
     registry: Registry, names: tuple[str, ...], assignments: tuple[str, ...]
 ) -> tuple[tuple[str, dict[str, Any]], ...]:
-    """The trackers of these names with their complete parameters, after a look whether they can work here."""
+    """Return trackers with their complete parameters, after checking that their packages are installed."""
     names = tuple(dict.fromkeys(names))
     for assignment in assignments:
         if assignment.partition(".")[0] not in names:
-            raise UserError(f"--track-option {assignment}: is not NAME.KEY=VALUE with the name of a --track")
+            raise UserError(f"--track-option {assignment}: expected NAME.KEY=VALUE with the name of a --track")
     chosen = []
     for name in names:
         entry = cast(TrackerEntry, registry.get("trackers", name).entry)
@@ -198,7 +205,7 @@ def _trackers(
 
 
 def _is_installed(package: str) -> bool:
-    """Whether a package can be imported; a mere folder of its name, such as wandb leaves behind, is none."""
+    """Return whether a package can be imported; a mere folder, such as wandb creates, does not count."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):

@@ -25,11 +25,13 @@ _ID = re.compile(r"[0-9a-f]{4,16}")
 @click.argument("job", metavar="JOB|SUITE")
 @results_option
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
-@click.option("--device", default="", metavar="auto|cpu|cuda|cuda:N", help="Where; by default as the job ran.")
+@click.option(
+    "--device", default="", metavar="auto|cpu|cuda|cuda:N", help="Where to evaluate; by default as the job ran."
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
-    help="Relative difference of a score that is allowed; by default none on the same machine, 0.001 elsewhere.",
+    help="Allowed relative difference of a score; by default 0 on the same machine, 0.001 elsewhere.",
 )
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True, help="Format."
@@ -46,8 +48,9 @@ def verify_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Evaluate the stored model of JOB again, and say whether its scores come out: a job's id (its first digits are
-    enough), or a suite for all of its jobs."""
+    """Evaluate the stored model of JOB again, and compare its scores with the record.
+
+    JOB is the id of a job (its first digits are enough), or a suite for all of its jobs."""
     from recbench.job.verification import verify
 
     registry = Registry(load(plugin_files, blocked, strict))
@@ -73,17 +76,17 @@ def verify_command(
 
 
 def _meant(job: str, results: Path) -> tuple[Store, list[str], bool]:
-    """The store, the jobs, and whether a whole suite is meant."""
+    """Return the store, the jobs, and whether they are all jobs of a suite."""
     if _ID.fullmatch(job) and not (results / job / "plan.json").is_file():
         found = sorted(path.parent for path in results.glob(f"*/jobs/{job}*/record.json"))
         ids = sorted({folder.name for folder in found})
         if not found:
-            raise UserError(f"there is no record of a job {job}… in {results}")
+            raise UserError(f"no record of a job {job}… in {results}")
         if len(ids) > 1:
             raise UserError(f"{job} is the beginning of several jobs: {', '.join(ids)}")
         store = Store(found[0].parent.parent)
         if len(found) > 1:
-            click.echo(f"the job is in several suites; this is the one of {store.root.name}", err=True)
+            click.echo(f"the job is in several suites; using the one in {store.root.name}", err=True)
         return store, ids, False
     store = stored_suite(job, results)
     plan = store.read_plan()
@@ -91,7 +94,7 @@ def _meant(job: str, results: Path) -> tuple[Store, list[str], bool]:
     meant = {damaged.job_id for damaged in scan.damaged}
     meant |= {job_id for job_id, record in scan.records.items() if record.status == "done"}
     if not meant:
-        raise UserError(f"no job of {plan.suite} is done")
+        raise UserError(f"no job of {plan.suite} is completed yet")
     return store, [planned.id for planned in plan.jobs if planned.id in meant], True
 
 
@@ -100,7 +103,7 @@ def _text(found: Verification) -> str:
     lines = [f"job {found.job_id}" + (f": {found.loss}, seed {found.seed}" if found.loss else "")]
     lines += [f"{marks[check.state]} {check.name:<9} {check.says}" for check in found.checks]
     if found.scores:
-        rows = [["", "recorded", "now", "difference", "largest of an image", ""]]
+        rows = [["", "recorded", "now", "difference", "largest of one image", ""]]
         for score in found.scores:
             numbers = [score.recorded, score.computed, score.difference, score.largest]
             rows.append([score.metric, *("–" if n is None else f"{n:.7g}" for n in numbers), score.verdict])
@@ -109,6 +112,8 @@ def _text(found: Verification) -> str:
             cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
             cells[0] = row[0].ljust(widths[0])
             lines.append(f"  {'  '.join([*cells[:-1], row[-1]])}".rstrip())
-    allowed = f"up to {found.tolerance:g} of the score is allowed" if found.tolerance else "every bit should be equal"
-    verdict = "verified: the scores come out again" if found.verified else "NOT verified"
+    allowed = (
+        f"relative differences up to {found.tolerance:g} are allowed" if found.tolerance else "every bit must be equal"
+    )
+    verdict = "verified: the scores are reproduced" if found.verified else "NOT verified"
     return "\n".join([*lines, f"{verdict}{f' ({allowed})' if found.scores else ''}\n"])

@@ -1,4 +1,4 @@
-"""``recbench weights``: the files of pretrained weights that losses and metrics need."""
+"""``recbench weights``: files of pretrained weights that losses and metrics need."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Users = dict[Weights, list[str]]
 
 @click.group("weights")
 def weights_command() -> None:
-    """List, fetch or verify the files of pretrained weights that losses and metrics need."""
+    """List, fetch or verify files of pretrained weights that losses and metrics need."""
 
 
 @weights_command.command("list")
 @plugin_options
 def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """List every file that an entry can need, and where it is."""
+    """List every file that an entry may need, and its location."""
     for file, users in _files(plugin_files, blocked, strict).items():
         place = weights.find(file)
         click.echo(f"{file.file}  {shown_size(file.size)}  {place or 'missing'}")
@@ -46,13 +46,13 @@ def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict
     "folder",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Put them there, instead of into torch hub's cache.",
+    help="Folder to put them into instead of torch hub's cache.",
 )
 @plugin_options
 def fetch_command(
     names: tuple[str, ...], folder: Path | None, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool
 ) -> None:
-    """Fetch the named files, or all that are missing. Each is checked by its SHA-256."""
+    """Fetch the named files, or all that are missing. The SHA-256 of each is verified."""
     from recbench.cli.terminal import download_bar
 
     files = list(_files(plugin_files, blocked, strict))
@@ -66,7 +66,7 @@ def fetch_command(
         try:
             with download_bar(file.file) as progress:
                 place = weights.fetch(file, folder, progress)
-        except WeightsError as error:  # the others may be within reach
+        except WeightsError as error:  # others may still be available
             click.echo(f"{file.file}: {error}", err=True)
             failed.append(file.file)
         else:
@@ -80,20 +80,20 @@ def fetch_command(
 @weights_command.command("verify")
 @plugin_options
 def verify_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """Hash every copy that is found; exit with 1 if one is damaged."""
+    """Check the SHA-256 of every copy found; exit with 1 if one is damaged."""
     damaged = False
     for file in _files(plugin_files, blocked, strict):
         for place in dict.fromkeys(weights.candidates(file)):
             whole = is_whole(place, file)
             damaged |= not whole
-            click.echo(f"{'whole' if whole else 'damaged':<8} {place}")
+            click.echo(f"{'intact' if whole else 'damaged':<8} {place}")
     if damaged:
         click.echo("damaged files are never used; delete them and run 'recbench weights fetch'", err=True)
         sys.exit(1)
 
 
 def _files(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> Users:
-    """Every file that an entry can need, and the entries' kinds and names, by the files' names."""
+    """Return every file that an entry may need with the kinds and names of these entries, sorted by file name."""
     registry = Registry(load(plugin_files, blocked, strict))
     users: Users = {}
     for kind in KINDS:
@@ -104,12 +104,12 @@ def _files(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool
 
 
 def _searched(folder: Path) -> bool:
-    """Whether weights are looked for in that folder."""
+    """Return whether weights are looked up in that folder."""
     roots = [Path(root).expanduser() for root in os.environ.get(weights.VARIABLE, "").split(os.pathsep) if root]
     here = folder.resolve()
     return here == weights.hub_folder().resolve() or any(here.is_relative_to(root.resolve()) for root in roots)
 
 
 def shown_size(count: int) -> str:
-    """Bytes in decimal units, as file managers show them."""
+    """Return bytes in decimal units, such as ``1.5 MB``."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

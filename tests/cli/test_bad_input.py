@@ -228,7 +228,7 @@ def damage_newer(file: Path) -> None:
 
 
 DAMAGES = {
-    "truncated": (damage_truncated, "truncated or damaged: not whole JSON"),
+    "truncated": (damage_truncated, "truncated or damaged: incomplete JSON"),
     "foreign": (damage_foreign, "foreign: not a record of recbench"),
     "newer": (damage_newer, "from a newer recbench: schema 2, this one reads 1"),
 }
@@ -399,7 +399,7 @@ def test_no_space_for_the_cache(done, environment):
         command, cwd=done, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert result.returncode == 2, result.stderr
-    assert "no space left on the device that holds small" in result.stderr
+    assert "no space left on the device of small" in result.stderr
     assert "Traceback" not in result.stderr
     assert (done / "left").read_text() == "", "no half-made cache takes up the room"
 
@@ -413,7 +413,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutOfSpaceError, match=f"no space left on the device that holds {tmp_path}"):
+    with pytest.raises(OutOfSpaceError, match=f"no space left on the device of {tmp_path}"):
         write_atomically(file, b"second")
     assert file.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [file]

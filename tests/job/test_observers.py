@@ -188,8 +188,8 @@ def test_unknown_trackers_options_and_missing_packages_are_named_before_anything
         (("--track", "tensorbord"), "did you mean 'tensorboard'?"),
         (("--track", "absent"), "--track absent needs recbench_absent, which is not installed: pip install"),
         (("--track", "notes", "--track-option", "notes.fil=x"), "notes has no parameter 'fil'; did you mean 'file'?"),
-        (("--track", "notes", "--track-option", "wandb.mode=offline"), "is not NAME.KEY=VALUE"),
-        (("--track", "notes", "--track-option", "notes.file"), "is not of the form KEY=VALUE"),
+        (("--track", "notes", "--track-option", "wandb.mode=offline"), "expected NAME.KEY=VALUE"),
+        (("--track", "notes", "--track-option", "notes.file"), "expected KEY=VALUE"),
     ):
         done = recbench(*ONE, "--plugin", notes, *options)
         assert done.returncode == 2, done.stderr

@@ -44,7 +44,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module", params=[3, 60])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reports of few and of many methods."""
+    """Write reports of few and of many methods."""
     root = tmp_path_factory.mktemp("results") / "made-up"
     labels = HOSTILE if request.param > 10 else ()
     _, store = write_store(root, request.param, (0, 1), size=32, labels=labels, epochs=12, test_images=40)
@@ -52,7 +52,7 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 class Watched:
-    """A page, and everything that it said and asked for."""
+    """A page with its console messages and requests."""
 
     def __init__(self, browser: Any, width: int, scheme: str = "light", **options: Any) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
@@ -109,7 +109,7 @@ def test_pages_fit_and_are_silent(browser: Any, report: Path, width: int, scheme
 
 
 def _contrast_of_texts(page: Any) -> float:
-    """The least contrast (WCAG 2) of any visible text with the opaque ground behind it."""
+    """Return the lowest contrast (WCAG 2) of any visible text with its background."""
     pairs = page.evaluate(
         """() => {
           const pairs = new Set();
@@ -211,7 +211,7 @@ def test_tiles_and_the_lightbox_are_used_by_keyboard(browser: Any, report: Path)
 
 
 def test_errors_are_differences_to_the_test_image(browser: Any, report: Path) -> None:
-    """The tiles' pixels on the screen, beside the files' own."""
+    """Compare pixels of the screen with differences computed from the image files."""
     from PIL import Image
 
     with Watched(browser, 1440) as watched:

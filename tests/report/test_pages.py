@@ -164,7 +164,7 @@ def test_slugs_cannot_leave_their_folder_and_never_clash() -> None:
 
 
 class _Page(HTMLParser):
-    """Elements with their attributes, text, and the text of scripts."""
+    """A parsed page: elements with their attributes, text, and the text of scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
