@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbench.analysis import statistics
+from recbench.analysis import ordering, statistics
 from recbench.analysis.ranking import rank_stored
 from recbench.plan.model import Column
 from recbench.store.record import Score
@@ -67,8 +67,8 @@ def power(boards: int) -> None:
                 world = World([0.0] * (methods - 1) + [distance], seeds, 100, image=20.0, both=0.5, rest=0.5)
                 moments = statistics.moments(world.scores(generator), replicates=0)
                 (corrected,) = statistics.holm_of_pairs([statistics.pairwise(moments)])
-                better = statistics.better(moments.means, corrected)
-                tiers = statistics.tiers(moments.means, better)
+                better = ordering.better(moments.means, corrected)
+                tiers = ordering.tiers(moments.means, better)
                 parted += better[:-1, -1].mean() if distance else tiers.max() > 1
             found[distance] = parted / boards
         print(f"{methods:>7} {seeds:>5} {found[0.0]:>12.1%} " + " ".join(f"{found[d]:>12.0%}" for d in DISTANCES))

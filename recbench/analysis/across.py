@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recbench.analysis import statistics
+from recbench.analysis import ordering, statistics
 from recbench.analysis.board import Board, Leaderboard
 from recbench.plan.model import Frozen
 
@@ -158,7 +158,7 @@ def compare_ranks(
         )
     place = {method: number for number, method in enumerate(order)}
     position = np.array([place[i] for i in range(width)], dtype=np.float64)
-    bars = [tuple(tuple(place[i] for i in group) for group in statistics.groups(position, matrix)) for matrix in differ]
+    bars = [tuple(tuple(place[i] for i in group) for group in ordering.groups(position, matrix)) for matrix in differ]
     friedman = _friedman(ranks)
     return Across(
         by=by,

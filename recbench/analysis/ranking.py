@@ -236,7 +236,8 @@ def _ranked(
     ``rows``; and the statistics over all ranking metrics."""
     if not rows:
         return [], [], None
-    from recbench.analysis.significance import out_of_family_ranks, overall, pareto
+    from recbench.analysis.ordering import out_of_family_ranks, pareto_front
+    from recbench.analysis.significance import overall
 
     signs = {column.name: -1 if column.direction == "higher" else 1 for column in columns}
     costs = {name: [sign * row.cells[name].mean for row in rows] for name, sign in signs.items()}
@@ -247,7 +248,7 @@ def _ranked(
     criteria = [[costs[name][i] for name in ranking] for i in range(len(rows))]
     out_of_family = out_of_family_ranks(criteria, [[row.cells[name].in_family for name in ranking] for row in rows])
     their_places = _places([math.inf if rank is None else rank for rank in out_of_family])
-    front = pareto(criteria)
+    front = pareto_front(criteria)
     together = None
     if confidence is not None and ranking:
         together = overall([found[name] for name in ranking], mean_ranks, confidence)

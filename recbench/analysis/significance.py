@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recbench.analysis import statistics
+from recbench.analysis import ordering, statistics
 from recbench.analysis.per_image import PerImageScores, ScoreFiles
 from recbench.analysis.statistics import Flags, Numbers, ScoreMoments
 from recbench.plan.model import Column
@@ -99,7 +99,7 @@ def _findings(column: Column, moments: ScoreMoments, by_image: bool, confidence:
     costs = moments.means if column.direction == "lower" else -moments.means
     p = statistics.pairwise(moments)
     (corrected,) = statistics.holm_of_pairs([p])
-    better = statistics.better(costs, corrected, confidence)
+    better = ordering.better(costs, corrected, confidence)
     return Findings(
         basis=_basis(moments),
         by_image=by_image,
@@ -108,9 +108,9 @@ def _findings(column: Column, moments: ScoreMoments, by_image: bool, confidence:
         p=p,
         corrected=corrected,
         better=better,
-        rank_intervals=_pairs(statistics.rank_intervals(better)),
-        tiers=statistics.tiers(costs, better).tolist(),
-        groups=statistics.groups(costs, better),
+        rank_intervals=_pairs(ordering.rank_intervals(better)),
+        tiers=ordering.tiers(costs, better).tolist(),
+        groups=ordering.groups(costs, better),
     )
 
 
@@ -133,55 +133,14 @@ def overall(findings: Sequence[Findings], mean_ranks: Sequence[float], confidenc
     """
     costs = np.asarray(mean_ranks)
     corrected = statistics.holm_of_pairs([found.p for found in findings])
-    per_metric = [statistics.better(found.costs, p, confidence) for found, p in zip(findings, corrected, strict=True)]
-    better = statistics.majority(per_metric, costs)
+    per_metric = [ordering.better(found.costs, p, confidence) for found, p in zip(findings, corrected, strict=True)]
+    better = ordering.majority(per_metric, costs)
     return Overall(
         better=better,
-        rank_intervals=_pairs(statistics.rank_intervals(better)),
-        tiers=statistics.tiers(costs, better).tolist(),
-        groups=statistics.groups(costs, better),
+        rank_intervals=_pairs(ordering.rank_intervals(better)),
+        tiers=ordering.tiers(costs, better).tolist(),
+        groups=ordering.groups(costs, better),
     )
-
-
-def out_of_family_ranks(costs: Sequence[Sequence[float]], in_family: Sequence[Sequence[bool]]) -> list[float | None]:
-    """Return mean ranks by metrics of neither method's family; None for a method that has no such comparison.
-
-    Two methods are compared only by metrics that are in-family for neither. The share of comparisons that a method wins
-    (ties count half) is mapped to the scale of mean ranks, 1 + (M − 1)(1 − share); if no metric is in-family for any
-    method, this is the mean rank.
-
-    Args:
-        costs: (M, K), of M methods by K metrics, smaller is better.
-        in_family: (M, K), whether the metric is of the family of the method's loss.
-
-    >>> out_of_family_ranks([[1.0, 2.0], [2.0, 1.0]], [[False, False], [False, False]])
-    [1.5, 1.5]
-    >>> out_of_family_ranks([[1.0, 2.0], [2.0, 1.0]], [[True, False], [False, False]])
-    [2.0, 1.0]
-    """
-    count = len(costs)
-    values, excluded = np.asarray(costs, dtype=np.float64), np.asarray(in_family, dtype=np.bool_)
-    found: list[float | None] = []
-    for method, own in enumerate(values):  # one by one: all at once would take memory with the square of the methods
-        fair = ~(excluded[method] | excluded)
-        fair[method] = False
-        won = (fair & (own < values)).sum() + 0.5 * (fair & ~(own < values) & ~(values < own)).sum()
-        compared = int(fair.sum())
-        found.append(1 + (count - 1) * (1 - float(won) / compared) if compared else None)
-    return found
-
-
-def pareto(costs: Sequence[Sequence[float]]) -> list[bool]:
-    """Return, for each method, whether no other is at least as good by all metrics and better by one.
-
-    Args:
-        costs: (M, K), of M methods by K metrics, smaller is better.
-
-    >>> pareto([[1.0, 3.0], [2.0, 2.0], [2.0, 3.0]])
-    [True, True, False]
-    """
-    front: list[bool] = statistics.pareto_front(np.asarray(costs, dtype=np.float64)).tolist()
-    return front
 
 
 def rounded(values: Numbers, digits: int = 4) -> Numbers:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from recbench.analysis import statistics
-from recbench.analysis.significance import out_of_family_ranks
 from recbench.analysis.statistics import ScoreMoments, moments, moments_of_means
 from tests.synthetic import World
 
@@ -214,7 +213,7 @@ def test_the_same_scores_give_the_same_numbers_in_any_chunks(monkeypatch: pytest
     np.testing.assert_allclose(found, statistics.bootstrap_quantiles(centred, 0.95, 100), rtol=1e-9)
 
 
-# Corrections, ranks, tiers
+# Corrections
 
 
 def test_holm_gives_the_worked_example() -> None:
@@ -223,77 +222,6 @@ def test_holm_gives_the_worked_example() -> None:
     np.testing.assert_allclose(found, [0.09, 0.08, 0.09, 0.05, 0.09])
     np.testing.assert_allclose(statistics.holm(np.array([0.6, 0.9])), [1, 1])
     assert statistics.holm(np.array([])).shape == (0,)
-
-
-def relations(seed: int) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Return costs of some methods, and which pairs of them differ significantly."""
-    generator = np.random.default_rng(seed)
-    count = int(generator.integers(1, 9))
-    costs = generator.normal(size=count)
-    told = np.abs(costs[:, None] - costs[None, :]) > generator.uniform(0.1, 1) + 0.3 * generator.random((count, count))
-    told = np.triu(told, 1)
-    return costs, np.asarray((told | told.T) & (costs[:, None] < costs[None, :]))
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_tiers_rank_intervals_and_groups_are_what_their_definitions_say(seed: int) -> None:
-    costs, better = relations(seed)
-    count = len(costs)
-    order = sorted(range(count), key=lambda i: costs[i])
-    tier, expected = 1, {}
-    for position, method in enumerate(order):
-        expected[method] = tier
-        if all(better[above, below] for above in order[: position + 1] for below in order[position + 1 :]):
-            tier += 1
-    assert dict(enumerate(statistics.tiers(costs, better).tolist())) == expected
-    places = statistics.rank_intervals(better).tolist()
-    assert places == [[1 + sum(better[:, i].tolist()), count - sum(better[i].tolist())] for i in range(count)]
-    runs = [
-        (start, end)
-        for start, end in itertools.combinations(range(count + 1), 2)
-        if end - start > 1
-        and not any(better[i, j] or better[j, i] for i, j in itertools.combinations(order[start:end], 2))
-    ]
-    longest = [run for run in runs if not any(a <= run[0] and run[1] <= b and (a, b) != run for a, b in runs)]
-    assert statistics.groups(costs, better) == [order[start:end] for start, end in longest]
-
-
-def test_no_methods_have_no_tiers() -> None:
-    nothing = np.zeros((0, 0), dtype=bool)
-    assert statistics.tiers(np.zeros(0), nothing).tolist() == []
-    assert statistics.groups(np.zeros(0), nothing) == []
-
-
-def test_a_majority_of_metrics_and_the_mean_rank_must_agree() -> None:
-    """Three metrics: the first is told better by two and worse by one."""
-    wins = np.array([[False, True], [False, False]])
-    ranks = np.array([1.0, 2.0])
-    assert statistics.majority([wins, wins, wins.T], ranks).tolist() == wins.tolist()
-    assert not statistics.majority([wins, wins.T], ranks).any()
-    assert not statistics.majority([wins, wins, wins.T], ranks[::-1].copy()).any()
-    assert not statistics.majority([], ranks).any()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_pareto_front_is_what_nothing_dominates(seed: int) -> None:
-    costs = np.random.default_rng(seed).integers(0, 4, (12, 3)).astype(float)
-    expected = [not any((other <= one).all() and (other < one).any() for other in costs) for one in costs]
-    assert statistics.pareto_front(costs).tolist() == expected
-
-
-def test_out_of_family_ranks_are_mean_ranks_if_no_metric_is_in_family() -> None:
-    costs = np.random.default_rng(0).integers(0, 3, (6, 4)).astype(float)
-    expected = stats.rankdata(costs, axis=0).mean(axis=1)
-    assert out_of_family_ranks(costs.tolist(), [[False] * 4] * 6) == pytest.approx(expected.tolist())
-
-
-def test_out_of_family_ranks_leave_out_metrics_of_either_family() -> None:
-    """The first metric is in-family for a, the second for b, the third for neither."""
-    costs = [[1.0, 3.0, 2.0], [2.0, 1.0, 1.0], [3.0, 2.0, 3.0]]
-    in_family = [[True, False, False], [False, True, False], [False, False, False]]
-    # a: beats c by the third and loses the second; meets b by the third only, and loses. One of three is won.
-    assert out_of_family_ranks(costs, in_family) == pytest.approx([1 + 2 * 2 / 3, 1.0, 1 + 2 * 3 / 4])
-    assert out_of_family_ranks([[1.0], [2.0]], [[True], [False]]) == [None, None]
 
 
 def test_moments_hold_what_a_board_of_sixty_methods_needs_and_no_scores() -> None:
