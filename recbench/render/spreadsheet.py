@@ -15,12 +15,17 @@ def csv_text(table: DataFrame) -> str:
     """
     import pandas as pd
 
-    rows = [[_safe(value) for value in row] for row in table.itertuples(index=False, name=None)]
+    rows = [[no_formula(value) for value in row] for row in table.itertuples(index=False, name=None)]
     # With the dtype object; DataFrame.map would infer one, and print integers next to missing values as 1.0.
-    safe = pd.DataFrame(rows, columns=[_safe(name) for name in table.columns], dtype=object)
+    safe = pd.DataFrame(rows, columns=[no_formula(name) for name in table.columns], dtype=object)
     text: str = safe.to_csv(index=False, lineterminator="\n")
     return text
 
 
-def _safe(value: object) -> object:
+def no_formula(value: object) -> object:
+    """Return a value for a CSV cell; an apostrophe precedes text that a spreadsheet would interpret as a formula.
+
+    >>> no_formula("=SUM(A1)"), no_formula(-1.5)
+    ("'=SUM(A1)", -1.5)
+    """
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

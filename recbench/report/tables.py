@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from recbench.analysis.rate_distortion import RateDistortion
+from recbench.analysis.tables import history_table
 from recbench.render.leaderboard import to_csv
+from recbench.render.spreadsheet import csv_text, no_formula
 from recbench.report import series
 from recbench.report.content import BoardView, Content
 from recbench.store.costs import COST_COLUMNS
@@ -25,13 +27,9 @@ def render(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """Return a CSV file; an apostrophe precedes text that a spreadsheet would interpret as a formula."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(_cell, head))
-    writer.writerows(map(_cell, row) for row in rows)
+    writer.writerow(map(no_formula, head))
+    writer.writerows(map(no_formula, row) for row in rows)
     return stream.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def packed(name: str, content: bytes) -> tuple[str, bytes]:
@@ -80,16 +78,8 @@ def jobs(content: Content) -> bytes:
 
 def histories(content: Content) -> bytes:
     """Return one line per epoch of each job."""
-    plan = content.plan
-
-    def rows() -> Iterator[list[object]]:
-        for job in content.jobs:
-            planned = job.planned
-            names = plan.settings[planned.setting].label, plan.methods[planned.method].label
-            for line in job.history:
-                yield [planned.id, *names, planned.seed, int(line["epoch"]), *(line.get(name) for name in HISTORY)]
-
-    return render(["job", "setting", "method", "seed", "epoch", *HISTORY], rows())
+    table = history_table(content.plan, {job.planned.id: job.history for job in content.jobs})
+    return csv_text(table.reindex(columns=["job", "setting", "method", "seed", "epoch", *HISTORY])).encode()
 
 
 def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:
