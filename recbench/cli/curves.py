@@ -37,7 +37,7 @@ from recbench.sweep.sweep import inspect
 def curves_command(
     suite: str | None, results: Path, reference: str | None, matched_kl: float | None, form: str
 ) -> None:
-    """Print the metrics of SUITE against the KL divergence, average differences from a reference, ranks at equal KL.
+    """Print metrics of SUITE against the KL divergence, average differences from a reference, and ranks at equal KL.
 
     A suite with tuning has one curve per loss, of its trials on the validation images. Any other suite has one curve
     per loss with several KL weights, on the test images.

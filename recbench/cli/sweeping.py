@@ -73,7 +73,7 @@ _OPTIONS = (
     ),
     click.option("--timeout", metavar="TIME", help="Time limit of an attempt at a job, such as 3h, 90m or 1d12h."),
     click.option(
-        "--max-failures", type=click.IntRange(min=1), metavar="N", help="Start no more jobs after N failed attempts."
+        "--max-failures", type=click.IntRange(min=1), metavar="N", help="Stop starting jobs after N failed attempts."
     ),
     click.option(
         "--checkpoint-seconds",

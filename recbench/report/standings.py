@@ -98,7 +98,7 @@ def heads(board: Board) -> list[Head]:
         title += f"; the line is the rank interval ({percent(board)})"
     found.append(Head("mean rank", title=title))
     found += [
-        Head("out-of-family rank", kind="more", title="Rank by the metrics of neither method's family"),
+        Head("out-of-family place", kind="more", title="Place by out-of-family rank"),
         Head(
             "Borda",
             "descending",
