@@ -17,7 +17,7 @@ _NAMED = 10
 
 
 @dataclass(frozen=True)
-class Duplicate:
+class DuplicateImage:
     """An image that is also in a split that has precedence over its own: test over validation over train."""
 
     split: Split
@@ -31,7 +31,7 @@ def content_hash(raw: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest())
 
 
-def duplicates(hashes: Mapping[Split, array[int]], folder: Path) -> list[Duplicate]:
+def duplicates(hashes: Mapping[Split, array[int]], folder: Path) -> list[DuplicateImage]:
     """Return the images that are also in a split with precedence, in the order of splits and images.
 
     Args:
@@ -41,7 +41,7 @@ def duplicates(hashes: Mapping[Split, array[int]], folder: Path) -> list[Duplica
     import numpy as np
 
     images = {split: mapped(folder, split) for split in SPLITS}
-    found: dict[tuple[Split, int], Duplicate] = {}
+    found: dict[tuple[Split, int], DuplicateImage] = {}
     by_precedence = list(reversed(SPLITS))
     for other, split in itertools.combinations(by_precedence, 2):
         shared = np.intersect1d(np.asarray(hashes[other]), np.asarray(hashes[split]))
@@ -57,12 +57,12 @@ def duplicates(hashes: Mapping[Split, array[int]], folder: Path) -> list[Duplica
                 continue
             for other_index in indices.get(value, []):
                 if np.array_equal(images[split][index], images[other][other_index]):
-                    found[split, index] = Duplicate(split, index, other, other_index)
+                    found[split, index] = DuplicateImage(split, index, other, other_index)
                     break
     return [found[key] for key in sorted(found, key=lambda key: (SPLITS.index(key[0]), key[1]))]
 
 
-def summary(found: Sequence[Duplicate], dataset: Dataset, name: str) -> str:
+def summary(found: Sequence[DuplicateImage], dataset: Dataset, name: str) -> str:
     """Return how many and which images of a dataset are in two splits; empty if there are none.
 
     Args:
@@ -78,7 +78,7 @@ def summary(found: Sequence[Duplicate], dataset: Dataset, name: str) -> str:
     return "\n  ".join([head, *lines[:_NAMED], *more])
 
 
-def _described(duplicate: Duplicate, dataset: Dataset) -> str:
+def _described(duplicate: DuplicateImage, dataset: Dataset) -> str:
     image = dataset.image_label(duplicate.split, duplicate.index)
     other = dataset.image_label(duplicate.other_split, duplicate.other_index)
     return f"{image} is the same as {other}"

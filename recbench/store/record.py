@@ -237,7 +237,7 @@ def _why_not(raw: bytes, error: ValidationError) -> str:
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError):
-        return "truncated or damaged: not whole JSON"
+        return "truncated or damaged: not valid JSON"
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         return f"from a newer recbench: schema {version}, this one reads {SCHEMA}"

@@ -151,7 +151,7 @@ def filled_in(plan: Plan, root: Path, registry: Registry) -> Plan:
     if plan.tuning is None or not losses:
         return plan
     kept = known(plan, losses, reference(registry), root, plan.tuning.calibration_seed, plan.tuning.calibration_steps)
-    return with_scales(plan, {place: scale.scale for place, scale in kept.items()})
+    return with_scales(plan, {key: scale.scale for key, scale in kept.items()})
 
 
 def by_setting(losses: Sequence[Wanted]) -> dict[int, list[Wanted]]:

@@ -252,9 +252,9 @@ def test_settings_have_boards_of_their_own() -> None:
 
 def test_unusable_records_are_noted() -> None:
     plan = make_plan()
-    leaderboard = rank(plan, {}, {plan.jobs[0].id: "truncated or damaged: incomplete JSON"})
+    leaderboard = rank(plan, {}, {plan.jobs[0].id: "truncated or damaged: not valid JSON"})
     assert leaderboard.notes == (
-        f"job {plan.jobs[0].id}: its record cannot be used: truncated or damaged: incomplete JSON",
+        f"job {plan.jobs[0].id}: its record cannot be used: truncated or damaged: not valid JSON",
     )
 
 

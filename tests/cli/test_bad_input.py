@@ -228,7 +228,7 @@ def damage_newer(file: Path) -> None:
 
 
 DAMAGES = {
-    "truncated": (damage_truncated, "truncated or damaged: incomplete JSON"),
+    "truncated": (damage_truncated, "truncated or damaged: not valid JSON"),
     "foreign": (damage_foreign, "foreign: not a record of recbench"),
     "newer": (damage_newer, "from a newer recbench: schema 2, this one reads 1"),
 }
