@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import random
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,19 +19,12 @@ from recbench.errors import SuiteError, UserError
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.search import grow, with_scales
-from recbench.plan.selection import at_edge, best_of, expected_best, running_best, select
-from recbench.plan.strategies import candidates, grid_shape, ladder
-from recbench.plan.tuning import Axis, Search, Trial, Tuning
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.record import Failure, Record, Score
 from recbench.suite.suite import Suite, load_suite
 from tests.conftest import ROOT, TINY
 from tests.made_up import make_record, make_trouble
-
-KL = Axis(name="kl_weight", low=1e-4, high=1.0, log=True)
-ALPHA = Axis(name="alpha", low=0.0, high=1.0)
-WHOLE = Axis(name="depth", low=1, high=3, whole=True)
 
 SUITE = """\
 name: tuned
@@ -79,11 +71,6 @@ def refuse(load: Load) -> Callable[..., str]:
         return "\n".join(f"{problem.key}: {problem.message}" for problem in caught.value.problems)
 
     return call
-
-
-def rule(**changes: Any) -> Tuning:
-    facts = {"strategy": "grid", "budget": 4, "candidate_seeds": (0,), "metric": "ssim", "direction": "higher"}
-    return Tuning(**{**facts, "seeds": (0, 1), **changes})
 
 
 def scored(plan: Plan, planned: PlannedJob, value: float) -> Record:
@@ -138,56 +125,6 @@ def test_only_losses_declare_what_may_be_tuned(registry: Registry) -> None:
 
 
 # Strategies
-
-
-def test_a_ladder_has_equal_factors_between_its_ends() -> None:
-    assert ladder(KL, 5) == [1e-4, 1e-3, 0.01, 0.1, 1.0]
-    assert ladder(KL, 1) == [0.01]
-    assert ladder(ALPHA, 3) == [0, 0.5, 1]
-    assert ladder(WHOLE, 3) == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("budget", "axes", "shape"),
-    [
-        (7, (KL,), (7,)),
-        (6, (KL, ALPHA), (3, 2)),
-        (9, (KL, ALPHA), (3, 3)),
-        (12, (KL, ALPHA), (4, 3)),
-        (8, (KL, WHOLE), (4, 2)),
-        (16, (KL, WHOLE), (8, 2)),  # depth has three values only
-        (12, (KL, ALPHA, WHOLE), (3, 2, 2)),
-        (1, (KL, ALPHA), (1, 1)),
-    ],
-)
-def test_a_grid_has_exactly_as_many_points_as_the_budget(
-    budget: int, axes: tuple[Axis, ...], shape: tuple[int, ...]
-) -> None:
-    assert grid_shape(budget, axes) == shape
-    points = candidates(rule(budget=budget), axes)
-    assert len({tuple(point.items()) for point in points}) == len(points) == budget
-
-
-@pytest.mark.parametrize(("budget", "axes"), [(7, (KL, ALPHA)), (4, (KL, ALPHA, WHOLE)), (25, (KL, WHOLE))])
-def test_a_grid_that_cannot_be_is_refused(budget: int, axes: tuple[Axis, ...]) -> None:
-    with pytest.raises(ValueError, match="no grid of"):
-        grid_shape(budget, axes)
-
-
-def test_random_candidates_are_log_uniform_and_the_same_for_every_method() -> None:
-    drawn = candidates(rule(strategy="random", budget=4000), (KL, ALPHA, WHOLE))
-    alone = candidates(rule(strategy="random", budget=4000), (KL,))
-    assert [values["kl_weight"] for values in drawn] == [values["kl_weight"] for values in alone]
-    logs = [math.log10(values["kl_weight"]) for values in drawn]
-    assert -4 <= min(logs) < -3.99
-    assert -0.01 < max(logs) <= 0
-    assert statistics.fmean(logs) == pytest.approx(-2, abs=0.06)
-    assert statistics.pvariance(logs) == pytest.approx(16 / 12, rel=0.05)
-    counts = [sum(values["depth"] == depth for values in drawn) for depth in (1, 2, 3)]
-    assert counts == pytest.approx([4000 / 3] * 3, rel=0.1)
-    again = candidates(rule(strategy="random", budget=10), (KL, ALPHA, WHOLE))
-    assert again == drawn[:10]
-    assert candidates(rule(strategy="random", budget=10, seed=1), (KL, ALPHA, WHOLE)) != again
 
 
 def test_optuna_asks_for_what_its_own_optimize_asks_for(load: Load) -> None:
@@ -299,7 +236,7 @@ def test_nothing_is_chosen_while_a_candidate_is_open(load: Load) -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])
-def test_candidates_that_end_badly_count_as_tried_and_lose(load: Load, status: str) -> None:
+def test_failed_trials_count_against_the_budget(load: Load, status: str) -> None:
     def score(plan: Plan, planned: PlannedJob) -> float | str:
         weight = plan.methods[planned.method].kl_weight
         return status if planned.split == "validation" and weight in (0.1, 0.2) else best_at_a_tenth(plan, planned)
@@ -382,59 +319,11 @@ def test_ten_thousand_candidates_are_laid_out_in_seconds(load: Load) -> None:
     print(f"9,900 candidates in {seconds:.2f} s")
 
 
-# What came of it
-
-
-def test_the_first_of_equal_scores_is_chosen() -> None:
-    assert select([1, 3, 3, None], "higher") == 1
-    assert select([2, 1, 1], "lower") == 1
-    assert select([math.inf, 1], "higher") == 0
-    assert select([None, None], "lower") is None
-
-
-def test_the_edge_is_the_end_of_what_was_tried() -> None:
-    tried = [{"kl_weight": w, "alpha": a} for w, a in itertools.product((1, 2, 3), (0, 1, 2))]
-    assert at_edge(tried, 4) == ()
-    assert at_edge(tried, 0) == ("kl_weight", "alpha")
-    assert at_edge(tried, 5) == ("alpha",)
-    assert at_edge([{"kl_weight": 1.0}], 0) == ()
-
-
 def test_an_optimum_at_the_edge_is_a_note_on_the_leaderboard(load: Load) -> None:
     plan, records, _ = run_all(load().plan, lambda plan, planned: plan.methods[planned.method].kl_weight)
     notes = rank(plan, records, confidence=None).notes
     assert sum("lies at the edge of" in note for note in notes) == 3
     assert any("candidates were chosen by ssim, a metric of the family of" in note for note in notes)
-
-
-@pytest.mark.parametrize("direction", ["higher", "lower"])
-def test_expected_best_of_k_is_the_mean_over_all_subsets(direction: Any) -> None:
-    scores = [0.3, 0.9, 0.1, 0.1, 0.7]
-    best = max if direction == "higher" else min
-    for k, value in enumerate(expected_best(scores, direction), start=1):
-        assert value == pytest.approx(statistics.fmean(map(best, itertools.combinations(scores, k))))
-
-
-def test_expected_best_counts_failed_trials_as_the_worst() -> None:
-    values = expected_best([None, 0.5, None, 1.0], "higher")
-    assert values[:2] == (None, None)  # two may both have failed
-    pairs = [max(s for s in draw if s is not None) for draw in itertools.combinations([None, 0.5, None, 1.0], 3)]
-    assert values[2] == pytest.approx(statistics.fmean(pairs))
-    assert values[3] == 1.0
-    assert expected_best([], "higher") == ()
-    assert expected_best([math.inf, 1.0], "higher") == (math.inf, math.inf)
-
-
-def test_running_best() -> None:
-    assert running_best([None, 2, 1, 3], "lower") == (None, 2, 1, 1)
-    assert running_best([None, 2, 1, 3], "higher") == (None, 2, 2, 3)
-
-
-def test_candidates_that_learn_from_each_other_are_no_random_draws() -> None:
-    trials = tuple(Trial(method=0, values={}, status="scored", score=score) for score in (3.0, 1.0, 2.0))
-    search = Search.model_construct(trials=trials)
-    assert best_of(search, rule(strategy="optuna", direction="lower")) == (3.0, 1.0, 1.0)
-    assert best_of(search, rule(direction="lower")) == pytest.approx((2.0, 4 / 3, 1.0))
 
 
 # The section of a suite
@@ -527,7 +416,7 @@ def test_data_without_validation_images_are_refused(refuse: Callable[..., str], 
     assert load(*untuned).plan.searches == ()
 
 
-def test_plans_that_do_not_fit_together_are_refused(load: Load) -> None:
+def test_inconsistent_plans_are_refused(load: Load) -> None:
     plan = grow(load().plan, {})
     data = json.loads(plan.model_dump_json())
 
