@@ -1,9 +1,9 @@
-"""The Ray executor: Ray finds a place for each job, and a process of the job's own runs it there.
+"""The Ray executor: Ray schedules each job on a node, where it runs in a process of its own.
 
 A Ray task is only the job's host: it starts the job as the local executor does, from a fork server that has imported
-torch, watches it, and says how it ended. So a job that crashes takes neither Ray's worker nor another job with it, and
-a new interpreter (4 s) is started once for each place and not for each job. What a job computed travels through its
-record in the results folder and never through Ray; an answer that is lost with a node costs nothing but a look there.
+torch, watches it, and reports how it ended. A job that crashes therefore takes neither Ray's worker nor another job
+with it, and a new interpreter (4 s) is started once per slot and not per job. Results travel through the job's record in
+the results folder and never through Ray; if an answer is lost with a node, the record is read instead.
 """
 
 from __future__ import annotations
@@ -13,30 +13,27 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import recbench
 from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
-from recbench_executors.local import JOBS_PER_GPU, Local, cores
+from recbench_executors.local import JOBS_PER_GPU, cores
+from recbench_executors.ray_host import HEARTBEAT, Switchboard, host
 
 INSTALL = "pip install 'recbench[ray]'"
 CARRIED = ("RECBENCH_", "OMP_", "MKL_", "OPENBLAS_", "MALLOC_", "THP_MEM_", "WANDB_", "MLFLOW_")
 """Variables of the coordinator's environment that jobs get on every node; all others are the node's own."""
 OBJECTS = 100 * 2**20
 """Bytes of shared memory of a Ray that is started here; Ray would take a third of the machine's, and jobs use none."""
-HEARTBEAT = 0.5
-"""Seconds between two calls of a host to the switchboard: as late as this a Ctrl-C reaches a job."""
 PATIENCE = 300.0
-"""Seconds that a sweep waits for nodes once none is left that could run a job."""
+"""Seconds that a sweep waits for nodes when none is left that could run a job."""
 
 
 class Ray(Executor):
@@ -138,24 +135,24 @@ class Ray(Executor):
                 if not ray.is_initialized():
                     ray.init(address, **options)
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-                raise UserError(f"there is no Ray cluster to be had at '{address}': {error}") from None
+                raise UserError(f"no Ray cluster could be reached at '{address}': {error}") from None
         self.ray = ray
 
 
 @dataclass
-class _Running:
+class _RayJob:
     task: Task
     started: bool = False
 
 
 class _Sweep:
-    """One call of ``map``: which tasks wait here, and which Ray has."""
+    """One call of ``map``: the tasks that wait here, and those that Ray has."""
 
     def __init__(self, executor: Ray, tasks: Sequence[Task]) -> None:
         self.executor = executor
         self.ray = ray = executor.ray
         self.waiting = deque(tasks)
-        self.running: dict[Any, _Running] = {}
+        self.running: dict[Any, _RayJob] = {}
         self.able = time.monotonic()
         self.environment = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
@@ -170,7 +167,7 @@ class _Sweep:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(self.ray.exceptions.RayError):  # what is gone needs no end
+        with suppress(self.ray.exceptions.RayError):  # the cluster is gone, and the jobs with it
             for reference in self.running:
                 self.ray.cancel(reference, force=True)
             self.ray.kill(self.switchboard)
@@ -180,7 +177,7 @@ class _Sweep:
         return not self.running and (closed or not self.waiting)
 
     def step(self) -> Iterator[Event]:
-        """Hand on what fits, wait for a moment, and pass on what happened."""
+        """Submit what fits, wait for a moment, and yield the events since."""
         executor = self.executor
         if executor.killing:
             for reference in self.running:
@@ -202,8 +199,7 @@ class _Sweep:
                 yield ended
 
     def _submit(self) -> None:
-        """Keep twice as many tasks with Ray as it has places: enough to fill it, and to make a cluster that grows on
-        demand grow."""
+        """Keep twice as many tasks with Ray as it has slots, which fills it and makes an autoscaling cluster grow."""
         most = sum(places(node, self.executor.cpus, self.executor.gpu) for node in self.executor._nodes())
         now = time.monotonic()
         self.able = now if most or any(running.started for running in self.running.values()) else self.able
@@ -222,7 +218,7 @@ class _Sweep:
                 "recbench": recbench.__version__,
             }
             reference = self.host.options(name=f"recbench {task.job_id}").remote(payload, self.switchboard)
-            self.running[reference] = _Running(task)
+            self.running[reference] = _RayJob(task)
 
     def _news(self) -> Iterator[JobProgress]:
         stop = self.executor.stopping
@@ -234,8 +230,8 @@ class _Sweep:
             running.started = running.started or running.task.job_id in started
         yield from (JobProgress(**facts) for facts in progress)
 
-    def _answer(self, reference: Any, running: _Running) -> Ended | None:
-        """What became of a task; None for one that was never started."""
+    def _answer(self, reference: Any, running: _RayJob) -> Ended | None:
+        """Return how a task ended; None if it was never started."""
         job_id = running.task.job_id
         problems = self.ray.exceptions
         try:
@@ -253,116 +249,14 @@ class _Sweep:
         return Ended(job_id, **answer) if answer else None
 
 
-class Switchboard:
-    """An actor on the coordinator's node, through which jobs tell how they get on and learn that they should stop.
-
-    It knows nothing that matters: one that was killed and started again is told everything anew.
-    """
-
-    def __init__(self) -> None:
-        self.stopping = False
-        self.started: set[str] = set()
-        self.progress: dict[str, dict[str, Any]] = {}
-
-    def exchange(self, job_id: str, progress: dict[str, Any] | None) -> bool:
-        """Called by a job's host; says whether the job should stop."""
-        self.started.add(job_id)
-        if progress is not None:
-            self.progress[job_id] = progress
-        return self.stopping
-
-    def collect(self, stopping: bool) -> tuple[set[str], list[dict[str, Any]]]:
-        """Called by the coordinator: jobs that were heard of since the last call, and the latest of each."""
-        self.stopping = stopping
-        news = self.started, list(self.progress.values())
-        self.started, self.progress = set(), {}
-        return news
-
-
-def host(payload: Mapping[str, Any], switchboard: Any) -> dict[str, str]:
-    """Run one job in a process of its own on the node where Ray put this; returns the fields of :class:`Ended`, or
-    nothing if the sweep was stopped before the job could start."""
-    import ray
-
-    task = Task(**payload["task"])
-    node = socket.gethostname()
-    if payload["recbench"] != recbench.__version__:
-        detail = f"{node} has recbench {recbench.__version__}, and the coordinator {payload['recbench']}"
-        return {"outcome": "crashed", "detail": detail, "reason": "exception"}
-    if not (Path(task.folder) / "job.json").is_file():
-        detail = f"{node} sees no {task.folder}: the results folder must be at the same place on every node"
-        return {"outcome": "crashed", "detail": detail, "reason": "exception"}
-    if ray.get(switchboard.exchange.remote(task.job_id, None)):
-        return {}
-    os.environ.pop("OMP_NUM_THREADS", None)  # which Ray has set
-    os.environ.update(payload["environment"])
-    # A job's process would run the main module's file first: here Ray's script for workers, which imports Ray.
-    vars(sys.modules["__main__"]).pop("__file__", None)
-    if payload["gpu"]:
-        task = replace(task, device="cuda")  # the one that Ray chose, which CUDA_VISIBLE_DEVICES names
-        if not os.environ.get("CUDA_VISIBLE_DEVICES"):
-            return {"outcome": "crashed", "detail": f"Ray gave the job no GPU on {node}", "reason": "exception"}
-    else:
-        task = replace(task, device="cpu")
-    local = Local(jobs=1, threads=payload["threads"], devices="", jobs_per_device=0)
-    link = _Link(local, task.job_id, switchboard)
-    ended = Ended(task.job_id, "interrupted")
-    with link:
-        for event in local.map([task]):
-            if isinstance(event, Ended):
-                ended = event
-            else:
-                link.latest = event
-    answer = asdict(ended)
-    del answer["job_id"]
-    return cast(dict[str, str], answer)
-
-
-class _Link(threading.Thread):
-    """Tells the switchboard twice a second how a job gets on, and stops the job when it says so."""
-
-    def __init__(self, local: Local, job_id: str, switchboard: Any) -> None:
-        super().__init__(daemon=True)
-        self.local = local
-        self.job_id = job_id
-        self.switchboard = switchboard
-        self.latest: JobProgress | None = None
-        self.over = threading.Event()
-
-    def __enter__(self) -> None:
-        self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
-
-    def run(self) -> None:
-        import ray
-
-        told: JobProgress | None = None
-        while not self.over.wait(HEARTBEAT):
-            latest = self.latest
-            news = asdict(latest) if latest is not None and latest is not told else None
-            try:
-                stop = ray.get(self.switchboard.exchange.remote(self.job_id, news), timeout=30)
-            except ray.exceptions.GetTimeoutError:  # a network that is slow now
-                continue
-            except ray.exceptions.RayError:  # the coordinator's node is gone
-                stop = True
-            told = latest
-            if stop:
-                self.local.stop()
-                return
-
-
 def share(jobs: int) -> float:
-    """The part of a GPU that each of so many jobs gets. Ray counts in ten-thousandths, and rounds: six times 1/6 would
-    be more than one."""
+    """Return the fraction of a GPU for each of ``jobs`` jobs, rounded down: Ray rounds to ten-thousandths, so that six
+    times 1/6 would exceed one."""
     return math.floor(10_000 / jobs) / 10_000
 
 
 def places(resources: Mapping[str, float], cpus: int, gpu: float) -> int:
-    """How many jobs a node has room for, when it runs nothing else."""
+    """Return the number of jobs that an idle node has room for."""
     most = int(resources.get("CPU", 0) // cpus)
     return min(most, int(resources.get("GPU", 0)) * int(1 / gpu)) if gpu else most
 
@@ -380,14 +274,14 @@ def _listed(nodes: Sequence[Mapping[str, float]]) -> str:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray would try for minutes, and then end this process."""
+    """Raise a UserError at once: Ray itself would try for minutes, and then end this process."""
     name, _, port = address.rpartition(":")
     if not name or not port.isdecimal():
         return
     try:
         socket.create_connection((name.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"there is no Ray cluster to be had at '{address}': {error}") from None
+        raise UserError(f"no Ray cluster could be reached at '{address}': {error}") from None
 
 
 @contextmanager

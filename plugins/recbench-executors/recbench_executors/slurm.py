@@ -1,65 +1,40 @@
 """The slurm executor: an array of Slurm jobs for each round of a suite.
 
-submitit turns the resources into a batch script; what the script runs is this package's own worker, not a pickled
-function: it reads its tasks from a file that is there before the array is submitted, runs them as the local executor
-does, and leaves word in a file beside it. The coordinator may therefore go away at any moment and come back: arrays are
-found again by their names, in the queue itself.
+submitit turns the resources into a batch script; the script runs this package's own worker, not a pickled function. The
+worker reads its tasks from a file written before the array is submitted, runs them as the local executor does, and
+reports in a file next to it. The coordinator may end at any moment and come back: it finds its arrays in the queue.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import re
 import shlex
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from recbench import Store, lock
+from recbench import lock
 from recbench.contracts.executor import Ended, Event, Executor, Reason, Task
 from recbench.errors import UserError
 from recbench_executors import slurm_array, slurm_queue
 from recbench_executors.local import known_without_running
 from recbench_executors.slurm_array import SlurmArray
+from recbench_executors.slurm_followed import Followed, alive, alone, is_settled
 from recbench_executors.slurm_queue import GONE, Element, SlurmError
 from recbench_executors.slurm_worker import STOP
 
 _REASONS: dict[str, Reason] = {"TIMEOUT": "timeout", "DEADLINE": "timeout", "OUT_OF_MEMORY": "out of memory"}
 _TAKEN_AWAY = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", GONE)
 _START_MINUTES = 10
-"""Added to the timeouts of jobs for the time limit of their Slurm job: it has to start, and to end in time itself."""
-_UNKNOWN = Element("", GONE)
-_AGAIN = Ended("", "interrupted")
+"""Added to the timeouts of jobs for the time limit of their Slurm job, which also has to start and to end."""
 _PATIENCE = 12
-"""Polls without an answer of Slurm's after which a coordinator that was asked to stop waits no longer."""
-
-
-@dataclass
-class _Followed:
-    """An array whose events this coordinator waits for.
-
-    Attributes:
-        waited: what is still to be told of each element, by index: its tasks by job id.
-        mine: whether no other coordinator that lives has submitted it, so that it may be stopped from here.
-        read: how far its events were read, by index.
-        missing: polls since which the queue does not know an element any more, by index.
-        last: the last that the queue said, by index.
-    """
-
-    folder: Path
-    array: SlurmArray
-    waited: dict[int, dict[str, Task]]
-    mine: bool
-    read: dict[int, int] = field(default_factory=dict)
-    missing: dict[int, int] = field(default_factory=dict)
-    last: dict[int, Element] = field(default_factory=dict)
+"""Number of polls without an answer from Slurm after which a coordinator that was asked to stop gives up."""
 
 
 class _Asked(NamedTuple):
@@ -99,7 +74,7 @@ class Slurm(Executor):
         for command in ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun"):
             if shutil.which(command) is None:
                 raise UserError(
-                    f"--executor slurm: there is no command {command} here; run this on a machine of the Slurm cluster"
+                    f"--executor slurm: the command {command} is not installed here; run this on a node of the cluster"
                 )
         self.partition, self.account, self.qos, self.constraint = partition, account, qos, constraint
         self.gpus, self.gpu_type, self.cpus, self.memory = gpus, gpu_type, cpus, memory
@@ -109,7 +84,7 @@ class Slurm(Executor):
         try:
             self.minutes = slurm_queue.minutes(time) if time else 0
             self.megabytes = slurm_queue.megabytes(memory) if memory else 0
-            self.extra = _flags(extra)
+            self.extra = slurm_queue.flags(extra)
         except ValueError as error:
             raise UserError(f"--executor slurm: {error}") from None
         if self.minutes and 60 * self.minutes <= warning:
@@ -124,10 +99,10 @@ class Slurm(Executor):
         self.gpus = gpus = self._gpus(tasks)
         device = tasks[0].device
         if device.startswith("cuda") and not gpus:
-            raise UserError(f"--device {device}: the Slurm jobs would have no GPU (gpus=0)")
+            raise UserError(f"--device {device}: expected at least one GPU in each Slurm job, got gpus=0")
         if "\\" in tasks[0].folder:
             raise UserError(
-                f"{tasks[0].folder}: Slurm takes no backslashes in names of folders; --results sets another"
+                f"{tasks[0].folder}: Slurm cannot handle backslashes in folder names; --results sets another folder"
             )
         chosen = slurm_queue.partitions(self.partition)
         for partition in chosen:
@@ -140,9 +115,9 @@ class Slurm(Executor):
             )
             refusal = slurm_queue.refusal(self._script(Path(folder), array))
         kinds = slurm_queue.nodes(chosen)
-        wished = slurm_queue.Nodes(self.cpus, self.megabytes, gpus)
-        at_the_moment = slurm_queue.NO_SUCH_NODE in refusal and any(kind.hold(wished) for kind in kinds)
-        if refusal and not at_the_moment:  # nodes that are down may come back; what waits for them, sbatch decides
+        wanted = slurm_queue.Nodes(self.cpus, self.megabytes, gpus)
+        at_the_moment = slurm_queue.NO_SUCH_NODE in refusal and any(kind.hold(wanted) for kind in kinds)
+        if refusal and not at_the_moment:  # nodes that are down may come back; sbatch decides
             listed = "; or ".join(map(str, kinds))
             names = ", ".join(partition.name for partition in chosen)
             raise UserError(
@@ -165,7 +140,7 @@ class Slurm(Executor):
         return ", ".join(parts)
 
     def _gpus(self, tasks: Sequence[Task]) -> int:
-        """GPUs of each Slurm job; if nobody said so, one where jobs may use it and the partition's nodes have any."""
+        """Return the GPUs of each Slurm job; by default one where jobs may use it and nodes have any."""
         if self.gpus >= 0:
             return self.gpus
         device = tasks[0].device
@@ -174,7 +149,7 @@ class Slurm(Executor):
         return int(device != "cpu")
 
     def _time(self, array: SlurmArray) -> int:
-        """Minutes for each element; 0 for no limit."""
+        """Return the time limit of each element in minutes; 0 for none."""
         if self.minutes:
             return self.minutes
         chosen = slurm_queue.partitions(self.partition)
@@ -191,10 +166,10 @@ class Slurm(Executor):
         import submitit
 
         executor = submitit.SlurmExecutor("unused")  # only names the files of the output, which are named below
-        wishes = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
+        options = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
         gpus = f"{self.gpu_type}:{array.gpus}" if self.gpu_type else array.gpus
         executor.update_parameters(
-            **{name: value for name, value in wishes.items() if value},
+            **{name: value for name, value in options.items() if value},
             **({"mem": self.memory} if self.memory else {}),
             **({"gpus_per_node": gpus} if array.gpus else {}),
             job_name=array.name,
@@ -225,13 +200,13 @@ class Slurm(Executor):
             return
         root = Path(tasks[0].folder).parent.parent
         with ExitStack() as held:
-            with _alone(root / slurm_array.FOLDER):  # or two coordinators would submit the same jobs
+            with alone(root / slurm_array.FOLDER):  # or two coordinators would submit the same jobs
                 followed = self._adopt(root, tasks, held)
                 covered = {job_id for array in followed for some in array.waited.values() for job_id in some}
                 known = [(task, known_without_running(task)) for task in tasks if task.job_id not in covered]
                 followed = self._submit(root, [task for task, event in known if event is None], followed, held)
             yield from (event for _, event in known if event is not None)
-            yield from self._leave(followed) if self.detach else self._follow(followed)
+            yield from _left(followed) if self.detach else self._follow(followed)
 
     def drain(self) -> None:
         self.draining = True
@@ -250,7 +225,7 @@ class Slurm(Executor):
         if not tasks:
             return ()
         arrays = list(slurm_array.found(Path(tasks[0].folder).parent.parent))
-        return {job_id for _, waited in _alive(arrays, tasks) for some in waited.values() for job_id in some}
+        return {job_id for _, waited in alive(arrays, tasks) for some in waited.values() for job_id in some}
 
     def queue(self, root: Path) -> Mapping[str, str]:
         arrays = {array.name: array for _, array in slurm_array.found(root)}
@@ -262,39 +237,40 @@ class Slurm(Executor):
             for task in arrays[name].elements[index]
         }
 
-    def _adopt(self, root: Path, tasks: Sequence[Task], held: ExitStack) -> list[_Followed]:
-        """Arrays of earlier coordinators that are still in the queue, as far as they run these tasks. What is left of
-        arrays that are over, and that nobody waits for, is removed."""
+    def _adopt(self, root: Path, tasks: Sequence[Task], held: ExitStack) -> list[Followed]:
+        """Return the arrays of earlier coordinators that are still in the queue, as far as they run these tasks.
+
+        Remains of finished arrays that no coordinator waits for are removed.
+        """
         arrays = list(slurm_array.found(root))
         followed = []
-        for (folder, array), (living, waited) in zip(arrays, _alive(arrays, tasks), strict=True):
+        for (folder, array), (living, waited) in zip(arrays, alive(arrays, tasks), strict=True):
             with ExitStack() as own:
                 mine = own.enter_context(lock(folder))
                 if waited:
-                    followed.append(_Followed(folder, array, waited, mine))
+                    followed.append(Followed(folder, array, waited, mine))
                     held.push(own.pop_all())
                 elif mine and not living:
                     shutil.rmtree(folder, ignore_errors=True)
         return followed
 
     def _submit(
-        self, root: Path, tasks: Sequence[Task], followed: Sequence[_Followed], held: ExitStack
-    ) -> list[_Followed]:
-        """Submit tasks, as one array where the cluster takes so large ones; gives what is to be followed then.
+        self, root: Path, tasks: Sequence[Task], followed: Sequence[Followed], held: ExitStack
+    ) -> list[Followed]:
+        """Submit tasks, as one array if the cluster allows; return all arrays to follow.
 
-        What the cluster does not take beside what is in its queue (there are limits of all kinds) is left for the next
-        call of ``map``.
+        Tasks that a limit of the cluster refuses while others are queued are left for the next call of ``map``.
 
         Raises:
-            SlurmError: nothing is in the queue, and Slurm takes nothing.
+            SlurmError: the queue is empty, and Slurm refuses all the same.
         """
         submitted = list(followed)
         if not tasks:
             return submitted
         gpus = self._gpus(tasks)
         side = max(1, gpus) * self.per_device
-        elements = _chunks(tasks, self.bundle or side)
-        for part in _chunks(elements, slurm_queue.largest_array()):
+        elements = slurm_array.chunks(tasks, self.bundle or side)
+        for part in slurm_array.chunks(elements, slurm_queue.largest_array()):
             folder = slurm_array.create(root)
             held.enter_context(lock(folder))
             threads = max(1, self.cpus // side)
@@ -309,20 +285,14 @@ class Slurm(Executor):
                 shutil.rmtree(folder, ignore_errors=True)
                 if submitted:
                     break
-                hint = "fewer Slurm jobs with more jobs in each may be taken: --executor-option bundle=K"
+                hint = "try fewer Slurm jobs with more jobs in each: --executor-option bundle=K"
                 raise SlurmError(f"{error}\n{hint}" if len(part) > 1 else str(error)) from None
             waited = {index: {task.job_id: task for task in some} for index, some in enumerate(part)}
-            submitted.append(_Followed(folder, array, waited, mine=True))
+            submitted.append(Followed(folder, array, waited, mine=True))
         return submitted
 
-    def _leave(self, followed: list[_Followed]) -> Iterator[Event]:
-        """Say of all tasks that they are in the queue."""
-        for array in followed:
-            for some in array.waited.values():
-                yield from (Ended(job_id, "interrupted", "left to Slurm's queue") for job_id in some)
-
-    def _follow(self, followed: list[_Followed]) -> Iterator[Event]:
-        """Wait for all that is waited for, and pass on what is told."""
+    def _follow(self, followed: list[Followed]) -> Iterator[Event]:
+        """Wait for the end of all tasks, and yield their events."""
         silence = 0
         while waiting := [array for array in followed if array.waited]:
             asked = self._asked
@@ -336,7 +306,7 @@ class Slurm(Executor):
             for array in waiting:
                 for index in list(array.waited):
                     yield from self._news(array, index, states)
-                if asked.stopping and not array.mine:  # it is left to whoever submitted it
+                if asked.stopping and not array.mine:  # it belongs to the coordinator that submitted it
                     array.waited.clear()
             if asked.killing or (asked.stopping and silence > _PATIENCE):
                 yield from (
@@ -345,9 +315,9 @@ class Slurm(Executor):
                 return
             self._sleep(asked)
 
-    def _news(self, array: _Followed, index: int, states: Mapping[tuple[str, int], Element] | None) -> Iterator[Event]:
-        """What an element has told since, and the end of its tasks if it is over. The states are older than the
-        events, so that nothing that it told is overlooked."""
+    def _news(self, array: Followed, index: int, states: Mapping[tuple[str, int], Element] | None) -> Iterator[Event]:
+        """Yield the events of an element since the last call, and the end of its tasks if it is over. The states are
+        older than the events, so that no event is missed."""
         waited = array.waited[index]
         element = states.get((array.array.name, index)) if states is not None else None
         if element is not None:
@@ -374,8 +344,8 @@ class Slurm(Executor):
         if not waited:
             del array.waited[index]
 
-    def _forgotten(self, array: _Followed, index: int) -> Element | None:
-        """What became of an element that the queue does not know any more, once that has been so twice."""
+    def _forgotten(self, array: Followed, index: int) -> Element | None:
+        """Return the final state of an element that two polls in a row have not found in the queue."""
         array.missing[index] = array.missing.get(index, 0) + 1
         if array.missing[index] < 2:
             return None
@@ -383,17 +353,17 @@ class Slurm(Executor):
         accounted = slurm_queue.accounted([last.job]).get(last.job)
         return accounted if accounted is not None and accounted.over else Element(last.job, GONE, nodes=last.nodes)
 
-    def _end(self, array: _Followed, index: int, element: Element, task: Task) -> Ended | None:
-        """How a task ended whose element is over without a last word about it; None if it was never started."""
+    def _end(self, array: Followed, index: int, element: Element, task: Task) -> Ended | None:
+        """Return how a task ended whose element ended without reporting it; None if it was never started."""
         begun = slurm_array.begun(array.folder, index)
         if not begun and self._ending:
             return None
-        if _is_settled(task):
+        if is_settled(task):
             return Ended(task.job_id, "recorded")
         taken_away = element.state in _TAKEN_AWAY
         if not taken_away and (self.stopping or element.state == "CANCELLED"):
             return Ended(task.job_id, "interrupted", str(element))
-        if task.job_id in slurm_array.ended(array.folder, index):  # another coordinator did not want it any more
+        if task.job_id in slurm_array.ended(array.folder, index):  # another coordinator has stopped it
             return Ended(task.job_id, "busy")
         said = slurm_array.printed(array.folder, index)
         detail = f"its Slurm job is over without a record: {element}" + (f"\n{said}" if said else "")
@@ -401,7 +371,7 @@ class Slurm(Executor):
         return Ended(task.job_id, "crashed", detail, reason)
 
     def _pass_on(self, names: Sequence[str]) -> None:
-        """Tell Slurm what was asked of us; again and again, since a job that is just starting does not listen yet."""
+        """Pass requests to stop on to Slurm; repeatedly, since a job that is just starting does not receive signals."""
         if self.killing:
             slurm_queue.cancel(names, "--full", "--signal=KILL", "--state=RUNNING")
             slurm_queue.cancel(names)
@@ -415,63 +385,17 @@ class Slurm(Executor):
         return _Asked(self.draining, self.stopping, self.killing)
 
     def _sleep(self, asked: _Asked) -> None:
-        """Wait until it is time to look again, or until something else is asked of us."""
-        end = time.monotonic() + (min(self.poll, 1.0) if asked.stopping else self.poll)  # somebody waits for the end
+        """Wait for the next poll, or until a new request arrives."""
+        end = time.monotonic() + (min(self.poll, 1.0) if asked.stopping else self.poll)
         while time.monotonic() < end and self._asked == asked:
             time.sleep(0.1)
 
 
-def _alive(
-    arrays: Sequence[tuple[Path, SlurmArray]], tasks: Sequence[Task]
-) -> Iterator[tuple[bool, dict[int, dict[str, Task]]]]:
-    """Of each array, whether any of it is in Slurm's queue, and those of the tasks that it still has to end, by index
-    and job id."""
-    wanted = {task.job_id: task for task in tasks}
-    states = slurm_queue.elements(array.name for _, array in arrays)
-    for folder, array in arrays:
-        living = [i for i in range(len(array.elements)) if not states.get((array.name, i), _UNKNOWN).over]
-        waited: dict[int, dict[str, Task]] = {}
-        for index in living:
-            ended = slurm_array.ended(folder, index)
-            still = [task.job_id for task in array.elements[index]]
-            still = [j for j in still if j in wanted and ended.get(j, _AGAIN).outcome == "interrupted"]
-            if still:
-                waited[index] = {job_id: wanted.pop(job_id) for job_id in still}
-        yield bool(living), waited
+def _left(followed: Sequence[Followed]) -> Iterator[Event]:
+    """Report all tasks as left in the queue."""
+    for job_id in (job_id for array in followed for some in array.waited.values() for job_id in some):
+        yield Ended(job_id, "interrupted", "left to Slurm's queue")
 
 
 def _output(folder: Path) -> str:
     return slurm_queue.pattern(folder, "%a.out")
-
-
-def _is_settled(task: Task) -> bool:
-    try:
-        return Store(Path(task.folder).parent.parent).settled(task.job_id, task.supersedes)
-    except ValueError:  # a record that cannot be used is the sweep's business
-        return False
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other coordinator is submitting."""
-    while True:
-        with lock(folder) as mine:
-            if mine:
-                yield
-                return
-        time.sleep(0.2)
-
-
-def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _flags(text: str) -> dict[str, Any]:
-    """Options of sbatch, as on its command line: ``--reservation=night --exclusive``."""
-    flags: dict[str, Any] = {}
-    for word in shlex.split(text):
-        match = re.fullmatch(r"--([a-z][a-z-]*)(?:=(.*))?", word)
-        if match is None:
-            raise ValueError(f"extra: '{word}' is not of the form --option or --option=value")
-        flags[match[1]] = True if match[2] is None else match[2]
-    return flags

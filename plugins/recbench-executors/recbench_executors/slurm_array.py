@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -130,3 +131,8 @@ def printed(folder: Path, index: int, characters: int = 600) -> str:
 
 def _events(folder: Path, index: int) -> Path:
     return folder / f"{index}.jsonl"
+
+
+def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Return ``items`` in consecutive parts of at most ``size``."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

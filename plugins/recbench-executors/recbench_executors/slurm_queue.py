@@ -1,18 +1,20 @@
-"""What Slurm's own commands say about jobs and partitions. Imports nothing but the standard library and recbench."""
+"""Calls of Slurm's commands, and parsers of what they print. Imports only the standard library and recbench."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recbench.errors import UserError
 
 GONE = "GONE"
-"""No word of Slurm's: neither its queue nor its accounting knows the job any more."""
+"""Our own state: neither Slurm's queue nor its accounting knows the job any more."""
 OVER = (
     "BOOT_FAIL",
     "CANCELLED",
@@ -26,10 +28,10 @@ OVER = (
     "TIMEOUT",
     GONE,
 )
-"""States that a Slurm job does not leave again by itself."""
+"""Final states of a Slurm job."""
 
 NO_SUCH_NODE = "Requested node configuration is not available"
-"""Slurm's words for what no node can run; and in a test of a script also for what no node can run at the moment."""
+"""Slurm's message for a request that no node can run; with ``--test-only`` also for one that no node can run now."""
 
 _SECONDS = 60
 _UNLIMITED = 0
@@ -64,14 +66,14 @@ class Element:
 
 
 class SlurmError(UserError):
-    """A command of Slurm's is missing, failed, or did not answer."""
+    """A Slurm command is missing, failed, or did not answer."""
 
 
 def call(*command: str, stdin: str | None = None) -> str:
-    """The standard output of a command of Slurm's.
+    """Run a Slurm command and return its standard output.
 
     Raises:
-        SlurmError: it is not installed, ends with an error, or takes longer than a minute; with what it said.
+        SlurmError: the command is not installed, failed, or took longer than a minute; with its own message.
     """
     try:
         done = subprocess.run(  # noqa: S603
@@ -79,7 +81,7 @@ def call(*command: str, stdin: str | None = None) -> str:
         )
     except FileNotFoundError:
         raise SlurmError(
-            f"the command {command[0]} is not installed here; run this where Slurm's commands are"
+            f"the command {command[0]} is not installed here; run this on a machine with Slurm's commands"
         ) from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]} has not answered for {_SECONDS} seconds") from None
@@ -90,8 +92,8 @@ def call(*command: str, stdin: str | None = None) -> str:
 
 
 def environment() -> dict[str, str]:
-    """What Slurm's commands get from the environment here: inside a Slurm job all but what Slurm told that job, which
-    new jobs would take for their own wishes."""
+    """Return the environment for Slurm commands: within a Slurm job without that job's own variables, which sbatch
+    would take for options."""
     inside = "SLURM_JOB_ID" in os.environ
     return {
         key: value
@@ -101,9 +103,9 @@ def environment() -> dict[str, str]:
 
 
 def elements(names: Iterable[str]) -> dict[tuple[str, int], Element]:
-    """What Slurm still knows of the arrays with these names, by name and index.
+    """Return the elements of the arrays with these names that Slurm's queue knows, by name and index.
 
-    Jobs that are over stay known for ``MinJobAge`` (five minutes, unless the cluster says otherwise).
+    Finished jobs stay in the queue for ``MinJobAge`` (five minutes by default).
     """
     wanted = ",".join(names)
     if not wanted:
@@ -113,7 +115,7 @@ def elements(names: Iterable[str]) -> dict[tuple[str, int], Element]:
 
 
 def parse_queue(lines: str) -> dict[tuple[str, int], Element]:
-    """Lines of squeue in the format ``%i|%j|%T|%r|%N|%L``; those that are no array's elements are left out."""
+    """Parse lines of squeue in the format ``%i|%j|%T|%r|%N|%L``; jobs outside of arrays are left out."""
     found = {}
     for line in lines.splitlines():
         job, name, state, reason, nodes, left = (part.strip() for part in line.split("|"))
@@ -125,7 +127,7 @@ def parse_queue(lines: str) -> dict[tuple[str, int], Element]:
 
 
 def accounted(jobs: Iterable[str]) -> dict[str, Element]:
-    """What Slurm's accounting says of elements (``"17_3"``) that the queue has forgotten; empty without accounting."""
+    """Return from Slurm's accounting the elements (``"17_3"``) that left the queue; empty without accounting."""
     bases = sorted({job.partition("_")[0] for job in jobs})
     if not bases:
         return {}
@@ -138,7 +140,7 @@ def accounted(jobs: Iterable[str]) -> dict[str, Element]:
 
 
 def parse_accounts(lines: str) -> dict[str, Element]:
-    """Lines of sacct with the columns JobID, State and NodeList, as ``--parsable2`` separates them."""
+    """Parse lines of ``sacct --parsable2`` with the columns JobID, State and NodeList."""
     found = {}
     for line in lines.splitlines()[1:]:
         job, state, nodes = line.split("|")[:3]
@@ -149,12 +151,12 @@ def parse_accounts(lines: str) -> dict[str, Element]:
 
 
 def find(job: str) -> dict[str, str]:
-    """What the controller knows of one job, as ``scontrol show job`` names it (``JobState``, ``PreemptTime`` …)."""
+    """Return the fields of ``scontrol show job`` for one job (``JobState``, ``PreemptTime`` …)."""
     return fields(call("scontrol", "--oneliner", "show", "job", job))
 
 
 def fields(line: str) -> dict[str, str]:
-    """``Key=Value Key=Value`` as scontrol prints it; values that hold spaces are cut there."""
+    """Parse ``Key=Value Key=Value`` as scontrol prints it; values are cut at the first space."""
     return dict(re.findall(r"(?:^|\s)([\w:/]+)=(\S*)", line))
 
 
@@ -162,19 +164,19 @@ def submit(script: Path, output: str) -> None:
     """Submit a batch script.
 
     Args:
-        output: pattern of the files that get what it prints. Given beside the script, since Slurm does not read every
-            path in a script as it is written there.
+        output: pattern of the files for its output. Given on the command line, since Slurm misreads some paths within
+            a script.
     """
     call("sbatch", f"--output={output}", str(script))
 
 
 def pattern(folder: Path, name: str) -> str:
-    """A pattern for files in this very folder, whatever its name: for Slurm, ``%j`` and its kin mean something."""
+    """Return a file name pattern in a folder, with ``%`` in the folder's name escaped from Slurm (``%j`` …)."""
     return f"{str(folder).replace('%', '%%')}/{name}"
 
 
 def refusal(script: Path) -> str:
-    """What Slurm has against a batch script, or nothing. Submits nothing."""
+    """Return Slurm's reason to refuse a batch script, or an empty text. Submits nothing."""
     try:
         call("sbatch", "--test-only", str(script))
     except SlurmError as error:
@@ -183,7 +185,7 @@ def refusal(script: Path) -> str:
 
 
 def cancel(names: Sequence[str], *options: str) -> None:
-    """End the arrays with these names, or send them a signal. One that is over already is no error.
+    """End the arrays with these names, or send them a signal. Arrays that have ended are ignored.
 
     Args:
         options: of scancel, such as ``--state=PENDING`` or ``--signal=INT``.
@@ -203,10 +205,10 @@ class Partition:
 
 
 def partitions(wanted: str) -> list[Partition]:
-    """The partitions of that name (or names, separated by commas); without a name, the cluster's default.
+    """Return the partitions of that name (or names, separated by commas); without a name, the cluster's default.
 
     Raises:
-        SlurmError: there is none of that name; the text lists those that there are.
+        SlurmError: there is none of that name; the text lists the existing ones.
     """
     lines = call("scontrol", "--oneliner", "show", "partition").splitlines()
     found = {partition.name: partition for partition in map(parse_partition, lines) if partition}
@@ -217,12 +219,12 @@ def partitions(wanted: str) -> list[Partition]:
         return defaults
     unknown = [name for name in wanted.split(",") if name not in found]
     if unknown:
-        raise SlurmError(f"the cluster has no partition '{unknown[0]}'; there are {', '.join(found)}")
+        raise SlurmError(f"the cluster has no partition '{unknown[0]}'; expected one of {', '.join(found)}")
     return [found[name] for name in wanted.split(",")]
 
 
 def parse_partition(line: str) -> Partition | None:
-    """A line of ``scontrol --oneliner show partition``."""
+    """Parse a line of ``scontrol --oneliner show partition``."""
     known = fields(line)
     if "PartitionName" not in known:
         return None
@@ -237,7 +239,7 @@ def parse_partition(line: str) -> Partition | None:
 
 
 def limit(text: str) -> int:
-    """A time limit as Slurm prints it (``[days-]hours:minutes:seconds`` or ``UNLIMITED``), in minutes; 0 for none."""
+    """Return a limit as Slurm prints it (``[days-]hours:minutes:seconds`` or ``UNLIMITED``) in minutes; 0 for none."""
     return _UNLIMITED if text in ("UNLIMITED", "INFINITE") else minutes(text)
 
 
@@ -246,14 +248,14 @@ _SHORT_TIME = re.compile(r"(?=.)(?:(?P<d>[0-9]+)d)?(?:(?P<h>[0-9]+)h)?(?:(?P<m>[
 
 
 def minutes(text: str) -> int:
-    """A duration in whole minutes, rounded up: ``3h``, ``1h30m``, ``2d``, or Slurm's ``1-12:00:00`` and ``3:00:00``.
+    """Return a duration in whole minutes, rounded up, of ``3h``, ``1h30m``, ``2d``, or Slurm's ``1-12:00:00``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     match = _SLURM_TIME.fullmatch(text) or _SHORT_TIME.fullmatch(text)
     if match is None:
-        raise ValueError(f"'{text}' is no duration: write 3h, 1h30m, 2d, or as Slurm does 1-12:00:00")
+        raise ValueError(f"expected a duration such as 3h, 1h30m, 2d or Slurm's 1-12:00:00, got '{text}'")
     days, hours, whole, seconds = (int(match[part] or 0) for part in "dhms")
     return (days * 24 + hours) * 60 + whole + -(-seconds // 60)
 
@@ -262,20 +264,20 @@ _MEMORY = re.compile(r"(?P<count>[0-9]+)(?P<unit>[KMGT]?)B?")
 
 
 def megabytes(text: str) -> int:
-    """An amount of memory as sbatch takes it: ``16G``, ``500M``, or a number of megabytes.
+    """Return an amount of memory in megabytes, of ``16G``, ``500M``, or a number of megabytes.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is none of these.
     """
     match = _MEMORY.fullmatch(text)
     if match is None:
-        raise ValueError(f"'{text}' is no amount of memory: write 16G, or 500M")
+        raise ValueError(f"expected an amount of memory such as 16G or 500M, got '{text}'")
     kilobytes: int = int(match["count"]) * 1024 ** "KMGT".index(match["unit"] or "M")
     return kilobytes // 1024
 
 
 def written(total: int) -> str:
-    """Minutes as Slurm writes them; 0 is no limit."""
+    """Return minutes as Slurm writes them; 0 stands for no limit."""
     if total == _UNLIMITED:
         return "UNLIMITED"
     days, rest = divmod(total, 24 * 60)
@@ -284,15 +286,15 @@ def written(total: int) -> str:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one kind: what each of them has. Memory is in megabytes."""
+    """The resources of each node of one kind; memory in megabytes."""
 
     cores: int
     memory: int
     gpus: int
 
-    def hold(self, wished: Nodes) -> bool:
-        """Whether each of them has at least as much as was wished."""
-        return self.cores >= wished.cores and self.memory >= wished.memory and self.gpus >= wished.gpus
+    def hold(self, wanted: Nodes) -> bool:
+        """Return True if each node has at least the requested resources."""
+        return self.cores >= wanted.cores and self.memory >= wanted.memory and self.gpus >= wanted.gpus
 
     def __str__(self) -> str:
         gpus = f"{self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else "no GPU"
@@ -300,22 +302,33 @@ class Nodes:
 
 
 def nodes(chosen: Sequence[Partition]) -> list[Nodes]:
-    """The kinds of nodes that partitions have."""
+    """Return the kinds of nodes in these partitions."""
     listed = ",".join(partition.name for partition in chosen)
     lines = call("sinfo", "--noheader", f"--partition={listed}", "--format=%c|%m|%G").splitlines()
     return sorted({parse_nodes(line) for line in lines if line.strip()}, key=str)
 
 
 def parse_nodes(line: str) -> Nodes:
-    """A line of sinfo in the format ``%c|%m|%G`` (a plus sign: or more), as in ``64+|257000|gpu:a100:4(S:0-1)``."""
+    """Parse a line of sinfo in the format ``%c|%m|%G`` (a plus: or more), as in ``64+|257000|gpu:a100:4(S:0-1)``."""
     cores, memory, gres = line.split("|", 2)
     gpus = sum(int(count) for count in re.findall(r"\bgpu(?::[^:,()]+)*?:([0-9]+)(?![^,(])", gres))
     return Nodes(int(cores.strip().rstrip("+")), int(memory.strip().rstrip("+")), gpus)
 
 
 def largest_array() -> int:
-    """How many elements one array may have."""
+    """Return the largest number of elements of one array."""
     match = re.search(r"^MaxArraySize\s*=\s*([0-9]+)", call("scontrol", "show", "config"), re.MULTILINE)
     if match is None or int(match[1]) < 1:
         raise SlurmError("'scontrol show config' states no MaxArraySize, or 0: this cluster takes no arrays of jobs")
     return int(match[1])
+
+
+def flags(text: str) -> dict[str, Any]:
+    """Return the options of sbatch in a text such as ``--reservation=night --exclusive``, by name without dashes."""
+    found: dict[str, Any] = {}
+    for word in shlex.split(text):
+        match = re.fullmatch(r"--([a-z][a-z-]*)(?:=(.*))?", word)
+        if match is None:
+            raise ValueError(f"extra: expected --option or --option=value, got '{word}'")
+        found[match[1]] = True if match[2] is None else match[2]
+    return found

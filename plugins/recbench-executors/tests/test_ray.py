@@ -21,7 +21,7 @@ import pytest
 
 from recbench.contracts.executor import Task
 from recbench.errors import UserError
-from recbench_executors import ray_cluster, recbench_executors
+from recbench_executors import ray_cluster, ray_host, recbench_executors
 from tests.conftest import TINY, TINY_SUITE
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is not installed")
@@ -63,7 +63,7 @@ def test_places_of_a_node(resources: dict[str, float], cpus: int, gpu: float, ex
 
 
 def test_the_switchboard_passes_on_each_thing_once() -> None:
-    board = ray_cluster.Switchboard()
+    board = ray_host.Switchboard()
     assert board.exchange("a", None) is False
     assert board.exchange("a", {"epoch": 1}) is False
     assert board.exchange("a", {"epoch": 2}) is False
@@ -89,7 +89,7 @@ def test_addresses_that_cannot_be_used_are_refused_at_once() -> None:
         make(address="ray://somewhere:10001")
     with socket.socket() as nobody:  # bound, but nobody listens
         nobody.bind(("127.0.0.1", 0))
-        with pytest.raises(UserError, match="no Ray cluster to be had"):
+        with pytest.raises(UserError, match="no Ray cluster could be reached"):
             make(address=f"127.0.0.1:{nobody.getsockname()[1]}").check([task()])
     with pytest.raises(UserError, match="Ray chooses the GPU"):
         make().check([task(device="cuda:1")])

@@ -364,7 +364,7 @@ def test_the_second_interrupt_ends_jobs_at_once(cluster: Cluster, sweep: Callabl
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"partition": "nope"}, "no partition 'nope'; there are main, low, high"),
+        ({"partition": "nope"}, "no partition 'nope'; expected one of main, low, high"),
         ({"gpus": 3}, r"Slurm refuses such jobs \(the default partition, 3 GPUs, 1 core\): .*2 cores, \d+ MB, no GPU"),
         ({"memory": "900G"}, r"Slurm refuses such jobs .*900G\)"),
         ({"cpus": 64}, "Slurm refuses such jobs .*64 cores"),
