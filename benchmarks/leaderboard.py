@@ -1,4 +1,4 @@
-"""How long the leaderboard of many records takes: whole processes, on records written here.
+"""Time of the leaderboard of many records: whole processes, on records written here.
 
     python benchmarks/leaderboard.py            # 10,000 records; the goal is under 2 s for each format
 

@@ -1,13 +1,12 @@
-"""What a suite of 10,000 jobs costs besides the jobs.
+"""Overhead of a suite of 10,000 jobs: all it costs except the jobs.
 
     python benchmarks/scale.py                  # expanding, listing and ranking together: the goal is under 5 s
     python benchmarks/scale.py --jobs 1000 --real 50
 
 First the steps in this process: expanding the suite, listing what is missing, writing what defines each job, listing
-what is done, ranking. Then a coordinator of its own whose executor does nothing but write records: time per job and
-memory. Last, real jobs that train for one step, one after the other: the time between them is what scheduling costs,
-and the goal is under 0.1 s for each. Times are by the clock, and of the processor where other work would disturb the
-clock.
+what is done, ranking. Then a coordinator whose executor only writes records: time per job and memory. Last, real jobs
+that train for one step, one after the other: the time between them is the cost of scheduling, and the goal is under
+0.1 s for each. Times are wall-clock times, and processor times where other load would disturb these.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ training: {epochs: 1, batch_size: 32}
 metrics: [psnr]
 """
 TINY = Path(__file__).parent.parent / "tests" / "tiny_plugin.py"
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 class Writer(Executor):
-    """Writes a record for each task, as a job would, but for waiting for the disk."""
+    """An executor that writes a record for each task, as a job would, without waiting for the disk."""
 
     def __init__(self, plan: Plan, store: Store, where: Any) -> None:
         self.plan, self.store, self.where = plan, store, where
@@ -84,7 +83,7 @@ class Writer(Executor):
 
 
 class Silence:
-    """A watcher that says nothing."""
+    """A watcher that prints nothing."""
 
     def note(self, text: str) -> None: ...
     def begin(self, *_: Any) -> None: ...
@@ -94,14 +93,14 @@ class Silence:
 
 
 def suite_of(folder: Path, jobs: int, registry: Registry) -> tuple[Path, Callable[[], Suite]]:
-    """The file of a suite of so many jobs (a multiple of five), and how to expand it."""
+    """Return the file of a suite of so many jobs (a multiple of five), and a function that expands it."""
     file = folder / "scale.yaml"
     weights = [round(1e-3 * (1 + i), 6) for i in range(max(1, jobs // 5))]
     file.write_text(SUITE.replace("WEIGHTS", str(weights)).replace("SEEDS", str(list(range(min(5, jobs))))))
     return file, lambda: load_suite(file, registry, maximum_jobs=1_000_000)
 
 
-def timed(what: str, action: Callable[[], Result]) -> tuple[Result, float]:
+def timed(what: str, action: Callable[[], Returned]) -> tuple[Returned, float]:
     start, cpu = time.perf_counter(), time.process_time()
     result = action()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -125,7 +124,7 @@ def steps(folder: Path, jobs: int) -> None:
 
 
 def coordinate(folder: Path, jobs: int) -> None:
-    """Be a coordinator over jobs that end at once; prints seconds per job and this process's peak memory."""
+    """Coordinate jobs that end at once; print seconds per job and this process's peak memory."""
     registry = Registry(load_plugins([TINY]))
     suite = suite_of(folder, jobs, registry)[1]()
     before = peak_memory()
@@ -141,7 +140,7 @@ def coordinate(folder: Path, jobs: int) -> None:
 
 
 def peak_memory() -> float:
-    """MB; resource.getrusage would count what this process had been before it became this program."""
+    """Return the peak in MB; resource.getrusage would include the memory of the process before exec."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 

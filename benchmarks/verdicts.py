@@ -26,7 +26,7 @@ from recbench.store.store import Store
 from tests.made_up import make_plan, make_record
 from tests.synthetic import World
 
-PEOPLE = [(2, 2), (5, 2), (20, 2), (2, 3), (5, 3), (20, 3), (5, 5), (20, 5)]
+SIZES = [(2, 2), (5, 2), (20, 2), (2, 3), (5, 3), (20, 3), (5, 5), (20, 5)]
 DISTANCES = (5.0, 12.0, 30.0)
 
 
@@ -44,21 +44,21 @@ def large(folder: Path, methods: int, seeds: int, images: int, metrics: int) -> 
         store.add(make_record(plan, planned, scores))
         pd.DataFrame(values).to_parquet(store.folder(planned.id) / "scores.parquet")
     records = store.scan(plan).records
-    for what in ("the first time", "again"):
+    for what in ("the first time", "from the cache"):
         start = time.process_time()
         rank_stored(plan, store, records)
         print(f"{methods} methods, {seeds} seeds, {images:,} images, {metrics} metrics, {what}: ", end="")
         print(f"{time.process_time() - start:.2f} s of processor time")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    kept = (store.root / "statistics.json").stat().st_size / 1e6
-    print(f"peak of memory: {peak:.0f} MiB; statistics.json: {kept:.1f} MB")
+    cache = (store.root / "statistics.json").stat().st_size / 1e6
+    print(f"peak of memory: {peak:.0f} MiB; statistics.json: {cache:.1f} MB")
 
 
 def power(boards: int) -> None:
     print(
         f"\n{'methods':>7} {'seeds':>5} {'false alarms':>12} " + " ".join(f"{f'power at {d:g}':>12}" for d in DISTANCES)
     )
-    for methods, seeds in PEOPLE:
+    for methods, seeds in SIZES:
         generator = np.random.default_rng([methods, seeds])
         found = {}
         for distance in (0.0, *DISTANCES):

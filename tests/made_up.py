@@ -1,4 +1,4 @@
-"""Plans and records that nobody trained for, for tests of the store and of leaderboards."""
+"""Made-up plans and records, for tests of the store and of leaderboards."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make_plan(
 
 
 def make_record(plan: Plan, planned: PlannedJob, scores: Mapping[str, Score] | None = None, **changes: Any) -> Record:
-    """A done record with these scores (1 by default), changed as asked for."""
+    """Return a finished record with these scores (1 by default) and changes."""
     job = plan.job(planned)
     facts: dict[str, Any] = {
         "job_id": planned.id,
@@ -95,7 +95,7 @@ def make_record(plan: Plan, planned: PlannedJob, scores: Mapping[str, Score] | N
 
 
 def make_trouble(plan: Plan, planned: PlannedJob, status: str = "failed", **failure: Any) -> Record:
-    """A record of a job that failed or diverged."""
+    """Return the record of a job that failed or diverged."""
     facts = {"type": "RuntimeError", "message": "it broke", "traceback": "Traceback …", **failure}
     nothing: dict[str, Any] = {"scores": {}, "trained": None, "evaluated": None, "files": {}}
     return make_record(plan, planned).model_copy(update={"status": status, "failure": Failure(**facts), **nothing})

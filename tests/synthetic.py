@@ -14,15 +14,15 @@ Tails = Literal["normal", "heavy", "skewed"]
 
 @dataclass(frozen=True)
 class World:
-    """Where scores come from: a mean for each method, and effects around it with these standard deviations.
+    """A random model of scores: a mean for each method, and effects around it with these standard deviations.
 
     Attributes:
-        means: of the methods; what intervals are to cover.
+        means: of the methods; the truth that intervals are to cover.
         seeds: trainings of each method.
         training: of a training's effect on all of its scores; one for all methods, or one for each.
         image: of an image's effect on the scores of all methods.
         both: of an image's effect on one method.
-        rest: of what is left.
+        rest: of the residual.
         tails: of the effects of images and of the rest: ``"heavy"`` is Student's t with 3 degrees of freedom,
             ``"skewed"`` log-normal with a skewness of 3.3.
         training_tails: of the effects of trainings.
@@ -39,7 +39,7 @@ class World:
     training_tails: Tails = "normal"
 
     def scores(self, generator: np.random.Generator) -> list[NDArray[np.float64]]:
-        """Of each method, (S, N)."""
+        """Return the scores of each method, (S, N)."""
         methods = len(self.means)
         training = np.broadcast_to(np.asarray(self.training, dtype=np.float64), methods)
         image = self.image * draw(generator, self.tails, (1, 1, self.images))
@@ -50,7 +50,7 @@ class World:
 
 
 def draw(generator: np.random.Generator, tails: Tails, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Numbers with mean 0 and standard deviation 1."""
+    """Return numbers with mean 0 and standard deviation 1."""
     if tails == "heavy":
         return generator.standard_t(3, shape) / np.sqrt(3)
     if tails == "skewed":

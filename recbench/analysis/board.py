@@ -1,6 +1,6 @@
 """The parts of a leaderboard: plain data, which text formats, reports and comparisons show.
 
-Ranks, intervals and tiers are those of :mod:`recbench.analysis.statistics`; docs/statistics.md says what they mean.
+They are filled in by :mod:`recbench.analysis.ranking`; docs/statistics.md defines intervals and tiers.
 """
 
 from __future__ import annotations

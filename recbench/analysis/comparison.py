@@ -233,8 +233,8 @@ def _changed(first: Side, one: str, second: Side, other: str, found: _Found) -> 
 
 
 def _environment(one: Record, other: Record) -> tuple[str, ...]:
-    told = {"git", "started", "finished", "plugins"}
-    before, after = (flat(record.provenance.model_dump(mode="json", exclude=told)) for record in (one, other))
+    ignored = {"git", "started", "finished", "plugins"}
+    before, after = (flat(record.provenance.model_dump(mode="json", exclude=ignored)) for record in (one, other))
     return tuple(
         f"{name.removeprefix('packages.')}: {before.get(name, 'nothing')} → {after.get(name, 'nothing')}"
         for name in {**before, **after}

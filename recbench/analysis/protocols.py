@@ -31,16 +31,16 @@ def explain_protocols(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[s
     fingerprints = {fingerprint for _, fingerprint in by_key}
     for (protocol, fingerprint), theirs in sorted(by_key.items(), key=lambda item: (-len(item[1]), str(item[0]))):
         found = records[theirs[0].id]
-        says: list[str] = []
+        facts: list[str] = []
         if len(fingerprints) > 1 and found.data is not None:
-            says.append(f"saw {_images(found.data)}")
+            facts.append(_images(found.data))
         if fingerprint is not None and plan.job(theirs[0]).protocol(fingerprint) != protocol:
-            says.append(
+            facts.append(
                 f"their protocol hash {protocol} does not follow from their job and images: they were made by another "
                 "version of recbench, or changed afterwards"
             )
-        if len(by_key) > 1 or says:
-            yield f"{_whose(plan, theirs)} ({'; '.join(says) or f'protocol {protocol}'})"
+        if len(by_key) > 1 or facts:
+            yield f"{_whose(plan, theirs)} ({'; '.join(facts) or f'protocol {protocol}'})"
 
 
 def _images(data: Data) -> str:

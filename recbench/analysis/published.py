@@ -200,7 +200,7 @@ def _measured(rows: Mapping[str, Row], label: str, metric: str) -> float | None:
 
 
 def _why_not(rows: Mapping[str, Row], labels: Iterable[str], metric: str, p: float | None) -> str:
-    """Return why our runs say nothing about two methods; empty if they do."""
+    """Return why our runs cannot compare two methods; empty if they can."""
     for label in labels:
         if label not in rows:
             return f"{label} was not run"

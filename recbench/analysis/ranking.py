@@ -179,6 +179,7 @@ class _BoardBuilder:
             self.by_method.setdefault(planned.method, {})[planned.seed] = record
 
     def board(self) -> Board:
+        """Return the board: ranked rows, best first, then the others."""
         plan, columns = self.plan, self.plan.columns
         rows = {number: self.rows.row(number, seeds) for number, seeds in self.by_method.items()}
         sound = {number: row for number, row in rows.items() if row.status == "ranked"}

@@ -39,6 +39,12 @@ class MethodRows:
         self.time_to = time_to
 
     def row(self, number: int, seeds: Mapping[int, Result | None]) -> Row:
+        """Return the row of a method.
+
+        Args:
+            number: of the method in the plan.
+            seeds: the record of each seed, None if it has none under the board's protocol.
+        """
         method, tuning = self.plan.methods[number], self.plan.tuning
         searches = (s for s in self.plan.searches if s.setting == self.setting and s.method == number)
         search = next(searches, None)

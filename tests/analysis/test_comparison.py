@@ -26,7 +26,7 @@ from tests.made_up import COLUMNS, make_plan, make_record
 IMAGES = 40
 FID = Column(name="fid", direction="lower", digits=1)
 BASE = np.random.default_rng(0).normal(20, 3, IMAGES)
-"""What the images have in common under all methods."""
+"""Effects of the images that all methods share."""
 
 
 def noise(*numbers: int, scale: float = 0.3) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Leaderboards from scores of single images, and what is kept of them."""
+"""Leaderboards from scores per image, and the cache of their moments."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_the_board_says_what_the_statistics_say(plan: Plan, store: Store) -> Non
     places = {row.label: (row.cells["psnr"].tier, row.cells["psnr"].rank_interval) for row in found.rows}
     assert places == {"a": (1, (1, 2)), "b": (1, (1, 2)), "c": (2, (3, 3)), "d": (3, (4, 4))}
     assert {row.label: (row.tier, row.rank_interval) for row in found.rows} == places
-    told = dict(zip(itertools.combinations(labels, 2), found.overall.better if found.overall else (), strict=True))
-    assert [pair for pair, better in told.items() if not better] in ([("a", "b")], [("b", "a")])
+    better = dict(zip(itertools.combinations(labels, 2), found.overall.better if found.overall else (), strict=True))
+    assert [pair for pair, significant in better.items() if not significant] in ([("a", "b")], [("b", "a")])
     assert [{labels[i] for i in group} for group in verdict.groups] == [{"a", "b"}]
 
 
@@ -136,7 +136,7 @@ def removed(store: Store, plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("harm", [changed, edited, truncated, emptied, removed])
-def test_what_is_kept_is_made_anew_when_it_no_longer_holds(
+def test_the_cache_is_computed_again_when_it_is_stale(
     plan: Plan, store: Store, harm: Callable[[Store, Plan], None]
 ) -> None:
     before = show(plan, store)

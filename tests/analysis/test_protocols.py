@@ -61,13 +61,13 @@ def test_a_note_says_who_saw_which_images() -> None:
     (note,) = leaderboard.notes
     assert "2 protocols and are not ranked together" in note
     assert (
-        "2 records of a, b (saw 30 training, 4 validation and 8 test images with the fingerprint ffffffffffff)" in note
+        "2 records of a, b (30 training, 4 validation and 8 test images with the fingerprint ffffffffffff)" in note
     )
-    assert "1 record of c (saw 30 training, 4 validation and 8 test images with the fingerprint eeeeeeeeeeee)" in note
+    assert "1 record of c (30 training, 4 validation and 8 test images with the fingerprint eeeeeeeeeeee)" in note
 
 
 def test_a_hash_that_does_not_follow_is_found_and_explained() -> None:
-    """One record claims the protocol of the others, though it saw other images."""
+    """One record claims the protocol of the others, though its images differ."""
     plan = make_plan(["a", "b", "c"], seeds=[0])
     records = {planned.id: make_record(plan, planned) for planned in plan.jobs}
     liar = plan.jobs[2]

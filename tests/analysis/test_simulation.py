@@ -32,7 +32,7 @@ def spreads(kind: str, methods: int, generator: np.random.Generator) -> NDArray[
 
 
 def reject(moments_of: list[ScoreMoments]) -> list[NDArray[np.bool_]]:
-    """For each metric, which methods are told to be better, corrected over all of them; smaller is better."""
+    """For each metric, which methods are significantly better, corrected over all of them; smaller is better."""
     corrected = statistics.holm_of_pairs([statistics.pairwise(found) for found in moments_of])
     return [ordering.better(found.means, p) for found, p in zip(moments_of, corrected, strict=True)]
 
@@ -42,7 +42,7 @@ def at_least(hits: int, boards: int, rate: float = 0.95) -> bool:
 
 
 CASES = [
-    # methods, seeds, images, trainings' spreads, tails, image effects of a method beside trainings' of 1
+    # methods, seeds, images, trainings' spreads, tails, image effects of a method relative to trainings' of 1
     (2, 2, 200, UNEQUAL, "normal", 5.0),
     (2, 5, 50, ERRATIC, "heavy", 5.0),
     (3, 3, 50, UNEQUAL, "skewed", 5.0),
@@ -97,7 +97,7 @@ def test_intervals_cover_and_equal_methods_share_a_tier_everywhere(
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_intervals_are_not_wider_than_they_have_to_be(seeds: int) -> None:
-    """Where one of the two spreads is all there is, they cover at the nominal rate, and not more often."""
+    """With only one of the two variances, they cover at the nominal rate, and not more often."""
     generator = np.random.default_rng(seeds)
     boards, covered = 2000, 0
     for _ in range(boards):

@@ -108,7 +108,7 @@ def test_csv_keeps_every_label_and_trouble_in_its_cell() -> None:
 
 @pytest.mark.parametrize("label", ["=1+2", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_csv_text_is_never_a_formula(label: str) -> None:
-    """Suites refuse such labels; a results folder from somebody else may hold them all the same."""
+    """Suites refuse such labels; a results folder of another origin may contain them."""
     frame = csv_frame(leaderboard_of([label]))
     assert f"'{label}" in set(frame["method"])
 
@@ -334,7 +334,7 @@ def test_a_narrow_terminal_loses_nothing(results: Path, environment: dict[str, s
 
 
 def on_a_terminal(arguments: list[str], environment: dict[str, str], width: int) -> str:
-    """What a command writes to a terminal of this width."""
+    """Return what a command writes to a terminal of this width."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     shown = b""
