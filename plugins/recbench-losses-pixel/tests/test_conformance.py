@@ -1,4 +1,4 @@
-"""What every loss must do, put to all losses that this plugin yields. Keep this file when you copy the folder."""
+"""The conformance tests of recbench for all losses of this plugin. Keep this file when you copy the folder."""
 
 import pytest
 
