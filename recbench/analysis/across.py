@@ -88,7 +88,7 @@ def across(leaderboards: Sequence[Leaderboard], metric: str | None = None, confi
         raise ValueError(
             f"expected at least two methods that are ranked on all {len(columns)} boards (by label), got {len(common)}"
         )
-    everybody = dict.fromkeys(label for costs in columns.values() for label in costs)
+    labels = dict.fromkeys(label for costs in columns.values() for label in costs)
     table = np.array([[costs[label] for label in common] for costs in columns.values()])
     return compare_ranks(
         common,
@@ -96,7 +96,7 @@ def across(leaderboards: Sequence[Leaderboard], metric: str | None = None, confi
         table,
         by=metric or "mean rank",
         confidence=confidence,
-        left_out=tuple(sorted(set(everybody) - set(common))),
+        left_out=tuple(sorted(set(labels) - set(common))),
     )
 
 
@@ -210,8 +210,8 @@ def _wilcoxon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float 
         difference = np.where(first == second, 0, first - second)
     if not difference.any():
         return None
-    # Ranks tie often, for which scipy's exact distribution does not hold and its normal one is far off in a few boards:
-    # all changes of signs are gone through where they can be.
+    # Ranks tie often. Then scipy's exact distribution does not hold, and its normal approximation is far off for a few
+    # boards, so all changes of signs are enumerated up to _EXACT boards.
     few = len(difference) <= _EXACT
     method = stats.PermutationMethod(n_resamples=2**_EXACT) if few else "approx"
     return float(stats.wilcoxon(difference, zero_method="zsplit", method=method).pvalue)
