@@ -1,4 +1,4 @@
-"""What images cost the host: from recbench's cache beside a DataLoader over JPEGs, and what the cache costs to prepare.
+"""CPU cost of images: from recbench's cache compared with a DataLoader over JPEGs, and the cost of preparing the cache.
 
     python benchmarks/data.py
     python benchmarks/data.py --images 20000 --rounds 9 --processes 1 2 4 8 16

@@ -1,4 +1,4 @@
-"""What evaluation costs beside the programs that published numbers come from, taking turns in one run.
+"""Cost of evaluation compared with the programs that published numbers come from, taking turns in one run.
 
     python benchmarks/evaluation.py
     python benchmarks/evaluation.py --only features --device cuda --images 2000 --batch 250
@@ -54,7 +54,7 @@ from recbench.contracts.metric import ImageMetric
 from recbench.data.weights import VARIABLE, missing
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
-from recbench_metrics.features import INCEPTION_V3, Collection, Extractor, Precision
+from recbench_metrics.features import INCEPTION_V3, Collection, Extractor, FeaturePrecision
 from recbench_metrics.frechet import FeatureGaussian, FeatureMoments, gaussian_of, squared_distance
 
 SIDE = 64
@@ -135,7 +135,7 @@ def features(turns: Turns, arguments: argparse.Namespace) -> None:
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (arguments.images, 3, SIDE // 8, SIDE // 8), dtype=np.uint8)
     pixels = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3))
-    precisions: tuple[Precision, ...] = ("float32", "bf16") if arguments.bf16 else ("float32",)
+    precisions: tuple[FeaturePrecision, ...] = ("float32", "bf16") if arguments.bf16 else ("float32",)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         network = random_inception()

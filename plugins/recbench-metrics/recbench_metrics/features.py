@@ -41,10 +41,12 @@ CHUNK = 64
 """Images that go through a network at once: 0.9 GiB for Inception."""
 
 REVISION = 1
-"""To be raised when the same images and weights come to give other features: kept ones are then outdated."""
+"""Raise it when the same images and weights give other features than before: cached ones are then outdated."""
 
-Precision = Literal["float32", "bf16"]
-Arrays = dict[str, NDArray[Any]]
+FeaturePrecision = Literal["float32", "bf16"]
+"""Precision of the network that computes features."""
+NamedArrays = dict[str, NDArray[Any]]
+"""The arrays in one file of the cache."""
 
 
 # Networks
@@ -55,12 +57,12 @@ class Network:
     """A network whose features are compared.
 
     Attributes:
-        name: in the names of kept files.
-        title: for people.
-        weights: its file.
-        dimensions: D of its features.
-        build: the module, from the file's tensors.
-        preprocess: from images (B, 3, H, W) in 0 to 1 to what the module takes.
+        name: used in the names of cached files.
+        title: used in messages.
+        weights: its file of weights.
+        dimensions: number D of its features.
+        build: makes the module from the tensors of the file.
+        preprocess: turns images (B, 3, H, W) in 0 to 1 into the module's input.
     """
 
     name: str
@@ -90,15 +92,16 @@ EFFICIENTNET = Network(
 
 
 class Extractor(nn.Module):
-    """Images (B, C, H, W) in 0 to 1, rounded to 8 bits, become features (B, D), float32.
+    """A network with its weights and preprocessing: images (B, C, H, W) in 0 to 1 become features (B, D), float32.
 
-    Grey images are repeated to three channels, as pytorch-fid reads grey files. With ``bf16``, weights and activations
-    are in bfloat16. Otherwise all is in float32, also on GPUs that would by default compute convolutions in TF32.
+    Images are rounded to 8 bits first. Grey images are repeated to three channels, as pytorch-fid reads grey files.
+    With ``bf16``, weights and activations are in bfloat16. Otherwise all is in float32, also on GPUs that would by
+    default compute convolutions in TF32.
 
-    The features of the last batch are kept: several metrics ask for the same ones, one after the other.
+    The features of the last batch are kept, as several metrics ask for them one after the other.
     """
 
-    def __init__(self, network: Network, precision: Precision) -> None:
+    def __init__(self, network: Network, precision: FeaturePrecision) -> None:
         super().__init__()
         self.network = network
         self.precision = precision
@@ -124,11 +127,11 @@ class Extractor(nn.Module):
 _EXTRACTORS: weakref.WeakValueDictionary[tuple[str, str, str], Extractor] = weakref.WeakValueDictionary()
 
 
-def extractor(network: Network, precision: Precision) -> Extractor:
-    """The same one for all metrics of a job that want the same, as long as one of them is there.
+def extractor(network: Network, precision: FeaturePrecision) -> Extractor:
+    """Return the extractor that all metrics of a job share; it lives as long as one of them.
 
     Raises:
-        recbench.data.weights.WeightsError: its weights are missing, or hold anything but tensors.
+        recbench.data.weights.WeightsError: its weights are missing, or hold something other than tensors.
     """
     key = network.name, network.weights.sha256, precision
     found = _EXTRACTORS.get(key)
@@ -154,9 +157,9 @@ def _without_tf32() -> Iterator[None]:
 
 
 def reference_features(reference: Reference, extractor: Extractor) -> Tensor:
-    """Features of the real images, (N, D), float32 on the reference's device; computed once and kept."""
+    """Return the features of the real images, (N, D), float32 on the reference's device; computed once and cached."""
 
-    def compute() -> Arrays:
+    def compute() -> NamedArrays:
         chunks = (images.to(reference.device).float() / 255 for images in _chunks(reference.images))
         return {"features": torch.cat([extractor(chunk).cpu() for chunk in chunks]).numpy()}
 
@@ -164,9 +167,9 @@ def reference_features(reference: Reference, extractor: Extractor) -> Tensor:
 
 
 def reference_gaussian(reference: Reference, extractor: Extractor) -> FeatureGaussian:
-    """FeatureGaussian of the real images' features, on the reference's device; decomposed once and kept."""
+    """Return the Gaussian of the real images' features, on the reference's device; decomposed once and cached."""
 
-    def compute() -> Arrays:
+    def compute() -> NamedArrays:
         collection = Collection(extractor.network.dimensions)
         collection.add(reference_features(reference, extractor))
         found = collection.summary()
@@ -177,10 +180,10 @@ def reference_gaussian(reference: Reference, extractor: Extractor) -> FeatureGau
     return FeatureGaussian(*(torch.from_numpy(arrays[name]).to(reference.device) for name in ("mean", "factor")))
 
 
-def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callable[[], Arrays]) -> Arrays:
-    """Arrays from the cache, or computed and put there. A file that is damaged or of something else is replaced.
+def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callable[[], NamedArrays]) -> NamedArrays:
+    """Return arrays from the cache, or compute and cache them. A file that is damaged or of other origin is replaced.
 
-    A cache that may only be read costs time, with a warning that says so: no training is lost for it.
+    A cache that cannot be written costs time, and a warning says so; it does not end the job.
     """
     origin = {
         "what": what,
@@ -201,12 +204,12 @@ def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callab
         try:
             write_atomically(file, content.getvalue())
         except OSError as error:
-            warnings.warn(f"{file} cannot be kept, so each job computes it anew: {error.strerror}", stacklevel=2)
+            warnings.warn(f"cannot write {file}, so each job computes it again: {error.strerror}", stacklevel=2)
     return arrays
 
 
-def _read(file: Path) -> Arrays | None:
-    """The arrays of a file, each checked by its checksum; None if it is not there, or damaged."""
+def _read(file: Path) -> NamedArrays | None:
+    """Return the arrays of a file, each checked by its checksum; None if it is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -218,7 +221,7 @@ def _read(file: Path) -> Arrays | None:
 
 
 class Collection:
-    """Features taken in batch by batch, in the memory of two D × D matrices. How they are batched does not matter."""
+    """An accumulator of features, batch by batch, in the memory of two D × D matrices. Batch sizes do not matter."""
 
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
@@ -237,7 +240,7 @@ class Collection:
             self._waiting = [rows]
 
     def summary(self) -> FeatureGaussian | FeatureMoments:
-        """What :func:`recbench_metrics.frechet.squared_distance` takes: a FeatureGaussian of up to D images, or moments."""
+        """Return the input of :func:`~recbench_metrics.frechet.squared_distance`: a Gaussian or moments."""
         rows = torch.cat(self._waiting)
         return gaussian_of_few(rows) if self._moments is None else self._with(rows)
 
@@ -247,11 +250,11 @@ class Collection:
 
 
 class FeatureMetric(SetMetric, ABC):
-    """A distance between the features of the judged images and those of the real ones."""
+    """A distance between the features of the evaluated images and those of the real ones."""
 
     network: ClassVar[Network]
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: FeaturePrecision) -> None:
         super().__init__()
         self.extractor = extractor(self.network, precision)
         self.real = 0
@@ -267,22 +270,23 @@ class FeatureMetric(SetMetric, ABC):
 
     @abstractmethod
     def take(self, features: Tensor) -> None:
-        """Take in the features of a batch, (B, D)."""
+        """Add the features of a batch, (B, D)."""
 
     def compute(self) -> float:
         if min(self.real, self.judged) < 2:
             raise UserError(
-                f"{self.real} real and {self.judged} judged images have no distance: at least two of each are needed"
+                f"{type(self).__name__}: expected at least two real and two evaluated images, "
+                f"got {self.real} and {self.judged}"
             )
         self.warning = "; ".join(self.remarks())
         return self.distance()
 
     @abstractmethod
     def distance(self) -> float:
-        """The score."""
+        """Return the score."""
 
     def remarks(self) -> Iterator[str]:
-        """What a reader of the score must know."""
+        """Yield what a reader of the score must know."""
         if self.extractor.precision != "float32":
             title, precision = self.network.title, self.extractor.precision
             yield f"{title} in {precision}, whose features are off by about 1%: not to be compared with float32"
@@ -291,7 +295,7 @@ class FeatureMetric(SetMetric, ABC):
 class FrechetDistance(FeatureMetric):
     """Squared Fréchet distance between Gaussians of the features."""
 
-    def __init__(self, shape: ImageShape, *, precision: Precision) -> None:
+    def __init__(self, shape: ImageShape, *, precision: FeaturePrecision) -> None:
         super().__init__(precision)
         self.collection = Collection(self.network.dimensions)
         self.reference: FeatureGaussian | None = None
@@ -336,7 +340,9 @@ class KID(FeatureMetric):
 
     network = INCEPTION_V3
 
-    def __init__(self, shape: ImageShape, *, subsets: int, subset_size: int, seed: int, precision: Precision) -> None:
+    def __init__(
+        self, shape: ImageShape, *, subsets: int, subset_size: int, seed: int, precision: FeaturePrecision
+    ) -> None:
         super().__init__(precision)
         self.subsets = subsets
         self.subset_size = subset_size

@@ -20,10 +20,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FeatureMoments:
-    """What is known of features taken in so far.
+    """Count, mean and scatter matrix of a set of features.
 
     Attributes:
-        count: how many there were.
+        count: number of features.
         mean: (D,), float64.
         scatter: sum of (x − mean)(x − mean)ᵀ, (D, D), float64.
     """
@@ -34,20 +34,20 @@ class FeatureMoments:
 
     @property
     def covariance(self) -> Tensor:
-        """The unbiased estimate, (D, D)."""
+        """The unbiased estimate of the covariance, (D, D)."""
         return self.scatter / (self.count - 1)
 
 
 @dataclass(frozen=True)
 class FeatureGaussian:
-    """A FeatureGaussian by its mean, (D,), and a factor F of its covariance Fᵀ F, (R, D); float64."""
+    """A Gaussian by its mean, (D,), and a factor F of its covariance Fᵀ F, (R, D); float64."""
 
     mean: Tensor
     factor: Tensor
 
 
 def moments_of(features: Tensor) -> FeatureMoments:
-    """Of (N, D) features, N ≥ 1."""
+    """Return the moments of (N, D) features, N ≥ 1."""
     features = features.double()
     mean = features.mean(0)
     centred = features - mean
@@ -55,7 +55,13 @@ def moments_of(features: Tensor) -> FeatureMoments:
 
 
 def combined(one: FeatureMoments, other: FeatureMoments) -> FeatureMoments:
-    """Of both sets together (Chan et al. 1979, equation 2.1b); exact where sums of squares would cancel."""
+    """Return the moments of both sets together, exact where sums of squares would cancel (Chan et al. 1979, eq. 2.1b).
+
+    >>> rows = torch.tensor([[0.0], [2.0], [7.0]])
+    >>> both = combined(moments_of(rows[:2]), moments_of(rows[2:]))
+    >>> both.count, both.mean.item(), both.scatter.item()
+    (3, 3.0, 26.0)
+    """
     count = one.count + other.count
     shift = other.mean - one.mean
     mean = one.mean + shift * (other.count / count)
@@ -64,23 +70,37 @@ def combined(one: FeatureMoments, other: FeatureMoments) -> FeatureMoments:
 
 
 def gaussian_of_few(features: Tensor) -> FeatureGaussian:
-    """The FeatureGaussian of (N, D) features, N ≥ 2, with a factor of N rows: for N up to about D."""
+    """Return the Gaussian of (N, D) features, N ≥ 2, with a factor of N rows; for N up to about D."""
     features = features.double()
     mean = features.mean(0)
     return FeatureGaussian(mean, (features - mean) / (len(features) - 1) ** 0.5)
 
 
 def gaussian_of(moments: FeatureMoments) -> FeatureGaussian:
-    """The same by the eigenvalues of the covariance, with a factor of D rows. Rounding below zero counts as zero."""
+    """Return the Gaussian with these moments, with a factor of D rows.
+
+    Eigenvalues of the covariance that rounding takes below zero count as zero.
+    """
     values, vectors = torch.linalg.eigh(moments.covariance)
     return FeatureGaussian(moments.mean, values.clamp(min=0).sqrt()[:, None] * vectors.T)
 
 
 def squared_distance(one: FeatureGaussian, other: FeatureGaussian | FeatureMoments) -> Tensor:
-    """Squared Fréchet distance, a scalar; rounding can take that of equal Gaussians a little below zero.
+    """Return the squared Fréchet distance of two Gaussians (Heusel et al., NeurIPS 2017, equation 6).
 
-    A ``FeatureGaussian`` for ``other`` costs singular values of the factors' product, and is the more exact; ``FeatureMoments`` cost
-    eigenvalues of as many rows as the factor of ``one`` has, and are the faster where both have full rank.
+    Args:
+        one: a Gaussian of D dimensions.
+        other: a Gaussian, which takes singular values of the factors' product and is more exact; or moments, which
+            take eigenvalues of as many rows as the factor of ``one`` has, and are faster where both have full rank.
+
+    Returns:
+        A float64 scalar, at least 0 except for rounding.
+
+    >>> near, far = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [7.0]])  # variances 2 and 8
+    >>> round(squared_distance(gaussian_of_few(near), gaussian_of_few(far)).item(), 6)  # (5 - 1)² + (√8 - √2)²
+    18.0
+    >>> round(squared_distance(gaussian_of_few(near), moments_of(far)).item(), 6)
+    18.0
     """
     if isinstance(other, FeatureGaussian):
         trace = other.factor.square().sum()

@@ -12,21 +12,32 @@ PER_IMAGE = (1, 2, 3)
 
 
 def mean_squared_error(decoded: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of each image, (B,)."""
+    """Return the mean squared difference of each image, (B,), from images (B, C, H, W).
+
+    >>> mean_squared_error(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
+    tensor([0.2500])
+    """
     return (decoded - target).square().mean(PER_IMAGE)
 
 
 def mean_absolute_error(decoded: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of each image, (B,)."""
+    """Return the mean absolute difference of each image, (B,), from images (B, C, H, W).
+
+    >>> mean_absolute_error(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
+    tensor([0.5000])
+    """
     return (decoded - target).abs().mean(PER_IMAGE)
 
 
 def log_frequency_distance(decoded: Tensor, target: Tensor) -> Tensor:
-    """ln(1 + mean |F − F̂|²) of each image, (B,), in float64: F and F̂ are the spectra of images in 0 to 255.
+    """Return ln(1 + mean |F − F̂|²) of each image, (B,), in float64, F and F̂ being the spectra of images in 0 to 255.
 
     The transform is a plain sum, without a factor, and the mean is over frequencies and channels, as in the code of
     Jiang et al. 2021. By Parseval's theorem that mean is the mean squared error times the number of pixels, which is
     how it is computed.
+
+    >>> log_frequency_distance(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 1 / 255))  # ln(1 + 4)
+    tensor([1.6094], dtype=torch.float64)
     """
     pixels = decoded.shape[-2] * decoded.shape[-1]
     return torch.log1p(255**2 * pixels * mean_squared_error(decoded, target).double())
@@ -42,7 +53,7 @@ class MSE(ImageMetric):
         return mean_squared_error(decoded, target)
 
 
-class L1(ImageMetric):
+class L1Metric(ImageMetric):
     """Mean absolute error over pixels and channels."""
 
     def __init__(self, shape: ImageShape) -> None:

@@ -1,4 +1,4 @@
-"""Sharpness: the variance of the Laplacian, next to that of the data."""
+"""Sharpness: the variance of the Laplacian relative to that of the data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,21 @@ from recbench.contracts.metric import SetMetric
 
 
 def laplacian_variance(images: Tensor) -> Tensor:
-    """Variance, over the pixels inside the border, of each image's Laplacian, and the mean of that over channels: (B,).
+    """Return the variance of each image's Laplacian, averaged over channels (Pech-Pacheco et al., ICPR 2000).
 
-    The Laplacian is the four neighbours less four times the pixel, in 8-bit levels, of images (B, C, H, W) that are
-    multiples of 1/255. The outermost pixels, which lack a neighbour, have none.
+    The Laplacian is the four neighbours less four times the pixel, in 8-bit levels. The outermost pixels, which lack a
+    neighbour, have none.
+
+    Args:
+        images: (B, C, H, W) in 0 to 1, multiples of 1/255; at least 3 pixels a side.
+
+    Returns:
+        (B,), at least 0.
+
+    >>> images = torch.zeros(2, 1, 3, 4)
+    >>> images[1, 0, 1, 1] = 1 / 255  # a single pixel: the Laplacian is -4 there and 1 next to it
+    >>> laplacian_variance(images)
+    tensor([0.0000, 6.2500])
     """
     levels = images.mul(255).round_()  # whole numbers: sums are exact, and 0 for flat images
     laplacian = -4 * levels[..., 1:-1, 1:-1]
@@ -26,7 +37,7 @@ def laplacian_variance(images: Tensor) -> Tensor:
 
 
 class Sharpness(SetMetric):
-    """The mean :func:`laplacian_variance` of decoded images by that of target images; its inverse where it is over 1.
+    """The mean :func:`laplacian_variance` of decoded images divided by that of target images; inverted where over 1.
 
     Between 0 and 1, and 1 for images as sharp as the data. Too sharp, or noisy, counts as much as too blurred.
     """

@@ -1,4 +1,4 @@
-"""How far the mean log-magnitude spectrum of images is from that of the data (figure 6 of Bredell et al., 2023).
+"""The distance of the mean log-magnitude spectrum of images to that of the data (Bredell et al., 2023, figure 6).
 
 The paper shows means of log |F| over 128 images and reports "the mean difference" to the data's, and no more. Here:
 natural logarithm, orthonormal transform of images in 0 to 1, each channel by itself, no window, all test images, and
@@ -17,14 +17,18 @@ from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import SetMetric
 
 FLOOR = 1 / (255 * math.sqrt(12))
-"""What |F| counts as at least: its root mean square for the error of rounding to 8 bits. Nothing below it can be told
-from that error, and where |F| is 0, as for images of one colour, its logarithm would not be finite."""
+"""The smallest value that |F| counts as: its root mean square for the error of rounding to 8 bits. Nothing below it can
+be distinguished from that error, and where |F| is 0, as for images of one colour, its logarithm would not be finite."""
 
 
 def log_spectrum(images: Tensor) -> Tensor:
-    """Ln max(|F|, FLOOR), F being the orthonormal Fourier transform of images (B, C, H, W) in 0 to 1.
+    """Return ln max(|F|, FLOOR), F being the orthonormal Fourier transform of images (B, C, H, W) in 0 to 1.
 
-    Images are real, and half of it is all: (B, C, H, W // 2 + 1), as of ``rfft2``.
+    Images are real, and half of the spectrum holds all of it: (B, C, H, W // 2 + 1), as from ``torch.fft.rfft2``.
+
+    >>> spectrum = log_spectrum(torch.full((1, 1, 4, 4), 0.25))  # only the frequency 0, with |F| = 4 · 0.25
+    >>> spectrum.shape, spectrum[0, 0, 0, 0].item(), math.isclose(spectrum[0, 0, 1, 1], math.log(FLOOR), rel_tol=1e-6)
+    (torch.Size([1, 1, 4, 3]), 0.0, True)
     """
     spectrum = torch.fft.rfft2(images, norm="ortho")
     power: Tensor = spectrum.real.square() + spectrum.imag.square()
@@ -32,21 +36,33 @@ def log_spectrum(images: Tensor) -> Tensor:
 
 
 def full_spectrum(half: Tensor, width: int) -> Tensor:
-    """All of a magnitude spectrum of real images of that width, (…, H, W), from the half (…, H, W // 2 + 1).
+    """Return the whole magnitude spectrum of real images, (…, H, W), from the half (…, H, W // 2 + 1).
 
-    Frequency 0 is at index (0, 0), as of ``fft2``.
+    Frequency 0 is at index (0, 0), as from ``torch.fft.fft2``.
+
+    Args:
+        half: magnitudes, or a function of them, of ``torch.fft.rfft2``.
+        width: W, of the images.
+
+    >>> image = torch.arange(15.0).reshape(3, 5) ** 2
+    >>> torch.allclose(full_spectrum(torch.fft.rfft2(image).abs(), 5), torch.fft.fft2(image).abs())
+    True
     """
     opposite = half.flip(-2).roll(1, -2)  # |F(−u, −v)| = |F(u, v)|
     return torch.cat([half, opposite[..., 1 : (width + 1) // 2].flip(-1)], -1)
 
 
 def radial_profile(spectrum: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over rings of equal frequency of a full spectrum (…, H, W) with frequency 0 at index (0, 0).
+    """Return means over rings of equal frequency of a full spectrum (…, H, W) with frequency 0 at index (0, 0).
 
     Rings are 1 / max(H, W) wide, and none is empty. Those above 0.5 cycles per pixel lie in the corners.
 
     Returns:
         The rings' frequencies in cycles per pixel, (R,), and the means, (…, R), both in float64.
+
+    >>> frequencies, means = radial_profile(torch.tensor([[9.0, 1.0], [3.0, 5.0]]))
+    >>> frequencies.tolist(), means.tolist()  # a ring of one, one of three
+    ([0.0, 0.5], [9.0, 3.0])
     """
     height, width = spectrum.shape[-2:]
     down = torch.fft.fftfreq(height, dtype=torch.float64, device=spectrum.device)
@@ -76,8 +92,10 @@ class Spectrum(SetMetric):
         self.count += len(decoded)
 
     def trace(self) -> dict[str, Tensor]:
-        """The mean log spectra of ``decoded`` and ``target`` images taken in so far: float64 (C, H, W) on the CPU,
-        frequency 0 at index (0, 0)."""
+        """Return the mean log spectra of the ``decoded`` and ``target`` images so far: float64 (C, H, W) on the CPU.
+
+        Frequency 0 is at index (0, 0).
+        """
         sums = {"decoded": self.decoded, "target": self.target}
         return {name: full_spectrum(total.cpu() / self.count, self.width) for name, total in sums.items()}
 

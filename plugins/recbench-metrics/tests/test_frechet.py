@@ -164,7 +164,7 @@ def test_squared_mmd_equals_torch_fidelity() -> None:
 
 
 def test_the_mean_over_all_subsets_is_the_estimate_of_the_whole() -> None:
-    """So the size of the subsets is no bias, which is what unbiased means."""
+    """The size of the subsets introduces no bias."""
     x, y = normal(5, 3, seed=1), normal(5, 3, seed=2)
     subsets = list(itertools.combinations(range(5), 3))
     estimates = [squared_mmd(x[list(a)], y[list(b)]).item() for a in subsets for b in subsets]
