@@ -1,4 +1,4 @@
-"""Calibration: how long the gradients of losses are beside those of ``l2``, over the first steps of training.
+"""Calibration: the length of the gradients of losses relative to those of ``l2``, over the first steps of training.
 
 The suite's own network learns from ``l2`` alone on the suite's own training images, and every loss looks at the same
 decoded images. What is compared is the gradient with respect to the decoded image, in the network's value range: a loss
@@ -50,7 +50,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class _Subject:
-    """A loss that is looked at, with the optimizers of what it learns itself."""
+    """A loss that is measured, with the optimizers of its own parameters."""
 
     label: str
     loss: Loss
@@ -61,7 +61,7 @@ class _Subject:
     log_norms: list[float]
 
     def look(self, decoded: Tensor, target: Tensor, image_range: Range, context: Context) -> None:
-        """Note the mean norm of the gradient for these images; let the loss learn from them."""
+        """Add the mean norm of the gradient for these images, and train the loss's own parameters on them."""
         decoded = decoded.detach().requires_grad_()
         seen = convert(decoded, image_range, self.value_range)
         wanted = convert(target, image_range, self.value_range)
@@ -97,7 +97,7 @@ def measure(
     device: torch.device | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Scale]:
-    """The scale of each loss under one setting; the same again for the same arguments on the same machine.
+    """Measure the scale of each loss under one setting; deterministic for the same arguments on the same machine.
 
     Args:
         losses: label and part of each. What is found for one does not depend on the others.
@@ -106,7 +106,7 @@ def measure(
         progress: told the steps done, and of how many.
 
     Raises:
-        UserError: a loss's gradient is zero, infinite or NaN, so that it has no scale; or there is no ``l2``.
+        UserError: a loss's gradient is zero, infinite or NaN, so that its scale is undefined; or ``l2`` is missing.
     """
     device = device or torch.device("cpu")
     config = setting.training
@@ -166,7 +166,7 @@ def measure(
 
 
 def _batches(count: int, batch_size: int, seed: int, steps: int) -> Iterator[tuple[int, Tensor]]:
-    """The epoch and the places of the images of each step, as training takes them."""
+    """Yield the epoch and the indices of the images of each step, as in training."""
     batch_size = min(batch_size, count)
     batches = count // batch_size
     for step in range(steps):
@@ -176,7 +176,7 @@ def _batches(count: int, batch_size: int, seed: int, steps: int) -> Iterator[tup
 
 @contextmanager
 def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """What is drawn inside is drawn from a seed, and changes nothing outside."""
+    """Seed the random state inside, and restore it outside."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a plugin may use the global state
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -190,7 +190,7 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 
 class Request(Frozen):
-    """What a coordinator, which imports no torch, asks a process of this module for on its standard input."""
+    """The request that a coordinator, which imports no torch, writes to the standard input of this module's process."""
 
     plan: Plan
     root: str
@@ -206,7 +206,7 @@ def complete(
     plan: Plan, losses: Sequence[Wanted], registry: Registry, root: Path, cache: Path, *, seed: int, steps: int,
     device: torch.device, progress: Progress = lambda done, total: None,
 ) -> dict[tuple[int, str], Scale]:  # fmt: skip
-    """The scales of these losses by setting and label: those that were kept, and the others measured and kept."""
+    """Return the scales of losses by setting and label; unknown ones are measured and stored."""
     reference = scales.reference(registry)
     found = scales.known(plan, losses, reference, root, seed, steps)
     missing = [loss for loss in losses if (loss.setting, loss.label) not in found]
@@ -222,7 +222,7 @@ def complete(
 
 
 def main() -> int:
-    """Measure what a :class:`Request` on standard input lacks; errors of use go to standard error."""
+    """Measure the scales that a :class:`Request` on standard input lacks; user errors go to standard error."""
     request = Request.model_validate_json(sys.stdin.buffer.read())
     registry = Registry(load_plugins(request.plugin_files, request.blocked))
     losses = [loss for loss in scales.wanted(request.plan) if loss.given is None]

@@ -1,4 +1,4 @@
-"""The unfinished state of a job: where training stands, and everything that it takes to go on from there."""
+"""Checkpoints: the position of training, and all state that is needed to continue from there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TERMS = ("objective", "reconstruction", "kl", "auxiliary")
 
 @dataclass
 class Position:
-    """Where training stands: the next batch, and what the running epoch and the whole run have added up to."""
+    """The position of training: the next batch, and the sums over the running epoch and the whole run."""
 
     epoch: int = 1
     batch: int = 0
@@ -68,7 +68,7 @@ class Checkpoint:
             temporary.replace(self.file)
 
     def load(self) -> Position:
-        """Restore everything and say where to go on: at the beginning where there is no usable checkpoint."""
+        """Restore the state and return the position: the beginning if there is no usable checkpoint."""
         try:
             state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
         except FileNotFoundError:
@@ -98,7 +98,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def random_states() -> dict[str, Any]:
-    """The global random states of Python, NumPy and torch, as tensors and plain data."""
+    """Return the global random states of Python, NumPy and torch, as tensors and plain data."""
     version, numbers, gauss = random.getstate()
     name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
@@ -110,7 +110,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Undo :func:`random_states`."""
+    """Restore what :func:`random_states` returned."""
     version, numbers, gauss = states["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, place, has_gauss, cached = states["numpy"]

@@ -28,12 +28,12 @@ _UNIT = (0.0, 1.0)
 
 
 class NotFinite(RecbenchError):
-    """The model gives reconstructions, or a metric gives scores, that are not numbers."""
+    """Reconstructions of the model, or scores of a metric, are NaN."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What evaluation found.
+    """The result of evaluation.
 
     Attributes:
         scores: by metric.
@@ -41,7 +41,7 @@ class Evaluation:
         kl: mean KL divergence in nats per image.
         pictures: uint8 (N, C, H, W): ``target`` and ``decoded`` for the first test images, and ``samples``, decoded
             draws from the prior.
-        traces: what metrics of sets show besides their scores, as ``<label of the metric>_<name>``.
+        traces: traces of metrics of whole sets, as ``<label of the metric>_<name>``.
     """
 
     scores: dict[str, Score]
@@ -58,8 +58,7 @@ def to_8_bits(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric, whether it judges samples from the prior instead of reconstructions, and whether it sees images
-    rounded to 8 bits."""
+    """A metric with its input: samples from the prior or reconstructions, and rounded to 8 bits or not."""
 
     metric: Metric
     samples: bool = False
@@ -101,7 +100,9 @@ def evaluate(
         decoded = convert(decoded, model.image_range, _UNIT)
         kl = posterior.kl()
         if not (decoded.isfinite().all() and kl.isfinite().all()):
-            raise NotFinite(f"the trained model gives NaN or infinity for test images {start} to {start + len(kl) - 1}")
+            raise NotFinite(
+                f"the trained model returned NaN or infinity for test images {start} to {start + len(kl) - 1}"
+            )
         rounded = to_8_bits(decoded)
         if start < KEPT_IMAGES:
             kept["target"].append(target[: KEPT_IMAGES - start])
@@ -137,7 +138,7 @@ def evaluate(
 
 
 def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Training, batch: int) -> Tensor:
-    """Log p(x|z) of images as the architecture sees them, as a density of images in 0 to 1, with one z for each."""
+    """Return log p(x|z), (B,), as a density of images in 0 to 1, with one z for each image."""
     assert isinstance(model.loss, Likelihood)
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         torch.manual_seed(batch)
@@ -166,7 +167,7 @@ def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | No
 
 
 def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:
-    """Decoded draws from the standard normal prior in batches, in 0 to 1; the same draws for every method.
+    """Yield decoded samples from the standard normal prior in batches, in 0 to 1; the same z for every method.
 
     The first draws do not depend on how many there are.
     """

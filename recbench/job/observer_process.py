@@ -28,11 +28,11 @@ from recbench.plugin.registry import Registry
 from recbench.store import artifacts
 
 LONGEST = 120.0
-"""Seconds that an observer may go on once its job is over."""
+"""Seconds that an observer may run after its job has ended."""
 
 
 class Order(BaseModel):
-    """Who is meant.
+    """The observer to run.
 
     Attributes:
         kind: a plugin by its origin, or a tracker by its name.
@@ -52,7 +52,7 @@ class Order(BaseModel):
 
 
 def main() -> None:
-    """Serve one observer until there are no more messages."""
+    """Serve one observer until its last message."""
     for number in (signal.SIGTERM, signal.SIGINT):  # what stops the job ends the messages, and so this process
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # as _start left it blocked
@@ -60,7 +60,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)  # what the observer prints is no answer
+    os.dup2(2, 1)  # what the observer prints must not be taken for an answer
     code = 1
     try:
         observer = _make(Order.model_validate_json(orders.readline()))
@@ -92,27 +92,27 @@ def _say(answers: IO[str], answer: Mapping[str, str]) -> None:
         pass
 
 
-class _Observer(ABC):
+class _Handler(ABC):
     @abstractmethod
     def notify(self, hook: str, arguments: Mapping[str, Any]) -> None:
-        """Something happened to the job."""
+        """Handle one event of the job."""
 
     @abstractmethod
     def close(self) -> None:
-        """There are no more messages."""
+        """Handle the end of messages."""
 
 
-def _make(order: Order) -> _Observer:
+def _make(order: Order) -> _Handler:
     plugins = load_plugins(order.plugin_files, order.blocked)
     return _Hooks(plugins, order.name) if order.kind == "plugin" else _Tracked(Registry(plugins), order)
 
 
-class _Hooks(_Observer):
+class _Hooks(_Handler):
     """The observer hooks of one plugin."""
 
     def __init__(self, plugins: Plugins, origin: str) -> None:
         if plugins.manager.get_plugin(origin) is None:
-            raise PluginError(f"the plugin {origin} cannot be loaded beside the job")
+            raise PluginError(f"the plugin {origin} cannot be loaded in the observer's process")
         self.manager = plugins.manager
         self.others = [other for other in self.manager.get_plugins() if self.manager.get_name(other) != origin]
 
@@ -124,7 +124,7 @@ class _Hooks(_Observer):
 
 
 class _Shown(BaseModel):
-    """What a tracker has been shown of a job: kept beside the job's record, so that nothing is shown twice."""
+    """The progress of a tracker through a job, kept next to the job's record so that nothing is shown twice."""
 
     attempt: int = 1
     title: str
@@ -132,8 +132,8 @@ class _Shown(BaseModel):
     ended: bool = False
 
 
-class _Tracked(_Observer):
-    """A tracker, and what it has been shown so far."""
+class _Tracked(_Handler):
+    """A tracker, and its progress through the job."""
 
     def __init__(self, registry: Registry, order: Order) -> None:
         self.order = order
@@ -175,8 +175,8 @@ class _Tracked(_Observer):
         self._note()
 
     def _catch_up(self) -> None:
-        """Show all lines of the history that have not been shown. They are read from the file and not from a message,
-        since a tracker may have missed earlier ones, and a continued job repeats some."""
+        """Show all new lines of the history, from the file rather than from messages: a tracker may have missed earlier
+        ones, and a continued job repeats some."""
         assert self.shown is not None, "started"
         for values in artifacts.written_epochs(self.folder):
             if values["epoch"] > self.shown.epoch:

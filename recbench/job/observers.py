@@ -1,6 +1,6 @@
-"""Who watches a job: plugins with observer hooks, and trackers.
+"""Observers of a job: plugins with observer hooks, and trackers.
 
-Each has a process of its own beside the job's. So it can raise, exit, crash or hang, and the job does not notice: what
+Each has a process of its own, next to the job's. It can raise, exit, crash or hang without affecting the job: what
 is to be told is queued, and never waited for before the job is over.
 """
 
@@ -24,14 +24,14 @@ from recbench.plugin.manager import Plugins
 HOOKS = ("recbench_job_started", "recbench_epoch_ended", "recbench_job_ended")
 LOG = "observers.log"
 PATIENCE = 60.0
-"""Seconds without an answer, once the job is over, after which an observer is ended."""
+"""Seconds without an answer, after the end of the job, after which an observer is killed."""
 
 
 _DISABLED = " was disabled:"
 
 
 def disabled(folder: Path) -> set[str]:
-    """Names of the observers that were disabled in the last attempt at a job; ``observers.log`` says why."""
+    """Return the observers that were disabled in the last attempt at a job; ``observers.log`` says why."""
     try:
         lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -61,16 +61,16 @@ class Observers:
         for name, params in task.trackers:
             self.orders.append(plain.model_copy(update={"kind": "tracker", "name": name, "params": dict(params)}))
         self.log = Path(task.folder) / LOG
-        self.observers: list[_Observer] = []
+        self.observers: list[_ObserverLink] = []
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Tell all observers what happened, in plain data; returns at once."""
+        """Send an event to all observers as plain data; returns at once."""
         for observer in self.observers:
             observer.send(json.dumps({"hook": hook, "arguments": arguments}))
 
     def __enter__(self) -> Self:
         self.log.unlink(missing_ok=True)  # of an earlier attempt
-        self.observers = [_Observer(order, self.log) for order in self.orders]
+        self.observers = [_ObserverLink(order, self.log) for order in self.orders]
         return self
 
     def __exit__(
@@ -82,7 +82,7 @@ class Observers:
             observer.finish()
 
 
-class _Observer:
+class _ObserverLink:
     """One observer's process, with a thread that writes to it and one that listens."""
 
     def __init__(self, order: Order, log: Path) -> None:
@@ -96,7 +96,7 @@ class _Observer:
         try:
             self.process = _start()
         except OSError as error:
-            self._blame(f"its process cannot be started: {error}")
+            self._disable(f"its process cannot be started: {error}")
             return
         self.send(order.model_dump_json())
         for target in (self._write, self._listen):
@@ -107,14 +107,14 @@ class _Observer:
         self.waiting.put(message)
 
     def finish(self) -> None:
-        """Wait for what the observer still has to do, if it does it in time."""
+        """Wait for the observer to finish, up to its time limit."""
         if self.process is None:
             return
         began = self.heard = time.monotonic()
         while not self.silent.wait(0.05):
             now = time.monotonic()
             if now > self.heard + PATIENCE or now > began + LONGEST:
-                self._blame(f"it did not answer for {now - self.heard:.0f} s after the job was over")
+                self._disable(f"it did not answer for {now - self.heard:.0f} s after the job was over")
                 break
         if not self.silent.is_set():
             self.process.kill()
@@ -124,7 +124,7 @@ class _Observer:
             self.process.kill()
             return
         if code:
-            self._blame(f"its process ended with exit code {code}")
+            self._disable(f"its process ended with exit code {code}")
 
     def _write(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
@@ -143,11 +143,11 @@ class _Observer:
                 self.heard = time.monotonic()
                 error = json.loads(line).get("error")
                 if error:
-                    self._blame(error)
+                    self._disable(error)
         self.silent.set()
 
-    def _blame(self, reason: str) -> None:
-        """Note why this observer sees no more of the job; the first reason is the true one."""
+    def _disable(self, reason: str) -> None:
+        """Disable this observer and log the reason; later reasons follow from the first and are dropped."""
         if not self.blamed:
             self.blamed = True
             with self.log.open("a", encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-"""Where and with what a job ran."""
+"""Provenance: versions, machine and device that a job ran with."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pytorch-msssim", "lpips", "pytorc
 
 
 def now() -> str:
-    """The time in UTC, to the second, in ISO 8601."""
+    """Return the time in UTC, to the second, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def provenance(plugins: Plugins, *, device: str, threads: int, started: str) -> Provenance:
-    """Gather what is known about this process. ``device`` and ``threads`` are what the job used."""
+    """Collect the provenance of this process. ``device`` and ``threads`` are those of the job."""
     return Provenance(
         recbench=recbench.__version__,
         plugins={
@@ -57,7 +57,7 @@ def _processor() -> str:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that recbench runs from, with ``+changes`` where it is not clean; None elsewhere."""
+    """Return the commit of recbench's checkout, with ``+changes`` if it is not clean; None outside of a checkout."""
     root = Path(recbench.__file__).parent.parent
     if not (root / ".git").exists():
         return None

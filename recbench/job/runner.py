@@ -1,4 +1,4 @@
-"""Running one job, wherever an executor put it: create the plugins, train, evaluate, write the record."""
+"""Runs one job, in whichever process an executor starts: create the plugins, train, evaluate, write the record."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _run(task: Task, store: Store, progress: Callable[[JobProgress], None], stop
 
 
 def reason_of(error: BaseException) -> Reason:
-    """The named state of a job that raised this: out of memory has many spellings, some of them in a cause."""
+    """Return the reason for a job that raised this error: out of memory has many spellings, some in a cause."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError | torch.OutOfMemoryError) or any(word in str(seen) for word in _NO_MEMORY):
@@ -117,7 +117,7 @@ _NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STAT
 
 
 class _Attempt:
-    """One attempt at a job; remembers what is known so far, for a record that may have to tell of a failure."""
+    """One attempt at a job; collects facts on the way, for the record of a failure too."""
 
     def __init__(self, job: Job, suite: str, task: Task, plugins: Plugins) -> None:
         self.job = job
@@ -203,7 +203,7 @@ class _Attempt:
         )
 
     def write_files(self, model: Model, evaluation: Evaluation, traces: Mapping[str, torch.Tensor]) -> dict[str, File]:
-        """Everything beside the record, each file whole; returns their sizes and checksums."""
+        """Write all artifacts, each atomically; return their sizes and checksums."""
         if traces:
             artifacts.write_traces(self.folder, traces)
         artifacts.write_scores(self.folder, evaluation.per_image)
@@ -235,13 +235,13 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
 
 
 def shape_of(prepared: Prepared) -> ImageShape:
-    """Shape of the images in a cache."""
+    """Return the shape of the images in a cache."""
     _, channels, height, width = prepared.load("train").shape
     return ImageShape(channels, height, width)
 
 
 def on_device(prepared: Prepared, split: Split, device: torch.device) -> torch.Tensor:
-    """The images of a split as a uint8 tensor: on the device where they fit into half of its free memory, otherwise
+    """Return the images of a split as a uint8 tensor: on the device if they fit into half of its free memory, else
     memory-mapped on the CPU."""
     images = torch.from_numpy(prepared.load(split))
     if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
@@ -250,7 +250,7 @@ def on_device(prepared: Prepared, split: Split, device: torch.device) -> torch.T
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The torch device that is meant by ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """Return the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         RecbenchError: it asks for a GPU that is not there.
@@ -259,19 +259,19 @@ def choose_device(wanted: str) -> torch.device:
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RecbenchError(f"there is no device {wanted}: torch sees {torch.cuda.device_count()} GPUs")
+        raise RecbenchError(f"device {wanted} does not exist: torch sees {torch.cuda.device_count()} GPUs")
     return device
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that torch has held on the GPU, or the most that this process has had in memory."""
+    """Return the peak memory in bytes: torch's on the GPU, or this process's on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def device_name(device: torch.device) -> str:
-    """``cpu``, or a GPU's index and model."""
+    """Return ``cpu``, or a GPU's index and model."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 

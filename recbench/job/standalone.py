@@ -1,4 +1,4 @@
-"""Any loss or metric for two given sets of images, outside of training."""
+"""Scores of any loss or metric on two given sets of images, outside of training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class StandaloneScore:
-    """What came out.
+    """The values of a loss or metric on given images.
 
     Attributes:
         params: all parameters that it was computed with.
@@ -69,7 +69,7 @@ def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: tor
         value_range: of floating-point arrays, by default 0 to 1. Whole numbers of 8 bits are brought to 0 to 1.
 
     Raises:
-        UserError: something cannot be read, is no set of images, or the two do not fit together.
+        UserError: a file cannot be read or is not a set of images, or the two sets differ in shape or names.
     """
     ours, ours_range = _read(decoded, value_range, dtype)
     theirs, theirs_range = _read(target, value_range, dtype)
@@ -84,7 +84,7 @@ def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: tor
 def score_loss(
     registered: Registered, params: Mapping[str, Any], pair: ImagePair, *, epoch: int | None, gradient: bool, seed: int
 ) -> StandaloneScore:
-    """Value of a loss for each image; see :class:`StandaloneScore`.
+    """Compute a loss for each image; see :class:`StandaloneScore`.
 
     Losses that couple the images of a batch see all of them as one batch.
 
@@ -119,7 +119,7 @@ def score_loss(
 def score_metric(
     registered: Registered, params: Mapping[str, Any], pair: ImagePair, *, seed: int, cache: Path
 ) -> StandaloneScore:
-    """Value of a metric, on images as it sees them in evaluation (rounded to 8 bits, most of them); :class:`StandaloneScore`.
+    """Compute a metric on images as in evaluation (for most metrics rounded to 8 bits); see :class:`StandaloneScore`.
 
     Args:
         cache: folder where what a metric computes from the targets may be kept.
@@ -189,18 +189,18 @@ def _array(path: Path) -> np.ndarray[Any, Any]:
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} holds several arrays; save one (N, C, H, W) with numpy.save")
     if array.ndim != 4 or 0 in array.shape or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
-        raise UserError(f"{path} holds {array.dtype} of shape {array.shape}; (N, C, H, W) of floats or uint8 is needed")
+        raise UserError(f"{path} holds {array.dtype} of shape {array.shape}; expected (N, C, H, W) of floats or uint8")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _names(folder: Path) -> list[str]:
-    """Names of the image files in a folder, in order."""
+    """Return the names of the image files in a folder, sorted."""
     known = Image.registered_extensions()
     return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in known and path.is_file())
 
 
 def _folder(folder: Path) -> np.ndarray[Any, Any]:
-    """All images of a folder, (N, C, H, W): grey if all of them are."""
+    """Read all images of a folder, (N, C, H, W): grey if all of them are."""
     images: list[np.ndarray[Any, Any]] = []
     broken, odd = [], []
     for name in _names(folder):

@@ -32,7 +32,7 @@ class StoredModelError(RecbenchError):
 def load_model(
     store: Store, record: Record, registry: Registry, shape: ImageShape, device: torch.device
 ) -> tuple[Model, dict[str, MetricSpec]]:
-    """The network and the loss of a finished job as they were after training, in evaluation mode, and its metrics.
+    """Load the network and the loss of a finished job as they were after training, in evaluation mode, and its metrics.
 
     Args:
         shape: of the data set's images.
@@ -51,8 +51,8 @@ def load_model(
 def load_architecture(
     store: Store, record: Record, registry: Registry, shape: ImageShape, device: torch.device
 ) -> tuple[Architecture, Range]:
-    """The network alone, in evaluation mode, and the value range of its images: needs neither the loss's plugin nor
-    its pretrained weights.
+    """Load the network alone, in evaluation mode, and the value range of its images. Needs neither the loss's plugin
+    nor its pretrained weights.
 
     Raises:
         StoredModelError: as of :func:`load_model`.
@@ -67,7 +67,7 @@ def load_architecture(
 
 
 def changed_code(job: Job, registry: Registry) -> tuple[str, ...]:
-    """Which of a job's parts have other code now than when it ran, as ``"architecture vae_bredell"``.
+    """Return the components of a job whose code has changed since it ran, as ``"architecture vae_bredell"``.
 
     Raises:
         RecbenchError: an entry is not installed.
@@ -95,7 +95,7 @@ def _state(store: Store, record: Record) -> dict[str, Tensor]:
 
 
 def _read(path: Path, size: int) -> bytes:
-    """The file, or a byte more than it should have, so that one of another size costs no more memory."""
+    """Read at most one byte more than the recorded size, so that a wrong file costs no more memory."""
     with path.open("rb") as stream:
         return stream.read(size + 1)
 

@@ -40,12 +40,12 @@ class Diverged(RecbenchError):
 
 
 class Interrupted(RecbenchError):
-    """Training was asked to stop, and left a checkpoint."""
+    """Training was asked to stop, and wrote a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is trained, and how its parts see images.
+    """The network and loss that are trained, with their value ranges.
 
     Attributes:
         image_range: value range of the architecture's input and output.
@@ -61,7 +61,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Watch:
-    """What training tells to whom, and who may stop it.
+    """Callbacks of training, and the request to stop it.
 
     Attributes:
         progress: called with ``(epoch, loss, images/s, seconds left)`` a few times a second at most.
@@ -91,7 +91,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """What training sees, each uint8 (N, C, H, W), on the model's device or on the CPU.
+    """The images of training, each uint8 (N, C, H, W), on the model's device or on the CPU.
 
     Attributes:
         train: what the model learns from.
@@ -210,7 +210,7 @@ def train(
 
 
 def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None) -> list[torch.optim.Optimizer]:
-    """The optimizer of everything that learns, and Adam for the auxiliary objective if there is one."""
+    """Return the optimizer of all trained parameters, and Adam for the auxiliary objective if there is one."""
     apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
     candidates = (*model.architecture.parameters(), *model.loss.parameters())
     learning = [p for p in candidates if p.requires_grad and id(p) not in apart]
@@ -226,7 +226,7 @@ def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: Training) -> ReduceLROnPlateau | None:
-    """The schedule of the learning rate, to be stepped with the validation loss; None if it is constant."""
+    """Return the schedule of the learning rate, to be stepped with the validation loss; None if it is constant."""
     if config.schedule == "constant":
         return None
     # Any lower loss counts: torch's relative threshold has the wrong sign where the loss is negative.
@@ -235,7 +235,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: Training) -> ReduceL
 
 @contextmanager
 def _aside(model: Model, seed: int) -> Iterator[None]:
-    """Look at the model without changing anything about its training: its mode, its gradients, the random states."""
+    """Evaluate the model without side effects on training: mode, gradients and random states are restored."""
     device = next(model.architecture.parameters()).device
     with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -249,7 +249,7 @@ def _aside(model: Model, seed: int) -> Iterator[None]:
 
 
 def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior, Tensor, Tensor]:
-    """Posterior of uint8 images, decoded posterior means, and the images; both in the architecture's value range."""
+    """Return the posterior of uint8 images, its decoded mean, and the images in the architecture's value range."""
     device = next(model.architecture.parameters()).device
     target = to_range(images.to(device), model.image_range)
     with autocast(device, precision):
@@ -261,7 +261,7 @@ def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior
 
 
 def validation_loss(model: Model, images: Tensor, config: Training, position: Position) -> float:
-    """The objective on the validation images, reconstructed from posterior means, as a mean over images."""
+    """Return the objective on the validation images, reconstructed from posterior means, as a mean over images."""
     total = torch.zeros((), dtype=torch.float64)
     with _aside(model, seed=0):
         for start in range(0, len(images), config.batch_size):
@@ -277,7 +277,7 @@ def validation_loss(model: Model, images: Tensor, config: Training, position: Po
 
 
 def trace(model: Model, images: Tensor, config: Training, position: Position) -> dict[str, Tensor]:
-    """What the loss shows of itself for these images after an epoch, on the CPU."""
+    """Return the traces of the loss for these images after an epoch, on the CPU."""
     if type(model.loss).trace is Loss.trace or not len(images):
         return {}
     with _aside(model, seed=0):
@@ -304,18 +304,18 @@ def _epoch_values(position: Position, batches: int, batch_size: int) -> dict[str
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast for the network, or nothing; losses are always computed outside it."""
+    """Return bf16 autocast for the network, or a null context; losses are always computed outside of it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training images in an epoch; depends on nothing but its arguments."""
+    """Return the order of the training images in an epoch, as a function of its arguments only."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(count, generator=generator)
 
 
 def take(images: Tensor, chosen: Tensor, device: torch.device) -> Tensor:
-    """TrainingImages by index, on the device, still uint8."""
+    """Return images by index, on the device, still uint8."""
     if images.device.type != "cpu":
         return images[chosen.to(images.device, non_blocking=True)]
     batch = images.index_select(0, chosen)  # ten times as fast as indexing
@@ -323,14 +323,14 @@ def take(images: Tensor, chosen: Tensor, device: torch.device) -> Tensor:
 
 
 def to_range(images: Tensor, wanted: Range) -> Tensor:
-    """uint8 images as float32 in a value range, channels last in memory (which is what convolutions are fastest on)."""
+    """Return uint8 images as float32 in a value range, channels last in memory, which is fastest for convolutions."""
     low, high = wanted
     scaled = images.to(torch.float32, memory_format=torch.channels_last)
     return scaled.mul_((high - low) / 255).add_(low)
 
 
 def convert(images: Tensor, given: Range, wanted: Range) -> Tensor:
-    """TrainingImages from one value range in another: linear, without clamping."""
+    """Map images from one value range to another: linear, without clamping."""
     if given == wanted:
         return images
     scale = (wanted[1] - wanted[0]) / (given[1] - given[0])
@@ -338,7 +338,7 @@ def convert(images: Tensor, given: Range, wanted: Range) -> Tensor:
 
 
 class Guard:
-    """Finds the first step with a NaN or infinity.
+    """A detector of the first step with NaN or infinity.
 
     Looking at a value makes a GPU wait for it, so values are collected there and looked at every so often; the step
     is still the exact one. Nothing of later steps is kept, since the job ends.
@@ -355,7 +355,7 @@ class Guard:
             self.check()
 
     def check(self) -> None:
-        """Look at what was noted.
+        """Check the noted values.
 
         Raises:
             Diverged: something of it is NaN or infinite.

@@ -1,4 +1,4 @@
-"""Verifying a job: whether its record and files are whole, and whether its stored model gives its scores again."""
+"""Verification of a job: its record and files must be whole, and its stored model must reproduce its scores."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from recbench.store.record import File, Number, Record
 from recbench.store.store import Store
 
 ELSEWHERE = 1e-3
-"""Tolerance on another machine, device or version of a package, where sums are rounded otherwise."""
+"""Tolerance on another machine, device or version of a package, where sums are rounded differently."""
 
 
 class ScoreCheck(Frozen):
-    """Something that was looked at. ``"changed"`` is worth knowing, and does not count against the job."""
+    """One check of a job. The state ``"changed"`` is reported, but is not an error."""
 
     name: str
     state: Literal["fine", "changed", "wrong"]
@@ -60,7 +60,7 @@ class Again(Frozen):
 
 
 class Verification(Frozen):
-    """What verifying a job found.
+    """The result of verifying a job.
 
     Attributes:
         loss, seed: of the job; unknown where its record cannot be used.
@@ -76,7 +76,7 @@ class Verification(Frozen):
 
     @property
     def verified(self) -> bool:
-        """Whether nothing is wrong, and all scores came out again."""
+        """True if nothing is wrong and all scores are reproduced."""
         right = all(check.state != "wrong" for check in self.checks)
         return right and bool(self.scores) and all(score.verdict != "differs" for score in self.scores)
 
@@ -84,7 +84,7 @@ class Verification(Frozen):
 def verify(
     store: Store, job_id: str, registry: Registry, cache: Path, device: str = "", tolerance: float | None = None
 ) -> Verification:
-    """Look at a finished job's record and files, and evaluate its stored model again.
+    """Check a finished job's record and files, and evaluate its stored model again.
 
     Sets torch's number of threads to that of the job, since sums are rounded differently with another.
 
@@ -172,7 +172,7 @@ def _files(store: Store, record: Record) -> ScoreCheck:
 def _code(record: Record, registry: Registry) -> ScoreCheck:
     changed = changed_code(record.job, registry)
     if changed:
-        return ScoreCheck(name="code", state="changed", says=f"is another now: {', '.join(changed)}")
+        return ScoreCheck(name="code", state="changed", says=f"has changed: {', '.join(changed)}")
     return ScoreCheck(name="code", state="fine", says="as it was")
 
 
@@ -181,7 +181,7 @@ def _kind(record: Record) -> str:
 
 
 def _environment(record: Record, plugins: Plugins, device: torch.device) -> list[str]:
-    """In what this process differs from the job's, of what decides how sums are rounded."""
+    """Return how this process differs from the job's in what affects the rounding of sums."""
     here = provenance(plugins, device=device_name(device), threads=torch.get_num_threads(), started=now())
     counts = {"packages", "processor", "device", "threads"}
     then, today = (flat(one.model_dump(include=counts)) for one in (record.provenance, here))
@@ -251,7 +251,7 @@ def _compared(
 
 
 def _per_image(store: Store, record: Record) -> dict[str, NDArray[np.float64]]:
-    """The recorded scores of single images; empty where the file is not here, or is not the one that was written."""
+    """Return the recorded scores per image; empty if the file is missing or has another checksum."""
     described, path = record.files.get(SCORES), store.folder(record.job_id) / SCORES
     if described is None or not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Bringing jobs to records, whatever happens to them: in rounds over an executor, each with what is still open.
+"""Attempts at jobs until each has a record: in rounds over an executor, each with the jobs that are still open.
 
 A job that failed may get further attempts; a job that another process holds is waited for, and taken over if that
 process dies. Executors know nothing of this. Imports no torch.
@@ -21,17 +21,16 @@ from recbench.store.record import Record
 from recbench.store.store import Store
 
 LOST = 10
-"""How often a job is run again because its machine was lost, which is no fault of the job."""
+"""Number of times that a job runs again because its machine was lost, which is not the job's fault."""
 POLL = 0.5
-"""Seconds between two looks at jobs that others hold."""
+"""Seconds between two polls of jobs that other processes hold."""
 GRACE = 20.0
-"""Seconds for which a job is waited for that is held while nobody announces work on it. A job that begins does so after
-loading its plugins."""
+"""Seconds to wait for a job that is held without a sign of work. A starting job gives one after loading its plugins."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much goes wrong before a sweep gives up.
+    """Limits on failures, after which a sweep gives up.
 
     Attributes:
         retries: further attempts at a job that failed; one that diverged would diverge again.
@@ -43,26 +42,26 @@ class Limits:
 
 
 class Listener(Protocol):
-    """Who is told what happens."""
+    """A receiver of notes and events."""
 
     def note(self, text: str) -> None:
-        """Something the user should know."""
+        """Show a message to the user."""
 
     def event(self, event: Event, record: Record | None) -> None:
-        """An executor's event; with the record where a job ended with one."""
+        """Handle an executor's event, with the record where a job ended with one."""
 
 
 @dataclass
 class _Open:
-    """A job that has no record yet that stands."""
+    """A job without a settled record."""
 
     task: Task
     retries: int
     lost: int = LOST
     held_since: float | None = None
-    """When it was first seen to be held without a sign of work."""
+    """Time at which it was first seen held without a sign of work."""
     told: bool = False
-    """Whether the user knows that it is waited for."""
+    """True once the user was told that the sweep waits for it."""
 
     @property
     def folder(self) -> Path:
@@ -70,7 +69,7 @@ class _Open:
 
 
 class Rounds:
-    """Runs tasks until each has a record that stands; remembers over several calls what went wrong.
+    """Runs tasks until each has a settled record; counts failures over several calls.
 
     Args:
         interrupted: whether the user wants to stop.
@@ -95,11 +94,11 @@ class Rounds:
 
     @property
     def given_up(self) -> bool:
-        """Whether there were so many failures that no more jobs are started."""
+        """True after so many failures that no more jobs are started."""
         return self.limits.max_failures is not None and self.failures >= self.limits.max_failures
 
     def run(self, tasks: Sequence[Task], crashed: Callable[[Ended], Record]) -> None:
-        """Run tasks until nothing of them is open, the user interrupts, or there are too many failures.
+        """Run tasks until none is open, the user interrupts, or there are too many failures.
 
         Args:
             crashed: makes the record of a job whose process left none.
@@ -119,9 +118,10 @@ class Rounds:
                 time.sleep(POLL)
 
     def _batch(self, resumed: Collection[str]) -> list[Task]:
-        """What to run next: jobs that nobody holds, and those that the executor comes back to. Jobs that another
-        machine seems to hold come only when nothing else is left, since it takes a while to find out whether they
-        live."""
+        """Return the tasks to run next: jobs that no process holds, and those that the executor resumes.
+
+        Jobs that another machine seems to hold come last: it takes a while to find out whether they are alive.
+        """
         free, elsewhere = [], []
         for job in list(self.open.values()):
             if job.task.job_id in resumed:
@@ -136,7 +136,7 @@ class Rounds:
         return free or elsewhere
 
     def _wait(self, job: _Open) -> None:
-        """See what has become of a job that another process of this machine holds."""
+        """Check on a job that another process of this machine holds."""
         job_id = job.task.job_id
         self._tell(job)
         if heartbeat.at_work(job.folder) is not None:
@@ -153,7 +153,7 @@ class Rounds:
     def _tell(self, job: _Open) -> None:
         if not job.told:
             job.told = True
-            self.listener.note(f"job {job.task.job_id} is being run by another process; it is waited for")
+            self.listener.note(f"job {job.task.job_id} is being run by another process; waiting for it")
 
     def _map(self, batch: Sequence[Task]) -> None:
         full: OutOfSpaceError | None = None
@@ -195,7 +195,7 @@ class Rounds:
             if not self._again(job, lost=True):
                 self._close(event, None)
             return
-        if record is None:  # somebody else is at it
+        if record is None:  # another process runs it
             return
         if record.status == "failed":
             self.failures += 1
@@ -205,7 +205,7 @@ class Rounds:
         self._close(event, record)
 
     def _crash(self, event: Ended, job: _Open) -> Record | None:
-        """The record of a job whose process left none; None if somebody else has begun to run it."""
+        """Write the record of a job whose process left none; None if another process has begun to run it."""
         with lock(job.folder) as mine:
             if not mine:
                 return None
@@ -226,6 +226,6 @@ class Rounds:
         folder = self.open[event.job_id].folder
         for name in sorted(disabled(folder) - self.disabled):
             self.disabled.add(name)  # once is enough: it will not fare better in other jobs
-            self.listener.note(f"{name} was disabled in a job, which did not mind; observers.log in {folder} says why")
+            self.listener.note(f"{name} was disabled in a job, which continued; observers.log in {folder} says why")
         del self.open[event.job_id]
         self.listener.event(event, record)

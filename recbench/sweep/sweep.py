@@ -1,4 +1,4 @@
-"""Running a suite: what is missing goes to an executor, until the store holds a record of every job, and the plan of a
+"""Runs a suite: missing jobs go to an executor until the store holds a record of every job, and the plan of a
 suite with tuning has no more to grow.
 
 Imports no torch.
@@ -38,7 +38,7 @@ from recbench.sweep.attempts import Limits, Listener, Rounds
 
 @dataclass(frozen=True)
 class Options:
-    """How a sweep is run; nothing here changes what a job's result is.
+    """Options of a sweep; none of them changes the result of a job.
 
     Attributes:
         cache: folder of the image caches.
@@ -65,8 +65,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class State:
-    """What a store holds of a plan.
+class PlanState:
+    """The state of a plan in a store.
 
     Attributes:
         records: usable records by job id, whatever their status.
@@ -80,16 +80,16 @@ class State:
 
 
 class Watcher(Listener, Protocol):
-    """Who is told how a sweep goes."""
+    """A receiver of a sweep's progress."""
 
     def preparing(self, name: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
-        """A data set is about to be decoded; what is given is told how many images are, and of how many if known."""
+        """Return a callback for the decoding of a data set, called with the images done and, if known, their number."""
 
-    def begin(self, plan: Plan, state: State, how: str) -> None:
-        """Jobs are about to run."""
+    def begin(self, plan: Plan, state: PlanState, how: str) -> None:
+        """Handle the start of jobs."""
 
 
-def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None) -> State:
+def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None) -> PlanState:
     """Compare a plan with a store; changes nothing.
 
     Args:
@@ -105,7 +105,7 @@ def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None
             unusable[planned.id] = f"the images of {dataset} have changed since it was made"
             del records[planned.id]
     open_jobs = (p for p in plan.jobs if p.id not in records or records[p.id].status == "failed")
-    return State(records, unusable, tuple(open_jobs))
+    return PlanState(records, unusable, tuple(open_jobs))
 
 
 class _Records(Mapping[str, Result]):
@@ -144,8 +144,8 @@ class _Records(Mapping[str, Result]):
 
 def grown(
     plan: Plan, store: Store, fingerprints: dict[int, str] | None = None, tried: Collection[str] = ()
-) -> tuple[Plan, State]:
-    """The plan as far as the records let it grow, and what the store holds of it; changes nothing.
+) -> tuple[Plan, PlanState]:
+    """Return the plan, grown as far as the records allow, and its state in the store; changes nothing.
 
     Args:
         tried: ids of the jobs whose failures count: they ran just now. Others are to run again first.
@@ -162,7 +162,7 @@ def grown(
         plan = grow(plan, records)
     held = {p.id: record for p in plan.jobs if (record := records.known[p.id]) is not None}
     open_jobs = (p for p in plan.jobs if p.id not in held or held[p.id].status == "failed")
-    return plan, State(held, {p.id: unusable[p.id] for p in plan.jobs if p.id in unusable}, tuple(open_jobs))
+    return plan, PlanState(held, {p.id: unusable[p.id] for p in plan.jobs if p.id in unusable}, tuple(open_jobs))
 
 
 def run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher) -> bool:
@@ -210,7 +210,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             taken = take_over(store, plan, to_run, fingerprints)
             if taken:
                 where = ", ".join(dict.fromkeys(taken.values()))
-                watcher.note(f"{len(taken)} jobs were done for other suites already, and were taken over from {where}")
+                watcher.note(f"{len(taken)} jobs were already done for other suites, and were taken over from {where}")
                 continue
             tasks = _tasks(plan, replace(state, to_run=to_run), store, options)
             if tasks:
@@ -230,8 +230,8 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     return False
 
 
-def _tasks(plan: Plan, state: State, store: Store, options: Options) -> list[Task]:
-    """What a state has to run."""
+def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list[Task]:
+    """Return the tasks of a state's missing jobs."""
     root, cache = store.root.resolve(), str(options.cache.resolve())
     tasks = []
     for planned in state.to_run:
@@ -275,8 +275,8 @@ def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> d
 
 
 def _calibrated(plan: Plan, store: Store, registry: Registry, options: Options, watcher: Watcher) -> Plan:
-    """The plan with the scales of all losses; those that neither the suite gives nor anybody has measured are measured,
-    in a process of their own, since this one imports no torch."""
+    """Return the plan with the scales of all losses. Unknown ones are measured in a separate process, since this one
+    imports no torch."""
     plan = scales.filled_in(plan, store.root, registry)
     missing = scales.lacking(plan)
     if plan.tuning is None or not missing:
@@ -313,7 +313,7 @@ def _check_writable(root: Path) -> None:
 
 
 def _crashed(plan: Plan, store: Store, registry: Registry, options: Options, event: Ended) -> Record:
-    """The record of a job whose process died without leaving one."""
+    """Write the record of a job whose process died without leaving one."""
     planned = next(job for job in plan.jobs if job.id == event.job_id)
     log = store.folder(event.job_id) / "log.txt"
     kind = "TimedOut" if event.reason == "timeout" else "ProcessDied"

@@ -178,7 +178,7 @@ def test_text_has_a_line_for_each_image(call: Call, arrays: Path) -> None:
         (("loss", "l2", "decoded.npy", "nothing.npy"), "nothing.npy' does not exist"),
         (("loss", "l2", "decoded.npy", "text.npy"), "text.npy cannot be read as an .npy array"),
         (("loss", "l2", "decoded.npy", "objects.npy"), "objects.npy cannot be read as an .npy array"),
-        (("loss", "l2", "decoded.npy", "flat.npy"), "shape (4, 768); (N, C, H, W) of floats or uint8 is needed"),
+        (("loss", "l2", "decoded.npy", "flat.npy"), "shape (4, 768); expected (N, C, H, W) of floats or uint8"),
         (("loss", "l2", "decoded.npy", "nan.npy"), "nan.npy holds NaN or infinity"),
         (("loss", "l2", "decoded.npy", "fewer.npy"), "is 4x3x16x16, "),
         (

@@ -174,7 +174,7 @@ def test_a_job_that_is_busy_is_waited_for(store: Store, monkeypatch: pytest.Monk
     _, executor, notes = run(store, {FIRST: ["busy", "busy"]}, jobs=2)
     assert executor.ran == [FIRST, SECOND, FIRST, FIRST]
     assert [status for _, status in notes.events] == ["done", "done"]
-    assert notes.notes == [f"job {FIRST} is being run by another process; it is waited for"]
+    assert notes.notes == [f"job {FIRST} is being run by another process; waiting for it"]
 
 
 @pytest.mark.parametrize("ends", ["with a record", "killed"])

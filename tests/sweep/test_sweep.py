@@ -54,42 +54,43 @@ def test_only_what_is_missing_runs(tiny: Path, recbench: Recbench) -> None:
     assert "2 of 4 jobs to run (2 done before)" in more.stderr
 
 
-@pytest.mark.parametrize(
-    ("what", "status", "failure", "words"),
-    [
-        ("raise", "failed", "RuntimeError", "raises on purpose"),
-        ("exit", "failed", "ProcessDied", "exit code 3"),
-        ("kill", "failed", "ProcessDied", "SIGKILL"),
-        ("nan", "diverged", "Diverged", "nan in epoch 1, step 3"),
-        ("inf", "diverged", "Diverged", "inf in epoch 1, step 3"),
-    ],
-)
-def test_a_job_that_ends_badly_costs_only_itself(
-    what: str, status: str, failure: str, words: str, tiny: Path, recbench: Recbench
-) -> None:
-    arguments = (*RUN, "--set", MISBEHAVING.format(what=what), "--set", "seeds=[0]")
+BAD_ENDS = {
+    "raise": ("failed", "RuntimeError", "raises on purpose"),
+    "exit": ("failed", "ProcessDied", "exit code 3"),
+    "kill": ("failed", "ProcessDied", "SIGKILL"),
+    "nan": ("diverged", "Diverged", "nan in epoch 1, step 3"),
+    "inf": ("diverged", "Diverged", "inf in epoch 1, step 3"),
+}
+
+
+def test_a_job_that_ends_badly_costs_only_itself(tiny: Path, recbench: Recbench) -> None:
+    """One suite with every bad end: each has its record, and only failures run again."""
+    grid = f"{{grid: [{', '.join(BAD_ENDS)}]}}"
+    arguments = (*RUN, "--set", MISBEHAVING.format(what=grid), "--set", "seeds=[0]")
     done = recbench(*arguments)
     assert done.returncode == 1
-    found = records(tiny.parent)
-    assert found["l2", 0]["status"] == "done"
-    bad = found["misbehaving", 0]
-    assert (bad["status"], bad["failure"]["type"]) == (status, failure)
-    assert words in bad["failure"]["message"]
-    assert (bad["failure"]["epoch"], bad["failure"]["step"]) == ((1, 3) if status == "diverged" else (None, None))
-    if what == "raise":
-        assert 'raise RuntimeError("this loss raises on purpose")' in bad["failure"]["traceback"]
-    assert f"0/1 {status}" in done.stdout
-    assert words in done.stdout
+    jobs = tiny.parent / "results/tiny/jobs"
+    found = {
+        r["job"]["loss"]["params"].get("what", "l2"): r
+        for r in map(json.loads, map(Path.read_text, jobs.glob("*/record.json")))
+    }
+    assert found.pop("l2")["status"] == "done"
+    assert found.keys() == BAD_ENDS.keys()
+    for what, (status, failure, words) in BAD_ENDS.items():
+        bad = found[what]
+        assert (bad["status"], bad["failure"]["type"]) == (status, failure)
+        assert words in bad["failure"]["message"]
+        assert (bad["failure"]["epoch"], bad["failure"]["step"]) == ((1, 3) if status == "diverged" else (None, None))
+        assert f"0/1 {status}" in done.stdout
+        assert words in done.stdout
+    assert 'raise RuntimeError("this loss raises on purpose")' in found["raise"]["failure"]["traceback"]
 
     again = recbench(*arguments)
     assert again.returncode == 1
-    folder = tiny.parent / "results/tiny/jobs" / bad["job_id"]
-    if status == "failed":
-        assert "1 of 2 jobs to run (1 done before)" in again.stderr
-        assert json.loads((folder / "failed-1.json").read_text()) == bad
-    else:
-        assert "nothing to run" in again.stderr
-        assert json.loads((folder / "record.json").read_text()) == bad
+    assert "3 of 6 jobs to run (3 done before)" in again.stderr
+    for bad in found.values():
+        name = "failed-1.json" if bad["status"] == "failed" else "record.json"
+        assert json.loads((jobs / bad["job_id"] / name).read_text()) == bad
 
 
 LONG = ("--set", "training.epochs=6", "--set", "losses=[{name: misbehaving, params: {what: slow}}]")

@@ -168,7 +168,7 @@ def test_optuna_goes_one_by_one_and_comes_out_the_same(root: Path, recbench: Rec
 
 
 def test_candidates_that_crash_lose_and_the_others_go_on(root: Path, recbench: Recbench) -> None:
-    """The leaderboard's own exit code: every method has its scores, so that failed candidates do not count as failures."""
+    """A method whose candidates all fail is a failed row; the other method is ranked."""
     broken = "losses=[l2, {name: misbehaving, scale: 1, params: {what: raise}}]"
     done = recbench(*RUN, "--set", broken)
     assert done.returncode == 1

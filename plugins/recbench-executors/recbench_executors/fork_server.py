@@ -1,4 +1,4 @@
-"""Imported by the fork server before anything else, and by nobody else: prepares that process by being imported.
+"""Prepares the fork server, which imports this module before anything else; no other process imports it.
 
 Signals to the whole group or service (Ctrl-C, a closed terminal, a stopped service) are for the coordinator, which asks
 its jobs to write checkpoints; a fork server that they ended would take the jobs with it. When the coordinator dies,

@@ -72,7 +72,7 @@ class Local(Executor):
 
     @cached_property
     def gpus(self) -> list[str]:
-        """GPUs of this machine; looked for when the first job is about to start."""
+        """The GPUs of this machine, determined before the first job starts."""
         return visible_gpus()
 
     def check(self, tasks: Sequence[Task]) -> None:
@@ -85,7 +85,7 @@ class Local(Executor):
             if not self.gpus:
                 raise UserError(f"--devices {self.devices}: no NVIDIA GPU was found on this machine")
             if self.device not in ("auto", "cuda"):
-                raise UserError(f"--devices {self.devices} and --device {self.device} do not go together: give one")
+                raise UserError(f"--devices {self.devices} and --device {self.device} exclude each other: give one")
             self._chosen()
 
     def describe(self, tasks: int) -> str:
@@ -114,7 +114,7 @@ class Local(Executor):
                         yield known
                     else:
                         self._start(context, task, free)
-                if self.stopping:  # asked while a worker was being started, which then was not told
+                if self.stopping:  # a worker that was just being started has not received the request
                     self._signal(signal.SIGTERM)
                 yield from self._events()
                 self._end_overdue()
@@ -126,9 +126,9 @@ class Local(Executor):
                     self.workers.remove(worker)
                     free.append(worker.slot)
                     if not worker.ended:
-                        yield self._without_a_word(worker)
+                        yield self._unreported_end(worker)
         finally:
-            self._signal(signal.SIGKILL)  # of whoever left the loop; the next round may still start jobs
+            self._signal(signal.SIGKILL)  # jobs of a loop that was left early; the next round may still start jobs
 
     def drain(self) -> None:
         self.closed = True
@@ -142,10 +142,10 @@ class Local(Executor):
         self._signal(signal.SIGKILL)
 
     def _chosen(self) -> list[str]:
-        """The GPUs that jobs are spread over, as CUDA_VISIBLE_DEVICES names them; none for the CPU.
+        """Return the GPUs that jobs are spread over, as CUDA_VISIBLE_DEVICES names them; none for the CPU.
 
         Raises:
-            UserError: --devices names one that is not there.
+            UserError: --devices names a GPU that does not exist.
         """
         if self.device == "cpu":
             return []
@@ -159,7 +159,7 @@ class Local(Executor):
             place = int(name) if name.isdecimal() else self.gpus.index(name) if name in self.gpus else len(self.gpus)
             if place >= len(self.gpus) or self.gpus[place] in chosen:
                 there = f"0 to {len(self.gpus) - 1}" if len(self.gpus) > 1 else "0"
-                raise UserError(f"--devices {self.devices}: there is no other GPU '{name}'; there are {there}")
+                raise UserError(f"--devices {self.devices}: expected different GPUs from {there}, got '{name}'")
             chosen.append(self.gpus[place])
         return chosen
 
@@ -180,7 +180,7 @@ class Local(Executor):
             process = context.Process(target=work, args=arguments, name=f"recbench-{task.job_id}")
             try:
                 process.start()
-            except (OSError, EOFError):  # somebody killed the fork server; the next start makes another
+            except (OSError, EOFError):  # the fork server was killed; the next start makes another
                 receiver.close()
                 if attempt == 2:
                     raise
@@ -192,7 +192,7 @@ class Local(Executor):
         self.workers.append(_Worker(task, process, receiver, slot, deadline, memory_kills()))
 
     def _events(self) -> Iterator[Event]:
-        """Wait for any worker to say something, end or run out of time, and pass on what was said."""
+        """Wait for any worker to report, end or run out of time, and yield the events."""
         patience = min([1.0, *(worker.deadline - time.monotonic() for worker in self.workers)])
         told = [w.pipe for w in self.workers if not w.ended] + [w.process.sentinel for w in self.workers]
         ready = wait(told, max(0.0, patience))
@@ -216,8 +216,8 @@ class Local(Executor):
                 kill_group(worker.process.pid or 0)
                 worker.process.kill()  # where it is not yet leader of its own group
 
-    def _without_a_word(self, worker: _Worker) -> Ended:
-        """What became of a job whose process ended without saying."""
+    def _unreported_end(self, worker: _Worker) -> Ended:
+        """Return how a job ended whose process ended without reporting."""
         job_id = worker.task.job_id
         if worker.timed_out:
             detail = f"it was ended after {worker.task.timeout:g} s, as --timeout says"
@@ -237,7 +237,7 @@ class Local(Executor):
 
 
 def known_without_running(task: Task) -> Ended | None:
-    """What can be said of a task without a process: that somebody has finished it, or is at work on it, meanwhile."""
+    """Return the end of a task that another process has finished, or is running, meanwhile; None for all others."""
     folder = Path(task.folder)
     if holder(folder) is not None:
         return Ended(task.job_id, "busy")
@@ -283,7 +283,7 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
         outcome = Ended(task.job_id, run_task(task, tell, stopped.is_set))
     except OutOfSpaceError as error:
         outcome = Ended(task.job_id, "full", str(error))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator is told
+    except BaseException as error:  # noqa: BLE001 - the coordinator learns of any error
         traceback.print_exc()
         outcome = Ended(task.job_id, "crashed", f"{type(error).__name__}: {error}", reason_of(error))
     pipe.send(outcome)
@@ -298,12 +298,12 @@ def _die_with_parent() -> None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """GPUs as CUDA_VISIBLE_DEVICES names them, without starting CUDA in this process, which a fork could not share."""
+    """Return GPUs as CUDA_VISIBLE_DEVICES names them, without initializing CUDA, which a fork could not share."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]

@@ -1,4 +1,4 @@
-"""Processes of jobs: how they die, and that they never outlive those who started them."""
+"""Processes of jobs: reasons of their end, and tying their life to that of their parent."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Have the system send this process a signal when its parent dies. Nothing happens on systems other than Linux."""
+    """Have the system send this process a signal when its parent dies (on Linux; elsewhere nothing happens)."""
     control = getattr(ctypes.CDLL(None), "prctl", None)
     if control is not None:
         control(_PR_SET_PDEATHSIG, int(number))
 
 
 def kill_group(process: int) -> None:
-    """End what is left of a job's process group: a job that was killed leaves its own children behind."""
+    """Kill the rest of a job's process group: a job that was killed leaves its own children behind."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process, signal.SIGKILL)
 
 
 def memory_kills() -> int:
-    """How many processes the system has ended since it started because memory had run out; -1 if it does not say."""
+    """Return the number of processes that the system has killed for lack of memory since boot; -1 if unknown."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -36,10 +36,10 @@ def memory_kills() -> int:
 
 
 def how_it_died(code: int | None, *, memory: bool = False) -> tuple[Reason, str]:
-    """The named state and the words for a process's exit code (negative: a signal).
+    """Return the reason and a message for a process's exit code (negative: a signal).
 
     Args:
-        memory: whether the system ended any process for lack of memory while this one ran.
+        memory: True if the system killed any process for lack of memory while this one ran.
     """
     if code is None or code >= 0:
         return "exit", f"the job's process ended with exit code {code} and no record"

@@ -2,8 +2,8 @@
 
 A Ray task is only the job's host: it starts the job as the local executor does, from a fork server that has imported
 torch, watches it, and reports how it ended. A job that crashes therefore takes neither Ray's worker nor another job
-with it, and a new interpreter (4 s) is started once per slot and not per job. Results travel through the job's record in
-the results folder and never through Ray; if an answer is lost with a node, the record is read instead.
+with it, and a new interpreter (4 s) is started once per slot and not per job. Results travel through the job's record
+in the results folder and never through Ray; if an answer is lost with a node, the record is read instead.
 """
 
 from __future__ import annotations

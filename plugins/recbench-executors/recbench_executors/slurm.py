@@ -91,8 +91,6 @@ class Slurm(Executor):
             raise UserError(f"--executor slurm: warning={warning} seconds leave nothing of a time limit of {time}")
         self.stopping = self.killing = self.draining = False
 
-    # What is asked of Slurm
-
     def check(self, tasks: Sequence[Task]) -> None:
         if not tasks:
             return

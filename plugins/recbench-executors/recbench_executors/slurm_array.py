@@ -1,8 +1,8 @@
-"""The files of one array of Slurm jobs: what its elements are to run, and what they tell.
+"""The files of one array of Slurm jobs: the tasks of its elements, and their events.
 
 ``results/<suite>/slurm/<key>/`` holds ``array.json`` and the batch script ``script.sh``, written before the array is
-submitted, and for each element its events, a line each (``3.jsonl``), and what it printed (``3.out``). All of
-it only says where to look: what is done, the jobs' own folders say.
+submitted, and for each element its events, a line each (``3.jsonl``), and its output (``3.out``). They are
+hints only: the folders of the jobs say what is done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KEY = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
 class SlurmArray(BaseModel):
-    """What the elements of an array run.
+    """The tasks of an array's elements.
 
     Attributes:
         name: of the array in Slurm; no other array has it.
@@ -76,7 +76,7 @@ def read(folder: Path) -> SlurmArray:
 
     Raises:
         OSError: it cannot be read.
-        ValidationError: it is no array.
+        ValidationError: the file does not describe an array.
     """
     return SlurmArray.model_validate_json((folder / "array.json").read_bytes())
 

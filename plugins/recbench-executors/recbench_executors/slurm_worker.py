@@ -26,11 +26,11 @@ _SECONDS_BETWEEN_PROGRESS = 5.0
 
 
 class SlurmWorker:
-    """Runs the jobs of one element, and leaves word of how they ended.
+    """Runs the jobs of one element, and reports how they ended.
 
     Args:
         executor: runs them, on this machine.
-        slurm_id: by which Slurm knows this very element (``"17_3"``; a bare 17 may be the whole array).
+        slurm_id: Slurm's id of this element (``"17_3"``; a bare 17 may be the whole array).
     """
 
     def __init__(self, folder: Path, index: int, executor: Executor, slurm_id: str) -> None:
@@ -42,13 +42,13 @@ class SlurmWorker:
         self.shown: dict[str, float] = {}
 
     def hear(self, number: signal.Signals) -> None:
-        """Take a signal. The first one counts: what follows is the same wish, or comes too late."""
+        """Handle a signal. Only the first one counts: later ones repeat it or come too late."""
         if self.asked is None:
             self.asked = number
             self.executor.stop()
 
     def run(self, tasks: Iterable[Task]) -> None:
-        """Run what this element has not finished in an earlier life."""
+        """Run the tasks that this element has not finished before it was requeued."""
         slurm_array.tell(self.folder, self.index)
         earlier = slurm_array.ended(self.folder, self.index)
         over = {job_id for job_id, event in earlier.items() if event.outcome != "interrupted"}
@@ -67,9 +67,9 @@ class SlurmWorker:
             self.leave(list(left.values()), moved=moved)
 
     def leave(self, tasks: list[Task], *, moved: bool) -> None:
-        """Settle what becomes of tasks that are not done: back to the queue, said to be interrupted, or, after a
-        SIGTERM of unknown reasons, left to what Slurm does next."""
-        if self.asked == AGAIN and not moved:  # it would be the same again, for ever
+        """Handle unfinished tasks: requeue them, report them as interrupted, or, after a SIGTERM for unknown reasons,
+        leave them to Slurm."""
+        if self.asked == AGAIN and not moved:  # it would repeat forever
             detail = "the Slurm job's time limit is too short: it came before the first checkpoint"
             self.tell(*(Ended(task.job_id, "crashed", detail, "timeout") for task in tasks))
             return
@@ -84,8 +84,8 @@ class SlurmWorker:
             self.tell(*(Ended(task.job_id, "interrupted") for task in tasks))
 
     def is_preempted(self) -> bool:
-        """Whether Slurm takes this job's place away for another one. Of a job that is cancelled, or that Slurm puts
-        back into the queue by itself, it says that it is not running any more."""
+        """Return True if Slurm preempts this job. A job that is cancelled, or requeued by Slurm itself, is no longer
+        listed as running."""
         try:
             known = slurm_queue.find(self.slurm_id)
         except slurm_queue.SlurmError:
@@ -103,12 +103,12 @@ class SlurmWorker:
 
 
 def _checkpoint(task: Task) -> list[tuple[str, int]]:
-    """What tells one checkpoint of a task from another."""
+    """Return names and times of a task's checkpoint files, which change with every checkpoint."""
     return sorted((file.name, file.stat().st_mtime_ns) for file in (Path(task.folder) / "checkpoint").glob("*"))
 
 
 def local(array: slurm_array.SlurmArray) -> Local:
-    """The executor of an element, with the local executor's defaults for all that Slurm does not decide."""
+    """Return the executor of an element, with the local executor's defaults for all that Slurm does not decide."""
     from recbench_executors import recbench_executors
 
     entry = next(entry for entry in recbench_executors() if entry.name == "local")
@@ -117,8 +117,8 @@ def local(array: slurm_array.SlurmArray) -> Local:
 
 def main(folder: Path) -> None:
     """Run the element that Slurm's environment names."""
-    # Slurm would end the processes of jobs by it: blocked, here and so in all that come from here, it reaches nobody
-    # but the thread that waits for it.
+    # Slurm would end the processes of jobs by it: blocked, here and so in all that come from here, it reaches only
+    # the thread that waits for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, [AGAIN])
     index = int(os.environ["SLURM_ARRAY_TASK_ID"])
     array = slurm_array.read(folder)

@@ -91,11 +91,11 @@ def test_devices_are_counted_among_the_visible_ones(
 @pytest.mark.parametrize(
     ("device", "devices", "words"),
     [
-        ("auto", "3", "there is no other GPU '3'; there are 0 to 2"),
-        ("auto", "0,0", "there is no other GPU '0'"),
-        ("auto", "x", "there is no other GPU 'x'"),
-        ("cuda:1", "0", "do not go together"),
-        ("cpu", "0", "do not go together"),
+        ("auto", "3", "from 0 to 2, got '3'"),
+        ("auto", "0,0", "got '0'"),
+        ("auto", "x", "got 'x'"),
+        ("cuda:1", "0", "exclude each other"),
+        ("cpu", "0", "exclude each other"),
         ("cuda:3", "", "there are 3 GPUs on this machine"),
     ],
 )

@@ -20,6 +20,7 @@ from recbench.contracts.executor import Task
 from recbench.errors import UserError
 from recbench.files import holder
 from recbench_executors import recbench_executors, slurm
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -94,21 +95,19 @@ def free_ports(count: int) -> int:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    tools = Path(os.environ.get("RECBENCH_SHARED", "")) / "tools" / "slurm"
-    if not os.environ.get("RECBENCH_SHARED") or not (tools / "slurm_up.sh").is_file():
-        pytest.skip("RECBENCH_SHARED names no folder with tools/slurm/slurm_up.sh")
+    tools = ROOT / "tests" / "slurm"
     for program in ("slurmctld", "slurmd", "munged", "sbatch"):
         if shutil.which(program, path=PROGRAMS) is None:
             pytest.skip(f"{program} is not installed (Debian: slurm-wlm, munge)")
     if os.geteuid() != 0:
-        pytest.skip("slurm_up.sh starts its daemons as root")
+        pytest.skip("tests/slurm/up.sh starts the daemons of Slurm as root")
     pytest.importorskip("submitit")
     base = tmp_path_factory.mktemp("slurm")
     cluster = Cluster(base)
     settings = {**cluster.environment, "SLURM_BASE": str(base), "SLURM_PORT": str(free_ports(4))}
     with (base / "up.txt").open("w") as output:
         up = subprocess.run(
-            ["bash", str(tools / "slurm_up.sh"), "2", "2", "0"],
+            ["bash", str(tools / "up.sh"), "2", "2", "0"],
             env=settings, stdout=output, stderr=output, timeout=120, check=False,
         )  # fmt: skip
     try:
@@ -117,9 +116,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         allow_preemption(cluster)
         yield cluster
     finally:
-        subprocess.run(
-            ["bash", str(tools / "slurm_down.sh")], env=settings, capture_output=True, timeout=60, check=False
-        )
+        subprocess.run(["bash", str(tools / "down.sh")], env=settings, capture_output=True, timeout=60, check=False)
 
 
 def allow_preemption(cluster: Cluster) -> None:
