@@ -1,6 +1,7 @@
 # make quickstart   from a fresh clone to a ranked leaderboard
 # make test         linters, types, layers and all tests, as CI runs them
 # make test-fast    the quick tests only, for daily work
+# make coverage     the lines that the quick tests leave out
 # make soak         the long forms of simulations and of tests of crashes
 
 PYTHON ?= python3
@@ -9,10 +10,10 @@ BIN := $(VENV)/bin
 # Real data that may not be redistributed; tests that need them are skipped, with the reason, where they are absent.
 export RECBENCH_SHARED ?= $(wildcard $(abspath ../shared))
 # Each worker of pytest has one core: threads of its own would only get in the way of the others'.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: quickstart install dev test test-fast test-shared soak lint clean
+.PHONY: quickstart install dev test test-fast test-shared coverage soak lint clean
 
 quickstart: install
 	$(BIN)/recbench run suites/quickstart.yaml
@@ -37,15 +38,18 @@ test: dev lint test-fast
 	$(PYTEST) -n $(shell expr $(CORES) + $(CORES) / 2) --dist loadgroup -m slow
 
 test-fast: dev
-	$(PYTEST) -n $(CORES) -m 'not slow'
-	$(PYTEST) -n $(CORES) --doctest-modules recbench plugins --ignore-glob='*/tests/*' -p no:cacheprovider
+	$(PYTEST) --quiet --doctest-modules recbench plugins --ignore-glob='*/tests/*'
+	$(PYTEST) -n $(CORES) --dist loadgroup -m 'not slow'
 
 # What needs RECBENCH_SHARED, alone: make test runs it too where that is set.
 test-shared: dev
-	RECBENCH_WEIGHTS="$(RECBENCH_SHARED)/data/weights" $(PYTEST) -n $(CORES) -m shared
+	RECBENCH_WEIGHTS="$(RECBENCH_SHARED)/data/weights" $(PYTEST) -n $(CORES) --dist loadgroup -m shared
+
+coverage: dev
+	$(PYTEST) -n $(CORES) --dist loadgroup -m 'not slow' --cov --cov-report=term:skip-covered
 
 soak: dev
-	RECBENCH_SOAK=1 $(PYTEST) -n $(CORES) -m soak
+	RECBENCH_SOAK=1 $(PYTEST) -n $(CORES) --dist loadgroup -m soak
 
 lint: dev
 	$(BIN)/ruff check .

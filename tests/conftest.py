@@ -18,6 +18,10 @@ from recbench.data.weights import missing
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 
+# Each worker has a core, and so has each process that a test starts: threads would only get in each other's way.
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 # A shell that starts something in the background lets it ignore Ctrl-C, and what it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -44,11 +48,20 @@ metrics: [psnr, ssim]
 Recbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+GROUPS = {"browser": "browser", "cluster": "cluster", "undisturbed": "sweep", "ran": "ran", "finished": "finished"}
+"""Fixtures that are expensive to set up, and the worker group of the tests that use them: one worker sets them up."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs data that may not be redistributed, so that ``-m shared`` runs it where they are."""
+    """Mark what needs data that may not be redistributed, for ``-m shared``; group what shares an expensive fixture."""
     for item in items:
-        if {"shared", "learned_weights", "czolbe"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"shared", "learned_weights", "czolbe"} & fixtures:
             item.add_marker(pytest.mark.shared)
+        for fixture in sorted(GROUPS.keys() & fixtures):
+            item.add_marker(pytest.mark.xdist_group(f"{GROUPS[fixture]} of {item.path.name}"))
+            break
 
 
 @pytest.fixture(scope="session")

@@ -93,8 +93,11 @@ class Watched:
         return int(plots.count())
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+PAGES = [(3, width, scheme) for width in WIDTHS.values() for scheme in ("light", "dark")]
+PAGES += [(60, 390, "light"), (60, 1440, "dark")]
+
+
+@pytest.mark.parametrize(("report", "width", "scheme"), PAGES, indirect=["report"])
 def test_pages_fit_and_are_silent(browser: Any, report: Path, width: int, scheme: str) -> None:
     files = [report / "index.html", min((report / "methods").iterdir()), max((report / "methods").iterdir())]
     for file in files:
