@@ -12,7 +12,7 @@ from recbench.contracts.entries import ImageShape
 from recbench_architectures.upsampling import BilinearUpsampling
 
 Reading = Literal["outputs", "inputs"]
-"""What the reversed widths of an encoder are to the blocks of its decoder."""
+"""Role of the encoder's reversed widths in the blocks of its decoder."""
 
 Up = Callable[[int, int, tuple[int, int]], nn.Module]
 """Makes a block that doubles the sides: from its channels, its outputs' channels, and the sides of its input."""

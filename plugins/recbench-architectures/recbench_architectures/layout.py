@@ -1,4 +1,4 @@
-"""How many blocks a network has for an image; imported by entries, so without torch."""
+"""Number and widths of a network's blocks; imported by entries, so without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALLEST_CODE = 4
 
 
 def block_widths(widths: Sequence[int], blocks: int, shape: ImageShape) -> list[int]:
-    """Channels of each block that halves the image: ``widths``, of which the last is repeated.
+    """Return the channels of each block that halves the image: ``widths``, of which the last is repeated.
 
     Args:
         blocks: how many there are. 0 is one for each width; for images with both sides over 64 pixels, as many as leave

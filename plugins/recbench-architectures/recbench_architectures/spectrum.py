@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def ideal_high_pass(height: int, width: int, cutoff: float) -> Tensor:
-    """Transfer function of the ideal high-pass filter, (H, W // 2 + 1): 0 up to the radius ``cutoff``, 1 beyond.
+    """Return the ideal high-pass filter, (H, W // 2 + 1): 0 up to the radius ``cutoff``, 1 beyond.
 
     The radius is the distance from the origin of the centred (H, W) spectrum in its pixels, which are cycles per image.
     """
@@ -20,14 +20,14 @@ def ideal_high_pass(height: int, width: int, cutoff: float) -> Tensor:
 
 
 def own_conjugates(height: int, width: int) -> Tensor:
-    """Where the spectrum of a real image is real, (H, W // 2 + 1): frequencies that equal their negatives; bool."""
+    """Return a mask, (H, W // 2 + 1), of frequencies that equal their negatives, where spectra of images are real."""
     rows = 2 * torch.arange(height) % height == 0
     columns = 2 * torch.arange(width // 2 + 1) % width == 0
     return rows[:, None] & columns
 
 
 def phase_spectrum(spectrum: Tensor, width: int, real: Tensor) -> Tensor:
-    """Phase of half spectra (…, H, W // 2 + 1) in radians, −π to π: whole and centred, (…, H, W).
+    """Return the phase of half spectra (…, H, W // 2 + 1) in radians, −π to π: whole and centred, (…, H, W).
 
     Finite everywhere: zero where the magnitude is zero, and so is its gradient there; arbitrary where the magnitude is
     mere rounding, as in constant images.

@@ -1,24 +1,33 @@
-"""Bilinear upsampling whose gradient is deterministic on every device.
+"""Bilinear upsampling: linear and separable, a product with one matrix for the rows and one for the columns.
 
-torch's own backward pass adds atomically on a GPU, in an order that changes from run to run. With
-``torch.use_deterministic_algorithms`` it is refused, or replaced by many small operations. Upsampling is linear and
-separable: its backward pass is two products with fixed matrices.
+Networks use a kernel with the same values and gradients, of :mod:`recbench_architectures._kernels`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from recbench_architectures._kernels import Upsample
+
 
 def interpolation_matrix(inputs: int, outputs: int, *, align_corners: bool) -> Tensor:
-    """Linear interpolation of ``inputs`` samples at ``outputs`` positions, (outputs, inputs); float32.
+    """Return the matrix of linear interpolation of samples at evenly spaced positions.
 
     Args:
+        inputs: number of samples.
+        outputs: number of positions.
         align_corners: whether the first and last positions are the first and last samples. If not, samples are the
             centres of cells that divide the same length, and positions beyond the outer centres take their values.
+
+    Returns:
+        (outputs, inputs), float32; rows add up to 1.
+
+    >>> interpolation_matrix(2, 4, align_corners=False)
+    tensor([[1.0000, 0.0000],
+            [0.7500, 0.2500],
+            [0.2500, 0.7500],
+            [0.0000, 1.0000]])
     """
     position = torch.arange(outputs, dtype=torch.float64)
     if align_corners:
@@ -30,39 +39,24 @@ def interpolation_matrix(inputs: int, outputs: int, *, align_corners: bool) -> T
     return matrix.float()
 
 
-def separable_product(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Product rows · image · columnsᵀ for every channel, (B, C, H, W) to (B, C, H', W').
-
-    Both products run over contiguous memory where images are channels last, and so is the result.
+def upsampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return rows · image · columnsᵀ for every channel: the plain formula.
 
     Args:
-        rows: (H', H).
-        columns: (W', W).
+        images: (B, C, H, W).
+        rows: (H', H), from :func:`interpolation_matrix`.
+        columns: (W', W), from :func:`interpolation_matrix`.
+
+    Returns:
+        (B, C, H', W').
+
+    >>> corners = interpolation_matrix(2, 3, align_corners=True)
+    >>> upsampled(torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]]), corners, corners)
+    tensor([[[[0., 1., 2.],
+              [2., 3., 4.],
+              [4., 5., 6.]]]])
     """
-    batch, channels, height, width = images.shape
-    pixels = images.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
-    down = torch.matmul(rows, pixels).reshape(-1, width, channels)
-    across = torch.matmul(columns, down)
-    return across.reshape(batch, len(rows), len(columns), channels).permute(0, 3, 1, 2)
-
-
-class _Upsample(torch.autograd.Function):
-    """torch's forward pass, which is deterministic and fast, and the transposed matrices for its backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, rows: Tensor, columns: Tensor, align_corners: bool) -> Tensor:
-        ctx.save_for_backward(rows, columns)
-        # Not nn.functional.interpolate, which takes a slow way round where algorithms must be deterministic.
-        upsampled: Tensor = torch.ops.aten.upsample_bilinear2d(images, [len(rows), len(columns)], align_corners)
-        return upsampled
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient,) = gradients
-        rows, columns = ctx.saved_tensors
-        # In the matrices' precision: bf16 would round the weights, where corners are aligned.
-        product = separable_product(gradient.to(rows.dtype), rows.T, columns.T)
-        return product.to(gradient.dtype), None, None, None
+    return rows @ images @ columns.T
 
 
 class BilinearUpsampling(nn.Module):
@@ -84,5 +78,5 @@ class BilinearUpsampling(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        upsampled: Tensor = _Upsample.apply(images, self.rows, self.columns, self.align_corners)
-        return upsampled
+        doubled: Tensor = Upsample.apply(images, self.rows, self.columns, self.align_corners)
+        return doubled

@@ -1,4 +1,4 @@
-"""What every architecture of the family must do, at any size and number of channels that it takes."""
+"""Requirements of every architecture of the family, at any size and number of channels that it takes."""
 
 from importlib import import_module
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from recbench.contracts.dataset import SPLITS, Dataset, Duplicates, Split
 from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
-from recbench_datasets.raw import Duplicate, copies, listed, stamp
+from recbench_datasets.raw import RawDuplicate, copies, listed, stamp
 from recbench_datasets.splits import drawn
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class ArrayDataset(Dataset):
         return splits
 
     @cached_property
-    def _copies(self) -> list[Duplicate[tuple[Split, int]]]:
+    def _copies(self) -> list[RawDuplicate[tuple[Split, int]]]:
         return copies(self._divided, self._content)
 
     @property
@@ -127,7 +127,7 @@ class Arrays(ArrayDataset):
 
     @cached_property
     def members(self) -> dict[Split, Path]:
-        """Where the array of each split is: a file, or for an .npz file its member, as a path below it."""
+        """The place of each split's array: a file, or for an .npz file its member, as a path below it."""
         if self.root.is_dir():
             found: dict[Split, Path] = {
                 split: self.root / f"{split}.npy" for split in SPLITS if (self.root / f"{split}.npy").is_file()
@@ -233,7 +233,7 @@ def _names(file: Path) -> list[str]:
         with zipfile.ZipFile(file) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is no .npz file: {error}") from None
+        raise UserError(f"{file} is not an .npz file: {error}") from None
 
 
 def _header(member: Path) -> tuple[int, ...]:
@@ -249,7 +249,7 @@ def _header(member: Path) -> tuple[int, ...]:
             with member.open("rb") as stream:
                 shape, dtype = _read_header(stream)
     except _BROKEN as error:
-        raise UserError(f"{member} is no array of NumPy's: {error}") from None
+        raise UserError(f"{member} is not a NumPy array: {error}") from None
     if dtype.hasobject:
         raise UserError(f"{member} holds Python objects, which recbench never opens; uint8 images are wanted")
     if dtype != "uint8":

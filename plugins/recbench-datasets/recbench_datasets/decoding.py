@@ -30,7 +30,7 @@ _DECODED, _REFUSED = b"+", b"-"
 
 @dataclass(frozen=True)
 class Decoder:
-    """How a file becomes an image: turned upright, cut to a square from the centre, resized (bicubic, antialiased).
+    """Conversion of a file to an image: turned upright, cropped to a centred square, resized (bicubic, antialiased).
 
     Attributes:
         size: side of the image in pixels.
@@ -138,7 +138,7 @@ def _read(process: subprocess.Popen[bytes], path: Path, decoder: Decoder) -> NDA
 
 
 def _work(facts: str, stdin: IO[bytes], stdout: IO[bytes]) -> None:
-    """What a process does: for each file a sign, the number of bytes that follow, and pixels or an error's text."""
+    """Write, for each file, a sign, the number of bytes that follow, and pixels or an error's text."""
     decoder = Decoder(**json.loads(facts, object_hook=_with_tuples))
     for path in stdin.read().split(b"\0"):
         try:
@@ -150,7 +150,7 @@ def _work(facts: str, stdin: IO[bytes], stdout: IO[bytes]) -> None:
 
 
 def _with_tuples(facts: dict[str, object]) -> dict[str, object]:
-    """JSON knows lists only."""
+    """Return ``facts`` with tuples, which JSON stores as lists."""
     originals = facts["originals"]
     assert isinstance(originals, list)
     return {**facts, "originals": tuple(map(tuple, originals))}

@@ -1,4 +1,4 @@
-"""A folder of images: listed, checked and decoded. What differs between folders is which file is in which split."""
+"""A folder of images: listed, checked and decoded. Subclasses assign files to splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbench.contracts.dataset import Dataset, Duplicates, Split
 from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets.decoding import Decoder, decode
-from recbench_datasets.raw import Duplicate, copies, file_contents, listed, stamp, visible_files
+from recbench_datasets.raw import RawDuplicate, copies, file_contents, listed, stamp, visible_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ class FolderDataset(Dataset):
 
     @abstractmethod
     def assign(self) -> dict[Split, list[Path]]:
-        """Which of ``files`` is in which split.
+        """Return the files of each split.
 
         Raises:
             UserError: the folder is not laid out as it should be.
@@ -80,7 +80,7 @@ class FolderDataset(Dataset):
         return {split: [path for path in files if path not in left_out] for split, files in self.assign().items()}
 
     @cached_property
-    def _copies(self) -> list[Duplicate[Path]]:
+    def _copies(self) -> list[RawDuplicate[Path]]:
         splits = self.assign()
         return copies(splits, file_contents([path for files in splits.values() for path in files]))
 
@@ -102,7 +102,7 @@ class FolderDataset(Dataset):
         return f"{self.splits[split][index]} ({split})"
 
     def _trouble(self, told: dict[Path, str]) -> str:
-        """All files that cannot be used, of all splits: whoever mends them wants to do it once."""
+        """Return a message that names all unusable files of all splits, so that they can be mended at once."""
         used = sorted({path for files in self.assign().values() for path in files})
         bad = []
         for path, decoded in zip(used, decode(used, self.decoder), strict=True):

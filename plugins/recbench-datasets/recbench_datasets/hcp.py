@@ -33,8 +33,8 @@ _LARGEST = 1 << 28  # voxels, 1 GiB; 320 x 320 x 256 at 0.7 mm have a tenth, and
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where patches of a split come from.
+class PatchSource:
+    """A range of slices of a volume that patches of a split are drawn from.
 
     Attributes:
         path: the volume.
@@ -125,7 +125,7 @@ class Hcp(Dataset):
         if several:
             raise UserError(
                 f"{len(several)} of the {len(subjects)} subjects in {self.root} have several files called "
-                f"{self.pattern}, where one volume for each is wanted (set pattern):\n  {listed(several)}"
+                f"{self.pattern}, expected one volume for each (set pattern):\n  {listed(several)}"
             )
         return named[: self.volumes or None]
 
@@ -137,8 +137,8 @@ class Hcp(Dataset):
         return f"{stamp(self.root, self.files)}, nibabel {reader}"
 
     @cached_property
-    def splits(self) -> dict[Split, list[Source]]:
-        """Where the patches of each split come from.
+    def splits(self) -> dict[Split, list[PatchSource]]:
+        """The volumes, or slabs of a volume, that the patches of each split are drawn from.
 
         Raises:
             UserError: a volume is in two splits.
@@ -151,21 +151,21 @@ class Hcp(Dataset):
             lines = [f"{each.item} ({each.split}) is the same as {each.other} ({each.other_split})" for each in found]
             raise UserError(f"{len(found)} of the volumes in {self.root} are in two splits:\n  {listed(lines)}")
         return {
-            split: [Source(path, self.first, self.last, self.patches) for path in paths]
+            split: [PatchSource(path, self.first, self.last, self.patches) for path in paths]
             for split, paths in splits.items()
         }
 
-    def _slabs(self, path: Path) -> dict[Split, list[Source]]:
+    def _slabs(self, path: Path) -> dict[Split, list[PatchSource]]:
         """Three slabs of one volume. Gaps are taken from the training and test slabs, which are the larger ones."""
         parts = {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
         before = {"test": self.gap}
         after = {"train": self.gap} if self.validation else {}
-        splits: dict[Split, list[Source]] = {}
+        splits: dict[Split, list[PatchSource]] = {}
         first = self.first
         for stream, split in enumerate(SPLITS):
             last = first + parts[split] * (self.last - self.first)
             patches = max(1, round(parts[split] * self.patches)) if parts[split] else 0
-            source = Source(path, first, last, patches, stream, before.get(split, 0), after.get(split, 0))
+            source = PatchSource(path, first, last, patches, stream, before.get(split, 0), after.get(split, 0))
             splits[split] = [source] if patches else []
             first = last
         return splits
@@ -192,7 +192,7 @@ class Hcp(Dataset):
                 bad.append(f"{source.path}: {error}")
         return f"{len(bad)} of the {len(self.files)} volumes in {self.root} cannot be used:\n  {listed(bad)}"
 
-    def _draw(self, source: Source) -> list[NDArray[np.uint8]]:
+    def _draw(self, source: PatchSource) -> list[NDArray[np.uint8]]:
         """Random patches (size, size, 1) of a volume.
 
         Raises:
@@ -224,7 +224,7 @@ class Hcp(Dataset):
             patches.append(np.rot90(patch)[:, :, np.newaxis])  # rows from top to bottom, or from front to back
         return patches
 
-    def _slices(self, source: Source, count: int) -> range:
+    def _slices(self, source: PatchSource, count: int) -> range:
         start, stop = round(source.first * count) + source.before, round(source.last * count) - source.after
         found = range(start, stop, self.step)
         if not found:
@@ -247,7 +247,7 @@ def read_volume(path: Path) -> NDArray[np.float32]:
         image = nibabel.load(path)
         kind, voxels = image.get_data_dtype(), math.prod(image.shape)
     if kind.kind not in "iuf":
-        raise ValueError(f"has voxels of type {kind}, where real numbers are wanted")
+        raise ValueError(f"has voxels of type {kind}, expected real numbers")
     if voxels > _LARGEST:
         raise ValueError(f"has {voxels} voxels, more than the {_LARGEST} that are read")
     with _said_of_volumes(nibabel):
@@ -255,7 +255,7 @@ def read_volume(path: Path) -> NDArray[np.float32]:
     if volume.ndim == 4 and volume.shape[3] == 1:
         volume = volume[..., 0]
     if volume.ndim != 3:
-        raise ValueError(f"has {volume.ndim} axes, where 3 are wanted")
+        raise ValueError(f"has {volume.ndim} axes, expected 3")
     if not np.isfinite(volume).all():
         raise ValueError(f"has {int((~np.isfinite(volume)).sum())} voxels that are not finite")
     return volume
@@ -263,11 +263,11 @@ def read_volume(path: Path) -> NDArray[np.float32]:
 
 @contextmanager
 def _said_of_volumes(nibabel: ModuleType) -> Iterator[None]:
-    """What nibabel raises about a file, as the rest of a sentence about it."""
+    """Turn what nibabel raises about a file into the rest of a sentence about it."""
     try:
         yield
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
-        raise ValueError(f"is no NIfTI volume: {error}") from None
+        raise ValueError(f"is not a NIfTI volume: {error}") from None
     except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
         raise ValueError(f"is broken: {error}") from None
 

@@ -1,13 +1,13 @@
-"""Arrays of bytes in MATLAB files of level 5: just enough of the format to read images.
-
-Source: MathWorks, "MAT-File Format", the chapter on level 5.
-"""
+"""Arrays of bytes in MATLAB files of level 5, read by SciPy after their sizes are checked."""
 
 from __future__ import annotations
 
+import io
+import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,64 +15,79 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HEADER = 128
-_INT8, _UINT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 2, 5, 6, 14, 15
-_UINT8_CLASS = 9
+_COMPRESSED = 15
+_CHUNK = 1 << 16
 
 
 def read_uint8(content: bytes, name: str, largest: int) -> NDArray[np.uint8]:
-    """The uint8 array called ``name``, in its shape in MATLAB, from the bytes of a file.
+    """Return the uint8 array called ``name``, in its shape in MATLAB.
+
+    Args:
+        content: the bytes of a file.
+        name: of the array.
+        largest: bytes that may be unpacked: a small file can claim, or unpack to, any size.
 
     Raises:
-        ValueError: there is none, or this is no such file, or more than ``largest`` bytes would be unpacked; the text
-            says why, as the rest of a sentence about the file.
+        ValueError: there is none, or this is not such a file, or more than ``largest`` bytes would be unpacked; the
+            text says why, as the rest of a sentence about the file.
     """
+    from scipy.io import loadmat, whosmat
+
     if len(content) < _HEADER or content[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
-        raise ValueError("is no MATLAB file of level 5")
-    order = "<" if content[126:128] == b"IM" else ">"
+        raise ValueError("is not a MATLAB file of level 5")
+    _check_sizes(content, "<" if content[126:128] == b"IM" else ">", largest)
+    with _said_of_files():
+        found = {each: (shape, kind) for each, shape, kind in whosmat(io.BytesIO(content))}
+    if name not in found:
+        raise ValueError(f"holds no array {name}")
+    shape, kind = found[name]
+    if kind != "uint8":
+        raise ValueError(f"holds an array {name} of type {kind}, expected uint8")
+    if min(shape) < 0 or math.prod(shape) > largest:
+        raise ValueError(f"is broken: it claims an array {name} of shape {shape}, more than {largest} bytes")
+    with _said_of_files():
+        array: NDArray[np.uint8] = loadmat(io.BytesIO(content), variable_names=[name])[name]
+    return array
+
+
+@contextmanager
+def _said_of_files() -> Iterator[None]:
+    """Turn what SciPy raises about a file into the rest of a sentence about it."""
+    from scipy.io.matlab import MatReadError
+
     try:
-        for kind, data in _elements(memoryview(content)[_HEADER:], order):
-            if kind == _COMPRESSED:
-                unpacker = zlib.decompressobj()
-                matrix = memoryview(unpacker.decompress(data, largest))
-                if unpacker.unconsumed_tail:
-                    raise ValueError(f"unpacks to more than {largest} bytes")
-                found = [_matrix(inner, order, name) for kind, inner in _elements(matrix, order) if kind == _MATRIX]
-            else:
-                found = [_matrix(data, order, name)] if kind == _MATRIX else []
-            for array in found:
-                if array is not None:
-                    return array
-    except (struct.error, zlib.error) as error:
+        yield
+    except (MatReadError, ValueError, TypeError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"is broken: {error}") from None
-    raise ValueError(f"holds no array {name}")
 
 
-def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """The elements one after the other: the number of their type, and their bytes."""
-    while data:
-        kind, size = struct.unpack_from(f"{order}II", data)
-        if kind >> 16:  # up to four bytes fit in the tag itself
-            kind, size, start, end = kind & 0xFFFF, kind >> 16, 4, 8
-        else:
-            start = 8
-            end = start + size + (-size % 8 if kind != _COMPRESSED else 0)
-        if start + size > len(data):
-            raise ValueError(f"is incomplete: {start + size - len(data)} bytes are missing")
-        yield kind, data[start : start + size]
-        data = data[end:]
+def _check_sizes(content: bytes, order: str, largest: int) -> None:
+    """Check that no element reaches beyond the end of the file or unpacks to more than ``largest`` bytes.
+
+    SciPy trusts both sizes. What is unpacked here is dropped chunk by chunk.
+    """
+    view, start = memoryview(content), _HEADER
+    while start < len(view):
+        if start + 8 > len(view):
+            raise ValueError(f"is incomplete: {start + 8 - len(view)} bytes are missing")
+        kind, size = struct.unpack_from(f"{order}II", view, start)
+        end = start + 8 + size
+        if end > len(view):
+            raise ValueError(f"is incomplete: {end - len(view)} bytes are missing")
+        if kind == _COMPRESSED:
+            _check_unpacked(view[start + 8 : end], largest)
+        start = end
 
 
-def _matrix(data: memoryview, order: str, name: str) -> NDArray[np.uint8] | None:
-    """The array, if it has this name."""
-    import numpy as np
-
-    parts = list(_elements(data, order))
-    if [kind for kind, _ in parts[:3]] != [_UINT32, _INT32, _INT8] or bytes(parts[2][1]) != name.encode():
-        return None
-    (flags,) = struct.unpack_from(f"{order}I", parts[0][1])
-    if flags & 0xFF != _UINT8_CLASS or len(parts) != 4 or parts[3][0] != _UINT8:
-        raise ValueError(f"holds an array {name} that is not of type uint8")
-    shape = struct.unpack(f"{order}{len(parts[1][1]) // 4}i", parts[1][1])
-    if min(shape) < 0 or np.prod(shape, dtype=np.int64) != len(parts[3][1]):
-        raise ValueError(f"is broken: {len(parts[3][1])} bytes are no array of shape {shape}")
-    return np.frombuffer(parts[3][1], dtype=np.uint8).reshape(shape, order="F")
+def _check_unpacked(data: memoryview, largest: int) -> None:
+    unpacker, unpacked = zlib.decompressobj(), 0
+    try:
+        for start in range(0, len(data), _CHUNK):
+            rest = bytes(data[start : start + _CHUNK])
+            while rest:
+                unpacked += len(unpacker.decompress(rest, 1 << 20))
+                if unpacked > largest:
+                    raise ValueError(f"unpacks to more than {largest} bytes")
+                rest = unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(f"is broken: {error}") from None

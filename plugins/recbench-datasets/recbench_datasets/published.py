@@ -35,7 +35,7 @@ class PublishedDataset(ArrayDataset):
     them; files may also be in the folder that the archive unpacks to. Nothing is unpacked to the disk.
 
     Attributes:
-        title: what people call it.
+        title: its name in messages.
         image: (height, width, channels) of the images in the files.
         folder: what the archive unpacks to, or where other programs put the files.
         archive: name of the archive; empty where the files are published one by one, each compressed by gzip.
@@ -60,7 +60,7 @@ class PublishedDataset(ArrayDataset):
         """The images (N, height, width, channels) in the bytes of a file.
 
         Raises:
-            ValueError: it is no such file; the text says why, as the rest of a sentence about it.
+            ValueError: the file is not of this kind; the text says why, as the rest of a sentence about it.
         """
 
     @property
@@ -74,7 +74,7 @@ class PublishedDataset(ArrayDataset):
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Where each published file is: itself, or the archive.
+        """The place of each published file: itself, or the archive.
 
         Raises:
             UserError: some are missing; the text names them.
@@ -184,7 +184,7 @@ class Mnist(PublishedDataset):
     def parse(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
         header = content[:16].tobytes()
         if len(header) < 16 or header[:4] != bytes((0, 0, 8, 3)):  # unsigned bytes, three axes
-            raise ValueError("is no IDX file of images")
+            raise ValueError("is not an IDX file of images")
         count, height, width = (int.from_bytes(header[start : start + 4], "big") for start in (4, 8, 12))
         if (height, width) != (28, 28):
             raise ValueError(f"holds images of {width}x{height}, where 28x28 is wanted")
@@ -251,7 +251,7 @@ class Svhn(PublishedDataset):
 
 def _records(content: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if len(content) % size:
-        raise ValueError(f"has {len(content)} bytes, which is no multiple of the {size} of an image: it is incomplete")
+        raise ValueError(f"has {len(content)} bytes, not a multiple of the {size} of an image: it is incomplete")
     return content.reshape(-1, size)
 
 

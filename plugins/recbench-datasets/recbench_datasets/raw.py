@@ -1,4 +1,4 @@
-"""Raw files: where they are, the state that they are in, and what is said about those that cannot be used."""
+"""Raw files: places, states, copies, and lists of those that cannot be used."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from recbench.errors import UserError
 _NAMED = 10
 _CHUNK = 1 << 20
 
-Item = TypeVar("Item")
+RawItem = TypeVar("RawItem")
 
 
 def existing_folder(root: str) -> Path:
-    """The folder that a parameter names, with ``~`` spelt out.
+    """The folder that a parameter names, with ``~`` expanded.
 
     Raises:
         UserError: there is none.
@@ -34,7 +34,7 @@ def visible_files(root: Path, *, empty_folders: bool = True) -> list[Path]:
     """All files below ``root`` but hidden ones, in the order of their names, whatever the file system's.
 
     Args:
-        empty_folders: whether there may be folders without anything visible in them, beside others with files.
+        empty_folders: whether there may be folders without anything visible in them when others hold files.
 
     Raises:
         UserError: links lead nowhere, or folders are empty that may not be.
@@ -90,32 +90,34 @@ def listed(lines: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Duplicate(Generic[Item]):
+class RawDuplicate(Generic[RawItem]):
     """An item whose content is also in a split that goes before its own (test before validation before train)."""
 
-    item: Item
+    item: RawItem
     split: Split
-    other: Item
+    other: RawItem
     other_split: Split
 
 
-def copies(splits: Mapping[Split, Sequence[Item]], content: Callable[[Item], Hashable]) -> list[Duplicate[Item]]:
+def copies(
+    splits: Mapping[Split, Sequence[RawItem]], content: Callable[[RawItem], Hashable]
+) -> list[RawDuplicate[RawItem]]:
     """Items of the training and validation splits whose ``content`` another split holds as well.
 
-    Two equal items of one split are no duplicates in this sense: nothing is tested on what was trained on.
+    Two equal items of one split do not count: nothing is tested on what was trained on.
     """
-    first: dict[Hashable, tuple[Split, Item]] = {}
+    first: dict[Hashable, tuple[Split, RawItem]] = {}
     found = []
     for split in reversed(SPLITS):
         for item in splits[split]:
             other_split, other = first.setdefault(content(item), (split, item))
             if other_split != split:
-                found.append(Duplicate(item, split, other, other_split))
+                found.append(RawDuplicate(item, split, other, other_split))
     return found
 
 
 def file_contents(files: Sequence[Path]) -> Callable[[Path], Hashable]:
-    """What tells the contents of these files apart. Reads only files whose size another one has, too."""
+    """Return a function that gives equal keys to files of equal content; it reads only files of a size that recurs."""
     sizes = {path: path.stat().st_size for path in files}
     shared: dict[int, int] = {}
     for size in sizes.values():

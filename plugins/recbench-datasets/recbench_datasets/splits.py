@@ -1,4 +1,4 @@
-"""Which items are for training, validation and testing: always the same ones, and each in one split only."""
+"""Division of items into training, validation and test splits: reproducible, and each item in one split only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from recbench.contracts.dataset import Split
 
-Item = TypeVar("Item")
+SplitItem = TypeVar("SplitItem")
 
 _NUMBER = re.compile(r"([0-9]+)")
 
 
-def drawn(items: Sequence[Item], validation: float, test: float, seed: int) -> dict[Split, list[Item]]:
-    """At random by ``seed``; ``validation`` and ``test`` are parts of all items. Each split keeps their order.
+def drawn(items: Sequence[SplitItem], validation: float, test: float, seed: int) -> dict[Split, list[SplitItem]]:
+    """Divide items at random by ``seed``; ``validation`` and ``test`` are fractions. Each split keeps their order.
 
     At least one item is for testing, unless ``test`` is 0.
     """
@@ -31,8 +31,8 @@ def drawn(items: Sequence[Item], validation: float, test: float, seed: int) -> d
     return {split: [items[index] for index in sorted(indices)] for split, indices in chosen.items()}
 
 
-def in_order(items: Sequence[Item], validation: float, test: float) -> dict[Split, list[Item]]:
-    """The last part for testing, the part before it for validation, the others for training; none is drawn."""
+def in_order(items: Sequence[SplitItem], validation: float, test: float) -> dict[Split, list[SplitItem]]:
+    """Divide items in order: first those for training, then those for validation, then those for testing."""
     tested, validated = _counts(len(items), validation, test)
     trained = len(items) - tested - validated
     return {
@@ -43,11 +43,11 @@ def in_order(items: Sequence[Item], validation: float, test: float) -> dict[Spli
 
 
 def _counts(count: int, validation: float, test: float) -> tuple[int, int]:
-    """How many items are for testing, and for validation."""
+    """Return the numbers of items for testing and for validation."""
     return max(1, round(test * count)) if test else 0, round(validation * count)
 
 
 def by_number(path: Path) -> tuple[str, tuple[str | int, ...], str]:
-    """A key that sorts ``2.jpg`` before ``10.jpg`` in a folder; numbers count by their value, whatever their zeros."""
+    """Return a key that sorts ``2.jpg`` before ``10.jpg`` in a folder; numbers count by value."""
     parts = _NUMBER.split(path.name)  # text and numbers in turn
     return str(path.parent), tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), path.name

@@ -176,14 +176,14 @@ def header(shape):
     [
         ("float", "train.npy holds float32, where uint8 (0 to 255) is wanted"),
         ("objects", "train.npy holds Python objects"),
-        ("pickle", "train.npy is no array of NumPy's"),
+        ("pickle", "train.npy is not a NumPy array"),
         ("flat", "train.npy has shape (4, 100)"),
         ("channels", "train.npy has shape (4, 8, 6, 2)"),
         ("ambiguous", "train.npy has shape (4, 3, 6, 3), whose channels may come first or last: set layout"),
         ("none", "train.npy holds no images"),
         ("other size", "test.npy holds images of shape (8, 6, 3), but"),
-        ("text", "train.npy is no array of NumPy's"),
-        ("empty", "train.npy is no array of NumPy's"),
+        ("text", "train.npy is not a NumPy array"),
+        ("empty", "train.npy is not a NumPy array"),
         ("negative", "train.npy has shape (-4, 8, 6, 3)"),
         ("missing", "holds no train.npy"),
     ],
@@ -206,7 +206,7 @@ def test_a_truncated_npz_file(tmp_path):
     np.savez(tmp_path / "all.npz", pixels(10, 4, 4))
     whole = (tmp_path / "all.npz").read_bytes()
     (tmp_path / "all.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"all\.npz is no \.npz file"):
+    with pytest.raises(UserError, match=r"all\.npz is not an \.npz file"):
         create(tmp_path / "all.npz").source()
 
 

@@ -1,4 +1,4 @@
-"""What holds for every data set of this family."""
+"""Properties of every data set of this family."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def celeba(root, count=20):
 @pytest.mark.parametrize("inside", [".", "img_align_celeba", "img_align_celeba/img_align_celeba"])
 def test_the_last_fifth_of_celeba_is_tested_on(tmp_path, inside):
     celeba(tmp_path / inside)
-    (tmp_path / "list_attr_celeba.txt").write_text("beside the folder, not in it") if inside != "." else None
+    (tmp_path / "list_attr_celeba.txt").write_text("next to the folder, not in it") if inside != "." else None
     dataset = create("celeba", tmp_path, count=20, validation=0.1)
     assert dataset.shape == ImageShape(3, 64, 64)
     assert [numbers(dataset, split) for split in SPLITS] == [list(range(14)), [14, 15], [16, 17, 18, 19]]

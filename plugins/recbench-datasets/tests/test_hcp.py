@@ -248,13 +248,13 @@ def test_volumes_that_cannot_be_used_are_counted_and_named(tmp_path):
     assert lines[0] == f"10 of the 13 volumes in {tmp_path} cannot be used:"
     told = {Path(line.split(":")[0].strip()).name: line for line in lines[1:]}
     assert "is broken" in told["sub-00.nii.gz"]
-    assert "is no NIfTI volume" in told["a.nii"]
+    assert "is not a NIfTI volume" in told["a.nii"]
     assert "has no voxels above zero" in told["b.nii"]
     assert "has 4 axes, where 3 are wanted" in told["c.nii"]
     assert "has slices of 24x8, too small for patches of 16" in told["d.nii"]
     assert "has 1 voxels that are not finite" in told["e.nii"]
     assert "no patch of 16x16 had 0.5 of its pixels brighter than the background" in told["f.nii"]
-    assert "is no NIfTI volume" in told["g.nii"]
+    assert "is not a NIfTI volume" in told["g.nii"]
     assert "has voxels of type complex64, where real numbers are wanted" in told["h.nii"]
     assert "has 32768000000000 voxels, more than the" in told["i.nii.gz"]
 

@@ -231,9 +231,9 @@ def test_pickles_are_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "file", "said"),
     [
-        ("cifar10", "data_batch_2.bin", "which is no multiple of the 3073 of an image: it is incomplete"),
-        ("cifar100", "test.bin", "which is no multiple of the 3074 of an image: it is incomplete"),
-        ("stl10", "train_X.bin", "which is no multiple of the 27648 of an image: it is incomplete"),
+        ("cifar10", "data_batch_2.bin", "not a multiple of the 3073 of an image: it is incomplete"),
+        ("cifar100", "test.bin", "not a multiple of the 3074 of an image: it is incomplete"),
+        ("stl10", "train_X.bin", "not a multiple of the 27648 of an image: it is incomplete"),
         ("mnist", "train-images-idx3-ubyte", "bytes, where 10 images need 7856"),
         ("svhn", "train_32x32.mat", "is incomplete: "),
     ],
@@ -251,7 +251,7 @@ def test_truncated_files_are_named(tmp_path, name, file, said):
 def test_empty_files_are_named(tmp_path, name):
     files = published(name, images(name, 10, 0), images(name, 4, 1))
     write(tmp_path, dict.fromkeys(files, b""))
-    with pytest.raises(UserError, match=rf"{tmp_path}/{next(iter(files))}.* (holds no images|is no )"):
+    with pytest.raises(UserError, match=rf"{tmp_path}/{next(iter(files))}.* (holds no images|is not a)"):
         list(create(name, tmp_path).images("train"))
 
 
@@ -286,7 +286,7 @@ def test_links_in_archives_are_not_followed(tmp_path):
 def test_idx_files_of_something_else(tmp_path):
     write(tmp_path, published("mnist", images("mnist", 4, 0), images("mnist", 4, 1)))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 4) + bytes(20))
-    with pytest.raises(UserError, match="train-images-idx3-ubyte: is no IDX file of images"):
+    with pytest.raises(UserError, match="train-images-idx3-ubyte: is not an IDX file of images"):
         list(create("mnist", tmp_path).images("train"))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((4, 14, 14), dtype=np.uint8)))
     with pytest.raises(UserError, match="holds images of 14x14, where 28x28 is wanted"):
@@ -324,14 +324,14 @@ def test_matlab_files_of_something_else():
 
     stream = io.BytesIO()
     savemat(stream, {"X": np.eye(3), "y": np.zeros(40_000, dtype=np.uint8)}, do_compression=True)
-    with pytest.raises(ValueError, match="X that is not of type uint8"):
+    with pytest.raises(ValueError, match="X of type double, expected uint8"):
         read_uint8(stream.getvalue(), "X", 1 << 20)
     with pytest.raises(ValueError, match="holds no array z"):
         read_uint8(stream.getvalue(), "z", 1 << 20)
     with pytest.raises(ValueError, match="unpacks to more than 10000 bytes"):
         read_uint8(stream.getvalue(), "y", 10_000)
     for content in (b"", b"\x89HDF" + bytes(200)):
-        with pytest.raises(ValueError, match="is no MATLAB file of level 5"):
+        with pytest.raises(ValueError, match="is not a MATLAB file of level 5"):
             read_uint8(content, "X", 1 << 20)
 
 

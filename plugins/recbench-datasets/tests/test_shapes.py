@@ -62,7 +62,7 @@ def test_a_scene_is_the_same_at_every_size():
 
 
 def inside(numbers, x, y):
-    """Whether points are in a shape: written from its description, not from distances."""
+    """Return whether points are in a shape: written from its description, not from distances."""
     kind, centre_x, centre_y, length, width, angle = (float(number) for number in numbers[:6])
     right, down = x - centre_x, y - centre_y
     turned = np.cos(np.pi * angle), np.sin(np.pi * angle)

@@ -9,6 +9,7 @@ Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,15 +41,18 @@ def inception(tensors: Mapping[str, Tensor]) -> nn.Module:
     network.requires_grad_(requires_grad=False).eval()
     network.fc = nn.Identity()
     network.avgpool = GlobalAverage()
-    for block in list(network.modules()):
+    for block in network.modules():
         if isinstance(getattr(block, "bn", None), nn.BatchNorm2d):
-            norm = block.bn
-            weight, bias = fold(
-                block.conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
-            )
-            block.conv.weight, block.conv.bias = (nn.Parameter(each, requires_grad=False) for each in (weight, bias))
-            block.bn = nn.Identity()
-    return network.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+            _fold(block)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _fold(block: Any) -> None:
+    """Fold the batch norm ``bn`` of torchvision's ``BasicConv2d`` into its ``conv``."""
+    norm = block.bn
+    folded = fold(block.conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+    block.conv.weight, block.conv.bias = (nn.Parameter(each, requires_grad=False) for each in folded)
+    block.bn = nn.Identity()
 
 
 def preprocess(images: Tensor) -> Tensor:
@@ -72,8 +76,9 @@ def _pytorch_fids() -> nn.Module:
 
     It is on the meta device: nothing is drawn from torch's random generator, and no memory taken.
     """
-    from pytorch_fid import inception as classes  # here, as it imports torchvision, which takes a second
-    from torchvision.models import Inception3
+    # Here, as torchvision takes a second to import.
+    from pytorch_fid import inception as classes  # type: ignore[import-untyped]
+    from torchvision.models import Inception3  # type: ignore[import-untyped]
 
     with torch.device("meta"):
         network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
