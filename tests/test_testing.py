@@ -206,6 +206,7 @@ def test_a_factory_that_returns_something_else() -> None:
         loss_cases([entry])[0].run()
 
 
+@pytest.mark.slow
 def test_a_plugin_that_imports_torch_is_found() -> None:
     import recbench.contracts.entries
     import recbench.testing

@@ -114,6 +114,7 @@ def test_what_cannot_be_compared_is_said() -> None:
         across([leaderboard_of(["a", "b"], ["x"], "one"), leaderboard_of(["c", "d"], ["x"], "two")])
 
 
+@pytest.mark.slow
 def test_the_command_prints_writes_and_draws(recbench: Recbench, tmp_path: Path) -> None:
     for suite, methods in (("one", ["a", "b", "c_$x"]), ("two", ["b", "a", "c_$x"])):
         plan = make_plan(methods, seeds=[0]).model_copy(update={"suite": suite})

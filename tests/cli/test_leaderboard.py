@@ -63,6 +63,7 @@ def test_csv_and_json_hold_the_same_statistics(recbench: Recbench, results: Path
         assert (float(line["borda"]), line["pareto"] == "True") == (row["borda"], row["pareto"])
 
 
+@pytest.mark.slow
 def test_options_change_what_is_ranked_and_how_sure_it_is(recbench: Recbench, results: Path) -> None:
     def board(*options: str) -> dict[str, object]:
         found: dict[str, object] = json.loads(recbench("leaderboard", "--format", "json", *options).stdout)["boards"][0]

@@ -169,6 +169,7 @@ def test_the_plugins_in_the_docs_run(tmp_path: Path, tiny: Path, recbench: Recbe
     assert trained["adversarial"].final["auxiliary"] > 0
 
 
+@pytest.mark.slow
 def test_the_contract_test_in_the_docs_passes(tmp_path: Path) -> None:
     for name in ("student_t.py", "test_contract.py"):
         (tmp_path / name).write_text(FILES[name].text)

@@ -181,6 +181,7 @@ def test_an_observer_that_ends_its_process_does_not_end_the_job(tiny: Path, recb
     assert "exit code 9" in log.read_text()
 
 
+@pytest.mark.slow
 def test_unknown_trackers_options_and_missing_packages_are_named_before_anything_runs(
     tiny: Path, notes: Path, recbench: Recbench
 ) -> None:

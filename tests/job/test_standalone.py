@@ -150,6 +150,7 @@ def test_an_epoch_is_what_the_loss_is_told(call: Call, arrays: Path) -> None:
     assert score(call, "loss", "wiener", *pair, *options)["per_image"] != pytest.approx(l2)
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(recbench: Recbench, arrays: Path) -> None:
     done = recbench("score", "loss", "l2", arrays / "decoded", arrays / "target")
     assert done.returncode == 0, done.stderr

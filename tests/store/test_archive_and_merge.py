@@ -336,6 +336,7 @@ def test_the_commands_in_the_docs_are_understood() -> None:
         command.make_context(name, arguments)
 
 
+@pytest.mark.slow
 def test_export_and_merge_from_the_command_line(tmp_path: Path, recbench: Recbench) -> None:
     plan = make_plan(methods=("l2",), seeds=(0,))
     fill(Store(tmp_path / "results" / "made-up"), plan)

@@ -297,6 +297,7 @@ def write_for_ever(file: Path) -> None:
         os._exit(1)
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     generator = random.Random(0)
     found = {"absent": 0, "whole": 0, "leftovers": 0}

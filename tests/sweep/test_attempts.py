@@ -132,6 +132,7 @@ def test_retries_come_after_everything_else(store: Store) -> None:
     assert executor.ran == [FIRST, SECOND, THIRD, FIRST]
 
 
+@pytest.mark.slow
 def test_a_lost_machine_is_no_fault_of_the_job(store: Store) -> None:
     _, executor, _ = run(store, {FIRST: ["lost"] * 3})
     assert executor.ran == [FIRST] * 4
