@@ -20,7 +20,7 @@ from recbench.contracts.executor import Event, JobProgress
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
 from recbench.store.record import Record
-from recbench.sweep.sweep import State, Watcher
+from recbench.sweep.sweep import PlanState, Watcher
 
 _COLOURS = {"done": "green", "failed": "red", "diverged": "magenta"}
 
@@ -51,7 +51,7 @@ class LiveView(Watcher):
     def preparing(self, name: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
         return count_bar(f"decoding {name}")
 
-    def begin(self, plan: Plan, state: State, how: str) -> None:
+    def begin(self, plan: Plan, state: PlanState, how: str) -> None:
         self.plan = plan
         self.planned = {planned.id: planned for planned in plan.jobs}
         self.total, self.ended = len(state.to_run), {}

@@ -18,7 +18,7 @@ from recbench.plugin.registry import Registry
 from recbench.store.record import JobStatus
 from recbench.store.store import Store
 from recbench.suite.suite import load_suite
-from recbench.sweep.sweep import State, inspect
+from recbench.sweep.sweep import PlanState, inspect
 
 
 @click.command("retry")
@@ -60,7 +60,7 @@ def retry_command(
     sys.exit(execute(again, store, registry, executor, options))
 
 
-def _wanted(state: State, named: list[str], diverged: bool) -> list[str]:
+def _wanted(state: PlanState, named: list[str], diverged: bool) -> list[str]:
     """Return the ids of the jobs to run again.
 
     Raises:

@@ -17,7 +17,7 @@ from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.store import Store
 from recbench.suite.suite import Suite, load_suite
-from recbench.sweep.sweep import State, grown
+from recbench.sweep.sweep import PlanState, grown
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
@@ -72,7 +72,7 @@ def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:
     return lambda size: size <= _NEVER and click.confirm(f"the suite has {size:,} jobs; continue?", err=True)
 
 
-def _print_jobs(plan: Plan, state: State) -> None:
+def _print_jobs(plan: Plan, state: PlanState) -> None:
     rows = []
     for planned in plan.jobs:
         record = state.records.get(planned.id)

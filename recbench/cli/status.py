@@ -23,7 +23,7 @@ from recbench.store import heartbeat
 from recbench.store.heartbeat import RunningJob
 from recbench.store.record import Record
 from recbench.store.store import Store
-from recbench.sweep.sweep import State, inspect
+from recbench.sweep.sweep import PlanState, inspect
 
 _SAMPLE = 20
 """The number of finished jobs from whose times the time left is estimated."""
@@ -36,7 +36,7 @@ class SuiteStatus:
     """The state of a suite's jobs; mappings are by job id."""
 
     plan: Plan
-    state: State
+    state: PlanState
     at_work: dict[str, RunningJob]
     silent: dict[str, float]
     """Seconds since the last heartbeat of jobs at work that have been silent for long."""
@@ -73,7 +73,7 @@ def status_of(store: Store, queued: Mapping[str, str]) -> SuiteStatus:
     return SuiteStatus(plan, state, at_work, silent, waiting, _seconds_left(plan, state, at_work, store))
 
 
-def _seconds_left(plan: Plan, state: State, at_work: Mapping[str, RunningJob], store: Store) -> float | None:
+def _seconds_left(plan: Plan, state: PlanState, at_work: Mapping[str, RunningJob], store: Store) -> float | None:
     """Estimate the time left from completed jobs and the present number of running jobs; None if it is unknown."""
     living = [found for found in at_work.values() if found.epochs]
     waiting = sum(job.id not in state.records and job.id not in at_work for job in plan.jobs)
