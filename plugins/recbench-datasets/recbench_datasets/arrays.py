@@ -46,7 +46,7 @@ class ArrayDataset(Dataset):
 
     @abstractmethod
     def read(self) -> Parts:
-        """The arrays, by split: always ``train``; memory-mapped where that is possible.
+        """Return the arrays, by split: always ``train``; memory-mapped where that is possible.
 
         Raises:
             UserError: they are missing, or not what they should be.
@@ -198,11 +198,11 @@ class Arrays(ArrayDataset):
         wanted = "(N, H, W, C), (N, C, H, W) or (N, H, W) with 1 or 3 channels"
         if fitting:
             raise UserError(f"{told}, whose channels may come first or last: set layout to NHWC or NCHW")
-        raise UserError(f"{told}, where {wanted} is wanted (with other channels, set layout to NHWC or NCHW)")
+        raise UserError(f"{told}, expected {wanted} (with other channels, set layout to NHWC or NCHW)")
 
 
 def plain_arrays(root: Path, image: tuple[int, ...]) -> Parts | None:
-    """The arrays of ``train.npy``, ``test.npy`` and perhaps ``validation.npy`` in a folder; None if it has none.
+    """Return the arrays of ``train.npy``, ``test.npy`` and perhaps ``validation.npy`` in a folder; None if it has none.
 
     They hold images of the shape ``image``, (height, width, channels), in any layout.
 
@@ -217,7 +217,7 @@ def plain_arrays(root: Path, image: tuple[int, ...]) -> Parts | None:
     arrays = Arrays(root=str(root), layout="auto", validation=0.0, test=0.0, split_seed=0, duplicates="error").read()
     for split, array in arrays.items():
         if array.shape[1:] != image:
-            raise UserError(f"{root / f'{split}.npy'} holds images of shape {array.shape[1:]}, where {image} is wanted")
+            raise UserError(f"{root / f'{split}.npy'} holds images of shape {array.shape[1:]}, expected {image}")
     return arrays
 
 
@@ -237,7 +237,7 @@ def _names(file: Path) -> list[str]:
 
 
 def _header(member: Path) -> tuple[int, ...]:
-    """The shape of the uint8 array in an .npy file, or in an .npz file's member. Reads its first bytes only."""
+    """Return the shape of the uint8 array in an .npy file, or in an .npz file's member. Reads its first bytes only."""
     try:
         if member.parent.suffix == ".npz" and member.parent.is_file():
             with zipfile.ZipFile(member.parent) as archive, archive.open(f"{member.name}.npy") as inner:
@@ -251,11 +251,11 @@ def _header(member: Path) -> tuple[int, ...]:
     except _BROKEN as error:
         raise UserError(f"{member} is not a NumPy array: {error}") from None
     if dtype.hasobject:
-        raise UserError(f"{member} holds Python objects, which recbench never opens; uint8 images are wanted")
+        raise UserError(f"{member} holds Python objects, which recbench never opens; expected uint8 images")
     if dtype != "uint8":
-        raise UserError(f"{member} holds {dtype}, where uint8 (0 to 255) is wanted")
+        raise UserError(f"{member} holds {dtype}, expected uint8 (0 to 255)")
     if len(shape) not in (3, 4) or min(shape) < 0:
-        raise UserError(f"{member} has shape {shape}, where (N, H, W, C), (N, C, H, W) or (N, H, W) is wanted")
+        raise UserError(f"{member} has shape {shape}, expected (N, H, W, C), (N, C, H, W) or (N, H, W)")
     return shape
 
 
@@ -269,7 +269,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _load(member: Path) -> NDArray[np.uint8]:
-    """The array; memory-mapped, but for members of .npz files."""
+    """Return the array; memory-mapped, but for members of .npz files."""
     import numpy as np
 
     array: NDArray[np.uint8]

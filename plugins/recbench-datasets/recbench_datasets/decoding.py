@@ -45,7 +45,7 @@ class Decoder:
     originals: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
-        """One image, (size, size, channels).
+        """Return one image, (size, size, channels).
 
         Raises:
             ValueError: the file cannot be used; the text says why, as the rest of a sentence about it.
@@ -64,18 +64,18 @@ class Decoder:
         except Exception as error:  # noqa: BLE001 - given a broken file, decoders raise anything
             raise ValueError(f"is broken: {error}") from None
         if count > 1:
-            raise ValueError(f"holds {count} images, as animations do, where one is wanted")
+            raise ValueError(f"holds {count} images, as animations do, expected one")
         if deep:
             raise ValueError("has more than 8 bits a channel: convert it first")
         if self.channels == 3 and grey:
-            raise ValueError("is grey, where colour is wanted (channels: 3)")
+            raise ValueError("is grey, expected colour (channels: 3)")
         if self.channels == 1 and not grey:
-            raise ValueError("is in colour, where grey is wanted (channels: 1)")
+            raise ValueError("is in colour, expected grey (channels: 1)")
         if transparent:
             raise ValueError("is transparent in places, where another image would show: put it on a background first")
         if self.originals and image.size not in self.originals:
             wanted = " or ".join(f"{width}x{height}" for width, height in self.originals)
-            raise ValueError(f"is {image.width}x{image.height}, where {wanted} is wanted")
+            raise ValueError(f"is {image.width}x{image.height}, expected {wanted}")
         side = self.crop or min(image.size)
         if side > min(image.size):
             raise ValueError(f"is {image.width}x{image.height}, too small for a crop of {side}")
@@ -86,7 +86,7 @@ class Decoder:
 
 
 def decode(files: Sequence[Path], decoder: Decoder) -> Iterator[NDArray[np.uint8] | ValueError]:
-    """For each file its image, (size, size, channels), or the error that says why it cannot be used.
+    """Yield for each file its image, (size, size, channels), or the error that says why it cannot be used.
 
     Raises:
         UserError: a process died; the text names the file that it was at.

@@ -28,7 +28,7 @@ class _InOrder(FolderDataset):
         found = super().find()
         if self.wanted and len(found) != self.wanted:
             raise UserError(
-                f"the folder {self.root} holds {len(found)} files, where {self.wanted} are wanted "
+                f"the folder {self.root} holds {len(found)} files, expected {self.wanted} "
                 "(count: 0 takes as many as there are)"
             )
         return found
@@ -77,7 +77,7 @@ class Selfie2Anime(FolderDataset):
         """The files of ``trainB`` and of ``testB``, in the order of their numbers.
 
         Raises:
-            UserError: a folder is missing, or holds fewer than are wanted.
+            UserError: a folder is missing, or holds fewer than expected.
         """
         missing = [str(self.root / name) for name in self.counts if not (self.root / name).is_dir()]
         if missing:
@@ -87,7 +87,7 @@ class Selfie2Anime(FolderDataset):
         }
         for name, wanted in self.counts.items():
             if len(found[name]) < wanted:
-                raise UserError(f"the folder {self.root / name} holds {len(found[name])} images, {wanted} are wanted")
+                raise UserError(f"the folder {self.root / name} holds {len(found[name])} images, expected {wanted}")
         return found
 
     def find(self) -> list[Path]:

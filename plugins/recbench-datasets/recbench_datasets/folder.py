@@ -45,7 +45,7 @@ class FolderDataset(Dataset):
         return ImageShape(self.decoder.channels, self.decoder.size, self.decoder.size)
 
     def find(self) -> list[Path]:
-        """All visible files, in the order of their names.
+        """Return all visible files, in the order of their names.
 
         Raises:
             UserError: there are none, or not as many as there should be; or folders are empty.

@@ -156,7 +156,7 @@ class Hcp(Dataset):
         }
 
     def _slabs(self, path: Path) -> dict[Split, list[PatchSource]]:
-        """Three slabs of one volume. Gaps are taken from the training and test slabs, which are the larger ones."""
+        """Return three slabs of a volume. Gaps are taken from the training and test slabs, the larger ones."""
         parts = {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
         before = {"test": self.gap}
         after = {"train": self.gap} if self.validation else {}
@@ -182,7 +182,7 @@ class Hcp(Dataset):
         return sum(source.patches for source in self.splits[split])
 
     def _trouble(self) -> str:
-        """All volumes that cannot be used, of all splits. Reads each: a second a volume."""
+        """Return a message that names all volumes that cannot be used, of all splits. Reads each: a second a volume."""
         bad = []
         sources = itertools.chain.from_iterable(self.splits.values())
         for source in sorted(sources, key=lambda source: (source.path, source.stream)):
@@ -193,7 +193,7 @@ class Hcp(Dataset):
         return f"{len(bad)} of the {len(self.files)} volumes in {self.root} cannot be used:\n  {listed(bad)}"
 
     def _draw(self, source: PatchSource) -> list[NDArray[np.uint8]]:
-        """Random patches (size, size, 1) of a volume.
+        """Return random patches (size, size, 1) of a volume.
 
         Raises:
             ValueError: the volume cannot be used; the text says why, as the rest of a sentence about it.
@@ -235,7 +235,7 @@ class Hcp(Dataset):
 
 
 def read_volume(path: Path) -> NDArray[np.float32]:
-    """The volume in a NIfTI file, its axes leading to the right, the front and the top (of the nearest such axes).
+    """Return the volume in a NIfTI file, its axes leading to the right, the front and the top, or nearest to that.
 
     Raises:
         ValueError: it cannot be used; the text says why, as the rest of a sentence about it.
@@ -273,7 +273,7 @@ def _said_of_volumes(nibabel: ModuleType) -> Iterator[None]:
 
 
 def scaled(volume: NDArray[np.float32], lower: float, upper: float) -> NDArray[np.uint8]:
-    """Grey values 0 to 255: black and white are these percentiles of the voxels above zero; the rest is clipped.
+    """Return grey values 0 to 255: black and white are these percentiles of the voxels above zero; the rest is clipped.
 
     Zero is the background of a volume from which the skull was removed, so that its size does not matter.
 

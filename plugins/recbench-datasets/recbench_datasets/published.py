@@ -57,7 +57,7 @@ class PublishedDataset(ArrayDataset):
 
     @abstractmethod
     def parse(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The images (N, height, width, channels) in the bytes of a file.
+        """Return the images (N, height, width, channels) in the bytes of a file.
 
         Raises:
             ValueError: the file is not of this kind; the text says why, as the rest of a sentence about it.
@@ -96,10 +96,10 @@ class PublishedDataset(ArrayDataset):
             if (self.root / name).exists():
                 raise UserError(
                     f"{self.root / name} is the Python version of {self.title}, made of pickles, which recbench never "
-                    f"opens: the binary version, {self.archive}, is wanted"
+                    f"opens: expected the binary version, {self.archive}"
                 )
         choices = ["train.npy and test.npy", ", ".join(wanted), *([self.archive] if self.archive else [])]
-        raise UserError(f"the folder {self.root} holds no {self.title}; wanted is one of:\n  {listed(choices)}")
+        raise UserError(f"the folder {self.root} holds no {self.title}; expected one of:\n  {listed(choices)}")
 
     def read(self) -> Parts:
         import numpy as np
@@ -187,9 +187,9 @@ class Mnist(PublishedDataset):
             raise ValueError("is not an IDX file of images")
         count, height, width = (int.from_bytes(header[start : start + 4], "big") for start in (4, 8, 12))
         if (height, width) != (28, 28):
-            raise ValueError(f"holds images of {width}x{height}, where 28x28 is wanted")
+            raise ValueError(f"holds images of {width}x{height}, expected 28x28")
         if len(content) != 16 + count * 28 * 28:
-            raise ValueError(f"has {len(content)} bytes, where {count} images need {16 + count * 28 * 28}")
+            raise ValueError(f"has {len(content)} bytes, expected {16 + count * 28 * 28} for {count} images")
         return content[16:].reshape(count, 28, 28, 1)
 
     def read(self) -> Parts:
@@ -245,7 +245,7 @@ class Svhn(PublishedDataset):
     def parse(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
         array = read_uint8(content.tobytes(), "X", _LARGEST)
         if array.ndim != 4 or array.shape[:3] != self.image:
-            raise ValueError(f"holds an array X of shape {array.shape}, where (32, 32, 3, N) is wanted")
+            raise ValueError(f"holds an array X of shape {array.shape}, expected (32, 32, 3, N)")
         return array.transpose(3, 0, 1, 2)
 
 
@@ -260,7 +260,7 @@ def _plain_or_compressed(folder: Path, name: str) -> Path | None:
 
 
 def _content(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file; memory-mapped, unless it is compressed by gzip."""
+    """Return the bytes of a file; memory-mapped, unless it is compressed by gzip."""
     import numpy as np
 
     content: NDArray[np.uint8]
@@ -280,7 +280,7 @@ def _content(path: Path) -> NDArray[np.uint8]:
 
 
 def _from_archive(archive: Path, wanted: set[str]) -> dict[str, NDArray[np.uint8]]:
-    """The bytes of the wanted files in a tar archive, read into memory. Only plain files with these names count."""
+    """Return the bytes of the wanted files in a tar archive. Only plain files with these names count."""
     import numpy as np
 
     found: dict[str, NDArray[np.uint8]] = {}

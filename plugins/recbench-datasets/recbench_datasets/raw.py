@@ -19,7 +19,7 @@ RawItem = TypeVar("RawItem")
 
 
 def existing_folder(root: str) -> Path:
-    """The folder that a parameter names, with ``~`` expanded.
+    """Return the folder that a parameter names, with ``~`` expanded.
 
     Raises:
         UserError: there is none.
@@ -31,7 +31,7 @@ def existing_folder(root: str) -> Path:
 
 
 def visible_files(root: Path, *, empty_folders: bool = True) -> list[Path]:
-    """All files below ``root`` but hidden ones, in the order of their names, whatever the file system's.
+    """Return all files below ``root`` but hidden ones, in the order of their names, whatever the file system's.
 
     Args:
         empty_folders: whether there may be folders without anything visible in them when others hold files.
@@ -73,7 +73,7 @@ def _walk(folder: Path, above: list[Path], found: list[Path], lost: list[Path], 
 
 
 def stamp(root: Path, files: Iterable[Path]) -> str:
-    """A digest of names below ``root``, sizes and times, which changes when the files do. Opens none of them."""
+    """Return a digest of names below ``root``, sizes and times, which changes when the files do. Opens none of them."""
     digest = hashlib.sha256()
     start = len(os.fsencode(root))
     for path in map(os.fsencode, files):  # names need not be UTF-8
@@ -84,7 +84,7 @@ def stamp(root: Path, files: Iterable[Path]) -> str:
 
 
 def listed(lines: Sequence[str]) -> str:
-    """The lines below each other, indented; of many, the first ten and how many more there are."""
+    """Return the lines below each other, indented; of many, the first ten and how many more there are."""
     more = [f"… and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
     return "\n  ".join([*lines[:_NAMED], *more])
 
@@ -102,7 +102,7 @@ class RawDuplicate(Generic[RawItem]):
 def copies(
     splits: Mapping[Split, Sequence[RawItem]], content: Callable[[RawItem], Hashable]
 ) -> list[RawDuplicate[RawItem]]:
-    """Items of the training and validation splits whose ``content`` another split holds as well.
+    """Return items of the training and validation splits whose ``content`` another split holds as well.
 
     Two equal items of one split do not count: nothing is tested on what was trained on.
     """

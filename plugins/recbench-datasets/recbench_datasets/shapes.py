@@ -58,7 +58,7 @@ class Shapes(Dataset):
 
 
 def draw(scenes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Images (B, size, size, 3), 0 to 1, of scenes given as random numbers (B, 46), 0 to 1.
+    """Return images (B, size, size, 3), 0 to 1, of scenes given as random numbers (B, 46), 0 to 1.
 
     The first six numbers are the colours of a gradient, from the left to the right edge. Ten more belong to each
     shape: later ones cover earlier ones. All shapes are boxes with rounded corners: half a disc's diameter of rounding

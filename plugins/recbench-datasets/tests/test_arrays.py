@@ -174,7 +174,7 @@ def header(shape):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("float", "train.npy holds float32, where uint8 (0 to 255) is wanted"),
+        ("float", "train.npy holds float32, expected uint8 (0 to 255)"),
         ("objects", "train.npy holds Python objects"),
         ("pickle", "train.npy is not a NumPy array"),
         ("flat", "train.npy has shape (4, 100)"),

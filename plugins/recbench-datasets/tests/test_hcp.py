@@ -250,12 +250,12 @@ def test_volumes_that_cannot_be_used_are_counted_and_named(tmp_path):
     assert "is broken" in told["sub-00.nii.gz"]
     assert "is not a NIfTI volume" in told["a.nii"]
     assert "has no voxels above zero" in told["b.nii"]
-    assert "has 4 axes, where 3 are wanted" in told["c.nii"]
+    assert "has 4 axes, expected 3" in told["c.nii"]
     assert "has slices of 24x8, too small for patches of 16" in told["d.nii"]
     assert "has 1 voxels that are not finite" in told["e.nii"]
     assert "no patch of 16x16 had 0.5 of its pixels brighter than the background" in told["f.nii"]
     assert "is not a NIfTI volume" in told["g.nii"]
-    assert "has voxels of type complex64, where real numbers are wanted" in told["h.nii"]
+    assert "has voxels of type complex64, expected real numbers" in told["h.nii"]
     assert "has 32768000000000 voxels, more than the" in told["i.nii.gz"]
 
 
@@ -275,7 +275,7 @@ def test_folders_of_subjects(tmp_path):
     with pytest.raises(UserError) as caught:
         create(tmp_path).source()
     assert str(caught.value).splitlines() == [
-        f"3 of the 3 subjects in {tmp_path} have several files called *.nii*, where one volume for each is wanted "
+        f"3 of the 3 subjects in {tmp_path} have several files called *.nii*, expected one volume for each "
         "(set pattern):",
         *(f"  {tmp_path}/10030{number}: 2" for number in range(3)),
     ]

@@ -210,13 +210,13 @@ def spoil(file: Path, how: str) -> None:
         ("truncated", "is broken"),
         ("text", "is not an image"),
         ("empty", "is not an image"),
-        ("grey", "is grey, where colour is wanted"),
+        ("grey", "is grey, expected colour"),
         ("16 bits", "more than 8 bits a channel"),
         ("16 bits in colour", "more than 8 bits a channel"),
         ("animated", "holds 3 images"),
         ("pages", "holds 2 images"),
         ("transparent", "is transparent in places"),
-        ("grey palette", "is grey, where colour is wanted"),
+        ("grey palette", "is grey, expected colour"),
         ("small", "is 24x12, too small for a crop of 16"),
         ("unreadable header", "is broken"),
     ],
@@ -239,7 +239,7 @@ def test_files_that_cannot_be_used_are_counted_and_named(tmp_path, how, said):
 
 def test_colour_where_grey_is_wanted(tmp_path):
     fill(tmp_path, 3)
-    with pytest.raises(UserError, match="is in colour, where grey is wanted"):
+    with pytest.raises(UserError, match="is in colour, expected grey"):
         list(folder(tmp_path, channels=1).images("train"))
 
 

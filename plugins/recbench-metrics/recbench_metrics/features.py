@@ -53,7 +53,7 @@ NamedArrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Network:
+class FeatureNetwork:
     """A network whose features are compared.
 
     Attributes:
@@ -73,7 +73,7 @@ class Network:
     preprocess: Callable[[Tensor], Tensor]
 
 
-INCEPTION_V3 = Network(
+INCEPTION_V3 = FeatureNetwork(
     "inception",
     "Inception",
     INCEPTION,
@@ -81,7 +81,7 @@ INCEPTION_V3 = Network(
     inception.inception,
     inception.preprocess,
 )
-EFFICIENTNET = Network(
+EFFICIENTNET = FeatureNetwork(
     "efficientnet-lite0",
     "EfficientNet-Lite0",
     EFFICIENTNET_LITE0,
@@ -101,7 +101,7 @@ class Extractor(nn.Module):
     The features of the last batch are kept, as several metrics ask for them one after the other.
     """
 
-    def __init__(self, network: Network, precision: FeaturePrecision) -> None:
+    def __init__(self, network: FeatureNetwork, precision: FeaturePrecision) -> None:
         super().__init__()
         self.network = network
         self.precision = precision
@@ -127,7 +127,7 @@ class Extractor(nn.Module):
 _EXTRACTORS: weakref.WeakValueDictionary[tuple[str, str, str], Extractor] = weakref.WeakValueDictionary()
 
 
-def extractor(network: Network, precision: FeaturePrecision) -> Extractor:
+def extractor(network: FeatureNetwork, precision: FeaturePrecision) -> Extractor:
     """Return the extractor that all metrics of a job share; it lives as long as one of them.
 
     Raises:
@@ -252,7 +252,7 @@ class Collection:
 class FeatureMetric(SetMetric, ABC):
     """A distance between the features of the evaluated images and those of the real ones."""
 
-    network: ClassVar[Network]
+    network: ClassVar[FeatureNetwork]
 
     def __init__(self, precision: FeaturePrecision) -> None:
         super().__init__()
