@@ -15,7 +15,7 @@ Reading = Literal["outputs", "inputs"]
 """Role of the encoder's reversed widths in the blocks of its decoder."""
 
 Up = Callable[[int, int, tuple[int, int]], nn.Module]
-"""Makes a block that doubles the sides: from its channels, its outputs' channels, and the sides of its input."""
+"""A factory of blocks that double the sides: from its channels, its outputs' channels, and the sides of its input."""
 
 
 def down(inputs: int, outputs: int) -> nn.Sequential:
@@ -38,18 +38,18 @@ def up_bilinear(inputs: int, outputs: int, sides: tuple[int, int]) -> nn.Sequent
 
 
 def downscaling(channels: int, widths: Sequence[int]) -> list[nn.Module]:
-    """The encoder's blocks: each halves the sides."""
+    """Return the encoder's blocks; each halves the sides."""
     return [down(inputs, outputs) for inputs, outputs in pairwise([channels, *widths])]
 
 
 def code_shape(shape: ImageShape, widths: Sequence[int]) -> tuple[int, int, int]:
-    """Channels, height and width of what :func:`downscaling` leaves of an image."""
+    """Return the channels, height and width of the encoder's output, after :func:`downscaling`."""
     factor = 2 ** len(widths)
     return widths[-1], shape.height // factor, shape.width // factor
 
 
 def upscaling(shape: ImageShape, widths: Sequence[int], up: Up, reading: Reading) -> nn.Sequential:
-    """The decoder's blocks, then a convolution (3) and tanh: from a code to an image in −1 to 1.
+    """Return the decoder: blocks, then a convolution (3) and tanh, from a code to an image in −1 to 1.
 
     Args:
         widths: of the encoder's blocks; the first block gets a code of the last width, whatever the reading.

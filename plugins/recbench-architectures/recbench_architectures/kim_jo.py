@@ -1,4 +1,4 @@
-"""The two autoencoders of Kim & Jo, for images in −1 to 1: a plain one, and one that is told details of the image.
+"""The two autoencoders of Kim & Jo, for images in −1 to 1: a plain one, and one that also gets details of the image.
 
 The paper describes them in words and two figures without sizes; blocks, widths and sizes are ours.
 """

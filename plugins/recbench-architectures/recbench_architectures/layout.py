@@ -19,6 +19,11 @@ def block_widths(widths: Sequence[int], blocks: int, shape: ImageShape) -> list[
     Args:
         blocks: how many there are. 0 is one for each width; for images with both sides over 64 pixels, as many as leave
             a code of at least 4 × 4 pixels, if these are more (four widths: five blocks at 128 pixels, six at 256).
+
+    >>> block_widths([64, 128, 256, 512], 0, ImageShape(3, 128, 128))
+    [64, 128, 256, 512, 512]
+    >>> block_widths([64, 128, 256, 512], 2, ImageShape(3, 128, 128))
+    [64, 128]
     """
     if blocks == 0:
         side = min(shape.height, shape.width)

@@ -13,6 +13,12 @@ def ideal_high_pass(height: int, width: int, cutoff: float) -> Tensor:
     """Return the ideal high-pass filter, (H, W // 2 + 1): 0 up to the radius ``cutoff``, 1 beyond.
 
     The radius is the distance from the origin of the centred (H, W) spectrum in its pixels, which are cycles per image.
+
+    >>> ideal_high_pass(4, 4, cutoff=1.0)
+    tensor([[0., 0., 1.],
+            [0., 1., 1.],
+            [1., 1., 1.],
+            [0., 1., 1.]])
     """
     rows = torch.fft.fftfreq(height, 1 / height, dtype=torch.float64)
     columns = torch.fft.rfftfreq(width, 1 / width, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Images in NumPy's files."""
+"""Images in .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ArrayDataset(Dataset):
 
     @cached_property
     def splits(self) -> dict[Split, list[tuple[Split, int]]]:
-        """The images of each split: the array that each is in, and its place there.
+        """Images of each split, each by its array and its index in it.
 
         Raises:
             UserError: an image is in two splits.
@@ -127,7 +127,7 @@ class Arrays(ArrayDataset):
 
     @cached_property
     def members(self) -> dict[Split, Path]:
-        """The place of each split's array: a file, or for an .npz file its member, as a path below it."""
+        """Path of each split's array: a file, or a member of an .npz file as a path below it."""
         if self.root.is_dir():
             found: dict[Split, Path] = {
                 split: self.root / f"{split}.npy" for split in SPLITS if (self.root / f"{split}.npy").is_file()
@@ -188,7 +188,7 @@ class Arrays(ArrayDataset):
         told = f"{self.members['train']} has shape {shape}"
         if self.layout != "auto":
             if len(shape) != _LAYOUTS[self.layout]:
-                raise UserError(f"{told}, which is not of layout {self.layout}")
+                raise UserError(f"{told}, expected layout {self.layout} with {_LAYOUTS[self.layout]} axes")
             return self.layout
         if len(shape) == 3:
             return "NHW"
@@ -228,7 +228,7 @@ def _channels_last(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 def _names(file: Path) -> list[str]:
-    """The arrays in an .npz file."""
+    """Return the names of the arrays in an .npz file."""
     try:
         with zipfile.ZipFile(file) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]

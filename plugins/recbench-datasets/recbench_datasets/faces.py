@@ -74,7 +74,7 @@ class Selfie2Anime(FolderDataset):
 
     @cached_property
     def folders(self) -> dict[str, list[Path]]:
-        """The files of ``trainB`` and of ``testB``, in the order of their numbers.
+        """Files of ``trainB`` and of ``testB``, in the order of their numbers.
 
         Raises:
             UserError: a folder is missing, or holds fewer than expected.
@@ -103,7 +103,7 @@ class Selfie2Anime(FolderDataset):
 
 
 def _inside(root: Path, name: str) -> Path:
-    """The folder that the published archive unpacks to, however deep in ``root``; ``root`` itself without one."""
+    """Return the folder that the published archive unpacks to, at any depth in ``root``; else ``root`` itself."""
     while (root / name).is_dir():
         root /= name
     return root

@@ -53,7 +53,7 @@ class PublishedDataset(ArrayDataset):
     @property
     @abstractmethod
     def names(self) -> dict[Split, tuple[str, ...]]:
-        """The files of each split."""
+        """Names of the files of each split."""
 
     @abstractmethod
     def parse(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -74,7 +74,7 @@ class PublishedDataset(ArrayDataset):
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """The place of each published file: itself, or the archive.
+        """Path of each published file, or of the archive that holds it.
 
         Raises:
             UserError: some are missing; the text names them.

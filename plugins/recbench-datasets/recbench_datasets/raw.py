@@ -13,7 +13,6 @@ from recbench.contracts.dataset import SPLITS, Split
 from recbench.errors import UserError
 
 _NAMED = 10
-_CHUNK = 1 << 20
 
 RawItem = TypeVar("RawItem")
 
@@ -37,7 +36,7 @@ def visible_files(root: Path, *, empty_folders: bool = True) -> list[Path]:
         empty_folders: whether there may be folders without anything visible in them when others hold files.
 
     Raises:
-        UserError: links lead nowhere, or folders are empty that may not be.
+        UserError: links are broken, or folders are empty that must not be.
     """
     found: list[Path] = []
     lost: list[Path] = []
@@ -45,7 +44,7 @@ def visible_files(root: Path, *, empty_folders: bool = True) -> list[Path]:
     _walk(root, [root.resolve()], found, lost, empty)
     if lost:
         links = [f"{path}: leads to {path.readlink()}" for path in sorted(lost)]
-        raise UserError(f"{len(lost)} of the links in {root} lead nowhere:\n  {listed(links)}")
+        raise UserError(f"{len(lost)} of the links in {root} are broken:\n  {listed(links)}")
     if found and empty and not empty_folders:
         raise UserError(f"{len(empty)} of the folders in {root} are empty:\n  {listed(sorted(map(str, empty)))}")
     return sorted(found, key=lambda path: path.parts)
@@ -131,8 +130,5 @@ def file_contents(files: Sequence[Path]) -> Callable[[Path], Hashable]:
 
 
 def _digest(path: Path) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).digest()

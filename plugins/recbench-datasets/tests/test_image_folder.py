@@ -318,7 +318,7 @@ def test_folders_may_be_links_even_in_a_circle(tmp_path):
 def test_links_that_lead_nowhere_are_not_left_out_silently(tmp_path):
     fill(tmp_path, 3)
     (tmp_path / "lost.png").symlink_to(tmp_path / "annex" / "object")
-    with pytest.raises(UserError, match=r"1 of the links in .* lead nowhere:\n.*lost.png: leads to .*annex"):
+    with pytest.raises(UserError, match=r"1 of the links in .* are broken:\n.*lost.png: leads to .*annex"):
         folder(tmp_path).source()
 
 
