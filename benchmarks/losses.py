@@ -1,4 +1,4 @@
-"""What each loss costs, forward and backward, beside l2, its authors' formulation, and a whole training step.
+"""The cost of each loss, forward and backward, relative to l2, to its authors' formulation and to a training step.
 
     python benchmarks/losses.py --step
     python benchmarks/losses.py --device cuda --rounds 20
@@ -9,7 +9,8 @@ calls each. What disturbs the machine disturbs all of them, so the ratios, taken
 times. The decoded images are a leaf with a gradient, as the network's output is; parameters of a loss get theirs, too.
 
 Memory is the most that the tensors of one call take at once, beyond the images and what the loss keeps, and with the
-gradient of the decoded images: as counted by torch's allocators, which do not see what libraries take for themselves.
+gradient of the decoded images: as counted by torch's allocators, which do not see what
+libraries allocate themselves.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def variants(name: str, side: int) -> list[dict[str, Any]]:
 
 
 @dataclass
-class Images:
+class ImageBatch:
     """A batch of decoded and target images in 0 to 1, and the z that they were made of."""
 
     decoded: Tensor
@@ -75,7 +76,7 @@ class Images:
     z: Tensor
 
     @classmethod
-    def made_up(cls, shape: tuple[int, ...], layout: torch.memory_format, device: torch.device) -> Images:
+    def made_up(cls, shape: tuple[int, ...], layout: torch.memory_format, device: torch.device) -> ImageBatch:
         generator = torch.Generator().manual_seed(0)
         target = torch.rand(shape, generator=generator)
         decoded = (target + 0.1 * torch.randn(shape, generator=generator)).clamp(0, 1)
@@ -83,16 +84,16 @@ class Images:
         decoded, target = (images.to(device, memory_format=layout) for images in (decoded, target))
         return cls(decoded.requires_grad_(), target, z.to(device).requires_grad_())
 
-    def in_range(self, entry: LossEntry) -> Images:
-        """The same as leaves in the loss's value range."""
+    def in_range(self, entry: LossEntry) -> ImageBatch:
+        """Return the same as leaves in the loss's value range."""
         both = [convert(images.detach(), (0.0, 1.0), entry.value_range) for images in (self.decoded, self.target)]
-        return Images(both[0].clone().requires_grad_(), both[1], self.z)
+        return ImageBatch(both[0].clone().requires_grad_(), both[1], self.z)
 
 
-class Call:
+class LossCall:
     """Forward and backward of something that gives values of images; their mean is differentiated, as in training."""
 
-    def __init__(self, formulation: Formulation, images: Images, parameters: Iterable[Tensor]) -> None:
+    def __init__(self, formulation: Formulation, images: ImageBatch, parameters: Iterable[Tensor]) -> None:
         self.formulation = formulation
         self.images = images
         self.leaves = [images.decoded, images.z, *parameters]
@@ -106,13 +107,13 @@ class Call:
 
 
 @dataclass
-class Row:
+class LossRow:
     """One line of the table: calls of ours and of the authors, and what was measured of them."""
 
     label: str
-    ours: Call
-    authors: Call | None
-    reason: str  # why there is no authors' formulation
+    ours: LossCall
+    authors: LossCall | None
+    reason: str  # the reason if the authors' formulation is missing
     equal: bool
     turns: dict[str, int] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=lambda: {"l2": [], "ours": [], "authors": []})
@@ -126,7 +127,7 @@ class Timer:
         self.clock = clock
 
     def seconds(self, call: Callable[[], object], count: int = 1) -> float:
-        """For each of ``count`` calls."""
+        """Return the time of each of ``count`` calls."""
         self._wait()
         start = self.clock()
         for _ in range(count):
@@ -135,7 +136,7 @@ class Timer:
         return (self.clock() - start) / count
 
     def calls_of_a_turn(self, call: Callable[[], object]) -> int:
-        """How many fill a turn; the first ones, which make room in memory, do not count."""
+        """Return the number of calls that fill a turn; the first ones, which allocate memory, do not count."""
         first = self.seconds(call)
         if first > 20 * TURN:
             return 1
@@ -148,7 +149,7 @@ class Timer:
 
 
 def peak_memory(call: Callable[[], object], leaves: list[Tensor], device: torch.device) -> int:
-    """Bytes that a call's tensors take at most at once, with the gradients that it leaves."""
+    """Return the bytes that a call's tensors take at most at once, with the gradients that it leaves."""
     call()
     for leaf in leaves:
         leaf.grad = None
@@ -172,9 +173,9 @@ def peak_memory(call: Callable[[], object], leaves: list[Tensor], device: torch.
 
 
 class TrainingStep:
-    """What the loop of recbench.job.training does in a step: vae_bredell with its defaults, l2, Adam, float32."""
+    """A step of the loop of recbench.job.training: vae_bredell with its defaults, l2, Adam, float32."""
 
-    def __init__(self, registry: Registry, images: Images, shape: ImageShape) -> None:
+    def __init__(self, registry: Registry, images: ImageBatch, shape: ImageShape) -> None:
         found = registry.get("architectures", "vae_bredell")
         refusals = found.entry.refusals(shape, found.entry.complete({}))
         if refusals:
@@ -195,8 +196,8 @@ class TrainingStep:
 # From the registry to the table
 
 
-def rows(found: Registered, images: Images, shape: ImageShape) -> Iterator[Row | str]:
-    """Rows of a loss, or why there is none."""
+def rows(found: Registered, images: ImageBatch, shape: ImageShape) -> Iterator[LossRow | str]:
+    """Yield the rows of a loss, or the reason why it has none."""
     entry = found.entry
     assert isinstance(entry, LossEntry)
     for chosen in variants(entry.name, shape.height):
@@ -219,18 +220,18 @@ def rows(found: Registered, images: Images, shape: ImageShape) -> Iterator[Row |
         yield row(label, made, own, loss, AUTHORS)
         auxiliary = loss.auxiliary()
         if auxiliary is not None:
-            apart = Images(own.decoded.detach(), own.target, own.z.detach())
+            apart = ImageBatch(own.decoded.detach(), own.target, own.z.detach())
             yield row(f"{label}: its own objective", made, apart, auxiliary.objective, OBJECTIVES)
 
 
 def row(
     label: str,
     made: Made,
-    images: Images,
+    images: ImageBatch,
     value: Callable[[Tensor, Tensor, Context], Tensor],
     table: Mapping[str, Callable[[Made], Formulation | None]],
-) -> Row:
-    """A row of a loss, or of its auxiliary objective, with the authors' formulation from a table of these."""
+) -> LossRow:
+    """Return a row for a loss, or for its auxiliary objective, with the authors' formulation from a table of these."""
 
     def ours(decoded: Tensor, target: Tensor, z: Tensor) -> Tensor:
         return value(decoded, target, Context(z=z, training=True))  # without an epoch: warm-ups are over
@@ -242,10 +243,10 @@ def row(
     except ImportError as error:
         reason = f"not installed: {error.name}"
     parameters = list(made.loss.parameters())
-    return Row(
+    return LossRow(
         label,
-        Call(ours, images, parameters),
-        Call(authors, images, parameters) if authors else None,
+        LossCall(ours, images, parameters),
+        LossCall(authors, images, parameters) if authors else None,
         reason,
         made.entry.name not in UNEQUAL,
     )
@@ -255,19 +256,19 @@ def measure(size: tuple[int, ...], registry: Registry, arguments: argparse.Names
     """Print the table for batches of one size, (B, C, H, W)."""
     shape = ImageShape(*size[1:])
     layout = torch.channels_last if arguments.channels_last else torch.contiguous_format
-    images = Images.made_up(size, layout, device)
+    images = ImageBatch.made_up(size, layout, device)
     names = arguments.only or registry.names("losses")
     timer = Timer(device, time.process_time if arguments.processor_time else time.perf_counter)
     print(f"\n{'x'.join(map(str, size))}, float32, {'channels last, ' if arguments.channels_last else ''}{device}")
 
-    found: list[Row] = []
+    found: list[LossRow] = []
     for name in names:
         for each in rows(registry.get("losses", name), images, shape):
             if isinstance(each, str):
                 print(f"left out: {each}")
             else:
                 found.append(each)
-    reference = next(r for r in rows(registry.get("losses", "l2"), images, shape) if isinstance(r, Row)).ours
+    reference = next(r for r in rows(registry.get("losses", "l2"), images, shape) if isinstance(r, LossRow)).ours
     step = None
     if arguments.step:
         try:
@@ -293,7 +294,7 @@ def measure(size: tuple[int, ...], registry: Registry, arguments: argparse.Names
     print_table(found, steps, device)
 
 
-def print_table(found: list[Row], steps: list[float], device: torch.device) -> None:
+def print_table(found: list[LossRow], steps: list[float], device: torch.device) -> None:
     """In Markdown: medians over the rounds, ratios with their range."""
     if steps:
         print(f"step of vae_bredell: median {milliseconds(steps)} ms")
@@ -321,12 +322,12 @@ def print_table(found: list[Row], steps: list[float], device: torch.device) -> N
 
 
 def milliseconds(seconds: list[float]) -> str:
-    """The median."""
+    """Return the median."""
     return figures(1e3 * statistics.median(seconds))
 
 
 def figures(value: float) -> str:
-    """Three of them, which are not more than there is in a time; no powers of ten."""
+    """Return three figures, which are not more than there is in a time; no powers of ten."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 

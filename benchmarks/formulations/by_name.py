@@ -71,7 +71,8 @@ def sigma_gaussian(made: Made) -> Formulation:
 
 
 def watson(made: Made) -> Formulation | None:
-    from formulations.watson import initial, watson
+    from recbench_losses_frequency.watson.equations import watson
+    from recbench_losses_frequency.watson.parameters import initial
 
     if made.params["shift"]:
         return None

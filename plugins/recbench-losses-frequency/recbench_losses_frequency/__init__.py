@@ -82,7 +82,7 @@ def _watson(transform: Transform, factory: str, summary: str, check: ShapeCheck,
 def recbench_losses() -> Iterator[LossEntry]:
     yield LossEntry(
         name="ffl",
-        factory="recbench_losses_frequency.ffl:FocalFrequency",
+        factory="recbench_losses_frequency.losses:FocalFrequency",
         summary="focal frequency loss: squared differences of spectra, weighted by how large they are",
         parameters=(
             Parameter(

@@ -1,34 +1,40 @@
 """The focal frequency loss of Jiang et al. 2021, for images in 0 to 1. Equation numbers are the paper's.
 
-Images are real: half of the spectrum holds everything, and is what is computed. The weights are constants to the
-gradient, which is then the weighted error itself, transformed back: the forward pass has all that it takes.
+The loss computes the same by :mod:`recbench_losses_frequency._kernels`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from recbench.contracts.loss import Context, Loss, Setting
-
-Weigh = Callable[[Tensor], Tensor]
-
 
 def patches(images: Tensor, factor: int) -> Tensor:
-    """Cut images (B, C, H, W) into factor × factor patches: (B, C, factor, factor, H / factor, W / factor)."""
+    """Cut images (B, C, H, W) into factor × factor patches: (B, C, factor, factor, H / factor, W / factor).
+
+    >>> patches(torch.arange(16.0).view(1, 1, 4, 4), 2)[0, 0, 0, 1]
+    tensor([[2., 3.],
+            [6., 7.]])
+    """
     batch, channels, height, width = images.shape
     return images.reshape(batch, channels, factor, height // factor, factor, width // factor).transpose(-3, -2)
 
 
 def spectrum_weight(amplitude: Tensor, *, alpha: float, log_matrix: bool, batch_matrix: bool) -> Tensor:
-    """w(u, v) of equation 8, in 0 to 1, from |F(u, v) − F̂(u, v)|, (…, h, w): its power alpha by the maximum of these.
+    """Return w(u, v) of equation 8 from the amplitudes |F(u, v) − F̂(u, v)|: their power alpha by its maximum.
 
-    The maximum is that of each spectrum, or with ``batch_matrix`` that of all. Where it is 0, so are the weights.
+    Args:
+        amplitude: |F − F̂|, (…, h, w).
+        alpha: exponent, at least 0.
+        log_matrix: take log(1 + w) first.
+        batch_matrix: divide by the maximum of all spectra, not of each one.
+
+    Returns:
+        Weights in 0 to 1, in the shape of the amplitudes; 0 where the maximum is 0.
+
+    >>> options = {"log_matrix": False, "batch_matrix": False}
+    >>> spectrum_weight(torch.tensor([[1.0, 2.0, 4.0]]), alpha=1.0, **options)
+    tensor([[0.2500, 0.5000, 1.0000]])
     """
     matrix = amplitude.pow(alpha)
     if log_matrix:
@@ -37,99 +43,35 @@ def spectrum_weight(amplitude: Tensor, *, alpha: float, log_matrix: bool, batch_
     return matrix / torch.where(largest > 0, largest, 1)
 
 
-def weighted(error: Tensor, weigh: Weigh) -> Tensor:
-    """Real images (B, …, h, w) whose spectra are those of ``error`` times the weights, which are constants to the
-    gradient: half of n times the gradient of the loss, n being the values of an image. Plain operations."""
-    spectrum = torch.fft.rfft2(error, norm="ortho")
-    weight = weigh(_modulus(spectrum.detach()))
-    back: Tensor = torch.fft.irfft2(weight * spectrum, s=error.shape[-2:], norm="ortho")
-    return back
-
-
-class WeightedSpectrum(torch.autograd.Function):
-    """Mean of w |F|² over the spectra F of images (B, …, h, w), which equation 9 is for their difference: (B,).
-
-    Differentiable any number of times, with the weights as constants: derivatives after the first are those of
-    :func:`weighted`.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, error: Tensor, weigh: Weigh) -> Tensor:
-        spectrum = torch.fft.rfft2(error, norm="ortho")
-        amplitude = _modulus(spectrum)
-        weight = weigh(amplitude)
-        if ctx.needs_input_grad[0]:
-            ctx.weigh = weigh
-            spectrum *= weight  # as in `weighted`, but in place, and without its norm: scaling here costs a pass
-            ctx.save_for_backward(error, torch.fft.irfft2(spectrum, s=error.shape[-2:], norm="forward"))
-        return _full_mean(weight.mul_(amplitude).mul_(amplitude), error.shape[-1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        error, direction = ctx.saved_tensors
-        norm = math.sqrt(error.shape[-2] * error.shape[-1])
-        if torch.is_grad_enabled():  # with create_graph
-            direction, norm = weighted(error, ctx.weigh), 1.0
-        scale = gradient * (2 / (error[0].numel() * norm))
-        return scale.reshape(-1, *[1] * (error.dim() - 1)) * direction, None
-
-
 def focal_frequency(
     error: Tensor, *, alpha: float, patch_factor: int, ave_spectrum: bool, log_matrix: bool, batch_matrix: bool
 ) -> Tensor:
-    """Equation 9 for the difference of decoded and target images, (B, C, H, W): (B,), whose mean over the batch is
-    the authors' value. With ``ave_spectrum`` that value stands for every image."""
-    count = len(error)
-    if ave_spectrum:  # the transform is linear: the mean image has the mean spectrum
-        error = error.mean(0, keepdim=True)
-    weigh = partial(spectrum_weight, alpha=alpha, log_matrix=log_matrix, batch_matrix=batch_matrix)
-    value: Tensor = WeightedSpectrum.apply(patches(error, patch_factor), weigh)
-    return value.expand(count)
+    """Return the mean of w |F − F̂|² over frequencies, channels and patches (equation 9), without a gradient through w.
 
+    Args:
+        error: decoded minus target images, (B, C, H, W).
+        alpha: exponent of the weights w (equation 8), at least 0.
+        patch_factor: number of patches across and down; divides H and W.
+        ave_spectrum: compare the mean spectra of the batch; its value is that of every image.
+        log_matrix: weigh by log(1 + w).
+        batch_matrix: divide the weights by their maximum over the batch.
 
-def _modulus(values: Tensor) -> Tensor:
-    """|v| of complex values, as the authors compute it: ``abs``, which minds overflow, takes twice the time."""
-    return (values * values.conj()).real.sqrt()
+    Returns:
+        Values (B,), at least 0, whose mean over the batch is the value of the authors' code.
 
-
-def _full_mean(values: Tensor, width: int) -> Tensor:
-    """Mean over a full spectrum of that width, of real values given on half of it, (B, …, h, w // 2 + 1): (B,)."""
-    total = 2 * values.flatten(1).sum(1) - values[..., 0].flatten(1).sum(1)
-    if width % 2 == 0:
-        total = total - values[..., -1].flatten(1).sum(1)
-    return total / (values[0, ..., 0].numel() * width)
-
-
-class FocalFrequency(Loss):
-    """The focal frequency loss (equation 9): a mean over frequencies, channels and patches, for each image.
-
-    The same as the authors' package focal-frequency-loss, whose value is the mean over the batch, without its factor
-    ``loss_weight``. No gradient flows through the weights (section 3.3).
+    >>> options = {"patch_factor": 1, "ave_spectrum": False, "log_matrix": False, "batch_matrix": False}
+    >>> focal_frequency(torch.ones(1, 1, 4, 4), alpha=1.0, **options)  # one of 16 frequencies, |F|² = 16
+    tensor([1.])
     """
+    spectrum = torch.fft.fft2(patches(error, patch_factor), norm="ortho")
+    if ave_spectrum:
+        spectrum = spectrum.mean(0, keepdim=True)
+    weight = spectrum_weight(modulus(spectrum.detach()), alpha=alpha, log_matrix=log_matrix, batch_matrix=batch_matrix)
+    power = spectrum.real.square() + spectrum.imag.square()
+    value: Tensor = (weight * power).flatten(1).mean(1)
+    return value.expand(len(error))
 
-    def __init__(
-        self,
-        setting: Setting,
-        *,
-        alpha: float,
-        patch_factor: int,
-        ave_spectrum: bool,
-        log_matrix: bool,
-        batch_matrix: bool,
-    ) -> None:
-        super().__init__()
-        self.alpha = alpha
-        self.patch_factor = patch_factor
-        self.ave_spectrum = ave_spectrum
-        self.log_matrix = log_matrix
-        self.batch_matrix = batch_matrix
 
-    def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        return focal_frequency(
-            decoded - target,
-            alpha=self.alpha,
-            patch_factor=self.patch_factor,
-            ave_spectrum=self.ave_spectrum,
-            log_matrix=self.log_matrix,
-            batch_matrix=self.batch_matrix,
-        )
+def modulus(values: Tensor) -> Tensor:
+    """Return |v| of complex values, as the authors compute it: ``abs``, which minds overflow, takes twice the time."""
+    return (values * values.conj()).real.sqrt()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -14,8 +13,9 @@ from torch import Tensor
 import recbench_losses_frequency
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
-from recbench.testing import Case, imports_no_torch, loss_cases
-from recbench_losses_frequency.ffl import FocalFrequency
+from recbench_losses_frequency import ffl
+from recbench_losses_frequency._kernels import focal_frequency
+from recbench_losses_frequency.losses import FocalFrequency
 
 ENTRY = next(entry for entry in recbench_losses_frequency.recbench_losses() if entry.name == "ffl")
 FLAGS = ("ave_spectrum", "log_matrix", "batch_matrix")
@@ -53,6 +53,18 @@ def test_values_and_gradients_are_those_of_the_authors_package(
     assert (found - wanted).norm() < relative * wanted.norm()
 
 
+@pytest.mark.parametrize("params", COMBINATIONS, ids=str)
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=str)
+def test_the_kernel_equals_the_formula_in_value_and_gradient(
+    params: dict[str, Any], dtype: torch.dtype, relative: float
+) -> None:
+    decoded, target = images(3, 2, 24, 20, dtype=dtype)
+    value, expected = (function(decoded - target, **params) for function in (focal_frequency, ffl.focal_frequency))
+    torch.testing.assert_close(value, expected, rtol=relative, atol=0)
+    found, wanted = gradient(value.sum(), decoded), gradient(expected.sum(), decoded)
+    assert (found - wanted).norm() < relative * wanted.norm()
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 7, 9), (2, 5, 9, 8), (1, 3, 8, 7), (2, 1, 1, 6), (2, 1, 6, 1)])
 def test_sides_may_be_odd_and_channels_any_number(shape: tuple[int, ...]) -> None:
     decoded, target = images(*shape)
@@ -74,6 +86,9 @@ def test_an_image_has_the_value_that_the_package_gives_it_alone(params: dict[str
 def test_golden_values(alpha: float, golden: dict[str, Any]) -> None:
     want = golden[f"ffl_alpha{alpha}"]
     target, pred = (torch.from_numpy(golden[name]) for name in ("target", "pred"))
+    options = ENTRY.complete({"alpha": alpha})
+    plain = ffl.focal_frequency((pred - target).double(), **options).mean()
+    assert plain.item() == pytest.approx(want["value"], rel=1e-6)
     for dtype, relative in ((torch.float64, 1e-6), (torch.float32, 1e-4)):
         decoded = pred.to(dtype).requires_grad_()
         value = make(alpha=alpha)(decoded, target.to(dtype), Context()).mean()
@@ -125,19 +140,3 @@ def test_patches_that_do_not_fit_are_refused_before_anything_runs() -> None:
     assert not ENTRY.refusals(ImageShape(3, 64, 96), ENTRY.complete({"patch_factor": 4}))
     (reason,) = ENTRY.refusals(ImageShape(3, 64, 96), ENTRY.complete({"patch_factor": 3}))
     assert "patch_factor" in reason
-
-
-def conformance() -> list[Case]:
-    """With alpha 0 the weights are constants, and the gradient is the slope."""
-    cases = loss_cases([replace(ENTRY, stops_gradient=False)], {"ffl": [{"alpha": 0.0}]})
-    several = [{}, {"alpha": 0.5, "patch_factor": 4}, {"log_matrix": True}]
-    return cases + loss_cases([ENTRY], {"ffl": [*several, {"batch_matrix": True}, {"ave_spectrum": True}]})
-
-
-@pytest.mark.parametrize("case", conformance(), ids=str)
-def test_conformance(case: Case) -> None:
-    case.run()
-
-
-def test_listing_the_losses_imports_no_torch() -> None:
-    imports_no_torch(recbench_losses_frequency)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from torch.nn.functional import pad
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
 from recbench.data.weights import WeightsError, load_weights
-from recbench.testing import Case, loss_cases
 from recbench_losses_frequency import recbench_losses
 from recbench_losses_frequency.watson.blocks import (
     cut,
@@ -27,13 +25,14 @@ from recbench_losses_frequency.watson.blocks import (
     join,
     sums_and_differences,
 )
+from recbench_losses_frequency.watson.equations import watson
 from recbench_losses_frequency.watson.losses import Watson, WatsonDCT, WatsonDFT
+from recbench_losses_frequency.watson.parameters import initial
 from recbench_losses_frequency.watson.pretrained import Transform, file, files
 from recbench_losses_frequency.watson.shift import before_shift, shifted
 
 ENTRIES = {entry.name: entry for entry in recbench_losses() if entry.family == "watson"}
 TRANSFORMS: tuple[Transform, ...] = ("dft", "dct")
-FORMULATION = Path(__file__).parents[3] / "benchmarks" / "formulations" / "watson.py"
 LUMA = (0.299, 0.587, 0.114)
 PATTERNS = ("ramp", "edge", "stripes", "checker")
 GOLDEN = ("dft_rgb_pretrained", "dft_rgb_initial", "dft_gray_pretrained", "dct_rgb_pretrained", "dct_rgb_initial")
@@ -43,18 +42,6 @@ GOLDEN = ("dft_rgb_pretrained", "dft_rgb_initial", "dft_gray_pretrained", "dct_r
 def pairs(golden: dict[str, Any]) -> dict[str, Any]:
     """The golden values, and the images in float64."""
     return {**golden, **{name: torch.from_numpy(golden[name]).double() for name in ("target", "pred")}}
-
-
-@pytest.fixture(scope="module")
-def formulation() -> Any:
-    if not FORMULATION.is_file():
-        pytest.skip("benchmarks/formulations/watson.py is not here: the family stands alone")
-    spec = importlib.util.spec_from_file_location("formulation_of_watson", FORMULATION)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def make(transform: Transform, channels: int = 3, size: int = 64, **params: Any) -> Watson:
@@ -79,12 +66,10 @@ def of(loss: Watson) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda decoded, target: loss(decoded, target, Context())
 
 
-def written_out(
-    formulation: Any, transform: Transform, channels: int, choice: str
-) -> Callable[[Tensor, Tensor], Tensor]:
+def written_out(transform: Transform, channels: int, choice: str) -> Callable[[Tensor, Tensor], Tensor]:
     pretrained = choice == "pretrained"
-    state = load_weights(file(transform, channels)) if pretrained else formulation.initial(transform, channels)
-    return lambda decoded, target: formulation.watson(transform, decoded, target, state)
+    state = load_weights(file(transform, channels)) if pretrained else initial(transform, channels)
+    return lambda decoded, target: watson(transform, decoded, target, state)
 
 
 def pictures(count: int = 3, channels: int = 3, size: int = 16) -> tuple[Tensor, Tensor]:
@@ -131,9 +116,25 @@ def test_values_and_gradients_are_those_of_the_authors_code(name: str, pairs: di
     assert gradient.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-9)
     with torch.no_grad():
         assert torch.equal(loss(decoded, target).double(), value)  # without the gradient, the value is the same
+    plain, slope = evaluated(written_out(transform, channels, choice), decoded, target)
+    assert plain.tolist() == pytest.approx(want["values"], rel=1e-9)
+    assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-6)
     single, slope = evaluated(loss, decoded.float(), target.float())
     assert single.tolist() == pytest.approx(want["values"], rel=1e-4)
     assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-7), (torch.float32, 1e-2)], ids=str)
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_kernels_equal_the_equations_in_value_and_gradient(
+    transform: Transform, channels: int, dtype: torch.dtype, relative: float
+) -> None:
+    decoded, target = (images.to(dtype) for images in pictures(3, channels))
+    value, gradient = evaluated(of(make(transform, channels, weights="initial")), decoded, target)
+    expected, slope = evaluated(written_out(transform, channels, "initial"), decoded, target)
+    torch.testing.assert_close(value, expected, rtol=relative / 10, atol=0)
+    assert (gradient - slope).norm() < relative * slope.norm()
 
 
 @pytest.mark.usefixtures("learned_weights")
@@ -141,14 +142,14 @@ def test_values_and_gradients_are_those_of_the_authors_code(name: str, pairs: di
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_equals_the_formulation_on_flat_blocks_and_at_the_ends_of_the_range(
-    transform: Transform, channels: int, choice: str, formulation: Any
+    transform: Transform, channels: int, choice: str
 ) -> None:
     decoded, target = pictures(6, channels)
     colours = [(0.5, 0.5, 0.5), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.2, 0.7, 0.4)]
     for image, colour in zip(target, colours, strict=False):
         image[:] = torch.tensor(colour[:channels], dtype=torch.float64)[:, None, None]
     target[0, :, :8, :8] = decoded[0, :, :8, :8].mean(0)  # grey, with a pattern
-    loss, written = of(make(transform, channels, weights=choice)), written_out(formulation, transform, channels, choice)
+    loss, written = of(make(transform, channels, weights=choice)), written_out(transform, channels, choice)
     value, gradient = evaluated(loss, decoded, target)
     expected, slope = evaluated(written, decoded, target)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
@@ -164,7 +165,7 @@ def test_equals_the_formulation_on_flat_blocks_and_at_the_ends_of_the_range(
     ],
 )
 def test_float32_is_no_further_from_float64_than_the_formulation(
-    transform: Transform, images: str, formulation: Any, pairs: dict[str, Any]
+    transform: Transform, images: str, pairs: dict[str, Any]
 ) -> None:
     decoded, target = pairs["pred"].float()[3:], pairs["target"].float()[3:]
     if images in ("flat target", "both flat"):
@@ -174,7 +175,7 @@ def test_float32_is_no_further_from_float64_than_the_formulation(
     if images in PATTERNS:
         target = pattern(images)
         decoded = noisy(target)
-    ours, written = of(make(transform)), written_out(formulation, transform, 3, "pretrained")
+    ours, written = of(make(transform)), written_out(transform, 3, "pretrained")
     value, gradient = evaluated(ours, decoded.double(), target.double())
     errors = []
     for loss in (ours, written):
@@ -192,10 +193,10 @@ def test_float32_is_no_further_from_float64_than_the_formulation(
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_equals_the_formulation_where_coefficients_of_the_target_cancel(
-    transform: Transform, name: str, choice: str, formulation: Any
+    transform: Transform, name: str, choice: str
 ) -> None:
     target = pattern(name).double()
-    written = written_out(formulation, transform, 3, choice)
+    written = written_out(transform, 3, choice)
     value, gradient = evaluated(of(make(transform, weights=choice)), noisy(target), target)
     expected, slope = evaluated(written, noisy(target), target)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
@@ -205,12 +206,10 @@ def test_equals_the_formulation_where_coefficients_of_the_target_cancel(
 @pytest.mark.usefixtures("learned_weights")
 @pytest.mark.parametrize("choice", ["pretrained", "initial"])
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_of_grey_images_in_rgb_the_formulation_has_the_same_values(
-    transform: Transform, choice: str, formulation: Any
-) -> None:
+def test_of_grey_images_in_rgb_the_formulation_has_the_same_values(transform: Transform, choice: str) -> None:
     decoded, target = (images.expand(-1, 3, -1, -1) for images in pictures(channels=1))
     value, gradient = evaluated(of(make(transform, size=16, weights=choice)), decoded, target)
-    expected, _ = evaluated(written_out(formulation, transform, 3, choice), decoded, target)
+    expected, _ = evaluated(written_out(transform, 3, choice), decoded, target)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
     if choice == "initial":  # Cb and Cr are zero, so all that changes the value is Y, which weighs a third
         grey = of(make(transform, 1, 16, weights="initial"))
@@ -293,14 +292,14 @@ def test_gradients_are_finite_for_pure_colours(transform: Transform, choice: str
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_luminance_masking_divides_by_the_mean_of_the_batch(transform: Transform, formulation: Any) -> None:
+def test_luminance_masking_divides_by_the_mean_of_the_batch(transform: Transform) -> None:
     decoded, target = pictures()
     target[1] *= 0.1
     loss = of(make(transform, weights="initial"))
     together = loss(decoded, target)
     alone = torch.cat([loss(decoded[[i]], target[[i]]) for i in range(3)])
     assert (alone / together - 1).abs().max() > 1e-3
-    written = written_out(formulation, transform, 3, "initial")
+    written = written_out(transform, 3, "initial")
     torch.testing.assert_close(alone, torch.cat([written(decoded[[i]], target[[i]]) for i in range(3)]))
     assert ENTRIES[f"watson_{transform}"].couples_batch
 
@@ -319,16 +318,12 @@ def test_a_shift_is_a_window_on_the_image_with_edges_repeated(size: int) -> None
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_the_shift_is_random_the_same_with_a_seed_and_over_the_whole_range(
-    transform: Transform, formulation: Any
-) -> None:
+def test_the_shift_is_random_the_same_with_a_seed_and_over_the_whole_range(transform: Transform) -> None:
     decoded, target = pictures(1, 3, 8)
     loss = of(make(transform, size=8, weights="initial", shift=True))
-    written = formulation.initial(transform, 3)
+    written = initial(transform, 3)
     possible = [
-        formulation.watson(transform, decoded, target, written, (down, across)).item()
-        for down in range(8)
-        for across in range(8)
+        watson(transform, decoded, target, written, (down, across)).item() for down in range(8) for across in range(8)
     ]
     torch.manual_seed(0)
     drawn = [loss(decoded, target).item() for _ in range(400)]
@@ -342,7 +337,7 @@ def test_the_shift_is_random_the_same_with_a_seed_and_over_the_whole_range(
     torch.manual_seed(3)
     at = [index for index in range(64) if abs(possible[index] / value.item() - 1) < 1e-9]
     assert len(at) == 1
-    _, slope = evaluated(lambda d, t: formulation.watson(transform, d, t, written, divmod(at[0], 8)), decoded, target)
+    _, slope = evaluated(lambda d, t: watson(transform, d, t, written, divmod(at[0], 8)), decoded, target)
     torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-9)
 
 
@@ -431,11 +426,3 @@ def test_odd_blocks_are_for_the_dct_only() -> None:
     assert "even" in refusal
     decoded, target = torch.rand(2, 2, 1, 63, 63)
     assert make("dct", 1, 63, block_size=7, weights="initial")(decoded, target, Context()).isfinite().all()
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    "case", loss_cases(ENTRIES.values(), {name: [{}, {"weights": "initial"}] for name in ENTRIES}), ids=str
-)
-def test_conformance(case: Case) -> None:
-    case.run()

@@ -13,7 +13,7 @@ def _kernel_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
     if size % 2 == 0:
         yield f"needs an odd kernel_size, to have a centre, not {size}"
     if size > min(shape.height, shape.width):
-        yield f"needs a kernel_size of at most the image's side, not {size}"
+        yield f"needs a kernel_size of at most the image's shorter side, {min(shape.height, shape.width)}, not {size}"
 
 
 def _barron_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
@@ -34,7 +34,7 @@ def _barron_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
 def recbench_losses() -> Iterator[LossEntry]:
     yield LossEntry(
         name="sigma_gaussian",
-        factory="recbench_losses_likelihood.sigma_gaussian:SigmaGaussian",
+        factory="recbench_losses_likelihood.losses:SigmaGaussian",
         summary="Gaussian likelihood with the optimal variance, shared by all pixels (optimal sigma-VAE)",
         parameters=(
             Parameter("log_sigma_min", float, -6.0, "soft lower bound of log sigma, images in 0 to 1", maximum=0),
@@ -55,7 +55,7 @@ def recbench_losses() -> Iterator[LossEntry]:
     )
     yield LossEntry(
         name="barron",
-        factory="recbench_losses_likelihood.barron:Barron",
+        factory="recbench_losses_likelihood.losses:Barron",
         summary="robust likelihood between Cauchy and normal, with shapes and scales learned during training",
         parameters=(
             Parameter(
@@ -89,7 +89,7 @@ def recbench_losses() -> Iterator[LossEntry]:
     )
     yield LossEntry(
         name="wiener",
-        factory="recbench_losses_likelihood.wiener:Wiener",
+        factory="recbench_losses_likelihood.losses:Wiener",
         summary="Gaussian likelihood whose covariance is the blur that the model makes (Wiener deconvolution)",
         parameters=(
             Parameter(

@@ -16,17 +16,10 @@ from torch.distributions import Cauchy, Normal
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
 from recbench_losses_likelihood import recbench_losses
-from recbench_losses_likelihood.barron import (
-    Barron,
-    Representation,
-    dct_matrix,
-    general_loss,
-    log_partition,
-    partition_table,
-    summed_loss,
-    wavelet_matrix,
-    yuv_matrix,
-)
+from recbench_losses_likelihood._kernels import summed_loss
+from recbench_losses_likelihood.barron import general_loss, log_partition, negative_log_density, partition_table
+from recbench_losses_likelihood.losses import Barron
+from recbench_losses_likelihood.representation import Representation, dct_matrix, wavelet_matrix, yuv_matrix
 
 ENTRY = next(entry for entry in recbench_losses() if entry.name == "barron")
 CONTEXT = Context(epoch=1, training=True)
@@ -84,6 +77,19 @@ def test_values_and_gradients_are_the_authors(
     gradients = torch.autograd.grad(found, [decoded, *loss.parameters()])
     assert found.item() == pytest.approx(value, rel=1e-5)
     assert [gradient.norm().item() for gradient in gradients] == pytest.approx(norms, rel=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
+def test_the_kernel_equals_the_formula_in_value_and_gradients(dtype: torch.dtype, relative: float) -> None:
+    x = 0.1 * torch.randn(5, 64, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    alpha, scale = torch.linspace(0.2, 3.5, 64), torch.linspace(0.01, 0.2, 64)
+    results = []
+    for function in (summed_loss, lambda x, alpha, scale: general_loss(x, alpha, scale).sum(1)):
+        inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (x, alpha, scale)]
+        value = function(*inputs)
+        results.append([value, *torch.autograd.grad(value.square().sum(), inputs)])
+    for found, expected in zip(*results, strict=True):
+        assert (found - expected).norm() < relative * expected.norm()
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0])
@@ -213,8 +219,8 @@ def test_log_prob_is_a_density_of_pixels(kind: str, shape: ImageShape) -> None:
     assert loss.represent.log_volume == pytest.approx(volume.item(), abs=1e-9)
     coefficients = (target - decoded).flatten(1) @ columns
     alpha, scale = loss.alpha(target), loss.scale(target)
-    nll = general_loss(coefficients, alpha, scale) + scale.log() + log_partition(alpha, partition_table())
-    torch.testing.assert_close(loss.log_prob(decoded, target, CONTEXT), volume - nll.sum(1))
+    nll = negative_log_density(coefficients, alpha, scale, partition_table())
+    torch.testing.assert_close(loss.log_prob(decoded, target, CONTEXT), volume - nll)
     assert torch.equal(loss(decoded, target, CONTEXT), -loss.log_prob(decoded, target, CONTEXT))
 
 

@@ -1,4 +1,4 @@
-"""What recbench asks of every loss."""
+"""The conformance tests of recbench for all losses of this plugin."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
 from recbench_losses_likelihood import recbench_losses
-from recbench_losses_likelihood.sigma_gaussian import SigmaGaussian
+from recbench_losses_likelihood.losses import SigmaGaussian
 
 ENTRY = next(entry for entry in recbench_losses() if entry.name == "sigma_gaussian")
 TRAINING = Context(epoch=1, training=True)

@@ -11,16 +11,11 @@ from torch import Tensor, nn
 
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
-from recbench_losses_likelihood import recbench_losses
-from recbench_losses_likelihood.wiener import (
-    KernelGenerator,
-    Wiener,
-    gaussian_kernel,
-    kernel_fit,
-    log_determinant,
-    transfer_function,
-    weighted_squared_error,
-)
+from recbench_losses_likelihood import _kernels, recbench_losses
+from recbench_losses_likelihood import wiener as formulas
+from recbench_losses_likelihood._kernels import kernel_fit, weighted_squared_error
+from recbench_losses_likelihood.losses import KernelGenerator, Wiener
+from recbench_losses_likelihood.wiener import gaussian_kernel, log_determinant, transfer_function
 
 ENTRY = next(entry for entry in recbench_losses() if entry.name == "wiener")
 CONSTANTS = (0.005, 0.025, 0.1)
@@ -52,6 +47,10 @@ def test_terms_equal_the_golden_values(name: str, constant: float, pairs: dict[s
     squared = weighted_squared_error(target - decoded, transfer, constant)
     determinant = log_determinant(transfer, 0.5, 3, 64)
     fit = kernel_fit(target, decoded, transfer)
+    plain = formulas.weighted_squared_error(target - decoded, transfer, constant)
+    assert plain.tolist() == pytest.approx(want["weighted_sq_error"], rel=1e-9)
+    plain = formulas.kernel_fit(target, decoded, transfer)
+    assert plain.tolist() == pytest.approx(want["kernel_fit_sq_error"], rel=1e-9)
     assert squared.tolist() == pytest.approx(want["weighted_sq_error"], rel=1e-9)
     assert determinant.item() == pytest.approx(want["log_det_K_eps0.5"], rel=1e-9)
     assert fit.tolist() == pytest.approx(want["kernel_fit_sq_error"], rel=1e-9)
@@ -70,6 +69,32 @@ def test_the_loss_with_a_fixed_kernel_equals_the_golden_values(
     assert log_prob.tolist() == pytest.approx([-v for v in want["nll_eps0.5"]], rel=1e-9)
     single = loss(pairs["pred"].float(), pairs["target"].float(), Context())
     assert single.tolist() == pytest.approx(value.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
+@pytest.mark.parametrize(("height", "width"), [(8, 10), (7, 9)])
+@pytest.mark.parametrize("one_for_all", [False, True])
+def test_kernels_equal_the_formulas_in_value_and_gradients(
+    height: int, width: int, one_for_all: bool, dtype: torch.dtype, relative: float
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(2, 2, 3, height, width, generator=generator, dtype=torch.float64)
+    blur = torch.rand(1 if one_for_all else 2, 5, 5, generator=generator, dtype=torch.float64)
+
+    def results(module: Any) -> list[Tensor]:
+        found: list[Tensor] = []
+        for fit in (False, True):
+            target, decoded, kernel = (t.detach().to(dtype).requires_grad_() for t in (*images, blur / 25))
+            transfer = transfer_function(kernel, height, width)
+            if fit:
+                value = module.kernel_fit(target, decoded, transfer)
+            else:
+                value = module.weighted_squared_error(target - decoded, transfer, 0.1)
+            found += [value, *torch.autograd.grad(value.square().sum(), (target, decoded, kernel))]
+        return found
+
+    for fast, plain in zip(results(_kernels), results(formulas), strict=True):
+        assert (fast - plain).norm() < relative * plain.norm()
 
 
 def circulant(kernel: Tensor, height: int, width: int) -> Tensor:

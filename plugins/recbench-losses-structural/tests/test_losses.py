@@ -3,9 +3,6 @@
 import importlib
 import inspect
 import itertools
-import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench_losses_structural import recbench_losses, room_for_scales, scale_weights
-from recbench_losses_structural.ssim import Filter, banded, gaussian_window
+from recbench_losses_structural import ssim as formulas
+from recbench_losses_structural._kernels import Filter, banded, ms_ssim_error, ssim_error
+from recbench_losses_structural.ssim import Constants, gaussian_window
 
 ENTRIES = {entry.name: entry for entry in recbench_losses()}
 WEIGHTS = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
@@ -120,17 +119,13 @@ def test_sigma_is_that_of_the_window(sigma):
     np.testing.assert_allclose(1 - value.numpy(), expected, atol=WINDOW_ROUNDING)
 
 
-def test_ssim_has_the_published_values():
-    shared = os.environ.get("RECBENCH_SHARED")
-    if not shared:
-        pytest.skip("RECBENCH_SHARED names no folder with the shared reference data")
-    golden = json.loads((Path(shared) / "golden" / "pairs_64.json").read_text())["ssim"]["values"]
-    pairs = np.load(Path(shared) / "golden" / "pairs_64.npz")
-    decoded, target = (torch.from_numpy(pairs[name]).double() for name in ("pred", "target"))
+def test_ssim_has_the_published_values(golden):
+    want = golden["ssim"]["values"]
+    decoded, target = (torch.from_numpy(golden[name]).double() for name in ("pred", "target"))
     value = create("ssim")(decoded, target, Context())
-    np.testing.assert_allclose(1 - value.numpy(), golden, rtol=1e-12)
+    np.testing.assert_allclose(1 - value.numpy(), want, rtol=1e-12)
     single = create("ssim")(decoded.float(), target.float(), Context())
-    np.testing.assert_allclose(1 - single.numpy(), golden, rtol=SINGLE)
+    np.testing.assert_allclose(1 - single.numpy(), want, rtol=SINGLE)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +262,48 @@ def test_only_the_inverted_channel_loses_its_gradient():
     _, gradient = value_and_gradient(create("ms_ssim"), decoded, target)
     assert (gradient[:, 1] == 0).all()
     assert (gradient[:, [0, 2]].abs().amax((2, 3)) > 0).all()
+
+
+# Formula, kernel, and the package
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-10), (torch.float32, 2e-4)], ids=str)
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (47, 83), (32, 33)])
+def test_kernels_equal_the_formulas_in_value_and_gradient(height, width, dtype, relative):
+    pair = [images.to(dtype) for images in torch_pair(height, width)]
+    window, constants, weights = gaussian_window(11, 1.5), Constants(1e-4, 9e-4), torch.tensor([0.4, 0.6]).double()
+    for kernel, formula, more in (
+        (ssim_error, formulas.ssim, ()),
+        (ms_ssim_error, formulas.ms_ssim, (weights,)),
+    ):
+        value, slope = value_and_gradient(lambda d, t: kernel(d, t, window, constants, *more), *pair)  # noqa: B023
+        want, wanted = value_and_gradient(lambda d, t: 1 - formula(d, t, window, constants, *more), *pair)  # noqa: B023
+        torch.testing.assert_close(value, want, rtol=relative, atol=SINGLE if dtype == torch.float32 else 0)
+        assert (slope - wanted).norm() < relative * wanted.norm()
+
+
+def test_the_formula_has_the_published_values(golden):
+    decoded, target = (torch.from_numpy(golden[name]).double() for name in ("pred", "target"))
+    value = formulas.ssim(decoded, target, gaussian_window(11, 1.5), Constants(0.01**2, 0.03**2))
+    np.testing.assert_allclose(value.numpy(), golden["ssim"]["values"], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-10), (torch.float32, 5e-5)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "shape", "params"),
+    [
+        ("ssim", (3, 64, 64), {}),
+        ("ssim", (3, 32, 37), {"window": 7, "sigma": 0.8, "K1": 0.05, "K2": 0.4}),
+        ("ms_ssim", (3, 176, 180), {}),
+        ("ms_ssim", (3, 64, 64), {"window": 3, "scales": 2, "weights": [0.5, 0.25, 0.25]}),
+    ],
+)
+def test_both_implementations_agree_in_value_and_gradient(name, shape, params, dtype, relative):
+    pair = [images.to(dtype) for images in torch_pair(*shape[1:])]
+    value, slope = value_and_gradient(create(name, shape, **params), *pair)
+    want, wanted = value_and_gradient(create(name, shape, implementation="reference", **params), *pair)
+    torch.testing.assert_close(value, want, rtol=relative, atol=2 * SINGLE if dtype == torch.float32 else 0)
+    assert (slope - wanted).norm() < relative * wanted.norm()
 
 
 # Mix
@@ -406,6 +443,7 @@ def test_nothing_waits_for_the_device(name):
         ("ms_ssim", ImageShape(3, 160, 256), {"scales": 5}, "more than 160 pixels"),
         ("ms_ssim", ImageShape(3, 64, 64), {"scales": 4}, "more than 80 pixels"),
         ("ms_ssim", ImageShape(3, 256, 256), {"scales": 6}, "a weight for each scale"),
+        ("ms_ssim", ImageShape(3, 160, 256), {"implementation": "reference"}, "more than 160 pixels"),
         ("mix", ImageShape(3, 64, 64), {"scales": 4}, "more than 80 pixels"),
         ("mix", ImageShape(3, 64, 64), {"beta": 1.5}, "whole number"),
     ],

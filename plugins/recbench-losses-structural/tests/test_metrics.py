@@ -74,6 +74,14 @@ def test_ms_ssim_is_that_of_the_package():
 
 
 @pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_both_implementations_agree(name):
+    decoded, target = (seen(images) for images in crops(176))
+    shape = ImageShape(3, 176, 176)
+    fast, reference = (create(name, shape, implementation=kind)(decoded, target) for kind in ("fast", "reference"))
+    np.testing.assert_allclose(fast.numpy(), reference.numpy(), atol=4e-6)
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
 def test_equal_images_score_one(name):
     _, target = crops(64)
     assert (score(name, target, target) == 1).all()

@@ -2,7 +2,9 @@
 
 An image is cut into blocks, each channel of a block is transformed, and differences between the coefficients of target
 and decoded image are divided by what the eye overlooks there: more in bright blocks (luminance masking), more where the
-target has a strong coefficient itself (contrast masking). blocks and colour lead to coefficients, masking to what is
-overlooked, dct and dft to the two distances with their gradients, losses to what recbench calls. Nothing here imports
-torch before one of those is imported.
+target has a strong coefficient itself (contrast masking).
+
+equations has the formulas as in the authors' code. The losses compute the same for all channels at once: blocks and
+colour lead to coefficients, masking to what is overlooked, dct and dft to the two distances with their gradients,
+_kernels to autograd, losses to the classes that recbench calls. Importing this package does not import torch.
 """

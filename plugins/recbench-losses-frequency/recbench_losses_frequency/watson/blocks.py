@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def cut(images: Tensor, size: int) -> Tensor:
-    """Pixels of size × size blocks, row by row: (B, C, size², K) of images (B, C, H, W), K = H·W / size². A copy."""
+    """Return a copy of images (B, C, H, W) as size × size blocks, row by row: (B, C, size², K), K = H·W / size²."""
     batch, channels, height, width = images.shape
     parts = images.reshape(batch, channels, height // size, size, width // size, size)
     ordered = parts.permute(0, 1, 3, 5, 2, 4).clone(memory_format=torch.contiguous_format)
@@ -23,23 +23,23 @@ def cut(images: Tensor, size: int) -> Tensor:
 
 
 def means(images: Tensor, size: int) -> Tensor:
-    """Mean of each block, (B, C, 1, K) of images (B, C, H, W)."""
+    """Return the mean of each block, (B, C, 1, K) of images (B, C, H, W)."""
     batch, channels, height, width = images.shape
     rows = images.reshape(batch, channels, height // size, size, width).mean(3)  # by steps in a third of the time
     return rows.view(batch, channels, 1, -1, size).mean(4)
 
 
 def join(blocks: Tensor, size: int, height: int, width: int) -> Tensor:
-    """The inverse of :func:`cut`."""
+    """Return images from blocks: the inverse of :func:`cut`."""
     batch, channels = blocks.shape[:2]
     parts = blocks.reshape(batch, channels, size, size, height // size, width // size)
     return parts.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, height, width)
 
 
 def for_relative_pixels(matrix: Tensor) -> Tensor:
-    """The matrix (F, size²) that gives the same coefficients from x₀ and xᵢ − x₀ as ``matrix`` gives from pixels.
+    """Return the matrix (F, size²) that takes x₀ and xᵢ − x₀ to what ``matrix`` makes of pixels.
 
-    In its first column stands the coefficient of a flat block, with rounding errors below 1e-12 taken out.
+    Its first column is the coefficient of a flat block, with rounding errors below 1e-12 taken out.
     """
     flat = matrix.sum(1)
     flat = torch.where(flat.abs() < 1e-12, 0.0, flat)
@@ -47,7 +47,7 @@ def for_relative_pixels(matrix: Tensor) -> Tensor:
 
 
 def sums_and_differences(pixels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Sums and differences along both axes of a block's pixels (B, C, size², K): size² of them.
+    """Return sums and differences along both axes of a block's pixels (B, C, size², K): size² of them.
 
     At any step, two terms are added or subtracted which every Fourier coefficient takes with the same factor, but for
     its sign.
@@ -67,7 +67,7 @@ def sums_and_differences(pixels: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def for_sums_and_differences(matrix: Tensor) -> Tensor:
-    """What gives from :func:`sums_and_differences` the coefficients that ``matrix`` (2F, size²) gives from pixels.
+    """Return ``matrix`` (2F, size²), which takes pixels, for what :func:`sums_and_differences` returns.
 
     Returns:
         (F, size²), float64: in the first R columns the matrix for the real parts, in the others that for the imaginary
@@ -83,7 +83,7 @@ def for_sums_and_differences(matrix: Tensor) -> Tensor:
 
 
 def _along(pixels: Tensor, dim: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The steps of a fast Fourier transform along ``dim`` that only add and subtract.
+    """Take the steps of a fast Fourier transform along ``dim`` that only add and subtract.
 
     Returns:
         What is multiplied by cosines, and what is multiplied by sines.
@@ -102,7 +102,7 @@ def _along(pixels: Tensor, dim: int) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _mirrored(terms: Tensor, dim: int) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
-    """Term 0; the term in the middle, if there is one; terms 1, 2, … with the last, the last but one, …, if any."""
+    """Return term 0, the middle term (if any), and pairs of terms 1, 2, … with the last, last but one, …, if any."""
     size = terms.shape[dim]
     pairs = (size - 1) // 2
     alone = terms.narrow(dim, 0, 1)
@@ -114,7 +114,7 @@ def _mirrored(terms: Tensor, dim: int) -> tuple[Tensor, list[Tensor], list[tuple
 
 
 def dct_matrix(size: int) -> Tensor:
-    """Orthonormal two-dimensional DCT-II of a block's pixels, (size², size²), float64; row 0 is the mean times size.
+    """Return the orthonormal two-dimensional DCT-II of pixels, (size², size²), float64; row 0 is the mean times size.
 
     Its one-dimensional factor is rounded to float32, as the authors have and publish it, at any precision. On a flat
     block this leaves 1e-8 of its level in the other coefficients, which contrast masking shows.
@@ -127,7 +127,7 @@ def dct_matrix(size: int) -> Tensor:
 
 
 def dft_matrix(size: int) -> Tensor:
-    """Half-spectrum transform of a block's pixels, divided by size²: (2F, size²), float64, F = size (size / 2 + 1).
+    """Return the half-spectrum transform of pixels, divided by size²: (2F, size²), float64, F = size (size / 2 + 1).
 
     First the F real parts, frequency by frequency along the rows of ``rfft2``'s result, then the imaginary parts. Row 0
     is the mean. ``size`` is even.

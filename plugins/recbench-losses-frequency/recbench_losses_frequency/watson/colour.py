@@ -11,7 +11,7 @@ CENTRE = (0.0, 0.5, 0.5)
 
 
 def relative_channels(blocks: Tensor, matrix: Tensor | None, *, centred: bool) -> Tensor:
-    """Channels of blocks of pixels (B, C, size², K), relative to each block's first pixel, which stands first.
+    """Return channels of blocks of pixels (B, C, size², K), relative to each block's first pixel.
 
     Args:
         blocks: RGB, or grey; they are overwritten.
@@ -32,14 +32,14 @@ def relative_channels(blocks: Tensor, matrix: Tensor | None, *, centred: bool) -
 
 
 def to_rgb(slope: Tensor, matrix: Tensor | None) -> Tensor:
-    """A gradient by the pixels of channels, (B, C, size², K), as one by those of RGB images."""
+    """Return the gradient by the pixels of RGB images from that by channels, (B, C, size², K)."""
     if matrix is None:
         return slope
     return torch.matmul(matrix.T.to(slope.dtype), slope.flatten(2)).reshape(slope.shape)
 
 
 def _from_green(pixels: Tensor, matrix: Tensor) -> Tensor:
-    """YCbCr of RGB pixels (B, 3, K), which are overwritten, without the 0.5 of Cb and Cr."""
+    """Return YCbCr of RGB pixels (B, 3, K), which are overwritten, without the 0.5 of Cb and Cr."""
     pixels[:, 0].sub_(pixels[:, 1])
     pixels[:, 2].sub_(pixels[:, 1])
     grey = matrix.sum(1)
@@ -49,7 +49,7 @@ def _from_green(pixels: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _levels(pixels: Tensor, matrix: Tensor) -> Tensor:
-    """YCbCr of RGB pixels (B, 3, K), with 0.5 added to Cb and Cr.
+    """Return YCbCr of RGB pixels (B, 3, K), with 0.5 added to Cb and Cr.
 
     Cb of yellow and Cr of cyan are zero. They are summed from colour shares and missing colour shares, which are all
     positive, so that no rounding makes them negative.

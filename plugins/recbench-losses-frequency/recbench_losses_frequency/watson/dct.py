@@ -11,7 +11,7 @@ from recbench_losses_frequency.watson.masking import Learned, pooled, slack
 def dct_distance(
     error: Tensor, target: Tensor, matrix: Tensor, learned: Learned, *, gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Distance of blocks and, if wanted, its gradient by the error's coefficients.
+    """Return the distance of blocks and, if wanted, its gradient by the error's coefficients.
 
     The gradient is taken in place, so it must not be asked for while autograd records.
 
@@ -27,7 +27,7 @@ def dct_distance(
     """
     coefficients = torch.matmul(matrix, target)
     # A mean of Cb or Cr can be -1e-8 where it should be 0, because the authors' matrix is rounded to float32. A power
-    # of it is not a number in their code.
+    # of it is NaN in their code.
     coefficients[:, :, 0].clamp_(min=0)
     overlooked = slack(coefficients.abs(), learned)
     difference = torch.matmul(matrix, error)

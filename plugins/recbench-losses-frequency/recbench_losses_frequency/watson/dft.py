@@ -18,7 +18,7 @@ _SINE = 1 - KAPPA**2
 def dft_distance(
     decoded: Tensor, target: Tensor, mean_error: Tensor, matrix: Tensor, learned: Learned, *, gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Distance of blocks and, if wanted, its gradient by the decoded blocks' coefficients.
+    """Return the distance of blocks and, if wanted, its gradient by the decoded blocks' coefficients.
 
     The slope is taken in place, so it must not be asked for while autograd records.
 
@@ -67,7 +67,7 @@ def dft_distance(
 
 
 def no_phase(size: int) -> list[int]:
-    """Places in a half spectrum whose coefficients are real, so that they have no phase: zero and Nyquist frequencies.
+    """Return indices into a half spectrum of real coefficients, without a phase: zero and Nyquist frequencies.
 
     ``size`` is even.
     """
@@ -77,7 +77,7 @@ def no_phase(size: int) -> list[int]:
 
 
 def _spectrum(pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Real parts plus ε, imaginary parts, their squared modulus, and the amplitude |c + ε + iε|: (B, C, F, K) each."""
+    """Return real parts plus ε, imaginary parts, squared modulus and amplitude |c + ε + iε|, (B, C, F, K) each."""
     level = pixels[:, :, :1].clone()
     pixels[:, :, :1] = 0
     for_real, for_imaginary = sums_and_differences(pixels, math.isqrt(pixels.shape[2]))

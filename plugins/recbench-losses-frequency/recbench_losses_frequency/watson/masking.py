@@ -1,6 +1,6 @@
-"""What the eye overlooks in a block, and how differences are pooled, by Watson's model as Czolbe et al. modified it.
+"""Masking and pooling of differences by Watson's model, as modified by Czolbe et al.
 
-Shapes: images B, channels C, frequencies F, blocks K. ε keeps powers and roots differentiable at zero; it stands where
+Shapes: images B, channels C, frequencies F, blocks K. ε keeps powers and roots differentiable at zero; it is where
 the authors' code has it, because values of nearly flat blocks depend on it.
 
 Operations are in place where nothing, autograd included, needs what was there: memory is what these losses cost.
@@ -38,7 +38,7 @@ class Learned:
 
 
 def slack(amplitude: Tensor, learned: Learned) -> Tensor:
-    """How large a difference is overlooked: S, (B, C, F, K), from the target's amplitudes, whose row 0 is the mean.
+    """Return the slack S, (B, C, F, K), the largest difference overlooked, from the target's amplitudes (row 0: mean).
 
     The larger of the luminance threshold t_L = t (c₀₀ / c̄₀₀)^α and the contrast threshold |c|^w t_L^(1−w), where larger
     means the mean of both, weighted by their softmax. c̄₀₀ is the mean over all blocks of the **batch**, so the value of
@@ -53,7 +53,7 @@ def slack(amplitude: Tensor, learned: Learned) -> Tensor:
 
 
 def pooled(ratio: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The norm (Σ ((r + ε)^β + ε))^(1/β) over frequencies and blocks of ratios r = |difference| / S, (B, C, F, K).
+    """Return the norm (Σ ((r + ε)^β + ε))^(1/β) over frequencies and blocks; r = |difference| / S, (B, C, F, K).
 
     ``ratio`` is overwritten.
 

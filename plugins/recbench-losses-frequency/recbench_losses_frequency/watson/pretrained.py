@@ -1,4 +1,4 @@
-"""Facts about the files of parameters that Czolbe et al. learned on the 2AFC data set. Imports no torch."""
+"""Facts about the files of parameters that Czolbe et al. learned on the 2AFC data set. Does not import torch."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _FILES: dict[tuple[Transform, int], Weights] = {
 
 
 def files(transform: Transform) -> tuple[Weights, ...]:
-    """The files for colour and for grey images."""
+    """Return the files for colour and for grey images."""
     return _FILES[transform, 3], _FILES[transform, 1]
 
 
 def file(transform: Transform, channels: int) -> Weights:
-    """The file for images with that many channels, 3 or 1."""
+    """Return the file for images with that many channels, 3 or 1."""
     return _FILES[transform, channels]

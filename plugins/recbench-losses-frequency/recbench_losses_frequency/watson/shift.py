@@ -11,27 +11,27 @@ Shift = tuple[int, int]  # rows and columns
 
 
 def random_shift() -> Shift:
-    """Draw a shift; by the CPU's generator, so that nothing waits for another device."""
+    """Draw a shift, by the CPU's generator, so that nothing waits for another device."""
     down, across = (torch.randint(SHIFTS, (2,)) - SHIFTS // 2).tolist()
     return down, across
 
 
 def shifted(images: Tensor, shift: Shift) -> Tensor:
-    """Images (B, C, H, W) read that many rows and columns further on; where they end, their edges repeat."""
+    """Return images (B, C, H, W) from that many rows and columns on, with their edges repeated at the end."""
     for dim, by in zip((2, 3), shift, strict=True):
         images = _along(images, by, dim)
     return images
 
 
 def before_shift(slope: Tensor, shift: Shift) -> Tensor:
-    """The gradient by images, from that by the shifted ones: the adjoint of :func:`shifted`."""
+    """Return the gradient by images, from that by the shifted ones: the adjoint of :func:`shifted`."""
     for dim, by in zip((3, 2), reversed(shift), strict=True):
         slope = _adjoint_along(slope, by, dim)
     return slope
 
 
 def _along(images: Tensor, by: int, dim: int) -> Tensor:
-    """Made of parts, because the gradient of padding by edges is not deterministic on a GPU."""
+    """Shift along one dimension, in parts, because the gradient of padding by edges is not deterministic on a GPU."""
     if by == 0:
         return images
     size = images.shape[dim]
