@@ -12,9 +12,9 @@ Contracts (classes to derive from, and what their methods are given):
     Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Posterior, Gaussian, Deterministic; Dataset;
     ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
 Services for plugins:
-    ``load_weights`` (pretrained weights, checked, never unpickled), ``image_files`` (what decoding would silently lose),
+    ``load_weights`` (pretrained weights, checked, never unpickled), ``image_files`` (depth, frames, transparency),
     ``write_atomically``, ``lock``, ``holder`` (files that survive a crash), ``Store`` (the records of a suite),
-    ``run_task`` and ``reason_of`` (what an executor calls to run a job), ``UserError`` (a mistake that the user can mend).
+    ``run_task`` and ``reason_of`` (what an executor calls to run a job), ``UserError`` (a mistake of the user's).
 """
 
 from __future__ import annotations

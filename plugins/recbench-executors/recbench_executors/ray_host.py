@@ -1,4 +1,4 @@
-"""What runs on a node of a Ray cluster: the host of one job, and the switchboard that it reports to."""
+"""The host of one job on a node of a Ray cluster, and the switchboard that it reports to."""
 
 from __future__ import annotations
 
