@@ -82,7 +82,7 @@ def read(folder: Path) -> SlurmArray:
 
 
 def begun(folder: Path, index: int) -> bool:
-    """Whether recbench has ever started in this element."""
+    """Return True if recbench has ever started in this element."""
     return _events(folder, index).exists()
 
 

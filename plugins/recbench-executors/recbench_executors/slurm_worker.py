@@ -1,4 +1,4 @@
-"""What runs inside a Slurm job: ``python -m recbench_executors.slurm_worker FOLDER`` runs the jobs of one element.
+"""The program inside a Slurm job: ``python -m recbench_executors.slurm_worker FOLDER`` runs the jobs of one element.
 
 They run in processes of the local executor, so that a crash costs only its own job. Slurm sends its signals to every
 process of a job; here only this one listens, and asks the others to write their checkpoints.

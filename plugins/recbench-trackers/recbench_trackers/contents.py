@@ -1,4 +1,4 @@
-"""What all trackers show of a job, in plain values."""
+"""The values of a job that all trackers show."""
 
 from __future__ import annotations
 
