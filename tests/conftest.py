@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,7 +49,14 @@ metrics: [psnr, ssim]
 Recbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-GROUPS = {"browser": "browser", "cluster": "cluster", "undisturbed": "sweep", "ran": "ran", "finished": "finished"}
+GROUPS = {
+    "_tiny_results": "tiny",
+    "browser": "browser",
+    "cluster": "cluster",
+    "finished": "finished",
+    "ran": "ran",
+    "undisturbed": "sweep",
+}
 """Fixtures that are expensive to set up, and the worker group of the tests that use them: one worker sets them up."""
 
 
@@ -60,7 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if {"shared", "learned_weights", "czolbe"} & fixtures:
             item.add_marker(pytest.mark.shared)
         for fixture in sorted(GROUPS.keys() & fixtures):
-            item.add_marker(pytest.mark.xdist_group(f"{GROUPS[fixture]} of {item.path.name}"))
+            module = "" if fixture == "_tiny_results" else f" of {item.path.name}"
+            item.add_marker(pytest.mark.xdist_group(GROUPS[fixture] + module))
             break
 
 
@@ -133,6 +142,25 @@ def tiny(tmp_path: Path) -> Path:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY_SUITE)
     return file
+
+
+@pytest.fixture(scope="session")
+def _tiny_results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The results folder of the tiny suite, run once."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.yaml").write_text(TINY_SUITE)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RECBENCH_")}
+    command = [sys.executable, "-m", "recbench", "run", "tiny.yaml", "--plugin", str(TINY), "--device", "cpu"]
+    environment |= {"RECBENCH_CACHE": str(cache), "NO_COLOR": "1"}
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=300)
+    return folder / "results"
+
+
+@pytest.fixture
+def finished_tiny(_tiny_results: Path, tiny: Path) -> Path:
+    """The tiny suite as ``tiny.yaml`` in ``tmp_path``, with a copy of its results next to it."""
+    shutil.copytree(_tiny_results, tiny.parent / "results")
+    return tiny
 
 
 @pytest.fixture

@@ -106,9 +106,9 @@ def test_options_that_cannot_be(recbench: Recbench, results: Path, arguments: li
 
 
 @pytest.mark.slow
-def test_real_jobs_have_intervals_and_tiers(recbench: Recbench, tiny: Path, tmp_path: Path) -> None:
+def test_real_jobs_have_intervals_and_tiers(recbench: Recbench, finished_tiny: Path, tmp_path: Path) -> None:
     """The same command prints the same again from cached statistics; a truncated cache is rebuilt."""
-    done = recbench("run", tiny, "--plugin", TINY)
+    done = recbench("run", finished_tiny, "--plugin", TINY)
     assert done.returncode == 0, done.stderr
     assert "tier" in done.stdout
     folder = tmp_path / "results" / "tiny"
@@ -122,6 +122,6 @@ def test_real_jobs_have_intervals_and_tiers(recbench: Recbench, tiny: Path, tmp_
             low, high = cell["interval"]
             assert low < cell["mean"] < high
     (folder / "statistics.json").write_text("{")
-    assert recbench("run", tiny, "--plugin", TINY).stdout == done.stdout
+    assert recbench("run", finished_tiny, "--plugin", TINY).stdout == done.stdout
     assert (folder / "leaderboard.json").read_bytes() == first
     assert recbench("leaderboard", "--format", "json").stdout.encode() == first

@@ -79,18 +79,16 @@ def test_no_other_file_is_taken_for_the_model(trained: tuple[Store, Record, Regi
 
 
 def test_a_report_of_real_jobs_interpolates_and_chooses_among_all_images(
-    tmp_path: Path, tiny: Path, recbench: Recbench
+    trained: tuple[Store, Record, Registry], recbench: Recbench
 ) -> None:
     """And goes on without the models, saying so."""
-    done = recbench("run", tiny, "--plugin", TINY, "--set", "seeds=[0]", "--set", "losses=[l2]", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    store = Store(tmp_path / "results" / "tiny")
+    store, _, _ = trained
     done = recbench("report", "tiny", "--plugin", TINY, "--strict")
     assert done.returncode == 0, done.stderr
     page = store.root / "report" / "index.html"
     assert done.stdout.strip().endswith("report/index.html")
     text = page.read_text(encoding="utf-8")
-    assert "Chosen among all 32 test images" in text
+    assert "Selected from all 32 test images" in text
     assert "Latent interpolations" in text
     sheet = json.loads(text.split("data-sheet-data>")[1].partition("</script>")[0])
     assert max(int(head[1:]) for head in sheet["heads"]) >= 16
@@ -103,7 +101,7 @@ def test_a_report_of_real_jobs_interpolates_and_chooses_among_all_images(
     done = recbench("report", "tiny", "--plugin", TINY)
     assert done.returncode == 0, done.stderr
     text = page.read_text(encoding="utf-8")
-    assert "Chosen among the first 16 test images" in text
+    assert "Selected from the first 16 test images" in text
     assert "SHA-256 differs" in text
 
 
