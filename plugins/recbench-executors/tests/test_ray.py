@@ -336,7 +336,7 @@ def test_jobs_share_gpus(cluster: Cluster, suite: Path, environment: dict[str, s
     assert sorted(file.read_text() for file in (tmp_path / "seen").iterdir()) == ["0", "0", "1", "1"]
     assert len(records(suite)) == 4
     for record in records(suite).values():
-        assert "there is no device cuda: torch sees 0 GPUs" in record["failure"]["message"]
+        assert "device cuda does not exist: torch sees 0 GPUs" in record["failure"]["message"]
 
 
 @pytest.mark.slow
