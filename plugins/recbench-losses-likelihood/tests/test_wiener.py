@@ -278,7 +278,7 @@ def test_without_z_a_generated_kernel_is_refused() -> None:
 @pytest.mark.parametrize(
     ("shape", "params", "reason"),
     [
-        (ImageShape(3, 8, 8), {}, "at most the image's side"),
+        (ImageShape(3, 8, 8), {}, "kernel_size of at most"),
         (ImageShape(3, 64, 64), {"kernel_size": 10}, "odd"),
     ],
 )
