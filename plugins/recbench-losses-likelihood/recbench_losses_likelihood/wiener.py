@@ -95,8 +95,8 @@ def log_determinant(transfer: Tensor, epsilon: float, channels: int, width: int)
         width: W of the images.
 
     >>> identity = transfer_function(torch.ones(1, 1, 1), 4, 4)
-    >>> log_determinant(identity, 1.0, channels=1, width=4) / math.log(2)  # 16 eigenvalues of 1 + 1
-    tensor([16.])
+    >>> log_determinant(identity, 1.0, channels=1, width=4)  # 16 log 2
+    tensor([11.0904])
     """
     shifted = torch.complex(transfer.real + epsilon, transfer.imag)
     logarithms = 0.5 * torch.log(squared_modulus(shifted))
