@@ -60,9 +60,7 @@ def test_a_note_says_who_saw_which_images() -> None:
     assert [[row.label for row in board.rows if row.place] for board in leaderboard.boards] == [["a", "b"], ["c"]]
     (note,) = leaderboard.notes
     assert "2 protocols and are not ranked together" in note
-    assert (
-        "2 records of a, b (30 training, 4 validation and 8 test images with the fingerprint ffffffffffff)" in note
-    )
+    assert "2 records of a, b (30 training, 4 validation and 8 test images with the fingerprint ffffffffffff)" in note
     assert "1 record of c (30 training, 4 validation and 8 test images with the fingerprint eeeeeeeeeeee)" in note
 
 
