@@ -87,7 +87,7 @@ def refused(recbench: Callable[..., subprocess.CompletedProcess[str]]) -> Refuse
 # Suites
 
 BAD_SUITES = {
-    "empty": ("", "tiny.yaml:1: is not a suite"),
+    "empty": ("", "tiny.yaml:1: expected a suite"),
     "malformed": ("name: [\n", "tiny.yaml:2: is not valid YAML"),
     "an unknown key": (SUITE + "lossess: []\n", "tiny.yaml:8: lossess: unknown key; did you mean 'losses'?"),
     "an unknown loss": (
@@ -288,7 +288,7 @@ def test_a_plan_that_cannot_be_used(refused, done, damage):
     before = contents(done)
     error = refused("leaderboard", "tiny")
     assert "results/tiny/plan.json cannot be used" in error
-    assert "'recbench run SUITE' writes it anew" in error
+    assert "'recbench run SUITE' writes it" in error
     assert contents(done) == before
 
 
