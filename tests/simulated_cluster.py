@@ -58,7 +58,7 @@ SLOTS = NODES * GPUS_PER_NODE
 HOUR = 3600.0
 MONTH = 30 * 24 * HOUR
 REPAIR = 12 * HOUR
-"""How long a lost node is away."""
+"""Time for which a lost node is away."""
 RATES = {
     "worker killed": 419 / (16_384 * 54) * SLOTS * 30,
     "node lost": 6.5e-3 * NODES * 30,
@@ -123,7 +123,7 @@ class Clock:
 
 
 class Journal:
-    """What happened, a line each; the lines of processes that die at any moment are whole."""
+    """A log of events, a line each; the lines of processes that die at any moment are whole."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -138,7 +138,7 @@ class Journal:
 
 
 def scores_of(job: Job) -> dict[str, Score]:
-    """What a trivial job computes: numbers that follow from its id, so that any order of running gives the same."""
+    """Return the result of a trivial job: numbers that follow from its id, and so not from the order of running."""
     number = int(job.id[:8], 16) / 16**8
     return {
         "psnr": Score(mean=20 + number, std=1.0, n=32),
@@ -261,7 +261,7 @@ class SimulatedCluster(Executor):
         """Nodes that are lost, and when they come back."""
         self.store: Store | None = None
         self.next_job: dict[str, Any] = {}
-        """How the next job to end fares: arguments of :meth:`_end`."""
+        """The outcome of the next job to end: arguments of :meth:`_end`."""
 
     def check(self, tasks: Sequence[Task]) -> None:
         pass
@@ -378,7 +378,7 @@ class SimulatedCluster(Executor):
     def _work(
         self, task: Task, *, die: int | None = None, full: bool = False, slow: bool = False, wait: float = 0.0
     ) -> int:
-        """What a job does, in its own process; as :func:`recbench.job.runner.run_task`, but for the training."""
+        """Run a job in its own process, as :func:`recbench.job.runner.run_task`, but for the training."""
         store = Store(Path(task.folder).parent.parent)
         if die is not None:
             die_at(die)

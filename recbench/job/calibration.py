@@ -100,7 +100,7 @@ def measure(
     """Measure the scale of each loss under one setting; deterministic for the same arguments on the same machine.
 
     Args:
-        losses: label and part of each. What is found for one does not depend on the others.
+        losses: label and component of each. What is found for one does not depend on the others.
         cache: folder of the image caches.
         steps: of training, over as many epochs as that takes.
         progress: told the steps done, and of how many.

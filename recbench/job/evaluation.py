@@ -67,12 +67,12 @@ class MetricSpec:
 
 @torch.no_grad()
 def evaluate(
-    model: Model, judges: Mapping[str, MetricSpec], reference: Reference, *, batch_size: int, config: Training
+    model: Model, metrics: Mapping[str, MetricSpec], reference: Reference, *, batch_size: int, config: Training
 ) -> Evaluation:
     """Reconstruct all test images and score them.
 
     Args:
-        judges: by label.
+        metrics: metric and input by label.
         reference: the test images.
         config: with the precision of the network, and the last epoch.
 
@@ -82,13 +82,13 @@ def evaluate(
     device, images, precision = reference.device, reference.images, config.precision
     model.architecture.eval()
     model.loss.eval()
-    singles = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, ImageMetric)}
-    bounds = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, BoundMetric)}
-    sets = {name: judge.metric for name, judge in judges.items() if isinstance(judge.metric, SetMetric)}
+    singles = {name: spec.metric for name, spec in metrics.items() if isinstance(spec.metric, ImageMetric)}
+    bounds = {name: spec.metric for name, spec in metrics.items() if isinstance(spec.metric, BoundMetric)}
+    sets = {name: spec.metric for name, spec in metrics.items() if isinstance(spec.metric, SetMetric)}
     if not isinstance(model.loss, Likelihood):
         bounds = {name: metric for name, metric in bounds.items() if not metric.needs_log_prob}
-    recon = {name: metric for name, metric in sets.items() if not judges[name].samples}
-    generative = {name: metric for name, metric in sets.items() if judges[name].samples}
+    recon = {name: metric for name, metric in sets.items() if not metrics[name].samples}
+    generative = {name: metric for name, metric in sets.items() if metrics[name].samples}
     for metric in sets.values():
         metric.prepare(reference)
     per_image: dict[str, list[Tensor]] = {}
@@ -111,10 +111,10 @@ def evaluate(
         real = to_range(target, _UNIT)
         saved = to_range(rounded, _UNIT)
         for name, single in singles.items():
-            shown = saved if judges[name].rounded else decoded
+            shown = saved if metrics[name].rounded else decoded
             per_image.setdefault(name, []).append(single(shown, real).double())
         for name, metric in recon.items():
-            metric.update(saved if judges[name].rounded else decoded, real)
+            metric.update(saved if metrics[name].rounded else decoded, real)
         if bounds:
             log_prob = torch.full_like(kl, math.nan)
             if any(bound.needs_log_prob for bound in bounds.values()):
@@ -127,10 +127,12 @@ def evaluate(
         saved = to_range(to_8_bits(samples), _UNIT)
         start += len(samples)
         for name, metric in generative.items():
-            metric.update(saved if judges[name].rounded else samples, real)
+            metric.update(saved if metrics[name].rounded else samples, real)
     rate = torch.cat(rates).cpu().numpy()
     values = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
-    scores = {name: _score(name, sets.get(name), values.get(name)) for name in judges if name in values or name in sets}
+    scores = {
+        name: _score(name, sets.get(name), values.get(name)) for name in metrics if name in values or name in sets
+    }
     pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
     traces = {f"{name}_{key}": value.cpu() for name, metric in sets.items() for key, value in metric.trace().items()}

@@ -1,7 +1,7 @@
 """The process of one observer: a plugin with observer hooks, or a tracker. See :mod:`recbench.job.observers`.
 
-It reads messages from its standard input, a line of JSON each: first an order that says who is meant, then what happens
-to the job. It answers each on its standard output. Imports no torch.
+It reads messages from its standard input, a line of JSON each: first an order that names the observer, then the
+events of the job. It answers each on its standard output. Imports no torch.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class _ObserverLink:
         self.waiting: SimpleQueue[str | None] = SimpleQueue()
         self.heard = time.monotonic()
         self.silent = threading.Event()
-        self.blamed = False
+        self.disabled = False
         self.process: subprocess.Popen[str] | None = None
         try:
             self.process = _start()
@@ -148,8 +148,8 @@ class _ObserverLink:
 
     def _disable(self, reason: str) -> None:
         """Disable this observer and log the reason; later reasons follow from the first and are dropped."""
-        if not self.blamed:
-            self.blamed = True
+        if not self.disabled:
+            self.disabled = True
             with self.log.open("a", encoding="utf-8") as stream:
                 stream.write(f"{self.name}{_DISABLED}\n{reason}\n")
 

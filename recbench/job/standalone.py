@@ -133,7 +133,7 @@ def score_metric(
     metric: Metric = registered.create(params, pair.shape)
     metric.to(pair.decoded.dtype).eval()
     if isinstance(metric, BoundMetric):
-        raise UserError(f"{entry.name} judges a model, not images: it needs the posterior of a trained one")
+        raise UserError(f"{entry.name} scores a model, not images: it needs the posterior of a trained one")
     values = []
     if isinstance(metric, SetMetric):
         images = to_8_bits(convert(pair.target, pair.value_range, _UNIT))

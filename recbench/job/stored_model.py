@@ -42,10 +42,10 @@ def load_model(
         RecbenchError: an entry is not installed, or pretrained weights that it needs are missing.
     """
     state = _state(store, record)
-    model, judges = build(record.job, registry, shape, device)
+    model, metrics = build(record.job, registry, shape, device)
     _fill(model.architecture, state, "architecture")
     _fill(model.loss, state, "loss")
-    return model, judges
+    return model, metrics
 
 
 def load_architecture(

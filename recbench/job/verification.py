@@ -123,7 +123,7 @@ def verify(
     checks.append(_machine(changed))
     seed_everything(record.job.seed, deterministic=record.job.training.deterministic)
     try:
-        model, judges = load_model(store, record, registry, shape_of(prepared), where)
+        model, metrics = load_model(store, record, registry, shape_of(prepared), where)
     except StoredModelError as error:
         return Verification(**found, checks=(*checks, ScoreCheck(name="model", state="wrong", says=str(error))))
     reference = Reference(
@@ -132,7 +132,7 @@ def verify(
         cache=cache / "references",
         device=where,
     )
-    evaluation = evaluate(model, judges, reference, batch_size=EVALUATION_BATCH, config=record.job.training)
+    evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=record.job.training)
     allowed = tolerance if tolerance is not None else ELSEWHERE if changed else 0.0
     computed = {name: score.mean for name, score in evaluation.scores.items()}
     images = evaluation.per_image

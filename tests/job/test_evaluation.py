@@ -99,9 +99,9 @@ Evaluate = Callable[..., Evaluation]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Evaluate:
-    def call(model: Model, judges: dict[str, MetricSpec], batch_size: int = 4) -> Evaluation:
+    def call(model: Model, metrics: dict[str, MetricSpec], batch_size: int = 4) -> Evaluation:
         reference = Reference(IMAGES, "images of a test", tmp_path, torch.device("cpu"))
-        return evaluate(model, judges, reference, batch_size=batch_size, config=CONFIG)
+        return evaluate(model, metrics, reference, batch_size=batch_size, config=CONFIG)
 
     return call
 
@@ -177,19 +177,19 @@ def test_samples_are_decoded_draws_from_the_prior(run: Evaluate, batch_size: int
 def test_evaluation_leaves_the_random_state_of_training_alone(run: Evaluate) -> None:
     model = make(Normal())
     before = torch.get_rng_state()
-    judges: dict[str, Any] = {"bound": MetricSpec(Bound()), "seen": MetricSpec(Seen(), samples=True)}
-    run(model, judges)
+    metrics: dict[str, Any] = {"bound": MetricSpec(Bound()), "seen": MetricSpec(Seen(), samples=True)}
+    run(model, metrics)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_metrics_see_rounded_images_unless_they_say_otherwise(run: Evaluate) -> None:
     rounded, exact, samples = Seen(), Seen(), Seen()
-    judges = {
+    metrics = {
         "a": MetricSpec(rounded),
         "b": MetricSpec(exact, rounded=False),
         "c": MetricSpec(samples, samples=True, rounded=False),
     }
-    run(make(Plain()), judges, batch_size=10)
+    run(make(Plain()), metrics, batch_size=10)
     (saved, _), (decoded, _), (drawn, _) = rounded.pairs[0], exact.pairs[0], samples.pairs[0]
     assert torch.equal(saved, to_8_bits(decoded).float().mul(1 / 255))
     for images in (decoded, drawn):

@@ -65,7 +65,7 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def score(call: Call, *arguments: object) -> dict[str, Any]:
     done = call("score", *arguments, "--format", "json")
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    found: dict[str, Any] = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     return found
 
 

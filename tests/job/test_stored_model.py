@@ -37,9 +37,9 @@ def test_a_stored_model_gives_the_stored_reconstructions(trained: tuple[Store, R
     with np.load(store.folder(record.job_id) / "images.npz") as pictures:
         target, decoded = torch.from_numpy(pictures["target"]), pictures["decoded"]
     shape = ImageShape(*target.shape[1:])
-    model, judges = load_model(store, record, registry, shape, torch.device("cpu"))
+    model, metrics = load_model(store, record, registry, shape, torch.device("cpu"))
     assert not model.architecture.training
-    assert judges.keys() == record.scores.keys()
+    assert metrics.keys() == record.scores.keys()
     with torch.no_grad():
         _, again, _ = reconstruct(model, target, "float32")
     assert (to_8_bits(convert(again, model.image_range, (0, 1))).numpy() == decoded).all()

@@ -144,7 +144,7 @@ def outcome(root: Path) -> dict[tuple[str, int], Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, int], Any], str]:
-    """What the slow suite gives when nobody disturbs it, and its leaderboard."""
+    """Return the results of the slow suite without interruptions, and its leaderboard."""
     from tests.conftest import TINY_SUITE
 
     root = tmp_path_factory.mktemp("undisturbed")

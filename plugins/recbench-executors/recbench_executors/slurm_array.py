@@ -62,7 +62,7 @@ def found(root: Path) -> Iterator[tuple[Path, SlurmArray]]:
     """All arrays of a suite that can be read, with their folders, in the order of their making."""
     for folder in sorted((root / FOLDER).glob("*")):
         if _KEY.fullmatch(folder.name):
-            with suppress(OSError, ValidationError):  # one that was never finished, or a stranger
+            with suppress(OSError, ValidationError):  # never finished, or not written by this executor
                 yield folder, read(folder)
 
 

@@ -87,7 +87,7 @@ def test_neither_ray_nor_torch_is_imported_before_a_job_is_to_run() -> None:
 def test_addresses_that_cannot_be_used_are_refused_at_once() -> None:
     with pytest.raises(UserError, match="run recbench on a node of the cluster"):
         make(address="ray://somewhere:10001")
-    with socket.socket() as nobody:  # bound, but nobody listens
+    with socket.socket() as nobody:  # bound, but not listening
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(UserError, match="no Ray cluster could be reached"):
             make(address=f"127.0.0.1:{nobody.getsockname()[1]}").check([task()])
@@ -325,7 +325,7 @@ def recbench_losses():
 @needs_ray
 def test_jobs_share_gpus(cluster: Cluster, suite: Path, environment: dict[str, str], tmp_path: Path) -> None:
     """On a node that says it has two GPUs, four jobs run at the same time, two on each: each waits for all others
-    while its plugins are loaded. That there is no GPU really, they find out afterwards."""
+    while its plugins are loaded. The GPUs do not exist, which the jobs notice only afterwards."""
     (tmp_path / "seen").mkdir()
     (tmp_path / "watchful.py").write_text(WATCHFUL.format(folder=str(tmp_path / "seen")))
     patient = {**environment, "RECBENCH_PLUGIN_SECONDS": "300"}

@@ -319,7 +319,7 @@ class Script(Executor):
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What is asked of Slurm, which says that the job runs and is not preempted."""
+    """Return the commands that Slurm was asked; it answers that the job runs and is not preempted."""
     made: list[tuple[str, ...]] = []
 
     def call(*command: str) -> str:

@@ -165,7 +165,7 @@ class Sweep:
         wait_for(lambda: len(list(self.root.glob("jobs/*/history.jsonl"))) >= count, f"{count} jobs in training")
 
     def records(self) -> dict[int, dict[str, object]]:
-        """What each job computed, by seed; times left out."""
+        """Return the results of each job by seed, without times."""
         found = {}
         for file in self.root.glob("jobs/*/record.json"):
             record = json.loads(file.read_text())
@@ -185,7 +185,7 @@ def finish(coordinator: subprocess.Popen[str], code: int) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, object]]:
-    """What the jobs compute on this machine, without any Slurm."""
+    """Return the results of the jobs on this machine, without Slurm."""
     sweep = Sweep(cluster, tmp_path_factory.mktemp("local"), "local", 3)
     sweep.run("jobs=3", "threads=1", executor="local")
     return sweep.records()
@@ -288,7 +288,7 @@ def test_a_lost_node(cluster: Cluster, sweep: Callable[..., Sweep], undisturbed:
 
 
 def steps_on(node: str, cluster: Cluster) -> list[int]:
-    """What runs under a node's daemon and would go on without it: the keepers of jobs, and the jobs' scripts."""
+    """Return the processes under a node's daemon that outlive it: the keepers of jobs, and the jobs' scripts."""
     listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     spool = str(cluster.base / f"spool.{node}")
     found = [line.split(None, 1) for line in listed.splitlines()]

@@ -1,4 +1,4 @@
-"""What the trackers write is read back with the readers of those who made the formats."""
+"""The output of the trackers is read back with the reference reader of each format."""
 
 from __future__ import annotations
 
