@@ -75,7 +75,7 @@ class Decoder:
             raise ValueError("is transparent in places, where another image would show: put it on a background first")
         if self.originals and image.size not in self.originals:
             wanted = " or ".join(f"{width}x{height}" for width, height in self.originals)
-            raise ValueError(f"is {image.width}x{image.height}, expected {wanted}")
+            raise ValueError(f"is {image.width}x{image.height}, but {wanted} is wanted")
         side = self.crop or min(image.size)
         if side > min(image.size):
             raise ValueError(f"is {image.width}x{image.height}, too small for a crop of {side}")

@@ -28,7 +28,7 @@ class _InOrder(FolderDataset):
         found = super().find()
         if self.wanted and len(found) != self.wanted:
             raise UserError(
-                f"the folder {self.root} holds {len(found)} files, expected {self.wanted} "
+                f"the folder {self.root} holds {len(found)} files, but {self.wanted} are wanted "
                 "(count: 0 takes as many as there are)"
             )
         return found

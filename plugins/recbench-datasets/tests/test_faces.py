@@ -52,7 +52,7 @@ def test_the_published_number_of_files_must_be_there(tmp_path):
     celeba(tmp_path)
     dataset = create("celeba", tmp_path)
     for _ in range(2):  # what was found is not remembered in place of the error
-        with pytest.raises(UserError, match=r"holds 20 files, expected 202599 \(count: 0 takes as many as"):
+        with pytest.raises(UserError, match=r"holds 20 files, but 202599 are wanted \(count: 0 takes as many as"):
             dataset.source()
     assert create("celeba", tmp_path, count=0).source() == create("celeba", tmp_path, count=20).source()
 
@@ -89,7 +89,7 @@ def test_faces_of_another_size_are_counted_and_named(tmp_path):
         list(create("celeba", tmp_path, count=10).images("train"))
     assert str(caught.value).splitlines() == [
         f"2 of the 10 files in {tmp_path} cannot be used:",
-        f"  {tmp_path}/000003.png: is 178x217, expected 178x218",
+        f"  {tmp_path}/000003.png: is 178x217, but 178x218 is wanted",
         f"  {tmp_path}/000009.png: is grey, expected colour (channels: 3)",
     ]
 
@@ -117,7 +117,7 @@ def test_celeba_hq_is_in_the_order_of_its_numbers(tmp_path, side):
 def test_celeba_hq_is_not_enlarged(tmp_path):
     for number in range(5):
         write(tmp_path / f"{number}.png", number, (256, 256))
-    with pytest.raises(UserError, match="is 256x256, expected 512x512 or 1024x1024"):
+    with pytest.raises(UserError, match="is 256x256, but 512x512 or 1024x1024 is wanted"):
         list(create("celeba_hq", tmp_path, count=5, size=512).images("train"))
 
 
