@@ -100,7 +100,7 @@ def test_suites_share_jobs(root: Path, recbench: Recbench) -> None:
     assert recbench(*RUN).returncode == 0
     other = recbench(*RUN, "--set", "name=other", "--set", "seeds=[0, 1, 2]")
     assert other.returncode == 0, other.stderr
-    assert "4 jobs were done for other suites already, and were taken over from tiny" in other.stderr
+    assert "4 jobs were already done for other suites, and were taken over from tiny" in other.stderr
     plan, store = plan_of(root, "other"), Store(root / "results" / "other")
     names = {}
     for planned in plan.jobs:
