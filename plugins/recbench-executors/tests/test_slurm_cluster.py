@@ -263,7 +263,10 @@ def test_preempted_jobs_go_back_to_the_queue_with_their_checkpoints(
     coordinator = one.start("partition=low")
     one.running(1)
     cluster.call("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for(lambda: list(one.root.glob("jobs/*/checkpoint/state.pt")), "a checkpoint")
+    wait_for(lambda: list(one.root.glob("jobs/*/checkpoint/state.pt")) or one.records(), "a checkpoint")
+    if one.records():
+        coordinator.kill()
+        pytest.skip("on a busy machine the job ended before Slurm preempted it: run this test alone")
     finish(coordinator, 0)
     assert one.records() == {0: undisturbed[0]}
     assert not list(one.root.glob("jobs/*/failed-*.json"))
