@@ -35,7 +35,7 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 
 # Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores.
 test: dev lint test-fast
-	$(PYTEST) -n $(shell expr $(CORES) + $(CORES) / 2) --dist loadgroup -m slow
+	$(PYTEST) -n $(shell expr $(CORES) + $(CORES) / 2) --dist loadgroup -m slow --durations=10
 
 test-fast: dev
 	$(PYTEST) --quiet --doctest-modules recbench plugins --ignore-glob='*/tests/*'
