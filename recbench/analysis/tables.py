@@ -1,7 +1,7 @@
-"""Records, histories, scores and boards as pandas tables: what notebooks load, and what CSV files are written from.
+"""Records, histories, scores and boards as tables: functions named ``…_table`` return pandas tables, for notebooks;
+``…_cells`` return columns and rows, which CSV files are written from without the half second that pandas takes to load.
 
-Columns have the dtype object, so that integers with missing values stay integers and every number keeps its digits.
-Importing pandas takes about half a second, so each function imports it when called.
+Columns of pandas tables have the dtype object, so that integers with missing values stay integers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from pandas import DataFrame
+
+Cells = tuple[list[str], list[list[Any]]]
+"""The columns of a table, and its rows; None where a value is missing."""
 
 
 # Jobs
@@ -60,11 +63,19 @@ def history_table(plan: Plan, histories: Mapping[str, Iterable[Mapping[str, floa
     Returns:
         Columns ``job``, ``setting``, ``method``, ``seed``, ``epoch``, then all that any of the epochs holds.
     """
-    return _table(
-        {**_job(plan, planned), "epoch": int(epoch["epoch"]), **{k: v for k, v in epoch.items() if k != "epoch"}}
-        for planned in plan.jobs
-        for epoch in histories.get(planned.id, ())
-    )
+    return _table(_epochs(plan, histories))
+
+
+def history_cells(plan: Plan, histories: Mapping[str, Iterable[Mapping[str, float]]], values: Sequence[str]) -> Cells:
+    """Return the rows of :func:`history_table`, with these values of the epochs as columns."""
+    return _cells(_epochs(plan, histories), ["job", "setting", "method", "seed", "epoch", *values])
+
+
+def _epochs(plan: Plan, histories: Mapping[str, Iterable[Mapping[str, float]]]) -> Iterator[dict[str, Any]]:
+    for planned in plan.jobs:
+        for epoch in histories.get(planned.id, ()):
+            values = {name: value for name, value in epoch.items() if name != "epoch"}
+            yield {**_job(plan, planned), "epoch": int(epoch["epoch"]), **values}
 
 
 def per_image_table(plan: Plan, scores: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> DataFrame:
@@ -105,9 +116,17 @@ def board_table(leaderboard: Leaderboard, *, cost: bool = False) -> DataFrame:
     Args:
         cost: include the columns of training cost.
     """
+    return _table(_methods(leaderboard, cost=cost))
+
+
+def board_cells(leaderboard: Leaderboard, *, cost: bool = False) -> Cells:
+    """Return the columns and rows of :func:`board_table`."""
+    return _cells(_methods(leaderboard, cost=cost))
+
+
+def _methods(leaderboard: Leaderboard, *, cost: bool) -> Iterator[dict[str, Any]]:
     metrics = list(dict.fromkeys(column.name for board in leaderboard.boards for column in board.columns))
     tuned = any(row.tuned is not None for board in leaderboard.boards for row in board.rows)
-    rows = []
     for board in leaderboard.boards:
         for row in board.rows:
             facts = {"suite": leaderboard.suite, **_standing(board, row)}
@@ -119,8 +138,7 @@ def board_table(leaderboard: Leaderboard, *, cost: bool = False) -> DataFrame:
             for metric in metrics:
                 cell = _metric(row.cells.get(metric))
                 facts |= {f"{metric}_{name}": value for name, value in cell.items()}
-            rows.append({**facts, "trouble": " | ".join(row.trouble)})
-    return _table(rows)
+            yield {**facts, "trouble": " | ".join(row.trouble)}
 
 
 def _standing(board: Board, row: Row) -> dict[str, Any]:
@@ -185,8 +203,8 @@ _PUBLISHED = (
 )  # fmt: skip
 
 
-def published_table(suite: str, tables: Sequence[PublishedTable]) -> DataFrame:
-    """Return a row per printed number, per ordering and per metric that the suite does not compute.
+def published_cells(suite: str, tables: Sequence[PublishedTable]) -> Cells:
+    """Return columns, and a row per printed number, per ordering and per metric that the suite does not compute.
 
     The column ``kind`` holds ``number``, ``ordering`` (``method`` was printed as better than ``worse``) or
     ``not computed``.
@@ -196,7 +214,7 @@ def published_table(suite: str, tables: Sequence[PublishedTable]) -> DataFrame:
         for table in tables
         for facts in _printed(table)
     )
-    return _table(rows, _PUBLISHED)
+    return _cells(rows, _PUBLISHED)
 
 
 def _printed(table: PublishedTable) -> Iterator[dict[str, Any]]:
@@ -230,9 +248,14 @@ def _printed(table: PublishedTable) -> Iterator[dict[str, Any]]:
         yield {"kind": "not computed", "metric": metric}
 
 
-def _table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> DataFrame:
-    import pandas as pd
-
+def _cells(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> Cells:
     rows = list(rows)
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
-    return pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names, dtype=object)
+    return names, [[row.get(name) for name in names] for row in rows]
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+    import pandas as pd
+
+    columns, cells = _cells(rows)
+    return pd.DataFrame(cells, columns=columns, dtype=object)

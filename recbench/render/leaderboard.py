@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from recbench.analysis.board import Leaderboard
-from recbench.analysis.tables import board_table
+from recbench.analysis.tables import board_cells
 from recbench.files import write_atomically
 from recbench.render import latex, markdown
 from recbench.render.board import TableEntry, details, details_legend, front, legend, table, tuning, tuning_legend
@@ -27,7 +27,7 @@ def to_json(leaderboard: Leaderboard, *, cost: bool = False) -> str:
 
 def to_csv(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     """Return one line per method of each board, with every number at full precision."""
-    return csv_text(board_table(leaderboard, cost=cost))
+    return csv_text(*board_cells(leaderboard, cost=cost))
 
 
 def to_markdown(leaderboard: Leaderboard, *, cost: bool = False) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import Claim, Compared, PublishedTable
-from recbench.analysis.tables import published_table
+from recbench.analysis.tables import published_cells
 from recbench.plan.model import Column
 from recbench.render.markdown import escape
 from recbench.render.spreadsheet import csv_text
@@ -124,7 +124,7 @@ def to_markdown(tables: Sequence[PublishedTable]) -> str:
 
 def to_csv(suite: str, tables: Sequence[PublishedTable]) -> str:
     """Return one line per printed number, per ordering and per metric that the suite does not compute."""
-    return csv_text(published_table(suite, tables))
+    return csv_text(*published_cells(suite, tables))
 
 
 def to_json(leaderboard_json: str, tables: Sequence[PublishedTable]) -> str:

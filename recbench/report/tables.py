@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from recbench.analysis.rate_distortion import RateDistortion
-from recbench.analysis.tables import history_table
+from recbench.analysis.tables import history_cells
 from recbench.render.leaderboard import to_csv
-from recbench.render.spreadsheet import csv_text, no_formula
+from recbench.render.spreadsheet import csv_text
 from recbench.report import series
 from recbench.report.content import BoardView, Content
 from recbench.store.costs import COST_COLUMNS
@@ -21,15 +19,6 @@ from recbench.store.costs import COST_COLUMNS
 LARGEST = 4_000_000
 """CSV files with more bytes than this are compressed with gzip."""
 HISTORY = ("step", "objective", "reconstruction", "kl", "auxiliary", "validation", "learning_rate", "images_per_second")
-
-
-def render(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return a CSV file; an apostrophe precedes text that a spreadsheet would interpret as a formula."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(no_formula, head))
-    writer.writerows(map(no_formula, row) for row in rows)
-    return stream.getvalue().encode()
 
 
 def packed(name: str, content: bytes) -> tuple[str, bytes]:
@@ -73,13 +62,13 @@ def jobs(content: Content) -> bytes:
             line += [failure.type, failure.message] if failure else [None, job.why or None]
             yield line
 
-    return render(head, rows())
+    return csv_text(head, rows()).encode()
 
 
 def histories(content: Content) -> bytes:
     """Return one line per epoch of each job."""
-    table = history_table(content.plan, {job.planned.id: job.history for job in content.jobs})
-    return csv_text(table.reindex(columns=["job", "setting", "method", "seed", "epoch", *HISTORY])).encode()
+    histories = {job.planned.id: job.history for job in content.jobs}
+    return csv_text(*history_cells(content.plan, histories, HISTORY)).encode()
 
 
 def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:
@@ -102,7 +91,7 @@ def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:
             yield (
                 name,
                 f"{view.files}-per-image-{names.index(name) + 1 if name in names else 0}-{safe}.csv",
-                render(["image", *labels], lines),
+                csv_text(["image", *labels], lines).encode(),
             )
 
 
@@ -112,7 +101,7 @@ def spectra(view: BoardView) -> bytes:
     frequencies = lines[0].frequencies.tolist()
     names = [line.method.label if line.method else "test images" for line in lines]
     rows = ([f, *(float(line.values[i]) for line in lines)] for i, f in enumerate(frequencies))
-    return render(["cycles_per_pixel", *names], rows)
+    return csv_text(["cycles_per_pixel", *names], rows).encode()
 
 
 def tuning(view: BoardView) -> bytes:
@@ -125,7 +114,7 @@ def tuning(view: BoardView) -> bytes:
                 values = [trial.values.get(name) for name in names]
                 yield [search.label, place + 1, *values, trial.status, trial.score, int(place == search.chosen)]
 
-    return render(["loss", "candidate", *names, "status", "score", "chosen"], rows())
+    return csv_text(["loss", "candidate", *names, "status", "score", "chosen"], rows()).encode()
 
 
 def rate_distortion(rate: RateDistortion) -> bytes:
@@ -138,7 +127,7 @@ def rate_distortion(rate: RateDistortion) -> bytes:
                 scores = [point.scores.get(name) for name in names]
                 yield [curve.label, point.label, point.kl_weight, point.seeds, point.rate, *scores]
 
-    return render(["loss", "point", "kl_weight", "seeds", "kl", *names], rows())
+    return csv_text(["loss", "point", "kl_weight", "seeds", "kl", *names], rows()).encode()
 
 
 def kernels(view: BoardView) -> bytes:
@@ -157,4 +146,5 @@ def kernels(view: BoardView) -> bytes:
                 entries = (f"{value:.7g}" for value in values[epoch, image, down].tolist())
                 yield [label, seed, epoch + 1, image, down, *entries]
 
-    return render(["method", "seed", "epoch", "image", "row", *(f"column {i}" for i in range(widest))], rows())
+    head = ["method", "seed", "epoch", "image", "row", *(f"column {i}" for i in range(widest))]
+    return csv_text(head, rows()).encode()

@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 
 from recbench.analysis.ranking import rank
-from recbench.analysis.tables import board_table, history_table, per_image_table, scores_table
+from recbench.analysis.tables import (
+    board_cells,
+    board_table,
+    history_cells,
+    history_table,
+    per_image_table,
+    scores_table,
+)
 from recbench.render.spreadsheet import csv_text
 from recbench.store.record import Score
 from tests.made_up import make_plan, make_record, make_trouble
@@ -32,7 +39,10 @@ def test_histories_are_a_row_per_job_and_epoch() -> None:
     table = history_table(plan, histories)
     assert list(table["job"]) == [plan.jobs[0].id, plan.jobs[1].id, plan.jobs[1].id]
     assert list(table.columns) == ["job", "setting", "method", "seed", "epoch", "kl", "validation"]
-    assert csv_text(table[["epoch", "kl", "validation"]]) == "epoch,kl,validation\n1,4.5,\n1,3.5,\n2,3.0,7.0\n"
+    columns, rows = history_cells(plan, histories, ["kl", "validation"])
+    assert columns == list(table.columns)
+    text = csv_text(columns[4:], (row[4:] for row in rows))
+    assert text == "epoch,kl,validation\n1,4.5,\n1,3.5,\n2,3.0,7.0\n"
 
 
 def test_per_image_scores_are_a_row_per_job_and_image() -> None:
@@ -51,4 +61,6 @@ def test_boards_are_a_row_per_method_with_integers_as_integers() -> None:
     table = board_table(rank(plan, records)).set_index("method")
     assert table.loc["a", ["place", "tier", "seeds_done"]].tolist() == [1, 1, 2]
     assert table.loc["b", ["place", "psnr_mean", "psnr_in_family"]].isna().all()
-    assert csv_text(table[["place"]]) == 'place\n1\n""\n'
+    columns, rows = board_cells(rank(plan, records))
+    assert columns == ["suite", "setting", "protocol", "place", "method", *list(table.columns)[4:]]
+    assert csv_text(["place"], ([row[3]] for row in rows)) == 'place\n1\n""\n'

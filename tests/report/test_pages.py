@@ -24,6 +24,7 @@ from recbench.errors import UserError
 from recbench.files import lock
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
+from recbench.render.spreadsheet import csv_text
 from recbench.report import choosing, figures, series, sheets, spectra, tables
 from recbench.report.content import Content, gather, slugs
 from recbench.report.sections import Sources
@@ -274,7 +275,7 @@ def test_tables_hold_every_number(report: Path, content: Content, store: Store) 
 
 
 def test_large_tables_are_packed_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = tables.render(["a"], [[number] for number in range(1000)])
+    content = csv_text(["a"], [[number] for number in range(1000)]).encode()
     assert tables.packed("x.csv", content) == ("x.csv", content)
     monkeypatch.setattr(tables, "LARGEST", 100)
     name, packed = tables.packed("x.csv", content)
