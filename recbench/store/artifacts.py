@@ -150,7 +150,9 @@ def read_scores(source: Path | bytes, metric: str | None = None) -> dict[str, ND
 
     file = io.BytesIO(source) if isinstance(source, bytes) else source / SCORES
     try:
-        table = parquet.read_table(file, columns=None if metric is None else [metric], use_threads=False)
+        # Without Arrow's own threads: one that still starts while the interpreter ends would abort the process.
+        with parquet.ParquetFile(file, pre_buffer=False) as opened:
+            table = opened.read(columns=None if metric is None else [metric], use_threads=False)
         names = table.column_names if metric is None else [metric]
         return {name: np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in names}
     except (OSError, KeyError, ValueError, TypeError, ArrowException) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +79,16 @@ def test_the_history_of_a_running_or_killed_job_is_read_as_far_as_it_goes(tmp_pa
 def test_a_history_holds_finite_numbers_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         artifacts.history_line({"epoch": 1, "objective": math.nan})
+
+
+def test_scores_are_read_without_threads_of_arrow(tmp_path: Path) -> None:
+    """A thread that still starts while the interpreter ends aborts the process, now and then, on a busy machine."""
+    artifacts.write_scores(tmp_path, {"psnr": np.arange(3.0), "kl": np.ones(3)})
+    code = (
+        "import os, sys, numpy, pyarrow.parquet\nfrom pathlib import Path\nfrom recbench.store import artifacts\n"
+        "def threads(): return len(os.listdir('/proc/self/task'))\n"
+        "before = threads(); assert len(artifacts.read_scores(Path(sys.argv[1]), 'psnr')['psnr']) == 3\n"
+        "assert len(artifacts.read_scores(Path(sys.argv[1]))) == 2; print(threads() - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0\n"
