@@ -61,6 +61,7 @@ GROUPS = {
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs data that may not be redistributed, for ``-m shared``; group what shares an expensive fixture."""
     for item in items:
