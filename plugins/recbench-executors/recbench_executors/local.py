@@ -42,7 +42,14 @@ Keeping it makes training 1.4 times as fast (docs/benchmarks.md). Only what the 
 JOBS_PER_GPU = 1
 """Jobs that share a GPU unless --jobs-per-device says otherwise."""
 
-_PRELOADED = ["recbench_executors.fork_server", "torch", "torch._dynamo", "recbench.job.runner"]
+_PRELOADED = [
+    "recbench_executors.fork_server",
+    "torch",
+    "torch._dynamo",
+    "recbench.job.runner",
+    "pandas",  # which a job loads when it writes its files: half a second, here once and not in every job
+    "safetensors.torch",
+]
 
 
 @dataclass

@@ -161,3 +161,24 @@ def test_jobs_get_the_allocator_settings_unless_the_user_chose_others(tmp_path: 
         (tmp_path / "arenas").unlink()
         assert "['crashed']" in done.stdout
         assert "no specification" in (folder / "log.txt").read_text()
+
+
+def test_jobs_import_nothing_for_their_files_that_the_fork_server_has_not(tmp_path: Path) -> None:
+    code = """
+import importlib, sys
+from pathlib import Path
+from recbench_executors.local import _PRELOADED
+for name in _PRELOADED[1:]:  # the first one would end this process with its parent
+    importlib.import_module(name)
+import numpy, torch
+from recbench.store import artifacts
+before = {name.partition(".")[0] for name in sys.modules}
+folder = Path(sys.argv[1])
+artifacts.start_history(folder)
+artifacts.write_scores(folder, {"psnr": numpy.ones(2)})
+artifacts.write_images(folder, {"target": numpy.ones((1, 1, 2, 2), dtype=numpy.uint8)})
+artifacts.write_model(folder, {"architecture": torch.nn.Linear(1, 1)})
+print({name.partition(".")[0] for name in sys.modules} - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
