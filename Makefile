@@ -33,23 +33,24 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	touch $@ $(VENV)/.installed
 
-# Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores.
+# Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores. All
+# tests of a file are one worker's: what a module sets up, a cluster or a browser, is there once.
 test: dev lint test-fast
-	$(PYTEST) -n $(shell expr $(CORES) + $(CORES) / 2) --dist loadgroup -m slow --durations=10
+	$(PYTEST) -n $(shell expr $(CORES) + $(CORES) / 2) --dist loadfile -m slow --durations=10
 
 test-fast: dev
 	$(PYTEST) --quiet --doctest-modules recbench plugins --ignore-glob='*/tests/*'
-	$(PYTEST) -n $(CORES) --dist loadgroup -m 'not slow'
+	$(PYTEST) -n $(CORES) -m 'not slow'
 
 # What needs RECBENCH_SHARED, alone: make test runs it too where that is set.
 test-shared: dev
-	RECBENCH_WEIGHTS="$(RECBENCH_SHARED)/data/weights" $(PYTEST) -n $(CORES) --dist loadgroup -m shared
+	RECBENCH_WEIGHTS="$(RECBENCH_SHARED)/data/weights" $(PYTEST) -n $(CORES) -m shared
 
 coverage: dev
-	$(PYTEST) -n $(CORES) --dist loadgroup -m 'not slow' --cov --cov-report=term:skip-covered
+	$(PYTEST) -n $(CORES) -m 'not slow' --cov --cov-report=term:skip-covered
 
 soak: dev
-	RECBENCH_SOAK=1 $(PYTEST) -n $(CORES) --dist loadgroup -m soak
+	RECBENCH_SOAK=1 $(PYTEST) -n $(CORES) -m soak
 
 lint: dev
 	$(BIN)/ruff check .

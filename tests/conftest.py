@@ -49,29 +49,11 @@ metrics: [psnr, ssim]
 Recbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-GROUPS = {
-    "_tiny_results": "tiny",
-    "browser": "browser",
-    "cluster": "cluster",
-    "finished": "finished",
-    "ran": "ran",
-    "undisturbed": "sweep",
-}
-"""Fixtures that are expensive to set up, and the worker group of the tests that use them: one worker sets them up."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs data that may not be redistributed, for ``-m shared``; group what shares an expensive fixture."""
+    """Mark what needs data that may not be redistributed, so that ``-m shared`` runs it where they are."""
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if {"shared", "learned_weights", "czolbe"} & fixtures:
+        if {"shared", "learned_weights", "czolbe"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.shared)
-        for fixture in sorted(GROUPS.keys() & fixtures):
-            module = "" if fixture == "_tiny_results" else f" of {item.path.name}"
-            item.add_marker(pytest.mark.xdist_group(GROUPS[fixture] + module))
-            break
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +69,10 @@ def shared() -> Path:
     """The folder of real data that may not be redistributed; tests that need it are skipped elsewhere."""
     folder = os.environ.get("RECBENCH_SHARED")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("RECBENCH_SHARED names no folder with real data: recbench data prepare cifar10 fetches CIFAR-10")
+        pytest.skip(
+            "RECBENCH_SHARED names no folder with real data (CIFAR-10: recbench data prepare cifar10; brain scans: "
+            "docs/datasets.md says where they are given out)"
+        )
     return Path(folder)
 
 
