@@ -38,7 +38,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
 from recbench.data.cache import Prepared, prepare
-from recbench.job.training import take
+from recbench.job.images import take
 from recbench.plan.model import ComponentSpec
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry

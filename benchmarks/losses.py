@@ -41,7 +41,7 @@ from torch.profiler import ProfilerActivity, profile
 from recbench.contracts.entries import ImageShape, LossEntry
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench.data.weights import missing
-from recbench.job.training import convert
+from recbench.job.images import convert
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registered, Registry
 

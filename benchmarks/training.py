@@ -28,7 +28,8 @@ import torch
 
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.loss import Setting
-from recbench.job.training import Model, TrainingImages, Watch, seed_everything, train
+from recbench.job.parts import Model
+from recbench.job.training import TrainingImages, Watch, seed_everything, train
 from recbench.plan.model import Training
 from recbench_architectures.bredell import VAEBredell
 from recbench_losses_pixel.losses import L2

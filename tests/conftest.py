@@ -23,6 +23,9 @@ from recbench.plugin.registry import Registry
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
+# What is tested with plugins that fail on purpose runs without preflight, but for the tests of preflight itself.
+os.environ.setdefault("RECBENCH_PREFLIGHT", "0")
+
 # A shell that starts something in the background lets it ignore Ctrl-C, and what it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -100,7 +103,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(cache: Path) -> dict[str, str]:
     """The environment of command lines: no settings of the person who runs the tests, no colours."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RECBENCH_")}
-    return {**clean, "RECBENCH_CACHE": str(cache), "NO_COLOR": "1", "COLUMNS": "160"}
+    return {**clean, "RECBENCH_CACHE": str(cache), "RECBENCH_PREFLIGHT": "0", "NO_COLOR": "1", "COLUMNS": "160"}
 
 
 @pytest.fixture

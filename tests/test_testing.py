@@ -189,7 +189,7 @@ def test_cases_are_of_shapes_that_the_loss_takes() -> None:
     assert len(loss_cases([some])) == len(CHECKS)
     with pytest.raises(ValueError, match="accepts no square images"):
         loss_cases([some], {"some": [{"least": 1000}]})
-    with pytest.raises(ValueError, match="the plugin has no loss other"):
+    with pytest.raises(ValueError, match="the plugin has no other"):
         loss_cases([some], {"other": [{}]})
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Unpack
 
 import click
+from rich.text import Text
 
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
+from recbench.cli.sweeping import Settings, checked_device, execute, loading, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.store import Store
 from recbench.suite.suite import Suite, load_suite
+from recbench.sweep.preflight import check
 from recbench.sweep.sweep import PlanState, grown
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
@@ -94,11 +96,15 @@ def _print_jobs(plan: Plan, state: PlanState) -> None:
 @_suite
 @_set
 @_most
+@click.option("--preflight", is_flag=True, help="Let every method take one step, and check its plugins.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where they do.")
 @plugin_options
 def validate_command(
     suite_file: Path,
     overrides: tuple[str, ...],
     max_jobs: int | None,
+    preflight: bool,
+    device: str,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
@@ -107,6 +113,12 @@ def validate_command(
     registry = Registry(load(plugin_files, blocked, strict))
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
     plan = suite.plan
+    if preflight:
+        flown = check(
+            plan, registry, **loading(registry, plugin_files, blocked), device=checked_device(device),
+            note=lambda text: err.print(Text(text), soft_wrap=True),
+        )  # fmt: skip
+        click.echo(f"preflight: {flown} methods took a step and kept to their contracts")
     if plan.tuning is not None:
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"

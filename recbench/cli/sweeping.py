@@ -46,6 +46,7 @@ class Settings(TypedDict):
     timeout: str | None
     max_failures: int | None
     checkpoint_seconds: float
+    preflight: bool
     tracked: tuple[str, ...]
     track_option: tuple[str, ...]
 
@@ -83,6 +84,12 @@ _OPTIONS = (
         help="Seconds of training between checkpoints.",
     ),
     click.option(
+        "--preflight/--no-preflight",
+        default=True,
+        envvar="RECBENCH_PREFLIGHT",
+        help="Before anything is trained, let every method take one step, and check its plugins (the default).",
+    ),
+    click.option(
         "--track", "tracked", multiple=True, metavar="TRACKER", help="Report the jobs to a tracker. Repeatable."
     ),
     click.option("--track-option", multiple=True, metavar="NAME.KEY=VALUE", help="Parameter of a tracker. Repeatable."),
@@ -115,22 +122,45 @@ def options_of(
     Raises:
         UserError: the value of an option is invalid.
     """
-    if not _DEVICE.fullmatch(settings["device"]):
-        raise UserError(f"--device {settings['device']}: expected auto, cpu, cuda or cuda:N")
     timeout = settings["timeout"]
     executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(
         cache=settings["cache"] or default_cache(),
-        plugin_files=tuple(str(Path(file).resolve()) for file in plugin_files),
-        blocked=(*blocked, *(plugin.name for plugin in registry.plugins.broken if plugin.crashes_on_import)),
-        device=settings["device"],
+        **loading(registry, plugin_files, blocked),
+        device=checked_device(settings["device"]),
         checkpoint_seconds=settings["checkpoint_seconds"],
+        preflight=settings["preflight"],
         trackers=_trackers(registry, settings["tracked"], settings["track_option"]),
         timeout=parse_duration(timeout, "--timeout") if timeout is not None else None,
         limits=Limits(settings["retries"], settings["max_failures"]),
         only=only,
         engine=(settings["executor"], params),
     )
+
+
+class Loading(TypedDict):
+    """The plugins that other processes are to load, from wherever they start: arguments of :class:`Options`."""
+
+    plugin_files: tuple[str, ...]
+    blocked: tuple[str, ...]
+
+
+def loading(registry: Registry, plugin_files: tuple[str, ...], blocked: tuple[str, ...]) -> Loading:
+    """Return what other processes are to load, so that they have the plugins of this one."""
+    crashing = (plugin.name for plugin in registry.plugins.broken if plugin.crashes_on_import)
+    files = tuple(str(Path(file).resolve()) for file in plugin_files)
+    return {"plugin_files": files, "blocked": (*blocked, *crashing)}
+
+
+def checked_device(device: str) -> str:
+    """Return the value of ``--device``.
+
+    Raises:
+        UserError: it names no device.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+    return device
 
 
 def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -61,6 +62,26 @@ class Auxiliary:
     parameters: tuple[nn.Parameter, ...]
     learning_rate: float
     objective: Callable[[Tensor, Tensor, Context], Tensor]
+
+    def __post_init__(self) -> None:
+        """Refuse what would train nothing.
+
+        Raises:
+            TypeError: ``parameters`` is no tuple of parameters, as a generator, which is empty once it was read; or
+                ``objective`` is no function.
+            ValueError: ``learning_rate`` is not above 0, or there are no parameters.
+        """
+        if not (isinstance(self.parameters, tuple) and all(isinstance(p, nn.Parameter) for p in self.parameters)):
+            came = type(self.parameters).__name__
+            raise TypeError(
+                f"Auxiliary: parameters must be a tuple of nn.Parameter, as tuple(net.parameters()), not {came}"
+            )
+        if not self.parameters:
+            raise ValueError("Auxiliary: parameters is empty, so that there is nothing to train")
+        if not (isinstance(self.learning_rate, float | int) and 0 < self.learning_rate < math.inf):
+            raise ValueError(f"Auxiliary: learning_rate must be a number above 0, not {self.learning_rate!r}")
+        if not callable(self.objective):
+            raise TypeError(f"Auxiliary: objective must be a function, not {type(self.objective).__name__}")
 
 
 class Loss(nn.Module, ABC):

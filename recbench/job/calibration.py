@@ -27,17 +27,11 @@ from recbench.contracts.loss import Context, Loss
 from recbench.contracts.loss import Setting as LossSetting
 from recbench.data.cache import prepare
 from recbench.errors import RecbenchError, UserError
+from recbench.job.images import convert, take, to_range
+from recbench.job.parts import Model
 from recbench.job.runner import choose_device, on_device, shape_of
-from recbench.job.training import (
-    Model,
-    autocast,
-    convert,
-    epoch_order,
-    make_optimizers,
-    seed_everything,
-    take,
-    to_range,
-)
+from recbench.job.step import autocast, make_optimizers
+from recbench.job.training import epoch_order, seed_everything
 from recbench.plan.model import BoardSetting, ComponentSpec, Frozen
 from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbench.contracts.architecture import Posterior
+from recbench.contracts.checked import check_score, check_scores, check_trace, respected
 from recbench.contracts.loss import Context, Likelihood
-from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
+from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.errors import RecbenchError
-from recbench.job.training import Model, autocast, convert, reconstruct, take, to_range
+from recbench.job.images import convert, take, to_8_bits, to_range
+from recbench.job.parts import MetricSpec, Model
+from recbench.job.step import autocast
+from recbench.job.training import reconstruct
 from recbench.plan.model import Training
 from recbench.store.record import Score
 
 KEPT_IMAGES = 16
 _UNIT = (0.0, 1.0)
+
+
+class MetricError(RecbenchError):
+    """A metric raised an error. The text names it; the model is trained, and only its scores are missing."""
 
 
 class NotFinite(RecbenchError):
@@ -51,20 +60,6 @@ class Evaluation:
     traces: dict[str, Tensor]
 
 
-def to_8_bits(images: Tensor) -> Tensor:
-    """Images in 0 to 1 as they would be saved: clamped and rounded to uint8."""
-    return images.clamp(0, 1).mul(255).round().to(torch.uint8)
-
-
-@dataclass(frozen=True)
-class MetricSpec:
-    """A metric with its input: samples from the prior or reconstructions, and rounded to 8 bits or not."""
-
-    metric: Metric
-    samples: bool = False
-    rounded: bool = True
-
-
 @torch.no_grad()
 def evaluate(
     model: Model, metrics: Mapping[str, MetricSpec], reference: Reference, *, batch_size: int, config: Training
@@ -89,8 +84,9 @@ def evaluate(
         bounds = {name: metric for name, metric in bounds.items() if not metric.needs_log_prob}
     recon = {name: metric for name, metric in sets.items() if not metrics[name].samples}
     generative = {name: metric for name, metric in sets.items() if metrics[name].samples}
-    for metric in sets.values():
-        metric.prepare(reference)
+    for name, metric in sets.items():
+        with _named(metrics[name].part, "prepare", images=reference.images):
+            metric.prepare(reference)
     per_image: dict[str, list[Tensor]] = {}
     rates: list[Tensor] = []
     kept: dict[str, list[Tensor]] = {"target": [], "decoded": []}
@@ -112,31 +108,60 @@ def evaluate(
         saved = to_range(rounded, _UNIT)
         for name, single in singles.items():
             shown = saved if metrics[name].rounded else decoded
-            per_image.setdefault(name, []).append(single(shown, real).double())
+            with _named(metrics[name].part, "forward", decoded=shown, target=real):
+                values = single(shown, real)
+                check_scores(metrics[name].part, "forward", values, len(shown))
+            per_image.setdefault(name, []).append(values.double())
         for name, metric in recon.items():
-            metric.update(saved if metrics[name].rounded else decoded, real)
+            shown = saved if metrics[name].rounded else decoded
+            with _named(metrics[name].part, "update", decoded=shown, target=real):
+                metric.update(shown, real)
         if bounds:
             log_prob = torch.full_like(kl, math.nan)
             if any(bound.needs_log_prob for bound in bounds.values()):
                 log_prob = _log_prob(model, posterior, seen, config, batch=start // batch_size)
             for name, bound in bounds.items():
-                per_image.setdefault(name, []).append(bound(log_prob.double(), kl.double()))
+                with _named(metrics[name].part, "forward", log_prob=log_prob, kl=kl):
+                    values = bound(log_prob.double(), kl.double())
+                    check_scores(metrics[name].part, "forward", values, len(kl))
+                per_image.setdefault(name, []).append(values.double())
     start = 0
     for samples in _samples(model, len(images), batch_size, precision) if generative else ():
         real = to_range(take(images, torch.arange(start, start + len(samples)), device), _UNIT)
         saved = to_range(to_8_bits(samples), _UNIT)
         start += len(samples)
         for name, metric in generative.items():
-            metric.update(saved if metrics[name].rounded else samples, real)
+            shown = saved if metrics[name].rounded else samples
+            with _named(metrics[name].part, "update", decoded=shown, target=real):
+                metric.update(shown, real)
     rate = torch.cat(rates).cpu().numpy()
-    values = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
+    found = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
     scores = {
-        name: _score(name, sets.get(name), values.get(name)) for name in metrics if name in values or name in sets
+        name: _score(name, metrics[name], sets.get(name), found.get(name))
+        for name in metrics
+        if name in found or name in sets
     }
     pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
-    traces = {f"{name}_{key}": value.cpu() for name, metric in sets.items() for key, value in metric.trace().items()}
-    return Evaluation(scores, {"kl": rate, **values}, float(rate.mean()), pictures, traces)
+    traces = {}
+    for name, metric in sets.items():
+        with _named(metrics[name].part, "trace"):
+            traced = metric.trace()
+            check_trace(metrics[name].part, "trace", traced, None)
+        traces.update({f"{name}_{key}": value.cpu() for key, value in traced.items()})
+    return Evaluation(scores, {"kl": rate, **found}, float(rate.mean()), pictures, traces)
+
+
+@contextmanager
+def _named(part: str, call: str, **inputs: Tensor) -> Iterator[None]:
+    """Name the metric in whatever goes wrong in a block of its code, and see that it leaves its inputs alone."""
+    try:
+        with respected(part, call, **inputs):
+            yield
+    except RecbenchError:
+        raise
+    except Exception as error:
+        raise MetricError(f"{part}: {call} raised {type(error).__name__}: {error}") from error
 
 
 def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Training, batch: int) -> Tensor:
@@ -154,18 +179,19 @@ def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Traini
     return log_prob + target[0].numel() * math.log(high - low)
 
 
-def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | None) -> Score:
+def _score(name: str, spec: MetricSpec, metric: SetMetric | None, values: NDArray[np.float64] | None) -> Score:
     if values is None:
         assert metric is not None
-        mean = metric.compute()
-        score = Score(mean=mean, std=None, n=0, warning=metric.warning)
+        with _named(spec.part, "compute"):
+            mean, spread, count = check_score(spec.part, metric.compute()), None, 0
     else:
         with np.errstate(invalid="ignore"):  # the spread of infinite scores (PSNR of equal images) is not a number
-            spread = float(values.std())
-        score = Score(mean=float(values.mean()), std=None if math.isnan(spread) else spread, n=len(values))
-    if math.isnan(score.mean):
-        raise NotFinite(f"the metric {name} gave NaN on the test images")
-    return score
+            mean, spread, count = float(values.mean()), float(values.std()), len(values)
+    if math.isnan(mean):
+        which = f" for {int(np.isnan(values).sum())} of the {count}" if values is not None else " on the"
+        raise NotFinite(f"the metric {name} gave NaN{which} test images")
+    std = None if spread is None or math.isnan(spread) else spread
+    return Score(mean=mean, std=std, n=count, warning=metric.warning if metric is not None else "")
 
 
 def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:

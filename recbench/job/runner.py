@@ -8,23 +8,22 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 
-from recbench.contracts.architecture import Architecture
 from recbench.contracts.dataset import Split
-from recbench.contracts.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry
+from recbench.contracts.entries import ImageShape
 from recbench.contracts.executor import JobProgress, Reason, Task
-from recbench.contracts.loss import Loss, Setting
-from recbench.contracts.metric import Metric, Reference
+from recbench.contracts.metric import Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.files import lock
-from recbench.job.evaluation import Evaluation, MetricSpec, NotFinite, evaluate
+from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.observers import Observers
+from recbench.job.parts import Model, build
 from recbench.job.provenance import now, provenance
-from recbench.job.training import Diverged, Interrupted, Model, TrainingImages, Watch, seed_everything, train
+from recbench.job.training import Diverged, Interrupted, TrainingImages, Watch, seed_everything, train
 from recbench.plan.model import Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
@@ -210,28 +209,6 @@ class _Attempt:
         artifacts.write_images(self.folder, evaluation.pictures)
         artifacts.write_model(self.folder, {"architecture": model.architecture, "loss": model.loss})
         return artifacts.describe(self.folder, artifacts.ALL if traces else artifacts.ALWAYS)
-
-
-def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, MetricSpec]]:
-    """Create a job's network, loss and metrics on a device. Weights come from torch's global random state."""
-    architecture_entry = registry.get("architectures", job.architecture.name)
-    loss_entry = registry.get("losses", job.loss.name)
-    architecture: Architecture = architecture_entry.create(job.architecture.params, shape)
-    loss: Loss = loss_entry.create(job.loss.params, Setting(shape, architecture.latent_size))
-    model = Model(
-        architecture=architecture.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        loss=loss.to(device),
-        image_range=cast(ArchitectureEntry, architecture_entry.entry).value_range,
-        loss_range=cast(LossEntry, loss_entry.entry).value_range,
-        kl_weight=job.kl_weight,
-    )
-    metrics = {}
-    for label, part in job.metrics.items():
-        registered = registry.get("metrics", part.name)
-        entry = cast(MetricEntry, registered.entry)
-        metric: Metric = registered.create(part.params, shape)
-        metrics[label] = MetricSpec(metric.to(device), samples=entry.samples, rounded=entry.rounded)
-    return model, metrics
 
 
 def shape_of(prepared: Prepared) -> ImageShape:

@@ -19,8 +19,8 @@ from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Referenc
 from recbench.data.image_files import image_count, is_deep
 from recbench.data.weights import missing
 from recbench.errors import UserError
-from recbench.job.evaluation import to_8_bits
-from recbench.job.training import convert, seed_everything
+from recbench.job.images import convert, to_8_bits
+from recbench.job.training import seed_everything
 from recbench.plugin.registry import Registered
 
 BATCH = 64

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from recbench.contracts.architecture import Architecture
 from recbench.contracts.entries import ArchitectureEntry, ImageShape, Range
 from recbench.errors import RecbenchError
-from recbench.job.evaluation import MetricSpec
-from recbench.job.runner import build
-from recbench.job.training import Model
+from recbench.job.parts import MetricSpec, Model, build
 from recbench.plan.model import Job
 from recbench.plugin.registry import Registry
 from recbench.store.artifacts import MODEL, ArtifactError, read_model

@@ -18,15 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lion_pytorch import Lion
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from recbench.contracts.architecture import Architecture, Posterior
-from recbench.contracts.entries import Range
-from recbench.contracts.loss import Auxiliary, Context, Loss
+from recbench.contracts.architecture import Posterior
+from recbench.contracts.checked import check_decoded, check_posterior, check_trace, check_values, respected
+from recbench.contracts.loss import Context, Loss
 from recbench.errors import RecbenchError
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
+from recbench.job.images import convert, take, to_range
+from recbench.job.parts import Model
+from recbench.job.step import Step, autocast, make_schedule
 from recbench.plan.model import NEEDS_VALIDATION, Training
 
 
@@ -41,22 +42,6 @@ class Diverged(RecbenchError):
 
 class Interrupted(RecbenchError):
     """Training was asked to stop, and wrote a checkpoint."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """The network and loss that are trained, with their value ranges.
-
-    Attributes:
-        image_range: value range of the architecture's input and output.
-        loss_range: value range in which the loss wants images.
-    """
-
-    architecture: Architecture
-    loss: Loss
-    image_range: Range
-    loss_range: Range
-    kl_weight: float
 
 
 @dataclass(frozen=True)
@@ -82,7 +67,8 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     np.random.seed(seed)  # noqa: NPY002 - a plugin may use the global state
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    # What use_deterministic_algorithms does, but for importing the compiler for two seconds; a Step that compiles does.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # Deterministic mode would also fill all memory that it allocates, which no operation here reads before writing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
@@ -119,23 +105,19 @@ def train(
     Raises:
         RecbenchError: a schedule needs validation images, and there are none.
         Diverged: the objective became NaN or infinite.
+        ContractError: in the first step of an epoch, or in validation, a plugin was seen to break its contract.
         Interrupted: ``watch.stop()`` said so; the checkpoint is written.
     """
     device = next(model.architecture.parameters()).device
     images = data.train
     batch_size = min(config.batch_size, len(images))
     batches = len(images) // batch_size
-    auxiliary = model.loss.auxiliary()
-    optimizers = make_optimizers(model, config, auxiliary)
-    schedule = make_schedule(optimizers[0], config)
+    step = Step(model, config)
+    schedule = make_schedule(step.optimizers[0], config)
     if schedule and not len(data.validation):
         raise RecbenchError(NEEDS_VALIDATION)
-    encode, decode = model.architecture.encode, model.architecture.decode
-    if config.compile:
-        encode, decode = torch.compile(encode), torch.compile(decode)
-
     modules = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
-    checkpoint = Checkpoint(folder, modules, [*optimizers, *([schedule] if schedule else [])])
+    checkpoint = Checkpoint(folder, modules, [*step.optimizers, *([schedule] if schedule else [])])
     position = checkpoint.load()
     guard = Guard(device)
     model.architecture.train()
@@ -144,32 +126,12 @@ def train(
     while position.epoch <= config.epochs:
         order = epoch_order(len(images), seed, position.epoch)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
+        unchecked = True
         while position.batch < batches:
             chosen = order[position.batch * batch_size : (position.batch + 1) * batch_size]
             target = to_range(take(images, chosen, device), model.image_range)
-            with autocast(device, config.precision):
-                posterior = encode(target)
-            posterior = posterior.float()
-            z = posterior.sample()
-            with autocast(device, config.precision):
-                decoded = decode(z)
-            decoded = convert(decoded.float(), model.image_range, model.loss_range)
-            target = convert(target, model.image_range, model.loss_range)
-            context = Context(z=z, epoch=position.epoch, step=position.step, training=True)
-            reconstruction = model.loss(decoded, target, context).mean()
-            kl = posterior.kl().mean()
-            objective = reconstruction + model.kl_weight * kl
-            optimizers[0].zero_grad(set_to_none=True)
-            objective.backward()
-            optimizers[0].step()
-            fit = objective.new_zeros(())
-            if auxiliary:
-                fit = auxiliary.objective(decoded.detach(), target, context.detached()).mean()
-                optimizers[1].zero_grad(set_to_none=True)
-                fit.backward()  # type: ignore[no-untyped-call]
-                optimizers[1].step()
-
-            terms = torch.stack([objective, reconstruction, kl, fit]).detach()
+            terms = step(target, position.epoch, position.step, checked=unchecked)
+            unchecked = False
             sums += terms
             position.batch += 1
             position.step += 1
@@ -195,7 +157,7 @@ def train(
         position.sums = sums.tolist()
         tick = _clock(position, tick)
         values = _epoch_values(position, batches, batch_size)
-        values["learning_rate"] = optimizers[0].param_groups[0]["lr"]
+        values["learning_rate"] = step.optimizers[0].param_groups[0]["lr"]
         if schedule:
             values["validation"] = validation_loss(model, data.validation, config, position)
             schedule.step(values["validation"])
@@ -207,30 +169,6 @@ def train(
         position.sums, position.epoch_seconds = [0.0] * len(TERMS), 0.0
         tick = time.perf_counter()
     return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}
-
-
-def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None) -> list[torch.optim.Optimizer]:
-    """Return the optimizer of all trained parameters, and Adam for the auxiliary objective if there is one."""
-    apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
-    candidates = (*model.architecture.parameters(), *model.loss.parameters())
-    learning = [p for p in candidates if p.requires_grad and id(p) not in apart]
-    betas = config.beta1, config.beta2
-    optimizers: list[torch.optim.Optimizer] = []
-    if config.optimizer == "lion":
-        optimizers.append(Lion(learning, lr=config.learning_rate, betas=betas))
-    else:
-        optimizers.append(torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True))
-    if auxiliary:
-        optimizers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
-    return optimizers
-
-
-def make_schedule(optimizer: torch.optim.Optimizer, config: Training) -> ReduceLROnPlateau | None:
-    """Return the schedule of the learning rate, to be stepped with the validation loss; None if it is constant."""
-    if config.schedule == "constant":
-        return None
-    # Any lower loss counts: torch's relative threshold has the wrong sign where the loss is negative.
-    return ReduceLROnPlateau(optimizer, factor=config.factor, patience=config.patience, threshold=0)
 
 
 @contextmanager
@@ -249,14 +187,20 @@ def _aside(model: Model, seed: int) -> Iterator[None]:
 
 
 def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior, Tensor, Tensor]:
-    """Return the posterior of uint8 images, its decoded mean, and the images in the architecture's value range."""
-    device = next(model.architecture.parameters()).device
+    """Return the posterior of uint8 images, its decoded mean, and the images in the architecture's value range.
+
+    Raises:
+        ContractError: the architecture writes into the images, or returns something else.
+    """
+    device, part = next(model.architecture.parameters()).device, model.architecture_part
     target = to_range(images.to(device), model.image_range)
-    with autocast(device, precision):
+    with respected(part, "encode", images=target), autocast(device, precision):
         posterior = model.architecture.encode(target)
+    check_posterior(part, posterior, len(images), model.architecture.latent_size)
     posterior = posterior.float()
-    with autocast(device, precision):
+    with respected(part, "decode", z=posterior.mean), autocast(device, precision):
         decoded = model.architecture.decode(posterior.mean)
+    check_decoded(part, decoded, target)
     return posterior, decoded.float(), target
 
 
@@ -269,7 +213,10 @@ def validation_loss(model: Model, images: Tensor, config: Training, position: Po
             decoded = convert(decoded, model.image_range, model.loss_range)
             target = convert(target, model.image_range, model.loss_range)
             context = Context(z=posterior.mean, epoch=position.epoch, step=position.step)
-            total += (model.loss(decoded, target, context) + model.kl_weight * posterior.kl()).sum().double().cpu()
+            with respected(model.loss_part, "forward", decoded=decoded, target=target):
+                values = model.loss(decoded, target, context)
+            check_values(model.loss_part, "forward", values, decoded)
+            total += (values + model.kl_weight * posterior.kl()).sum().double().cpu()
     mean = float(total) / len(images)
     if not math.isfinite(mean):
         raise Diverged(f"the validation loss became {mean} after epoch {position.epoch}", position.epoch, position.step)
@@ -286,7 +233,10 @@ def trace(model: Model, images: Tensor, config: Training, position: Position) ->
         decoded = convert(decoded, model.image_range, model.loss_range)
         target = convert(target, model.image_range, model.loss_range)
         # A copy: what is shown may be a view of a parameter, which the next step changes.
-        return {name: value.cpu().clone() for name, value in model.loss.trace(decoded, target, context).items()}
+        with respected(model.loss_part, "trace", decoded=decoded, target=target):
+            traced = model.loss.trace(decoded, target, context)
+        check_trace(model.loss_part, "trace", traced, len(images))
+        return {name: value.cpu().clone() for name, value in traced.items()}
 
 
 def _clock(position: Position, tick: float) -> float:
@@ -303,38 +253,10 @@ def _epoch_values(position: Position, batches: int, batch_size: int) -> dict[str
     return {"epoch": position.epoch, "step": position.step, **means, "images_per_second": round(speed, 2)}
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return bf16 autocast for the network, or a null context; losses are always computed outside of it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """Return the order of the training images in an epoch, as a function of its arguments only."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(count, generator=generator)
-
-
-def take(images: Tensor, chosen: Tensor, device: torch.device) -> Tensor:
-    """Return images by index, on the device, still uint8."""
-    if images.device.type != "cpu":
-        return images[chosen.to(images.device, non_blocking=True)]
-    batch = images.index_select(0, chosen)  # ten times as fast as indexing
-    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
-
-
-def to_range(images: Tensor, wanted: Range) -> Tensor:
-    """Return uint8 images as float32 in a value range, channels last in memory, which is fastest for convolutions."""
-    low, high = wanted
-    scaled = images.to(torch.float32, memory_format=torch.channels_last)
-    return scaled.mul_((high - low) / 255).add_(low)
-
-
-def convert(images: Tensor, given: Range, wanted: Range) -> Tensor:
-    """Map images from one value range to another: linear, without clamping."""
-    if given == wanted:
-        return images
-    scale = (wanted[1] - wanted[0]) / (given[1] - given[0])
-    return torch.add(wanted[0] - given[0] * scale, images, alpha=scale)
 
 
 class Guard:

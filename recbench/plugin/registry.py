@@ -8,11 +8,12 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from recbench.contracts.entries import Entry
+from recbench.contracts.entries import Entry, LossEntry, MetricEntry
 from recbench.errors import PluginError, UserError, did_you_mean
 from recbench.plugin.manager import FILE, KINDS, Plugin, Plugins
 
@@ -23,6 +24,12 @@ class Registered:
 
     entry: Entry
     plugin: Plugin
+
+    def __str__(self) -> str:
+        """Name the entry in error messages: ``the loss 'l2' of recbench-… 0.1 (pixel), package.module:Class``."""
+        kind = next(SINGULAR[kind] for kind, type_ in KINDS.items() if isinstance(self.entry, type_))
+        where = f", {self.entry.factory}" if isinstance(self.entry.factory, str) else ""
+        return f"the {kind} '{self.entry.name}' of {self.plugin.provider}{where}"
 
     @cached_property
     def code(self) -> str:
@@ -79,7 +86,7 @@ class Registered:
             return factory(*args, **self.entry.complete(params))
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.entry.name} of {self.plugin.provider} cannot be created: {type(error).__name__}: {error}"
             ) from error
@@ -124,6 +131,20 @@ class Registry:
         if found is None:
             raise PluginError(self.unknown(kind, name))
         return found
+
+    def misspelt_family(self, entry: LossEntry | MetricEntry) -> str | None:
+        """Return what is wrong with the family of a loss or metric if it resembles a known one; else None.
+
+        A family of its own is fine. One that differs from a known one by a letter or two is a mistake, by which a
+        metric would not count as in-family where it should.
+        """
+        others = (each.entry for kind in ("losses", "metrics") for each in self.all(kind))
+        known = {other.family for other in others if isinstance(other, LossEntry | MetricEntry) and other is not entry}
+        known |= {plugin.name.rpartition("-")[2] for plugin in self.plugins.found}
+        near = get_close_matches(entry.family, sorted(known), n=1, cutoff=0.8)
+        if entry.family in known or not near:
+            return None
+        return f"the family '{entry.family}' is known to no other loss or metric; is '{near[0]}' meant?"
 
     def unknown(self, kind: str, name: str) -> str:
         """Return the error message about a name that no plugin offers."""

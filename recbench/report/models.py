@@ -90,9 +90,10 @@ def _decode_one(
 ) -> tuple[Images, Images]:
     import torch
 
+    from recbench.job.images import to_range
     from recbench.job.runner import choose_device
+    from recbench.job.step import autocast
     from recbench.job.stored_model import load_architecture
-    from recbench.job.training import autocast, to_range
 
     record = job.record
     assert record is not None

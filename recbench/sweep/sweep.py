@@ -33,6 +33,7 @@ from recbench.store.record import Failure, Record, Result
 from recbench.store.reuse import take_over
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
+from recbench.sweep import preflight
 from recbench.sweep.attempts import Limits, Listener, Rounds
 
 
@@ -49,6 +50,7 @@ class Options:
         timeout: seconds that an attempt at a job may run; None: as long as it takes.
         limits: how much may go wrong.
         only: ids of the jobs to run; None: all that are not done.
+        preflight: whether methods that have no finished job yet take one step, in a process of its own, beforehand.
         engine: name and parameters of the executor, for ``recbench status``, which asks it about its queue.
     """
 
@@ -61,6 +63,7 @@ class Options:
     timeout: float | None = None
     limits: Limits = field(default_factory=Limits)
     only: frozenset[str] | None = None
+    preflight: bool = True
     engine: tuple[str, Mapping[str, Any]] = ("local", MappingProxyType({}))
 
 
@@ -190,6 +193,8 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             if needed and not images.counts["validation"]:
                 raise UserError(f"{start.settings[index].label}: {why}")
     fingerprints = {index: images.fingerprint for index, images in prepared.items()}
+    if options.preflight:
+        _fly(start, store, registry, fingerprints, options, watcher)
     start = _calibrated(start, store, registry, options, watcher)
     tried: set[str] = set()
     mended: set[str] = set()
@@ -228,6 +233,26 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             rounds.run(tasks, partial(_crashed, plan, store, registry, options))
             tried.update(planned.id for planned in to_run)
     return False
+
+
+def _fly(
+    plan: Plan, store: Store, registry: Registry, fingerprints: dict[int, str], options: Options, watcher: Watcher
+) -> None:
+    """Let every method that is to run, and has no finished job yet, take one step in a process of its own."""
+    grown_plan, state = grown(plan, store, fingerprints)
+    done = {(p.setting, p.method) for p in grown_plan.jobs if p.id in state.records and p not in state.to_run}
+    open_jobs = [p for p in state.to_run if options.only is None or p.id in options.only]
+    wanted = {(p.setting, p.method) for p in open_jobs} - done
+    started = bool(done) and plan.tuning is not None  # its losses have been tried
+
+    def only(setting: int, method: int) -> bool:
+        return not started if method < 0 else (setting, method) in wanted
+
+    if open_jobs or plan.tuning is not None:
+        preflight.check(
+            plan, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
+            only=only, note=watcher.note,
+        )  # fmt: skip
 
 
 def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list[Task]:

@@ -1,4 +1,4 @@
-"""A case of the conformance test: a loss, its parameters, and images to check it with."""
+"""A case of the conformance test: an entry, its parameters, and images to check it with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbench.contracts.entries import ImageShape, LossEntry
+from recbench.contracts.checked import ContractError
+from recbench.contracts.entries import Entry, ImageShape, LossEntry
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench.data.weights import missing
 
@@ -19,48 +20,46 @@ BATCH, LATENT = 3, 8
 
 
 @dataclass(frozen=True)
-class Case:
-    """One check of one loss, with given parameters and images of one shape.
+class EntryCase:
+    """One check of one entry of any kind, with given parameters and images of one shape.
 
     Attributes:
-        entry: the loss.
+        entry: the entry.
         params: parameters to set; the others have their defaults.
-        shape: the shape of the images.
-        check: the function that checks the case, one of :data:`recbench.testing.CHECKS`.
+        shape: the shape of the images; None for a data set, which has its own.
+        check: the function that checks the case.
     """
 
-    entry: LossEntry
+    entry: Entry
     params: Mapping[str, Any]
-    shape: ImageShape
-    check: Callable[[Case], None] = field(repr=False)
+    shape: ImageShape | None
+    check: Callable[[Any], None] = field(repr=False)
 
     def __str__(self) -> str:
         chosen = [f"{key}={value}" for key, value in self.params.items()]
-        return " ".join([self.entry.name, *chosen, str(self.shape), self.check.__name__.strip("_")])
-
-    @property
-    def couples(self) -> bool:
-        """True if the loss couples the images of a batch."""
-        return self.entry.couples(self.entry.complete(self.params))
+        shape = [str(self.shape)] if self.shape else []
+        return " ".join([self.entry.name, *chosen, *shape, self.check.__name__.strip("_")])
 
     def run(self) -> None:
         """Run the check.
 
         Raises:
-            AssertionError: the loss fails the check; the text says how.
-            unittest.SkipTest: weights or a device that the case needs are missing.
+            AssertionError: the entry fails the check; the text says how.
+            unittest.SkipTest: weights, data or a device that the case needs are missing.
         """
-        self.check(self)
+        try:
+            self.check(self)
+        except ContractError as error:
+            raise AssertionError(str(error)) from error
 
-    def create(self) -> Loss:
-        """Return the loss as the core creates it, with fixed initial weights.
+    def make(self, *arguments: Any) -> Any:
+        """Return what the entry's factory returns, as the core calls it, under a fixed random state.
 
         Raises:
-            AssertionError: the factory returns something other than a loss.
             unittest.SkipTest: pretrained weights are missing.
         """
         params = self.entry.complete(self.params)
-        reason = missing(self.entry.needed_weights(self.shape, params))
+        reason = missing(self.entry.needed_weights(self.shape, params)) if self.shape else None
         if reason is not None:
             raise unittest.SkipTest(f"{self.entry.name} {reason}")
         factory = self.entry.factory
@@ -70,21 +69,54 @@ class Case:
         assert not isinstance(factory, str)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            loss = factory(Setting(self.shape, LATENT), **params)
-        assert isinstance(loss, Loss), f"expected {self.entry.factory} to return a Loss, got {type(loss).__name__}"
-        return loss
+            return factory(*arguments, **params)
 
-    def images(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Return three images inside the loss's value range, (B, C, H, W): smooth shading, an edge, some texture."""
+    def pixels(self, count: int = BATCH, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return images in 0 to 1, (count, C, H, W): smooth shading, an edge, some texture."""
+        assert self.shape is not None
         generator = torch.Generator().manual_seed(1)
-        size = BATCH, self.shape.channels, self.shape.height, self.shape.width
+        size = count, self.shape.channels, self.shape.height, self.shape.width
         noise = torch.randn(size, generator=generator, dtype=torch.float64)
         down, across = torch.fft.fftfreq(size[2])[:, None], torch.fft.rfftfreq(size[3])[None, :]
         falloff = 1 / (down.square() + across.square() + 1 / max(size[2:]) ** 2).sqrt()  # the spectrum of photographs
         smooth = torch.fft.irfft2(torch.fft.rfft2(noise) * falloff, s=size[2:])
         smooth[:, :, size[2] // 3 :, size[3] // 2 :] += 2 * smooth.std()
         low, high = smooth.amin((1, 2, 3), keepdim=True), smooth.amax((1, 2, 3), keepdim=True)
-        return self.scale(0.1 + 0.8 * (smooth - low) / (high - low)).to(dtype)
+        images: Tensor = 0.1 + 0.8 * (smooth - low) / (high - low)
+        return images.to(dtype)
+
+
+@dataclass(frozen=True)
+class Case(EntryCase):
+    """One check of one loss, with given parameters and images of one shape.
+
+    Attributes:
+        entry: the loss.
+        check: the function that checks the case, one of :data:`recbench.testing.CHECKS`.
+    """
+
+    entry: LossEntry
+    shape: ImageShape
+
+    @property
+    def couples(self) -> bool:
+        """True if the loss couples the images of a batch."""
+        return self.entry.couples(self.entry.complete(self.params))
+
+    def create(self) -> Loss:
+        """Return the loss as the core creates it, with fixed initial weights.
+
+        Raises:
+            AssertionError: the factory returns something other than a loss.
+            unittest.SkipTest: pretrained weights are missing.
+        """
+        loss = self.make(Setting(self.shape, LATENT))
+        assert isinstance(loss, Loss), f"expected {self.entry.factory} to return a Loss, got {type(loss).__name__}"
+        return loss
+
+    def images(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return three images inside the loss's value range, (B, C, H, W): smooth shading, an edge, some texture."""
+        return self.scale(self.pixels()).to(dtype)
 
     def scale(self, unit: Tensor) -> Tensor:
         """Return images in 0 to 1 converted to the loss's value range."""

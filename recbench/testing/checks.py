@@ -10,8 +10,20 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from recbench.contracts.checked import (
+    check_auxiliary,
+    check_finite,
+    check_module,
+    check_trace,
+    check_unseeded,
+    check_values,
+    expanded,
+    read_only,
+    respected,
+)
 from recbench.contracts.loss import Context, Likelihood, Loss
 from recbench.testing.case import BATCH, Case
+from recbench.testing.families import wrong_family
 
 _NOISE = (0.02, 0.06, 0.18)
 _BLUR = (0.6, 1.2, 2.4)
@@ -32,17 +44,51 @@ def _gradient(loss: Loss, decoded: Tensor, target: Tensor, context: Context) -> 
 
 
 def one_value_for_each_image(case: Case) -> None:
-    """The loss returns a finite tensor (B,) of the images' dtype, and does not change the images."""
+    """The loss returns a finite tensor (B,) of the images' dtype with a gradient, and leaves its inputs alone."""
     loss = case.create()
     target = case.images(torch.float32)
-    decoded = case.noisy(target, 0.03)
-    before = decoded.clone(), target.clone()
-    value = _value(loss, decoded, target, case.context(torch.float32))
-    assert value.shape == (BATCH,), f"expected one value for each of {BATCH} images, got shape {tuple(value.shape)}"
-    assert value.dtype == torch.float32, f"expected float32 for float32 images, got {value.dtype}"
-    assert value.isfinite().all(), f"expected finite values, got {value.tolist()}"
-    assert torch.equal(decoded, before[0]), "the loss changes the decoded images in place"
-    assert torch.equal(target, before[1]), "the loss changes the target images in place"
+    decoded = case.noisy(target, 0.03).requires_grad_()
+    context = case.context(torch.float32)
+    with read_only(case.entry.name, "forward", decoded=decoded, target=target, z=context.z):
+        value = _value(loss, decoded, target, context)
+    check_values(case.entry.name, "forward", value, decoded, connected=True)
+    check_finite(case.entry.name, "forward", value)
+
+
+def global_state_is_left_alone(case: Case) -> None:
+    """Neither the constructor nor a call reseeds a global random generator, or changes torch's global settings."""
+    name = case.entry.name
+    target = case.images(torch.float32)
+    decoded, context = case.noisy(target, 0.03), case.context(torch.float32)
+    with respected(name, "its constructor"):
+        loss = case.create()
+    with respected(name, "forward"):
+        _value(loss, decoded, target, context)
+    check_unseeded(name, "forward", lambda: loss(decoded, target, context))
+
+
+def its_state_can_be_stored(case: Case) -> None:
+    """Parameters and buffers have memory of their own, and a second instance can be filled with them."""
+    loss = case.create()
+    check_module(case.entry.name, loss)
+    shared = expanded(loss)
+    assert not shared, f"expected buffers with memory of their own, but {', '.join(shared)} is expanded: .clone() it"
+    case.create().load_state_dict(loss.state_dict())
+
+
+def traces_have_a_value_for_each_image(case: Case) -> None:
+    """``trace`` returns tensors (B, …) by name, and does not write into its inputs."""
+    loss = case.create()
+    target = case.images(torch.float32)
+    decoded, context = case.noisy(target, 0.03), case.context(torch.float32)
+    with torch.no_grad(), read_only(case.entry.name, "trace", decoded=decoded, target=target, z=context.z):
+        traced = loss.trace(decoded, target, context)
+    check_trace(case.entry.name, "trace", traced, BATCH)
+
+
+def its_family_is_not_misspelt(case: Case) -> None:
+    """The entry's family is not nearly, but not quite, that of another loss or metric."""
+    wrong_family(case.entry)
 
 
 def images_are_independent(case: Case) -> None:
@@ -220,12 +266,14 @@ def auxiliary_objective_trains_its_parameters(case: Case) -> None:
     """The auxiliary objective, if any, returns a value for each image, with a gradient for each of its parameters."""
     loss = case.create()
     auxiliary = loss.auxiliary()
+    check_auxiliary(case.entry.name, auxiliary, loss)
     if auxiliary is None:
         return
     target = case.images(torch.float32)
     decoded = case.noisy(target, 0.03)
-    value = auxiliary.objective(decoded, target, case.context(torch.float32))
-    assert value.shape == (BATCH,), f"expected one value for each of {BATCH} images, got shape {tuple(value.shape)}"
+    with read_only(case.entry.name, "the auxiliary objective", decoded=decoded, target=target):
+        value = auxiliary.objective(decoded, target, case.context(torch.float32))
+    check_values(case.entry.name, "the auxiliary objective", value, decoded, connected=True)
     value.sum().backward()  # type: ignore[no-untyped-call]
     for parameter in auxiliary.parameters:
         assert parameter.grad is not None, "a parameter of the auxiliary objective gets no gradient from it"
@@ -274,6 +322,10 @@ def _deterministic() -> Iterator[None]:
 
 CHECKS = (
     one_value_for_each_image,
+    global_state_is_left_alone,
+    its_state_can_be_stored,
+    traces_have_a_value_for_each_image,
+    its_family_is_not_misspelt,
     images_are_independent,
     gradient_is_the_slope,
     gradients_are_finite,

@@ -418,7 +418,8 @@ def test_the_files_of_a_run_are_those_of_the_docs(tmp_path: Path, tiny: Path, re
 def test_every_option_of_a_command_is_listed_and_no_other(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
-    options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    spelled = [option for each in command.params for option in (*each.opts, *each.secondary_opts)]
+    options = {option for option in spelled if option.startswith("--")}
     described = section(DOCS / "cli.md", f"## `recbench {name}`")
     assert set(re.findall(r"--[a-z][a-z-]*", described)) == options
 

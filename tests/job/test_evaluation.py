@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from recbench.contracts.architecture import Architecture, Gaussian
 from recbench.contracts.loss import Context, Likelihood, Loss
 from recbench.contracts.metric import BoundMetric, Reference, SetMetric
-from recbench.job.evaluation import Evaluation, MetricSpec, evaluate, to_8_bits
-from recbench.job.training import Model, convert, seed_everything, to_range
+from recbench.job.evaluation import Evaluation, evaluate
+from recbench.job.images import convert, to_8_bits, to_range
+from recbench.job.parts import MetricSpec, Model
+from recbench.job.training import seed_everything
 from recbench.plan.model import Training
 
 IMAGES = torch.randint(0, 256, (10, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))

@@ -20,17 +20,16 @@ from recbench.contracts.architecture import Architecture, Deterministic, Gaussia
 from recbench.contracts.loss import Auxiliary, Context, Loss
 from recbench.errors import RecbenchError
 from recbench.job.checkpoint import Position, random_states, restore_random_states
+from recbench.job.images import convert, to_range
+from recbench.job.parts import Model
 from recbench.job.training import (
     Diverged,
     Guard,
     Interrupted,
-    Model,
     TrainingImages,
     Watch,
-    convert,
     epoch_order,
     seed_everything,
-    to_range,
     train,
 )
 from recbench.plan.model import Training

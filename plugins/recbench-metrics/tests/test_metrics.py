@@ -10,7 +10,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.metric import ImageMetric
-from recbench.job.evaluation import to_8_bits
+from recbench.job.images import to_8_bits
 from recbench_metrics import recbench_metrics
 
 ENTRIES = {entry.name: entry for entry in recbench_metrics()}

@@ -1,0 +1,274 @@
+"""Checks of what plugins return and leave behind: by training, evaluation, preflight and the conformance tests.
+
+Each raises :class:`ContractError`, whose text names the part, what its contract wants and what came. Apart from those
+that say so, they look at shapes, types and version counters of tensors only: they cost microseconds, and never make
+the host wait for a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbench.contracts.architecture import Posterior
+from recbench.contracts.loss import Auxiliary
+from recbench.errors import RecbenchError
+
+_INDEPENDENT = 1e-3
+"""Largest relative change of an image's value when other images of its batch change: far above rounding."""
+
+
+class ContractError(RecbenchError):
+    """A part of a plugin does not keep to its contract. The text names it, what is wanted and what came."""
+
+
+def described(value: Any) -> str:
+    """Return the type of a value, and the shape of a tensor or array, for an error message.
+
+    >>> described(torch.zeros(2, 1)), described(None), described(3.0), described(np.zeros(2))
+    ('a float32 tensor (2, 1)', 'None', 'a float', 'a NumPy array (2,)')
+    """
+    if isinstance(value, Tensor):
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"a{'n' if kind[0] in 'aeiou' else ''} {kind} tensor {tuple(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"a NumPy array {value.shape}"
+    return (
+        "None"
+        if value is None
+        else f"a{'n' if type(value).__name__[0] in 'aeiouAEIOU' else ''} " + type(value).__name__
+    )
+
+
+def wrong(part: str, call: str, wanted: str, came: str) -> ContractError:
+    """Return the error of a part that gave something other than its contract wants."""
+    return ContractError(f"{part}: {call} must {wanted}; {came}")
+
+
+_GLOBAL: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "whether gradients are recorded (torch.set_grad_enabled)": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "whether algorithms are deterministic": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+    "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+}
+
+
+@contextmanager
+def respected(part: str, call: str, **inputs: Tensor | None) -> Iterator[None]:
+    """Check that a block of a plugin's code writes into none of the given tensors, and leaves global state as it was.
+
+    Global state that was changed is set back. Writes that go around torch (``tensor.numpy()``) are not seen.
+
+    Args:
+        part: the plugin's part in words, such as ``"the loss 'l2' of …"``.
+        call: the method that the block calls.
+        inputs: the tensors by the contract's name of the argument.
+    """
+    versions = {name: (tensor, tensor._version) for name, tensor in inputs.items() if tensor is not None}
+    state = {what: read() for what, (read, _) in _GLOBAL.items()}
+    yield
+    for name, (tensor, version) in versions.items():
+        if tensor._version != version:
+            raise wrong(part, call, "leave its inputs as they are", f"it writes into {name}, which others read too")
+    for what, (read, restore) in _GLOBAL.items():
+        found = read()
+        if found != state[what]:
+            restore(state[what])
+            raise wrong(part, call, "leave global state as it is", f"it changes {what} from {state[what]} to {found}")
+
+
+@contextmanager
+def read_only(part: str, call: str, **inputs: Tensor | None) -> Iterator[None]:
+    """Check as :func:`respected` does, and by comparing values, so that no way of writing goes unseen."""
+    copies = {name: (tensor, tensor.detach().clone()) for name, tensor in inputs.items() if tensor is not None}
+    with respected(part, call, **inputs):
+        yield
+    for name, (tensor, before) in copies.items():
+        if not torch.equal(tensor.detach(), before):
+            raise wrong(part, call, "leave its inputs as they are", f"it writes into {name}, which others read too")
+
+
+def check_values(part: str, call: str, values: object, like: Tensor, *, connected: bool = False) -> None:
+    """Check the values that a loss or an objective gives.
+
+    Args:
+        values: what it gave: must be a tensor (B,) of the dtype of ``like``.
+        like: the decoded images, (B, C, H, W).
+        connected: whether the values must have a gradient.
+    """
+    dtype = str(like.dtype).removeprefix("torch.")
+    wanted = f"return a {dtype} tensor ({len(like)},), one value for each image"
+    if not (isinstance(values, Tensor) and values.shape == (len(like),) and values.dtype == like.dtype):
+        raise wrong(part, call, wanted, f"it returned {described(values)}")
+    if values.device.type != like.device.type:
+        raise wrong(part, call, f"{wanted} on {like.device}", f"it returned one on {values.device}")
+    if connected and not values.requires_grad:
+        raise wrong(part, call, "be differentiable", "it returned values without a gradient (detached, or no_grad)")
+
+
+def check_finite(part: str, call: str, values: Tensor) -> None:
+    """Check that values are finite. Looks at them."""
+    if not values.isfinite().all():
+        shown = ", ".join(f"{value:g}" for value in values.detach().flatten()[:4].tolist())
+        raise wrong(part, call, "give finite values for ordinary images", f"it gave {shown}")
+
+
+def check_posterior(part: str, posterior: object, batch: int, latent_size: int) -> None:
+    """Check the posterior of a batch of images: its type, and its KL divergence (B,)."""
+    if not isinstance(posterior, Posterior):
+        raise wrong(part, "encode(images)", "return a Posterior", f"it returned {described(posterior)}")
+    _check_latent(part, "the posterior's mean", posterior.mean, batch, latent_size)
+    kl = posterior.kl()
+    if not (isinstance(kl, Tensor) and kl.shape == (batch,)):
+        wanted = f"return a tensor ({batch},), the divergence of each image"
+        raise wrong(part, "the posterior's kl()", wanted, f"it returned {described(kl)}")
+
+
+def check_latent(part: str, z: object, batch: int, latent_size: int) -> None:
+    """Check a sample of z: float (B, latent_size)."""
+    _check_latent(part, "the posterior's sample()", z, batch, latent_size)
+
+
+def _check_latent(part: str, call: str, z: object, batch: int, latent_size: int) -> None:
+    if not (isinstance(z, Tensor) and z.shape == (batch, latent_size) and z.is_floating_point()):
+        wanted = f"be a float tensor ({batch}, {latent_size}): one row of latent_size = {latent_size} for each image"
+        flat = "; flatten spatial latents" if isinstance(z, Tensor) and z.ndim > 2 else ""
+        raise wrong(part, call, wanted, f"it is {described(z)}{flat}")
+
+
+def check_decoded(part: str, decoded: object, target: Tensor) -> None:
+    """Check decoded images: a floating-point tensor of the shape of the target, on its device."""
+    if not (isinstance(decoded, Tensor) and decoded.is_floating_point() and decoded.shape == target.shape):
+        wanted = f"return float images of the target's shape {tuple(target.shape)}"
+        raise wrong(part, "decode(z)", wanted, f"it returned {described(decoded)}")
+
+
+def check_auxiliary(part: str, auxiliary: object, module: nn.Module) -> None:
+    """Check what ``auxiliary()`` returned: None or an Auxiliary over parameters of the loss."""
+    if auxiliary is None:
+        return
+    if not isinstance(auxiliary, Auxiliary):
+        raise wrong(part, "auxiliary()", "return an Auxiliary or None", f"it returned {described(auxiliary)}")
+    own = {id(parameter) for parameter in module.parameters()}
+    if any(id(parameter) not in own for parameter in auxiliary.parameters):
+        wanted = "name parameters of the loss itself"
+        raise wrong(part, "auxiliary()", wanted, "one of them is not among the loss's parameters(), and is not stored")
+
+
+def check_trace(part: str, call: str, traced: object, batch: int | None) -> None:
+    """Check a trace: a mapping of tensors by name, each (B, …) where ``batch`` is given."""
+    if not isinstance(traced, Mapping):
+        raise wrong(part, call, "return tensors by name", f"it returned {described(traced)}")
+    for name, value in traced.items():
+        shaped = isinstance(value, Tensor) and (batch is None or (value.ndim > 0 and len(value) == batch))
+        if not (isinstance(name, str) and name and shaped):
+            wanted = "return tensors by name" if batch is None else f"return tensors ({batch}, …) by name"
+            raise wrong(part, call, wanted, f"{name!r} is {described(value)}")
+
+
+def check_scores(part: str, call: str, values: object, batch: int) -> None:
+    """Check the scores that a metric gives for a batch: a floating-point tensor (B,)."""
+    if not (isinstance(values, Tensor) and values.shape == (batch,) and values.is_floating_point()):
+        wanted = f"return a float tensor ({batch},), one value for each image"
+        raise wrong(part, call, wanted, f"it returned {described(values)}")
+
+
+def check_score(part: str, value: object) -> float:
+    """Return the score of a set of images, after checking that it is a number."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise wrong(part, "compute()", "return a float", f"it returned {described(value)}")
+    return float(value)
+
+
+def check_range(part: str, call: str, values: Tensor, score_range: tuple[float, float]) -> None:
+    """Check that scores lie in the range that the entry declares, but for rounding. Looks at values; NaN passes."""
+    low, high = score_range
+    slack = 1e-5 * max([1.0, *(abs(end) for end in score_range if math.isfinite(end))])
+    outside = values[(values < low - slack) | (values > high + slack)]
+    if len(outside):
+        wanted = f"stay in the entry's score_range, {low:g} to {high:g}"
+        raise wrong(part, call, wanted, f"it gave {float(outside[0]):g}")
+
+
+def expanded(module: nn.Module) -> list[str]:
+    """Return the names of buffers that are expanded: several elements share memory, so that nothing can be loaded into
+    them."""
+    return [name for name, buffer in module.named_buffers() if _is_expanded(buffer)]
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and any(
+        size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
+def materialize(module: nn.Module) -> None:
+    """Give expanded buffers memory of their own: as they are, a checkpoint could not be loaded into them."""
+    for each in module.modules():
+        for name, buffer in list(each.named_buffers(recurse=False)):
+            if _is_expanded(buffer):
+                each._buffers[name] = buffer.clone(memory_format=torch.contiguous_format)
+
+
+def check_module(part: str, module: nn.Module) -> None:
+    """Check that the parameters of a module can be trained and stored: none is expanded."""
+    for name, parameter in module.named_parameters():
+        if _is_expanded(parameter):
+            raise wrong(part, "its constructor", "give each parameter memory of its own", f"{name} is expanded")
+
+
+def check_unseeded(part: str, call: str, action: Callable[[], object]) -> None:
+    """Check that an action does not reseed a global random generator, by running it from two different states.
+
+    The states are those of before, afterwards.
+    """
+    python, numbered, drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    ends = []
+    try:
+        for seed in (40_487, 91_193):
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002 - the global state is what a plugin may reseed
+            torch.manual_seed(seed)
+            action()
+            numpy_state: Any = np.random.get_state()  # noqa: NPY002
+            ends.append((random.getstate(), numpy_state[1].tolist(), torch.get_rng_state().tolist()))
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbered)  # noqa: NPY002
+        torch.set_rng_state(drawn)
+    for name, one, other in zip(("Python's", "NumPy's", "torch's"), *ends, strict=True):
+        if one == other:
+            came = f"it seeds {name} global generator; use a generator of its own, or torch.random.fork_rng"
+            raise wrong(part, call, "leave the global random states to the core", came)
+
+
+def check_independent(
+    part: str, call: str, function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, remedy: str
+) -> None:
+    """Check that the value of an image does not depend on the others of its batch. Looks at values.
+
+    Args:
+        function: gives (B, …) for two batches of images, from the same random state in every call.
+        first, second: images (B, C, H, W), B of 2 or more.
+        remedy: what to declare if the dependence is meant; empty if nothing can.
+    """
+    whole = function(first, second)[0]
+    others = torch.cat([first[:1], first[1:].flip(-1) * 0.7]), torch.cat([second[:1], second[1:].flip(-1) * 0.9])
+    moved = function(*others)[0]
+    scale = max(float(whole.abs().max()), 1e-6)
+    change = float((moved - whole).abs().max()) / scale
+    if change > _INDEPENDENT or math.isnan(change):
+        came = f"the first image's changes by {100 * change:.2g} % when the others do"
+        raise wrong(part, call, f"give each image a value of its own{remedy}", came)

@@ -1,0 +1,120 @@
+"""The parts of a job: network, loss and metrics, created from their entries and checked for what they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from recbench.contracts.architecture import Architecture
+from recbench.contracts.checked import check_module, described, materialize, respected, wrong
+from recbench.contracts.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry, Range
+from recbench.contracts.loss import Loss, Setting
+from recbench.contracts.metric import Metric, SetMetric
+from recbench.plan.model import Job
+from recbench.plugin.registry import Registered, Registry
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network and loss that are trained, with their value ranges.
+
+    Attributes:
+        image_range: value range of the architecture's input and output.
+        loss_range: value range in which the loss wants images.
+        architecture_part, loss_part: what errors call them.
+    """
+
+    architecture: Architecture
+    loss: Loss
+    image_range: Range
+    loss_range: Range
+    kl_weight: float
+    architecture_part: str = "the architecture"
+    loss_part: str = "the loss"
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric with its input: samples from the prior or reconstructions, and rounded to 8 bits or not.
+
+    Attributes:
+        score_range: lowest and highest score that the entry declares.
+        part: what errors call it.
+    """
+
+    metric: Metric
+    samples: bool = False
+    rounded: bool = True
+    score_range: Range = (-math.inf, math.inf)
+    part: str = "the metric"
+
+
+def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, MetricSpec]]:
+    """Create a job's network, loss and metrics on a device. Weights come from torch's global random state.
+
+    Raises:
+        PluginError: one of them cannot be created.
+        ContractError: one of them is not what its kind is to be.
+    """
+    chosen_architecture = registry.get("architectures", job.architecture.name)
+    chosen_loss = registry.get("losses", job.loss.name)
+    architecture = create_architecture(chosen_architecture, job.architecture.params, shape)
+    loss = create_loss(chosen_loss, job.loss.params, Setting(shape, architecture.latent_size))
+    model = Model(
+        architecture=architecture.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        loss=loss.to(device),
+        image_range=cast(ArchitectureEntry, chosen_architecture.entry).value_range,
+        loss_range=cast(LossEntry, chosen_loss.entry).value_range,
+        kl_weight=job.kl_weight,
+        architecture_part=str(chosen_architecture),
+        loss_part=str(chosen_loss),
+    )
+    metrics = {}
+    for label, part in job.metrics.items():
+        registered = registry.get("metrics", part.name)
+        entry = cast(MetricEntry, registered.entry)
+        metric = create_metric(registered, part.params, shape).to(device)
+        metrics[label] = MetricSpec(metric, entry.samples, entry.rounded, entry.score_range, str(registered))
+    return model, metrics
+
+
+def create_architecture(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> Architecture:
+    """Return the network of an architecture's entry for images of a shape, on the CPU; errors as of :func:`build`."""
+    made = _module(registered, params, shape, Architecture)
+    size = getattr(made, "latent_size", None)
+    if type(size) is not int or size < 1:
+        came = "there is none" if size is None else f"it is {size!r}"
+        raise wrong(str(registered), "its constructor", "set latent_size, a whole number from 1", came)
+    return cast(Architecture, made)
+
+
+def create_loss(registered: Registered, params: Mapping[str, Any], setting: Setting) -> Loss:
+    """Return the loss of an entry, on the CPU; errors as of :func:`build`."""
+    return cast(Loss, _module(registered, params, setting, Loss))
+
+
+def create_metric(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> Metric:
+    """Return the metric of an entry for images of a shape, on the CPU; errors as of :func:`build`."""
+    made = cast(Metric, _module(registered, params, shape, Metric))
+    if cast(MetricEntry, registered.entry).samples and not isinstance(made, SetMetric):
+        came = f"{type(made).__name__} scores single images, which samples have no targets for"
+        raise wrong(str(registered), "an entry with samples=True", "be of a SetMetric", came)
+    return made
+
+
+def _module(registered: Registered, params: Mapping[str, Any], argument: object, kind: type[nn.Module]) -> nn.Module:
+    with respected(str(registered), "its constructor"):
+        made: object = registered.create(params, argument)
+    if not isinstance(made, kind):
+        name = kind.__name__
+        raise wrong(str(registered), "its factory", f"return a recbench {name}", f"it returned {described(made)}")
+    if "_parameters" not in vars(made):
+        raise wrong(str(registered), "its constructor", "call super().__init__()", "it does not")
+    check_module(str(registered), made)
+    materialize(made)
+    return made

@@ -1,0 +1,342 @@
+"""Preflight: one real step of every method of a suite, in a process of its own, before hours are spent.
+
+Each method is created with the suite's shape, parameters, precision and device, takes a step, traces, validates and is
+evaluated on made-up images, and everything that a contract promises is checked, also what takes too long to check in
+training. What is wrong is written to standard output, a line of JSON each; a process that dies or hangs is a finding
+of :mod:`recbench.sweep.preflight`, which starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recbench.contracts.architecture import Posterior
+from recbench.contracts.checked import (
+    ContractError,
+    check_decoded,
+    check_finite,
+    check_independent,
+    check_latent,
+    check_posterior,
+    check_range,
+    check_scores,
+    check_unseeded,
+    check_values,
+    read_only,
+    respected,
+    wrong,
+)
+from recbench.contracts.entries import ImageShape, LossEntry
+from recbench.contracts.loss import Context
+from recbench.contracts.metric import ImageMetric, Reference
+from recbench.errors import RecbenchError
+from recbench.job.checkpoint import Position
+from recbench.job.evaluation import NotFinite, evaluate
+from recbench.job.images import convert, to_8_bits, to_range
+from recbench.job.parts import MetricSpec, Model, build
+from recbench.job.runner import choose_device
+from recbench.job.step import Step, autocast
+from recbench.job.training import Diverged, seed_everything, trace, validation_loss
+from recbench.plan.model import Frozen, Job
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
+
+_TRAINED, _EVALUATED, _BATCH = 4, 7, 4
+"""Numbers of images: of a step, of evaluation, and of the first of its two batches."""
+
+
+class Flight(Frozen):
+    """A method to try, with the shape of its images."""
+
+    job: Job
+    shape: tuple[int, int, int]
+    metrics: bool = True
+    """Whether to try the metrics too, which the methods of a setting share."""
+
+
+class FlightPlan(Frozen):
+    """Methods to try, and the plugins to load: the standard input of this module's process."""
+
+    flights: dict[int, Flight]
+    plugin_files: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+Say = Callable[[str, str], None]
+"""Called with ``"stage"``, ``"problem"`` or ``"note"`` and a text."""
+
+
+def images_of(shape: ImageShape, count: int, seed: int = 0) -> Tensor:
+    """Return made-up images with shading, an edge and texture, uint8 (count, C, H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(count, shape.channels, 4, 4, generator=generator)
+    shading = torch.nn.functional.interpolate(small, size=(shape.height, shape.width), mode="bilinear")
+    noise = torch.rand(count, shape.channels, shape.height, shape.width, generator=generator)
+    images = 0.15 + 0.5 * shading + 0.1 * noise
+    images[:, :, shape.height // 3 :, shape.width // 2 :] += 0.2
+    return to_8_bits(images)
+
+
+@contextmanager
+def _blamed(part: str, call: str) -> Iterator[None]:
+    """Name the part and the call in whatever goes wrong in a block."""
+    try:
+        yield
+    except RecbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ContractError(f"{part}: {call} raised {type(error).__name__}: {first}") from error
+
+
+@dataclass(frozen=True)
+class _Testbed:
+    """A method's model with the images that it is tried on."""
+
+    model: Model
+    job: Job
+    images: Tensor
+    device: torch.device
+    couples: bool
+    stage: Callable[[str], None]
+
+    @property
+    def precision(self) -> str:
+        return self.job.training.precision
+
+    def encode(self, target: Tensor) -> Posterior:
+        with autocast(self.device, self.precision):
+            posterior = self.model.architecture.encode(target)
+        check_posterior(self.model.architecture_part, posterior, len(target), self.model.architecture.latent_size)
+        return posterior.float()
+
+    def decode(self, z: Tensor, target: Tensor) -> Tensor:
+        with autocast(self.device, self.precision):
+            decoded = self.model.architecture.decode(z)
+        check_decoded(self.model.architecture_part, decoded, target)
+        return decoded.float()
+
+    def train(self) -> None:
+        """Try everything that training does, part by part, and then one step of it."""
+        model, job = self.model, self.job
+        network, part = model.architecture_part, model.loss_part
+        model.architecture.train()
+        model.loss.train()
+        target = to_range(self.images[:_TRAINED].to(self.device), model.image_range)
+        state = self.state()
+        self.stage(f"{network}: encode")
+        with _blamed(network, "encode"), read_only(network, "encode", images=target):
+            posterior = self.encode(target)
+            kl = posterior.kl()
+        check_finite(network, "the posterior's kl()", kl)
+        with _blamed(network, "the posterior's sample()"):
+            z = posterior.sample()
+        check_latent(network, z, len(target), model.architecture.latent_size)
+        self.stage(f"{network}: decode")
+        with _blamed(network, "decode"), read_only(network, "decode", z=z):
+            decoded = self.decode(z, target)
+        check_finite(network, "decode", decoded)
+        if not decoded.requires_grad:
+            raise wrong(network, "decode", "be differentiable", "the decoded images have no gradient")
+        seen, wanted = self.in_loss_range(decoded), self.in_loss_range(target)
+        self.loss(seen, wanted, z)
+        self.stage(f"{network}: a second pass with the same seed")
+        ends = []
+        for _ in range(2):
+            self.restore(state)
+            seed_everything(job.seed, deterministic=job.training.deterministic)
+            with _blamed(network, "a second pass with the same seed"), torch.no_grad():
+                ends.append(self.decode(self.encode(target).sample(), target))
+        self.same(network, "encode and decode", *ends)
+        self.restore(state)
+        self.stage(f"{part}: a step of training")
+        with _blamed(part, "a step of training"):
+            step = Step(replace(model), job.training.model_copy(update={"compile": False}))
+            for number in range(2):
+                terms = step(target, 1, number, checked=True)
+        check_finite(part, "a step of training", terms)
+
+    def loss(self, decoded: Tensor, target: Tensor, z: Tensor) -> None:
+        """Try the loss on decoded images, in its value range."""
+        loss, part, job = self.model.loss, self.model.loss_part, self.job
+        context = Context(z=z, epoch=1, step=0, training=True)
+        self.stage(f"{part}: forward")
+        with _blamed(part, "forward"), read_only(part, "forward", decoded=decoded, target=target, z=z):
+            values = loss(decoded, target, context)
+        check_values(part, "forward", values, decoded, connected=True)
+        check_finite(part, "forward", values)
+        with _blamed(part, "backward"):
+            (gradient,) = torch.autograd.grad(values.sum(), decoded, allow_unused=True, retain_graph=True)
+        if gradient is None:
+            raise wrong(part, "forward", "depend on the decoded images", "no gradient reaches them")
+        check_finite(part, "backward", gradient)
+        aside = Context(z=z.detach(), epoch=1, step=0, training=True)
+        state = {name: value.detach().clone() for name, value in loss.state_dict().items()}
+
+        def again(first: Tensor, second: Tensor) -> Tensor:
+            loss.load_state_dict(state)
+            seed_everything(job.seed, deterministic=job.training.deterministic)
+            found: Tensor = loss(first.detach().clone().requires_grad_(), second.detach().clone(), aside)
+            return found.detach()
+
+        self.stage(f"{part}: a second forward with the same seed")
+        with _blamed(part, "a second forward with the same seed"):
+            self.same(part, "forward", again(decoded, target), again(decoded, target))
+            if not self.couples:
+                remedy = ", unless its entry declares couples_batch=True"
+                check_independent(part, "forward", again, decoded, target, remedy)
+
+            def plain() -> None:
+                loss(decoded.detach().clone().requires_grad_(), target.clone(), aside)
+
+            check_unseeded(part, "forward", plain)
+        loss.load_state_dict(state)
+
+    def evaluate(self) -> None:
+        """Try validation, traces and the network as evaluation uses it."""
+        model, job = self.model, self.job
+        network, part = model.architecture_part, model.loss_part
+        position = Position(epoch=job.training.epochs)
+        self.stage(f"{part}: validation")
+        with _blamed(part, "forward in validation"):
+            try:
+                validation_loss(model, self.images, job.training, position)
+            except Diverged as error:
+                raise ContractError(f"{part}: {error}") from error
+        self.stage(f"{part}: trace")
+        with _blamed(part, "trace"):
+            trace(model, self.images[:_TRAINED], job.training, position)
+        self.stage(f"{network}: evaluation")
+        model.architecture.eval()
+        model.loss.eval()
+        target = to_range(self.images[:_BATCH].to(self.device), model.image_range)
+
+        def means(images: Tensor, _: Tensor) -> Tensor:
+            posterior = self.encode(images)
+            return torch.cat([posterior.mean, self.decode(posterior.mean, images).flatten(1)], dim=1)
+
+        with _blamed(network, "evaluation"), torch.no_grad():
+            check_independent(network, "encode and decode in evaluation", means, target, target, "")
+
+    def score(self, label: str, spec: MetricSpec, cache: Path, say: Say) -> None:
+        """Try a metric on two batches."""
+        metric, part = spec.metric, spec.part
+        self.stage(f"{part}: evaluation")
+        reference = Reference(self.images.to(self.device), "preflight", cache, self.device)
+        with _blamed(part, "evaluation"):
+            if isinstance(metric, ImageMetric):
+                self.score_images(metric, spec, say)
+            try:
+                found = evaluate(self.model, {label: spec}, reference, batch_size=_BATCH, config=self.job.training)
+            except NotFinite as error:
+                if isinstance(metric, ImageMetric):
+                    return  # some values are NaN: said already
+                raise ContractError(f"{part}: {error}") from error
+        if label in found.scores:
+            values = torch.tensor([found.scores[label].mean])
+            check_range(part, "evaluation", values, spec.score_range)
+
+    @torch.no_grad()
+    def score_images(self, metric: ImageMetric, spec: MetricSpec, say: Say) -> None:
+        """Try a metric of single images on the images and on disturbed ones."""
+        part = spec.part
+        target = to_range(self.images[:_BATCH].to(self.device), (0.0, 1.0))
+        decoded = to_range(to_8_bits(0.8 * target + 0.1 * target.flip(-1)), (0.0, 1.0))
+        with read_only(part, "forward", decoded=decoded, target=target):
+            values = metric(decoded, target)
+        check_scores(part, "forward", values, len(target))
+        lost = int(values.isnan().sum())
+        if lost == len(values):
+            raise wrong(part, "forward", "give each image a number", "it gave NaN")
+        if lost:
+            say("note", f"{part}: forward gave NaN for {lost} of {len(values)} images; a job with such scores diverges")
+            return
+        check_range(part, "forward", values, spec.score_range)
+        check_independent(part, "forward", lambda a, b: metric(a.clone(), b.clone()), decoded, target, "")
+        check_unseeded(part, "forward", lambda: metric(decoded.clone(), target.clone()))
+
+    def in_loss_range(self, images: Tensor) -> Tensor:
+        return convert(images, self.model.image_range, self.model.loss_range)
+
+    def state(self) -> list[dict[str, Tensor]]:
+        return [
+            {name: value.detach().clone() for name, value in module.state_dict().items()}
+            for module in (self.model.architecture, self.model.loss)
+        ]
+
+    def restore(self, state: list[dict[str, Tensor]]) -> None:
+        for module, values in zip((self.model.architecture, self.model.loss), state, strict=True):
+            module.load_state_dict(values)
+
+    def same(self, part: str, call: str, one: Tensor, other: Tensor) -> None:
+        exact = self.job.training.deterministic
+        if not (torch.equal(one, other) if exact else torch.allclose(one, other, rtol=1e-3, atol=1e-4)):
+            came = f"two calls differ by up to {float((one - other).abs().max()):g}; is there state beside its buffers?"
+            raise wrong(part, call, "give the same for the same images, seed and state", came)
+
+
+def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> None:
+    """Try one method; tells ``say`` what is wrong with it."""
+    job, shape = flight.job, ImageShape(*flight.shape)
+    if not flight.metrics:
+        job = job.model_copy(update={"metrics": {}})
+    say("stage", "its parts are created")
+    seed_everything(job.seed, deterministic=job.training.deterministic)
+    try:
+        model, metrics = build(job, registry, shape, device)
+        entry = registry.get("losses", job.loss.name).entry
+        assert isinstance(entry, LossEntry)
+        trial = _Testbed(
+            model, job, images_of(shape, _EVALUATED), device, entry.couples(job.loss.params),
+            lambda text: say("stage", text),
+        )  # fmt: skip
+        trial.train()
+        trial.evaluate()
+    except RecbenchError as error:
+        say("problem", str(error))
+        return
+    with tempfile.TemporaryDirectory() as cache:
+        for label, spec in metrics.items():
+            try:
+                trial.score(label, spec, Path(cache), say)
+            except RecbenchError as error:
+                say("problem", str(error))
+
+
+def main() -> int:
+    """Try the methods of a :class:`FlightPlan` on standard input. What plugins print goes to standard error."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+
+    def say_of(number: int) -> Say:
+        return lambda kind, text: print(json.dumps([number, kind, text]), file=out, flush=True)
+
+    request = FlightPlan.model_validate_json(sys.stdin.buffer.read())
+    try:
+        files = " and ".join(request.plugin_files)
+        with respected(f"the plugin file {files}" if files else "an installed plugin", "importing it"):
+            plugins = load_plugins(request.plugin_files, request.blocked)
+        registry = Registry(plugins)
+        device = choose_device(request.device)
+    except RecbenchError as error:
+        say_of(-1)("problem", str(error))
+        return 0
+    for number, flight in request.flights.items():
+        fly(flight, registry, device, say_of(number))
+        say_of(number)("end", "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""One step of training: encode, decode, loss, backward, both optimizers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from lion_pytorch import Lion
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from recbench.contracts.checked import (
+    check_auxiliary,
+    check_decoded,
+    check_latent,
+    check_posterior,
+    check_values,
+    respected,
+)
+from recbench.contracts.loss import Auxiliary, Context
+from recbench.job.images import convert
+from recbench.job.parts import Model
+from recbench.plan.model import Training
+
+
+class Step:
+    """Takes steps of training, with optimizers that it makes.
+
+    Attributes:
+        optimizers: that of the model and, if the loss has an auxiliary objective, Adam for that.
+    """
+
+    def __init__(self, model: Model, config: Training) -> None:
+        """Make the optimizers.
+
+        Raises:
+            ContractError: what the loss calls its auxiliary objective is none.
+        """
+        self.model = model
+        self.config = config
+        self.device = next(model.architecture.parameters()).device
+        self.auxiliary = model.loss.auxiliary()
+        check_auxiliary(model.loss_part, self.auxiliary, model.loss)
+        self.optimizers = make_optimizers(model, config, self.auxiliary)
+        self.encode, self.decode = model.architecture.encode, model.architecture.decode
+        if config.compile:
+            torch.use_deterministic_algorithms(config.deterministic)
+            self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
+
+    def __call__(self, target: Tensor, epoch: int, step: int, *, checked: bool) -> Tensor:
+        """Take a step and return its terms: objective, reconstruction, KL and auxiliary objective, (4,).
+
+        Args:
+            target: images (B, C, H, W) in the architecture's value range.
+            epoch: the current epoch, from 1.
+            step: number of steps before this one.
+            checked: whether to check what the plugins return, and what they write into.
+
+        Raises:
+            ContractError: a check failed.
+        """
+        model, count = self.model, len(target)
+        network, loss = model.architecture_part, model.loss_part
+
+        def watched(part: str, call: str, **inputs: Tensor) -> AbstractContextManager[None]:
+            return respected(part, call, **inputs) if checked else nullcontext()
+
+        with watched(network, "encode", images=target), autocast(self.device, self.config.precision):
+            posterior = self.encode(target)
+        if checked:
+            check_posterior(network, posterior, count, model.architecture.latent_size)
+        posterior = posterior.float()
+        z = posterior.sample()
+        if checked:
+            check_latent(network, z, count, model.architecture.latent_size)
+        with watched(network, "decode", z=z), autocast(self.device, self.config.precision):
+            decoded = self.decode(z)
+        if checked:
+            check_decoded(network, decoded, target)
+        decoded = convert(decoded.float(), model.image_range, model.loss_range)
+        target = convert(target, model.image_range, model.loss_range)
+        context = Context(z=z, epoch=epoch, step=step, training=True)
+        with watched(loss, "forward", decoded=decoded, target=target, z=z):
+            values = model.loss(decoded, target, context)
+        if checked:
+            check_values(loss, "forward", values, decoded, connected=True)
+        reconstruction = values.mean()
+        kl = posterior.kl().mean()
+        objective = reconstruction + model.kl_weight * kl
+        self.optimizers[0].zero_grad(set_to_none=True)
+        objective.backward()
+        self.optimizers[0].step()
+        fit = objective.new_zeros(())
+        if self.auxiliary:
+            aside = decoded.detach()
+            with watched(loss, "the auxiliary objective", decoded=aside, target=target):
+                values = self.auxiliary.objective(aside, target, context.detached())
+            if checked:
+                check_values(loss, "the auxiliary objective", values, aside, connected=True)
+            fit = values.mean()
+            self.optimizers[1].zero_grad(set_to_none=True)
+            fit.backward()  # type: ignore[no-untyped-call]
+            self.optimizers[1].step()
+        return torch.stack([objective, reconstruction, kl, fit]).detach()
+
+
+def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None) -> list[torch.optim.Optimizer]:
+    """Return the optimizer of all trained parameters, and Adam for the auxiliary objective if there is one."""
+    apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+    candidates = (*model.architecture.parameters(), *model.loss.parameters())
+    learning = [p for p in candidates if p.requires_grad and id(p) not in apart]
+    betas = config.beta1, config.beta2
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.optimizer == "lion":
+        optimizers.append(Lion(learning, lr=config.learning_rate, betas=betas))
+    else:
+        optimizers.append(torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True))
+    if auxiliary:
+        optimizers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
+    return optimizers
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: Training) -> ReduceLROnPlateau | None:
+    """Return the schedule of the learning rate, to be stepped with the validation loss; None if it is constant."""
+    if config.schedule == "constant":
+        return None
+    # Any lower loss counts: torch's relative threshold has the wrong sign where the loss is negative.
+    return ReduceLROnPlateau(optimizer, factor=config.factor, patience=config.patience, threshold=0)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return bf16 autocast for the network, or a null context; losses are always computed outside of it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
