@@ -65,7 +65,7 @@ def power(boards: int) -> None:
             parted = 0.0
             for _ in range(boards):
                 world = World([0.0] * (methods - 1) + [distance], seeds, 100, image=20.0, both=0.5, rest=0.5)
-                moments = statistics.moments(world.scores(generator), replicates=0)
+                moments = statistics.moments(world.scores(generator))
                 (corrected,) = statistics.holm_of_pairs([statistics.pairwise(moments)])
                 better = ordering.better(moments.means, corrected)
                 tiers = ordering.tiers(moments.means, better)

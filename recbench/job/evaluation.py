@@ -131,7 +131,9 @@ def evaluate(
     rate = torch.cat(rates).cpu().numpy()
     values = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
     scores = {
-        name: _score(name, sets.get(name), values.get(name)) for name in metrics if name in values or name in sets
+        name: _score(name, sets.get(name), values.get(name), spec.metric.warning)
+        for name, spec in metrics.items()
+        if name in values or name in sets
     }
     pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
@@ -154,7 +156,7 @@ def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Traini
     return log_prob + target[0].numel() * math.log(high - low)
 
 
-def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | None) -> Score:
+def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | None, warning: str) -> Score:
     if values is None:
         assert metric is not None
         mean = metric.compute()
@@ -162,10 +164,25 @@ def _score(name: str, metric: SetMetric | None, values: NDArray[np.float64] | No
     else:
         with np.errstate(invalid="ignore"):  # the spread of infinite scores (PSNR of equal images) is not a number
             spread = float(values.std())
-        score = Score(mean=float(values.mean()), std=None if math.isnan(spread) else spread, n=len(values))
+        score = Score(
+            mean=float(values.mean()),
+            std=None if math.isnan(spread) else spread,
+            n=len(values),
+            warning=warning,
+            infinite=int(np.isinf(values).sum()),
+            finite=_finite_mean(values),
+        )
     if math.isnan(score.mean):
         raise NotFinite(f"the metric {name} gave NaN on the test images")
     return score
+
+
+def _finite_mean(values: NDArray[np.float64]) -> float | None:
+    """Return the mean with infinite scores counted as the nearest finite one; None if none is infinite, or all are."""
+    finite = values[np.isfinite(values)]
+    if len(finite) in (0, len(values)):
+        return None
+    return float(np.clip(values, finite.min(), finite.max()).mean())
 
 
 def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:

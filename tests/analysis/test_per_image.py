@@ -95,7 +95,7 @@ def test_the_board_says_what_the_statistics_say(plan: Plan, store: Store) -> Non
 def test_an_interval_spans_seeds_and_images() -> None:
     """Of one method: its half-width's square is the sum of those for seeds and for images alone."""
     scores = World([5.0], 4, IMAGES).scores(np.random.default_rng(1))
-    low, high = statistics.intervals(statistics.moments(scores, replicates=0))[0]
+    low, high = statistics.intervals(statistics.moments(scores))[0]
     seeds = stats.t.ppf(0.975, 3) * stats.sem(scores[0].mean(axis=1))
     assert (high - low) / 2 > seeds
 

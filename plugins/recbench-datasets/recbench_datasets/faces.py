@@ -67,8 +67,9 @@ class CelebA(_InOrder):
         super().__init__(folder, decoder, duplicates, count=count, validation=validation, test=test)
 
     def source(self) -> str:
-        found = super().source()
-        return f"{found}, partition {stamp(self.partition.parent, [self.partition])}" if self.split == "official" else found
+        if self.split != "official":
+            return super().source()
+        return f"{super().source()}, partition {stamp(self.partition.parent, [self.partition])}"
 
     @cached_property
     def partition(self) -> Path:
