@@ -47,7 +47,8 @@ def skewed_quantile(t: Numbers, skewness: Numbers, images: int) -> Numbers:
 
     The inverse of Hall's monotone cubic transformation (Hall 1992, J. R. Stat. Soc. B 54, equation 3.2, for a
     studentized mean), by which the mean's t statistic loses its skewness to second order. Beyond the cubic's saddle,
-    where its inverse jumps, it stays at that point: so it is at most three times ``t``, whatever the scores are.
+    where its inverse jumps, it stays at that point: so it is hardly more than three times ``t``, whatever the scores
+    are.
 
     Args:
         t: Student's quantiles.

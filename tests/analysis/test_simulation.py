@@ -17,7 +17,7 @@ from scipy import stats
 from recbench.analysis import ordering, statistics
 from recbench.analysis.statistics import ScoreMoments, moments, moments_of_means
 from tests.conftest import SOAK
-from tests.synthetic import Tails, World
+from tests.synthetic import ODD, Tails, World, odd_mean, odd_scores
 
 EQUAL, UNEQUAL, ERRATIC = "equal", "unequal", "erratic"
 
@@ -63,7 +63,7 @@ if not SOAK:
     GRID = GRID[::6]
 
 
-def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int, replicates: int) -> None:
+def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int) -> None:
     """Both promises for methods that are all alike."""
     methods, seeds, images, kind, tails, both = case
     generator = np.random.default_rng(zlib.crc32(repr(case).encode()))
@@ -217,3 +217,36 @@ def test_without_scores_of_images_both_promises_hold_too() -> None:
         together += ordering.tiers(found.means, reject([found])[0]).max() == 1
     assert at_least(covered, boards)
     assert at_least(together, boards)
+
+
+def odd_boards(kind: str, seeds: int, images: int, boards: int) -> tuple[int, int, float]:
+    """Return how often intervals cover, and equal methods share a tier, and the longest reach in standard errors."""
+    generator = np.random.default_rng(zlib.crc32(f"{kind} {seeds} {images}".encode()))
+    truth, covered, together, reach = odd_mean(kind), 0, 0, 0.0
+    for number in range(boards):
+        found = moments(odd_scores(kind, 3, seeds, images, generator))
+        (better,) = reject([found])
+        together += ordering.tiers(found.means, better).max() == 1
+        low, high = statistics.intervals(found)[number % 3]
+        covered += low <= truth <= high
+        mean, error = found.means[number % 3], np.sqrt(found.covariances[number % 3, number % 3] / images)
+        reach = max(reach, (high - mean) / error, (mean - low) / error) if error else reach
+    return covered, together, reach
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_intervals_of_odd_scores_cover_and_stay_near(kind: str) -> None:
+    covered, together, reach = odd_boards(kind, 1, 200, 200)
+    assert at_least(covered, 200), f"{covered} times in 200"
+    assert at_least(together, 200), f"{together} times in 200"
+    assert reach < 3.2 * stats.t.ppf(0.975, 199)
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize(("seeds", "images"), [(1, 500), (1, 2000), (3, 200), (3, 2000)])
+def test_intervals_of_odd_scores_cover_everywhere(kind: str, seeds: int, images: int) -> None:
+    covered, together, _ = odd_boards(kind, seeds, images, 1000)
+    assert at_least(covered, 1000), f"{covered} times in 1000"
+    assert at_least(together, 1000), f"{together} times in 1000"
