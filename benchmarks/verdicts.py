@@ -4,12 +4,14 @@
 
 The board has 60 methods, 3 seeds and 10,000 test images by 8 metrics; the goal is seconds, and a bounded memory. Power
 is how often one method differs significantly from each of the others, which are equal, by how many standard deviations
-of a training it differs, if images matter little. False alarms are boards of equal methods with more than one tier.
+of a training it differs, if images matter little. Coverage is that of intervals of scores that are far from normal:
+clipped, binary, nearly constant, tied, heavy-tailed. False alarms are boards of equal methods with more than one tier.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import tempfile
 import time
@@ -24,7 +26,7 @@ from recbench.plan.model import Column
 from recbench.store.record import Score
 from recbench.store.store import Store
 from tests.made_up import make_plan, make_record
-from tests.synthetic import World
+from tests.synthetic import ODD, World, odd_mean, odd_scores
 
 SIZES = [(2, 2), (5, 2), (20, 2), (2, 3), (5, 3), (20, 3), (5, 5), (20, 5)]
 DISTANCES = (5.0, 12.0, 30.0)
@@ -65,13 +67,38 @@ def power(boards: int) -> None:
             parted = 0.0
             for _ in range(boards):
                 world = World([0.0] * (methods - 1) + [distance], seeds, 100, image=20.0, both=0.5, rest=0.5)
-                moments = statistics.moments(world.scores(generator), replicates=0)
+                moments = statistics.moments(world.scores(generator))
                 (corrected,) = statistics.holm_of_pairs([statistics.pairwise(moments)])
                 better = ordering.better(moments.means, corrected)
                 tiers = ordering.tiers(moments.means, better)
                 parted += better[:-1, -1].mean() if distance else tiers.max() > 1
             found[distance] = parted / boards
         print(f"{methods:>7} {seeds:>5} {found[0.0]:>12.1%} " + " ".join(f"{found[d]:>12.0%}" for d in DISTANCES))
+
+
+def coverage(boards: int) -> None:
+    """Print how often intervals of scores that are far from normal cover, and equal methods differ significantly."""
+    heads = f"{'scores':>16} {'seeds':>5} {'images':>6} {'coverage':>8} {'no spread':>9} {'false alarms':>12}"
+    print(f"\n{heads} {'reach':>6}")
+    for kind, seeds, images in itertools.product(("normal", *ODD), (1, 3), (16, 50, 200, 1000)):
+        generator = np.random.default_rng([seeds, images])
+        covered, parted, constant, reaches = 0, 0.0, 0, []
+        for _ in range(boards):
+            if kind == "normal":
+                world, truth = World([0.0] * 2, seeds, images, training=0.0, both=0.8, rest=0.6), 0.0
+                scores = world.scores(generator)
+            else:
+                scores, truth = odd_scores(kind, 2, seeds, images, generator), odd_mean(kind)
+            found = statistics.moments(scores)
+            low, high = statistics.intervals(found)[0]
+            covered += low <= truth <= high
+            constant += not found.covariances[0, 0]
+            parted += statistics.pairwise(found)[0, 1] <= 0.05
+            if found.covariances[0, 0]:
+                reaches.append((high - low) / 2 / np.sqrt(found.covariances[0, 0] / images))
+        reach = np.median(reaches) if reaches else np.nan
+        print(f"{kind:>16} {seeds:>5} {images:>6} {covered / boards:>8.1%} {constant / boards:>9.1%} ", end="")
+        print(f"{parted / boards:>12.1%} {reach:>6.2f}")
 
 
 def main() -> None:
@@ -85,6 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         large(Path(folder), arguments.methods, arguments.seeds, arguments.images, arguments.metrics)
     power(arguments.boards)
+    coverage(4 * arguments.boards)
 
 
 if __name__ == "__main__":

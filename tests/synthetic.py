@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -58,3 +59,41 @@ def draw(generator: np.random.Generator, tails: Tails, shape: tuple[int, ...]) -
         values = np.exp(spread * generator.standard_normal(shape) - spread**2 / 2)
         return np.asarray((values - 1) / np.sqrt(np.exp(spread**2) - 1))
     return generator.standard_normal(shape)
+
+
+ODD = ("outliers", "nearly constant", "cut", "ties", "heavy", "skewed")
+"""Kinds of scores that are far from normal, and the same for all methods."""
+
+
+def odd_scores(
+    kind: str, methods: int, seeds: int, images: int, generator: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """Return scores of equal methods, (seeds, images) each, as metrics may give them; they share the images.
+
+    Args:
+        kind: ``outliers``: 0 for all but 5% of the images; ``nearly constant``: 1 for all but 5%, which are 0;
+            ``cut``: a similarity that is cut off at 0, as it is for two thirds of the images; ``ties``: few different
+            values; ``heavy``: Student's t with 3 degrees of freedom; ``skewed``: log-normal.
+    """
+    image = generator.standard_normal(images)
+    own = (0.8 * image + 0.6 * generator.standard_normal((seeds, images)) for _ in range(methods))
+    rare = generator.random(images) < 0.05
+    if kind == "outliers":
+        return [np.where(rare, 0.3 + 0.05 * each, 0) for each in own]
+    if kind == "nearly constant":
+        return [np.where(rare, 0, 1 + 1e-4 * each) for each in own]
+    if kind == "cut":
+        return [np.maximum(0.2 * each - 0.1, 0) for each in own]
+    if kind == "ties":
+        return [np.round(0.6 * each) for each in own]
+    if kind == "heavy":
+        common = np.sqrt(generator.chisquare(3, images) / 3)
+        return [each / common for each in own]
+    return [np.exp(each) for each in own]
+
+
+def odd_mean(kind: str) -> float:
+    """Return the mean of :func:`odd_scores` over all images."""
+    cut = 0.2 * (math.exp(-(0.5**2) / 2) / math.sqrt(2 * math.pi) - 0.5 * math.erfc(0.5 / math.sqrt(2)) / 2)
+    means = {"outliers": 0.015, "nearly constant": 0.95, "cut": cut, "ties": 0.0, "heavy": 0.0}
+    return means.get(kind, math.exp(0.5))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,11 +105,10 @@ def _costs(board: Board, metric: str | None) -> dict[str, float]:
     ranked = [row for row in board.rows if row.status == "ranked"]
     if metric is None:
         return {row.label: row.mean_rank for row in ranked if row.mean_rank is not None} if board.ranking else {}
-    directions: Mapping[str, str] = {column.name: column.direction for column in board.columns}
+    columns = {column.name: column for column in board.columns}
     if not ranked or any(metric not in row.cells for row in ranked):
         return {}
-    sign = -1 if directions[metric] == "higher" else 1
-    return {row.label: sign * row.cells[metric].mean for row in ranked}
+    return {row.label: columns[metric].cost(row.cells[metric].mean) for row in ranked}
 
 
 def compare_ranks(

@@ -18,7 +18,8 @@ class MetricCell(Frozen):
     """A metric of a method.
 
     Attributes:
-        mean: mean over seeds of the mean over test images.
+        mean: mean over seeds of the mean over test images; infinitely good scores of images count as the best finite
+            one of the job.
         std_images: spread over test images within a seed: root of the mean variance over seeds; null for set metrics.
         std_seeds: standard deviation (n − 1) of the seeds' means; null with a single seed.
         rank: place among the ranked methods by this metric (1 is best, ties share the mean place); null if unranked.
@@ -28,6 +29,7 @@ class MetricCell(Frozen):
         rank_interval: best and worst rank that the significant differences leave.
         tier: from 1, among the ranked methods by this metric.
         in_family: whether the metric is of the family of the method's loss.
+        infinite: number of infinite scores of test images, over all seeds.
     """
 
     mean: Number
@@ -39,6 +41,7 @@ class MetricCell(Frozen):
     rank_interval: tuple[int, int] | None = None
     tier: int | None = None
     in_family: bool = False
+    infinite: int = 0
 
 
 class Row(Frozen):

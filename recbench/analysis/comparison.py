@@ -14,12 +14,14 @@ from typing import Literal
 import numpy as np
 
 from recbench.analysis import statistics
+from recbench.analysis.per_image import finite_scores
 from recbench.analysis.protocols import differences
-from recbench.analysis.statistics import Numbers
+from recbench.analysis.statistics import Numbers, ScoreMoments
 from recbench.errors import UserError, did_you_mean
 from recbench.plan.merge import flat
 from recbench.plan.model import Column, Frozen, PlannedJob
 from recbench.plan.plan import Plan
+from recbench.plan.selection import usable
 from recbench.store.artifacts import SCORES, ArtifactError, read_scores
 from recbench.store.merge import FolderSource, RecordSource
 from recbench.store.record import Number, Record, parse_record
@@ -40,12 +42,17 @@ class Side:
     method: str | None = None
 
 
+Basis = Literal["images, pair by pair", "images of their own", "seeds", "nothing"]
+
+
 class Change(Frozen):
     """A metric of two methods.
 
     Attributes:
         first, second: means over seeds and test images.
-        difference: second − first, with the bounds of its confidence interval, null if unknown.
+        difference: second − first; of a metric with a best score, of their distances from it.
+        low, high: the interval of the difference, corrected for all comparisons as p is: it leaves out 0 exactly if p
+            is at most 1 − confidence; within what the metric's range allows; null if unknown.
         p: two-sided, corrected for all comparisons; null if no test is possible.
         verdict: whether ``second`` is significantly better or worse; ``"open"`` if they do not differ significantly.
         basis: the data of the test.
@@ -59,7 +66,7 @@ class Change(Frozen):
     high: Number | None
     p: float | None
     verdict: Literal["better", "worse", "open", "equal"]
-    basis: Literal["images, pair by pair", "images of their own", "seeds", "nothing"]
+    basis: Basis
 
 
 class ComparedPair(Frozen):
@@ -125,7 +132,7 @@ def compare(first: Side, second: Side, *, anyway: bool = False, confidence: floa
                 ]
             )
         )
-    pairs = [_pair(first, second, a, b, each, confidence) for (a, b), each in zip(places, found, strict=True)]
+    pairs = [_pair(first, second, a, b, each) for (a, b), each in zip(places, found, strict=True)]
     taken = {a for a, _ in places}, {b for _, b in places}
     records = [(each.first[0], each.second[0]) for each in found if each.first and each.second]
     return Comparison(
@@ -200,19 +207,23 @@ def _refusals(places: Sequence[tuple[_Place, _Place]], found: Sequence[_Found]) 
     return list(lines)
 
 
-def _pair(first: Side, second: Side, a: _Place, b: _Place, found: _Found, confidence: float) -> ComparedPair:
+_Changes = list[tuple[Change, ScoreMoments | None]]
+"""Changes without interval, p-value and verdict, and the moments of second and first that these come from."""
+
+
+def _pair(first: Side, second: Side, a: _Place, b: _Place, found: _Found) -> tuple[ComparedPair, _Changes]:
     ids = [{record.job_id for record in records} for records in (found.first, found.second)]
     same = bool(ids[0]) and ids[0] == ids[1]
     both = bool(found.first) and bool(found.second)
-    return ComparedPair(
+    pair = ComparedPair(
         settings=(a[0], b[0]),
         methods=(a[1], b[1]),
         changed=_changed(first, a[1], second, b[1], found),
         protocol=tuple(differences(found.first[0], found.second[0])) if both else (),
         same=same,
         seeds=(len(found.first), len(found.second)),
-        changes=tuple(_changes(first, second, found, confidence)) if both and not same else (),
     )
+    return pair, list(_changes(first, second, found)) if both and not same else []
 
 
 def _changed(first: Side, one: str, second: Side, other: str, found: _Found) -> tuple[str, ...]:
@@ -242,23 +253,24 @@ def _environment(one: Record, other: Record) -> tuple[str, ...]:
     )
 
 
-def _changes(first: Side, second: Side, found: _Found, confidence: float) -> Iterator[Change]:
+def _changes(first: Side, second: Side, found: _Found) -> Iterator[tuple[Change, ScoreMoments | None]]:
     columns = {column.name: column for column in second.plan.columns}
     for column in first.plan.columns:
         name = column.name
         records = [*found.first, *found.second]
         if name in columns and all(name in record.scores for record in records):
-            scores = _scores(first, found.first, name), _scores(second, found.second, name)
-            yield _change(column, found, *scores, confidence)
+            scores = _scores(first, found.first, column), _scores(second, found.second, column)
+            yield _change(column, found, *scores)
 
 
-def _scores(side: Side, records: Sequence[Record], metric: str) -> Numbers | None:
+def _scores(side: Side, records: Sequence[Record], column: Column) -> Numbers | None:
     """Return the scores by seed and test image, (S, N); None if they are unknown or differ in number."""
     rows = []
+    metric = column.name
     for record in records:
         content = side.source.file(record.job_id, SCORES)
         score = record.scores[metric]
-        if content is None or score.std is None:
+        if content is None or (score.std is None and not score.infinite):
             return None
         try:
             values = read_scores(content, metric)[metric]
@@ -266,31 +278,37 @@ def _scores(side: Side, records: Sequence[Record], metric: str) -> Numbers | Non
             return None
         if len(values) != score.n or not np.isclose(values.mean(), score.mean, rtol=1e-9, atol=0):
             return None
-        rows.append(values)
+        rows.append(finite_scores(values, score, column))
     return np.stack(rows) if len({len(row) for row in rows}) == 1 else None
 
 
-def _change(column: Column, found: _Found, one: Numbers | None, other: Numbers | None, confidence: float) -> Change:
-    means = [np.array([r.scores[column.name].mean for r in records]) for records in (found.first, found.second)]
+def _change(
+    column: Column, found: _Found, one: Numbers | None, other: Numbers | None
+) -> tuple[Change, ScoreMoments | None]:
+    means = [
+        np.array([usable(r.scores[column.name], column) for r in records]) for records in (found.first, found.second)
+    ]
     first, second = float(means[0].mean()), float(means[1].mean())
-    low = high = p = None
-    basis: Literal["images, pair by pair", "images of their own", "seeds", "nothing"] = "nothing"
+    moments: ScoreMoments | None
+    basis: Basis
     if one is not None and other is not None and one.shape[1] == other.shape[1] and _same_images(found):
-        test = statistics.difference(other, one, confidence)
-        low, high, p, basis = test.low, test.high, test.p, "images, pair by pair"
+        with np.errstate(invalid="ignore"):  # infinite scores have no variance
+            moments, basis = statistics.moments([other, one]), "images, pair by pair"
     else:
-        low, high, p, basis = _unpaired(column.name, found, means, confidence)
-    return Change(
+        moments, basis = _unpaired(column.name, found, means)
+    gone = second - first if column.target is None else column.cost(second) - column.cost(first)
+    change = Change(
         column=column,
         first=first,
         second=second,
-        difference=second - first if first != second else 0.0,
-        low=low if low is not None and math.isfinite(low) else None,
-        high=high if high is not None and math.isfinite(high) else None,
-        p=p,
+        difference=gone if first != second else 0.0,
+        low=None,
+        high=None,
+        p=None,
         verdict="equal" if first == second and all(np.array_equal(means[0], m) for m in means) else "open",
         basis=basis,
     )
+    return change, moments
 
 
 def _same_images(found: _Found) -> bool:
@@ -299,43 +317,51 @@ def _same_images(found: _Found) -> bool:
     return len(fingerprints) == 1 and len(splits) == 1
 
 
-def _unpaired(
-    metric: str, found: _Found, means: Sequence[Numbers], confidence: float
-) -> tuple[float | None, float | None, float | None, Literal["images of their own", "seeds", "nothing"]]:
-    """Return interval and p-value of the difference from means and standard deviations alone."""
-    scores = [[record.scores[metric] for record in records] for records in (found.first, found.second)]
+def _unpaired(metric: str, found: _Found, means: Sequence[Numbers]) -> tuple[ScoreMoments | None, Basis]:
+    """Return moments of second and first from means and standard deviations alone."""
+    scores = [[record.scores[metric] for record in records] for records in (found.second, found.first)]
     spreads = [[score.std for score in of_method] for of_method in scores]
-    several = all(len(of_method) > 1 for of_method in scores)
     if all(std is not None for of_method in spreads for std in of_method):
         images = min(score.n for of_method in scores for score in of_method)
-        moments = statistics.moments_of_means(means, [np.array(s, dtype=np.float64) for s in spreads], images)
-        return None, None, float(statistics.pairwise(moments)[0, 1]), "images of their own"
-    if not several:
-        return None, None, None, "nothing"
-    test = statistics.difference(means[1][:, None], means[0][:, None], confidence)
-    return test.low, test.high, test.p, "seeds"
+        stds = [np.array(s, dtype=np.float64) for s in spreads]
+        return statistics.moments_of_means(means[::-1], stds, images), "images of their own"
+    if not all(len(of_method) > 1 for of_method in scores):
+        return None, "nothing"
+    with np.errstate(invalid="ignore"):  # infinite scores have no variance
+        return statistics.moments_of_means(means[::-1]), "seeds"
 
 
-def _corrected(pairs: Sequence[ComparedPair], confidence: float) -> tuple[ComparedPair, ...]:
-    """Return the pairs with p-values corrected over all of them, and the verdicts."""
-    p = [change.p for pair in pairs for change in pair.changes if change.p is not None]
-    corrected = iter(statistics.holm(np.array(p, dtype=np.float64)).tolist())
-    judged = []
-    for pair in pairs:
-        changes = [_verdict(change, corrected, confidence) for change in pair.changes]
-        judged.append(pair.model_copy(update={"changes": tuple(changes)}))
-    return tuple(judged)
+def _corrected(pairs: Sequence[tuple[ComparedPair, _Changes]], confidence: float) -> tuple[ComparedPair, ...]:
+    """Return the pairs with p-values and intervals corrected over all of them, and the verdicts."""
+    tests = [
+        (change, moments, statistics.difference_of(moments, confidence, change.column.target).p)
+        for _, changes in pairs
+        for change, moments in changes
+        if moments is not None
+    ]
+    factors = statistics.holm_factors(np.array([p for *_, p in tests], dtype=np.float64)).tolist()
+    judged = {
+        id(change): _judged(change, moments, p, factor, confidence)
+        for (change, moments, p), factor in zip(tests, factors, strict=True)
+    }
+    return tuple(
+        pair.model_copy(update={"changes": tuple(judged.get(id(change), change) for change, _ in changes)})
+        for pair, changes in pairs
+    )
 
 
-def _verdict(change: Change, corrected: Iterator[float], confidence: float) -> Change:
-    if change.p is None:
-        return change
-    p = next(corrected)
+def _judged(change: Change, moments: ScoreMoments, p: float, factor: float, confidence: float) -> Change:
+    """Return a change with p-value, interval and verdict; ``factor`` is what Holm multiplies its p-value by."""
+    column, alpha = change.column, 1 - confidence
+    # As if it were tested alone at α / factor: so interval and corrected p-value cannot contradict each other.
+    test = statistics.difference_of(moments, 1 - alpha / factor, column.target)
+    low, high = column.score_range
+    furthest = high - low if column.target is None else max(abs(low - column.target), abs(high - column.target))
+    ends = [min(max(end, -furthest), furthest) if math.isfinite(end) else None for end in (test.low, test.high)]
     verdict = change.verdict
-    if verdict != "equal" and p <= 1 - confidence:
-        higher = change.second > change.first
-        verdict = "better" if higher == (change.column.direction == "higher") else "worse"
-    return change.model_copy(update={"p": p, "verdict": verdict})
+    if verdict != "equal" and p * factor <= alpha:
+        verdict = "better" if column.cost(change.second) < column.cost(change.first) else "worse"
+    return change.model_copy(update={"p": min(p * factor, 1.0), "low": ends[0], "high": ends[1], "verdict": verdict})
 
 
 def earlier_version(source: RecordSource, plan: Plan, method: str, code: str) -> Plan:

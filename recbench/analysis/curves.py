@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+
+from recbench.contracts.direction import Direction, cost
 
 MINIMUM_OVERLAP = 0.5
 """Smallest part of the shorter curve's range, in log KL, that a comparison must cover, so that it speaks for most of
@@ -82,18 +83,15 @@ def average_difference(
     return float((areas[0] - areas[1]) / (high - low))
 
 
-def frontier(
-    rates: Sequence[float], scores: Sequence[float], direction: Literal["higher", "lower"]
-) -> tuple[list[float], list[float]]:
+def frontier(rates: Sequence[float], scores: Sequence[float], direction: Direction) -> tuple[list[float], list[float]]:
     """Return the rates and scores, by ascending rate, of points that no point of the same or a lower rate beats.
 
     >>> frontier([1, 2, 4, 8], [20.0, 25.0, 24.0, 26.0], "higher")
     ([1, 2, 8], [20.0, 25.0, 26.0])
     """
-    sign = 1 if direction == "higher" else -1
     kept: list[tuple[float, float]] = []
-    for rate, score in sorted(zip(rates, scores, strict=True), key=lambda point: (point[0], -sign * point[1])):
-        if not kept or sign * score > sign * kept[-1][1]:
+    for rate, score in sorted(zip(rates, scores, strict=True), key=lambda point: (point[0], cost(point[1], direction))):
+        if not kept or cost(score, direction) < cost(kept[-1][1], direction):
             kept.append((rate, score))
     return [rate for rate, _ in kept], [score for _, score in kept]
 

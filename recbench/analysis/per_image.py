@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from recbench.analysis.statistics import REPLICATES, ScoreMoments, moments
+from recbench.analysis.statistics import ScoreMoments, moments
 from recbench.errors import OutOfSpaceError
 from recbench.files import write_atomically
-from recbench.plan.model import Frozen, digest
+from recbench.plan.model import Column, Frozen, digest
+from recbench.plan.selection import usable
 from recbench.store.artifacts import SCORES, ArtifactError, read_history, read_scores
 from recbench.store.record import Score
 from recbench.store.store import Store
 
-VERSION = 1
-"""Version of the moments and of their random numbers; raised when the same scores would give other moments."""
+VERSION = 2
+"""Version of the moments; raised when the same scores would give other moments."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Kept(Frozen):
     images: int
     covariances: tuple[tuple[float, ...], ...]
     interactions: tuple[float, ...]
-    quantiles: tuple[tuple[float, ...], ...] | None
+    skewness: tuple[float, ...] | None
 
     @classmethod
     def of(cls, found: ScoreMoments) -> _Kept:
@@ -62,11 +63,11 @@ class _Kept(Frozen):
             images=self.images,
             covariances=_rectangle(self.covariances),
             interactions=np.array(self.interactions),
-            quantiles=None if self.quantiles is None else _rectangle(self.quantiles),
+            skewness=None if self.skewness is None else np.array(self.skewness),
         )
         lines = (found.means, found.seeds, found.seed_variances, found.interactions)
         fits = all(line.shape == (methods,) for line in lines) and found.covariances.shape == (methods, methods)
-        return found if fits and (found.quantiles is None or found.quantiles.shape == (2, methods)) else None
+        return found if fits and (found.skewness is None or found.skewness.shape == (methods,)) else None
 
 
 def _rectangle(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
@@ -75,6 +76,14 @@ def _rectangle(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 
 
 _FILE = TypeAdapter(dict[str, _Kept])
+
+
+def finite_scores(values: NDArray[np.float64], score: Score, column: Column) -> NDArray[np.float64]:
+    """Return scores per image, (N,), of which :func:`recbench.plan.selection.usable` is the mean."""
+    if not score.infinite or usable(score, column) == score.mean:
+        return values
+    finite = values[np.isfinite(values)]
+    return np.clip(values, finite.min(), finite.max())
 
 
 class ScoreFiles:
@@ -95,25 +104,23 @@ class ScoreFiles:
     def file(self) -> Path:
         return self.store.root / "statistics.json"
 
-    def moments(
-        self, metric: str, methods: Sequence[Sequence[PerImageScores]], confidence: float
-    ) -> ScoreMoments | None:
+    def moments(self, column: Column, methods: Sequence[Sequence[PerImageScores]]) -> ScoreMoments | None:
         """Return the moments of a metric over methods and their seeds; None if any seed has no scores per image."""
         if not all(self._file(scored.job_id) for seeds in methods for scored in seeds):
             return None
         stamps = [[self._stamp(scored) for scored in seeds] for seeds in methods]
-        key = digest([VERSION, REPLICATES, metric, repr(confidence), stamps])
+        key = digest([VERSION, column.name, repr(column.direction), stamps])
         if self._kept is None:
             self._kept = self._read()
         found = self._kept[key].moments(len(methods)) if key in self._kept else None
         if found is None:
-            scores = [[self._scores(scored, metric) for scored in seeds] for seeds in methods]
+            scores = [[self._scores(scored, column) for scored in seeds] for seeds in methods]
             arrays = [[one for one in seeds if one is not None] for seeds in scores]
             lengths = {len(one) for seeds in arrays for one in seeds}
             if len(lengths) != 1 or any(len(a) < len(s) for a, s in zip(arrays, scores, strict=True)):
                 return None
             with np.errstate(invalid="ignore"):  # infinite scores have no variance
-                found = moments([np.stack(seeds) for seeds in arrays], confidence)
+                found = moments([np.stack(seeds) for seeds in arrays])
             self._kept[key] = _Kept.of(found)
         self._used[key] = self._kept[key]
         return found
@@ -158,8 +165,9 @@ class ScoreFiles:
         """Return what changes with a job's scores: numbers of the record, and size and time of the file."""
         return [scored.job_id, repr(scored.score.mean), repr(scored.score.std), self._file(scored.job_id)]
 
-    def _scores(self, scored: PerImageScores, metric: str) -> NDArray[np.float64] | None:
+    def _scores(self, scored: PerImageScores, column: Column) -> NDArray[np.float64] | None:
         """Return the scores of all test images, (N,); None if they cannot be read or do not match the record."""
+        metric = column.name
         try:
             values = read_scores(self.store.folder(scored.job_id), metric)[metric]
         except ArtifactError as error:
@@ -169,4 +177,4 @@ class ScoreFiles:
         if len(values) != scored.score.n or not np.isclose(mean, scored.score.mean, rtol=1e-9, atol=0):
             self.warnings.append(f"job {scored.job_id}: its {SCORES} does not match the {metric} of its record")
             return None
-        return values
+        return finite_scores(values, scored.score, column)

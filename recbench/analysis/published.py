@@ -166,12 +166,11 @@ def _compared(label: str, number: PublishedScore, row: Row | None) -> Compared:
 def _claims(
     board: Board, rows: Mapping[str, Row], column: Column, numbers: Mapping[str, PublishedScore], confidence: float
 ) -> Iterator[Claim]:
-    p_values = _p_values(board, rows, column.name, numbers)
-    sign = -1 if column.direction == "higher" else 1
+    p_values = _p_values(board, rows, column, numbers)
     for pair in itertools.combinations(numbers, 2):
-        one, other = sorted(pair, key=lambda label: sign * numbers[label].mean)
+        one, other = sorted(pair, key=lambda label: column.cost(numbers[label].mean))
         published = numbers[one].mean, numbers[other].mean
-        if published[0] == published[1]:
+        if column.cost(published[0]) == column.cost(published[1]):
             continue  # a printed tie claims nothing
         measured = _measured(rows, one, column.name), _measured(rows, other, column.name)
         p = p_values.get(frozenset(pair))
@@ -181,7 +180,7 @@ def _claims(
             if p > 1 - confidence:
                 why = "no significant difference"
             else:
-                verdict = "holds" if sign * measured[0] < sign * measured[1] else "contradicted"
+                verdict = "holds" if column.cost(measured[0]) < column.cost(measured[1]) else "contradicted"
         yield Claim(
             metric=column.name,
             better=one,
@@ -211,9 +210,12 @@ def _why_not(rows: Mapping[str, Row], labels: Iterable[str], metric: str, p: flo
     return "" if p is not None else "no test is possible with a single seed and no scores of single images"
 
 
-def _p_values(board: Board, rows: Mapping[str, Row], metric: str, labels: Iterable[str]) -> dict[frozenset[str], float]:
+def _p_values(
+    board: Board, rows: Mapping[str, Row], column: Column, labels: Iterable[str]
+) -> dict[frozenset[str], float]:
     """Return corrected p-values of all pairs of ranked methods: those of the board if it has them for this metric."""
     ranked = [row for row in board.rows if row.status == "ranked"]
+    metric = column.name
     verdict = board.verdicts.get(metric)
     if verdict is not None:
         if verdict.basis == "nothing":
@@ -222,12 +224,12 @@ def _p_values(board: Board, rows: Mapping[str, Row], metric: str, labels: Iterab
         return {frozenset(pair): p for pair, p in zip(pairs, verdict.p, strict=True)}
     # If some ranked method has no value for the metric, the board has no tests for it.
     sound = [rows[label] for label in labels if label in rows and rows[label].status == "ranked"]
-    return _unpaired([row for row in sound if metric in row.cells], metric, board.test_images or 0)
+    return _unpaired([row for row in sound if metric in row.cells], column, board.test_images or 0)
 
 
-def _unpaired(rows: Sequence[Row], metric: str, images: int) -> dict[frozenset[str], float]:
+def _unpaired(rows: Sequence[Row], column: Column, images: int) -> dict[frozenset[str], float]:
     """Return corrected p-values from means and standard deviations alone, as if each method had its own test images."""
-    cells = [row.cells[metric] for row in rows]
+    cells = [row.cells[column.name] for row in rows]
     by_image = images > 1 and all(cell.std_images is not None for cell in cells)
     by_seed = any(cell.std_seeds is not None for cell in cells)
     finite = all(math.isfinite(cell.mean) for cell in cells)
@@ -243,6 +245,6 @@ def _unpaired(rows: Sequence[Row], metric: str, images: int) -> dict[frozenset[s
         interactions=np.zeros(len(rows)),
     )
     upper = np.triu_indices(len(rows), 1)
-    p: NDArray[np.float64] = statistics.holm(statistics.pairwise(moments)[upper])
+    p: NDArray[np.float64] = statistics.holm(statistics.pairwise(moments, column.target)[upper])
     pairs = itertools.combinations([row.label for row in rows], 2)
     return {frozenset(pair): float(value) for pair, value in zip(pairs, p, strict=True) if math.isfinite(value)}

@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from recbench.analysis.board import Board, Leaderboard, OverallVerdict, Row, Verdict
+from recbench.analysis.board import Board, Leaderboard, MetricCell, OverallVerdict, Row, Verdict
 from recbench.analysis.protocols import Key, explain_protocols, key
 from recbench.analysis.rows import MethodRows
 from recbench.analysis.tuning import remarks
@@ -138,6 +138,29 @@ def _remarks(board: Board) -> Iterator[str]:
         without = [row.label for row in board.rows if row.status == "ranked" and column.name not in row.cells]
         if without:
             yield f"{board.setting}: {column.name} does not rank, since {', '.join(without)} cannot have a value for it"
+        yield from _infinities(board, column)
+
+
+def _infinities(board: Board, column: Column) -> Iterator[str]:
+    """Yield what became of infinite scores of single images, and which means are infinite."""
+    cells = {row.label: row.cells[column.name] for row in board.rows if column.name in row.cells}
+    counted = [f"{cell.infinite} of {label}" for label, cell in cells.items() if cell.infinite and _is_finite(cell)]
+    if counted:
+        yield (
+            f"{board.setting}: {column.name} is infinite for some test images ({_some(counted)}): each counts as the "
+            "best finite score of its training"
+        )
+    infinite = [label for label, cell in cells.items() if not _is_finite(cell)]
+    if infinite:
+        yield f"{board.setting}: {column.name} is infinite (∞) for {_some(infinite)}: ranked, but not tested"
+
+
+def _is_finite(cell: MetricCell) -> bool:
+    return math.isfinite(cell.mean)
+
+
+def _some(labels: Sequence[str], most: int = 5) -> str:
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
 
 
 def _protocols(jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> list[Key]:
@@ -240,10 +263,9 @@ def _ranked(
     from recbench.analysis.ordering import out_of_family_ranks, pareto_front
     from recbench.analysis.significance import overall
 
-    signs = {column.name: -1 if column.direction == "higher" else 1 for column in columns}
-    costs = {name: [sign * row.cells[name].mean for row in rows] for name, sign in signs.items()}
+    costs = {column.name: [column.cost(row.cells[column.name].mean) for row in rows] for column in columns}
     ranks = {name: _mean_places(values) for name, values in costs.items()}
-    best = {name: signs[name] * min(values) for name, values in costs.items()}
+    best = {name: min(values) for name, values in costs.items()}
     mean_ranks = [statistics.fmean(ranks[name][i] for name in ranking) if ranking else 1.0 for i in range(len(rows))]
     places = _places(mean_ranks)
     criteria = [[costs[name][i] for name in ranking] for i in range(len(rows))]
@@ -258,7 +280,7 @@ def _ranked(
         cells = dict(row.cells)
         for name, cell in row.cells.items():
             if name in ranks:
-                facts: dict[str, object] = {"rank": ranks[name][i], "best": cell.mean == best[name]}
+                facts: dict[str, object] = {"rank": ranks[name][i], "best": costs[name][i] == best[name]}
                 cells[name] = cell.model_copy(update={**facts, **_statistics(found.get(name), i)})
         facts = {
             "place": places[i],

@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 from recbench.analysis.curves import NotComparable, average_difference, frontier, interpolate, shared_rate
 from recbench.plan.model import Column, EvaluationSplit, Frozen, Method, PlannedJob
 from recbench.plan.plan import Plan
+from recbench.plan.selection import usable
 from recbench.plan.strategies import KL_WEIGHT
 from recbench.store.record import Number, Result
 
@@ -227,7 +228,7 @@ def _curve(
                 seeds=len(done),
                 rate=statistics.fmean(record.evaluated.kl for record in done if record.evaluated is not None),
                 scores={
-                    column.name: statistics.fmean(record.scores[column.name].mean for record in done)
+                    column.name: statistics.fmean(usable(record.scores[column.name], column) for record in done)
                     for column in plan.columns
                     if all(column.name in record.scores for record in done)
                 },
@@ -292,8 +293,7 @@ def matched(
     ranks: dict[str, dict[str, float]] = {label: {} for label in scores}
     for column in columns:
         if scores and all(column.name in found for found in scores.values()):
-            sign = -1 if column.direction == "higher" else 1
-            places = rankdata([sign * found[column.name] for found in scores.values()])
+            places = rankdata([column.cost(found[column.name]) for found in scores.values()])
             for label, place in zip(scores, places, strict=True):
                 ranks[label][column.name] = float(place)
     used = tuple(name for name in ranking if all(name in place for place in ranks.values()))

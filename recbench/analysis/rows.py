@@ -11,6 +11,7 @@ from recbench.analysis.board import MetricCell, Row
 from recbench.analysis.tuning import tuned, undecided
 from recbench.plan.model import Column, Method
 from recbench.plan.plan import Plan
+from recbench.plan.selection import usable
 from recbench.store.record import Cost, Result, Score
 
 if TYPE_CHECKING:
@@ -100,15 +101,15 @@ class MethodRows:
         if self.time_to is None or not done:
             return None
         name, value = self.time_to
-        directions = {column.name: column.direction for column in self.plan.columns}
+        columns = {column.name: column for column in self.plan.columns}
         times = []
         for record in done:
             seconds = self._seconds(record)
-            if name in directions:
+            if name in columns:
                 if name not in cells or seconds is None:
                     return None
-                mean = record.scores[name].mean
-                reached = mean >= value if directions[name] == "higher" else mean <= value
+                column = columns[name]
+                reached = column.cost(usable(record.scores[name], column)) <= column.cost(value)
                 times.append(seconds if reached else math.inf)
                 continue
             epochs = self.files.history(record.job_id) if self.files is not None else []
@@ -173,7 +174,7 @@ def _trouble(seed: int, record: Result) -> str:
 
 
 def _cell(column: Column, method: Method, scores: Sequence[Score]) -> MetricCell:
-    means = [score.mean for score in scores]
+    means = [usable(score, column) for score in scores]
     spreads = [score.std for score in scores if score.std is not None]
     mean = statistics.fmean(means)
     several = len(means) > 1 and math.isfinite(mean)
@@ -182,4 +183,5 @@ def _cell(column: Column, method: Method, scores: Sequence[Score]) -> MetricCell
         std_images=math.hypot(*spreads) / math.sqrt(len(spreads)) if len(spreads) == len(scores) else None,
         std_seeds=math.dist(means, [mean] * len(means)) / math.sqrt(len(means) - 1) if several else None,
         in_family=bool(method.family) and method.family == column.family,
+        infinite=sum(score.infinite for score in scores),
     )

@@ -13,6 +13,7 @@ from recbench.analysis import ordering, statistics
 from recbench.analysis.per_image import PerImageScores, ScoreFiles
 from recbench.analysis.statistics import Flags, Numbers, ScoreMoments
 from recbench.plan.model import Column
+from recbench.plan.selection import usable
 
 _Dtype = TypeVar("_Dtype", bound=np.generic)
 Basis = Literal["seeds and images", "images", "seeds", "nothing"]
@@ -75,18 +76,18 @@ def compare_methods(
         by_seed = [method[column.name] for method in methods]
         moments = None
         if files is not None and all(scored.score.n for seeds in by_seed for scored in seeds):
-            moments = files.moments(column.name, by_seed, confidence)
+            moments = files.moments(column, by_seed)
         by_image = moments is not None
         if moments is None:
-            moments = _from_records(by_seed)
+            moments = _from_records(column, by_seed)
         found[column.name] = _findings(column, moments, by_image, confidence)
     return found
 
 
-def _from_records(by_seed: Sequence[Sequence[PerImageScores]]) -> ScoreMoments:
+def _from_records(column: Column, by_seed: Sequence[Sequence[PerImageScores]]) -> ScoreMoments:
     """Return the moments that records alone give."""
     scores = [[scored.score for scored in seeds] for seeds in by_seed]
-    means = [np.array([score.mean for score in seeds]) for seeds in scores]
+    means = [np.array([usable(score, column) for score in seeds]) for seeds in scores]
     counts = {score.n for seeds in scores for score in seeds}
     spreads = [np.array([np.nan if score.std is None else score.std for score in seeds]) for seeds in scores]
     with np.errstate(invalid="ignore"):  # of infinite means
@@ -96,15 +97,15 @@ def _from_records(by_seed: Sequence[Sequence[PerImageScores]]) -> ScoreMoments:
 
 
 def _findings(column: Column, moments: ScoreMoments, by_image: bool, confidence: float) -> Findings:
-    costs = moments.means if column.direction == "lower" else -moments.means
-    p = statistics.pairwise(moments)
+    costs = np.array([column.cost(mean) for mean in moments.means.tolist()])
+    p = statistics.pairwise(moments, column.target)
     (corrected,) = statistics.holm_of_pairs([p])
     better = ordering.better(costs, corrected, confidence)
     return Findings(
         basis=_basis(moments),
         by_image=by_image,
         costs=costs,
-        intervals=statistics.intervals(moments, confidence),
+        intervals=statistics.intervals(moments, confidence, column.score_range),
         p=p,
         corrected=corrected,
         better=better,

@@ -8,6 +8,7 @@ import click
 
 from recbench.cli.options import load, plugin_options
 from recbench.cli.weights import shown_size
+from recbench.contracts.direction import direction_words
 from recbench.contracts.entries import (
     DatasetEntry,
     Entry,
@@ -75,7 +76,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     if isinstance(entry, LossEntry):
         facts.append(("image values", f"{entry.value_range[0]:g} to {entry.value_range[1]:g}"))
     if isinstance(entry, MetricEntry):
-        facts.append(("better", entry.direction))
+        facts.append(("better", direction_words(entry.direction)))
     if isinstance(entry, LossEntry | MetricEntry):
         facts.append(("family", entry.family))
     if isinstance(entry, LossEntry) and entry.couples_batch:

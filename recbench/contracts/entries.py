@@ -10,8 +10,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from recbench.contracts.direction import Direction, check_direction
 from recbench.contracts.downloads import Download, RawFile, Weights
 from recbench.contracts.parameters import Parameter, Tunable
 from recbench.contracts.shapes import ImageShape, Requirements
@@ -236,7 +237,8 @@ class MetricEntry(Entry):
     """A metric; ``factory(shape, **params)`` returns a :class:`recbench.contracts.metric.Metric`.
 
     Attributes:
-        direction: whether higher or lower values are better.
+        direction: whether ``"higher"`` or ``"lower"`` values are better, or the number that is best, such as 1 for a
+            ratio: then the nearer to it, the better.
         unit: unit in column heads (``"dB"``), or empty.
         family: name shared with the losses that it favours, for which it is an in-family metric.
         digits: number of decimals on the leaderboard, 0 to 15.
@@ -246,7 +248,7 @@ class MetricEntry(Entry):
         score_range: lowest and highest possible score.
     """
 
-    direction: Literal["higher", "lower"]
+    direction: Direction
     unit: str = ""
     family: str = "pixel"
     digits: int = 4
@@ -256,8 +258,7 @@ class MetricEntry(Entry):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.direction not in ("higher", "lower"):
-            raise ValueError(f"{self.name}: expected direction 'higher' or 'lower', got {quoted(self.direction)}")
+        check_direction(self.name, self.direction)
         if type(self.digits) is not int or not 0 <= self.digits <= 15:
             raise ValueError(f"{self.name}: expected digits to be an int from 0 to 15, got {quoted(self.digits)}")
         if not (len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]):

@@ -34,7 +34,12 @@ class Metric(nn.Module, ABC):
     The factory is called with the :class:`ImageShape` of the images and every parameter of the entry by keyword. Images
     are float32 (B, C, H, W) from 0 to 1, and, unless the entry says ``rounded=False``, rounded to 8 bits (multiples of
     1/255), because published numbers are computed on saved images.
+
+    Attributes:
+        warning: a caveat for readers of the score, set once all images were seen; stored and shown with the score.
     """
+
+    warning: str = ""
 
 
 class ImageMetric(Metric, ABC):
@@ -77,13 +82,7 @@ class BoundMetric(Metric, ABC):
 
 
 class SetMetric(Metric, ABC):
-    """A metric of the whole set of images, which is passed in batches.
-
-    Attributes:
-        warning: a caveat for readers of the score, set by ``compute``; stored and shown with the score.
-    """
-
-    warning: str = ""
+    """A metric of the whole set of images, which is passed in batches."""
 
     def prepare(self, reference: Reference) -> None:
         """Compute statistics of the test images. Called once, before the first batch."""

@@ -191,7 +191,16 @@ def _score(name: str, spec: MetricSpec, metric: SetMetric | None, values: NDArra
         which = f" for {int(np.isnan(values).sum())} of the {count}" if values is not None else " on the"
         raise NotFinite(f"the metric {name} gave NaN{which} test images")
     std = None if spread is None or math.isnan(spread) else spread
-    return Score(mean=mean, std=std, n=count, warning=metric.warning if metric is not None else "")
+    infinite = {} if values is None else {"infinite": int(np.isinf(values).sum()), "finite": _finite_mean(values)}
+    return Score(mean=mean, std=std, n=count, warning=spec.metric.warning, **infinite)
+
+
+def _finite_mean(values: NDArray[np.float64]) -> float | None:
+    """Return the mean with infinite scores counted as the nearest finite one; None if none is infinite, or all are."""
+    finite = values[np.isfinite(values)]
+    if len(finite) in (0, len(values)):
+        return None
+    return float(np.clip(values, finite.min(), finite.max()).mean())
 
 
 def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from recbench.contracts.direction import cost, target
 from recbench.contracts.entries import ImageShape
 from recbench.errors import quoted
 
@@ -127,14 +129,29 @@ def brief(value: Any) -> str:
 
 
 class Column(Frozen):
-    """A metric as the leaderboard shows it."""
+    """A metric as the leaderboard shows it.
+
+    Attributes:
+        direction: whether higher or lower scores are better, or the score that is best.
+        score_range: lowest and highest possible score, which intervals do not leave.
+    """
 
     name: str
-    direction: Literal["higher", "lower"]
+    direction: Literal["higher", "lower"] | Annotated[float, Field(allow_inf_nan=False)]
     unit: str = ""
     family: str = ""
     digits: int = 4
     rounded: bool = True
+    score_range: tuple[float, float] = (-math.inf, math.inf)
+
+    def cost(self, score: float) -> float:
+        """Return a number by which scores are ordered: the lower, the better."""
+        return cost(score, self.direction)
+
+    @property
+    def target(self) -> float | None:
+        """The score that is best; None if higher or lower scores are better."""
+        return target(self.direction)
 
 
 class BoardSetting(Frozen):

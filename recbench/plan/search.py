@@ -12,9 +12,10 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
+from recbench.contracts.direction import cost
 from recbench.plan.model import EvaluationSplit, Method, PlannedJob, PublishedScore, brief, digest, job_of
 from recbench.plan.plan import Plan
-from recbench.plan.selection import at_edge, select
+from recbench.plan.selection import at_edge, select, usable
 from recbench.plan.strategies import KL_WEIGHT, OptunaStudy, Values, candidates, rounded
 from recbench.plan.tuning import Search, Trial, Tuning
 
@@ -22,6 +23,8 @@ from recbench.plan.tuning import Search, Trial, Tuning
 class _HasMean(Protocol):
     @property
     def mean(self) -> float: ...
+    @property
+    def finite(self) -> float | None: ...
 
 
 class TrialResult(Protocol):
@@ -136,9 +139,9 @@ class _Growth:
         if len(results) < len(found):
             return Trial(method=method, values=scaled)
         metric = self.tuning.metric
-        scores = [r.scores[metric].mean for r in results if r.status == "done" and metric in r.scores]
+        scores = [usable(r.scores[metric], self.tuning) for r in results if r.status == "done" and metric in r.scores]
         mean = statistics.fmean(scores) if len(scores) == len(results) else math.nan
-        if math.isnan(mean):
+        if math.isnan(mean) or cost(mean, self.tuning.direction) == math.inf:  # infinitely bad: as good as none
             return Trial(method=method, values=scaled, status="failed")
         return Trial(method=method, values=scaled, status="scored", score=mean)
 

@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Protocol
 
+from recbench.contracts.direction import Direction, cost
 from recbench.plan.tuning import Search, Tuning
 
-Direction = Literal["higher", "lower"]
+
+class _Scored(Protocol):
+    @property
+    def mean(self) -> float: ...
+    @property
+    def finite(self) -> float | None: ...
+
+
+class _Directed(Protocol):
+    @property
+    def direction(self) -> Direction: ...
+
+
+def usable(score: _Scored, metric: _Directed) -> float:
+    """Return the mean that methods are compared by.
+
+    One image that a metric scores infinitely well would make the mean infinite, whatever the other images are. Such
+    images count as the best finite one of the job; an infinitely bad image stays infinitely bad.
+
+    Args:
+        score: a :class:`recbench.store.record.Score`.
+        metric: a column of a plan, or the rule of tuning.
+    """
+    worst = cost(score.mean, metric.direction) == math.inf
+    return score.mean if score.finite is None or worst else score.finite
 
 
 def select(scores: Sequence[float | None], direction: Direction) -> int | None:
@@ -16,13 +41,12 @@ def select(scores: Sequence[float | None], direction: Direction) -> int | None:
 
     Args:
         scores: one for each trial; None for a trial that failed.
-        direction: whether higher or lower scores are better.
+        direction: whether higher or lower scores are better, or the score that is best.
 
     >>> select([0.3, None, 0.1, 0.1], "lower")
     2
     """
-    sign = 1 if direction == "lower" else -1
-    ordered = [(sign * score, index) for index, score in enumerate(scores) if score is not None]
+    ordered = [(cost(score, direction), index) for index, score in enumerate(scores) if score is not None]
     return min(ordered)[1] if ordered else None
 
 
@@ -53,7 +77,8 @@ def expected_best(scores: Sequence[float | None], direction: Direction) -> tuple
 
     Args:
         scores: one for each trial; None for a trial that failed, which is worse than any score.
-        direction: whether higher or lower scores are better.
+        direction: whether higher or lower scores are better, or the score that is best: then the values are distances
+            from it, since scores on both sides of it would cancel.
 
     Returns:
         One value for each k; None as long as a draw of k could contain failed trials only.
@@ -63,9 +88,9 @@ def expected_best(scores: Sequence[float | None], direction: Direction) -> tuple
     >>> expected_best([1.0, None], "lower")
     (None, 1.0)
     """
-    sign = 1 if direction == "higher" else -1
     failed = sum(score is None for score in scores)
-    ordered = sorted((score for score in scores if score is not None), key=lambda score: sign * score)
+    sign = -1 if direction == "higher" else 1
+    ordered = [sign * c for c in sorted((cost(s, direction) for s in scores if s is not None), reverse=True)]
     count = len(scores)
     values: list[float | None] = []
     for k in range(1, count + 1):
@@ -87,7 +112,7 @@ def running_best(scores: Sequence[float | None], direction: Direction) -> tuple[
 
     Args:
         scores: one for each trial, in order; None for a trial that failed.
-        direction: whether higher or lower scores are better.
+        direction: as for :func:`expected_best`.
 
     Returns:
         One value for each k; None as long as all trials so far failed.
@@ -95,12 +120,13 @@ def running_best(scores: Sequence[float | None], direction: Direction) -> tuple[
     >>> running_best([None, 2.0, 3.0, 1.0], "lower")
     (None, 2.0, 2.0, 1.0)
     """
-    best = max if direction == "higher" else min
-    values: list[float | None] = []
+    sign = -1 if direction == "higher" else 1
+    costs: list[float | None] = []
     for score in scores:
-        known = [value for value in (values[-1] if values else None, score) if value is not None]
-        values.append(best(known) if known else None)
-    return tuple(values)
+        now = None if score is None else cost(score, direction)
+        known = [value for value in (costs[-1] if costs else None, now) if value is not None]
+        costs.append(min(known) if known else None)
+    return tuple(None if value is None else sign * value for value in costs)
 
 
 def best_of(search: Search, tuning: Tuning) -> tuple[float | None, ...]:

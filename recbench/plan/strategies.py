@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from recbench.contracts.direction import target
 from recbench.errors import UserError
 from recbench.plan.tuning import Axis, Tuning
 
@@ -151,9 +152,10 @@ class OptunaStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.failed = optuna.trial.TrialState.FAIL
         self.study = optuna.create_study(
-            direction="maximize" if tuning.direction == "higher" else "minimize",
+            direction="maximize" if tuning.direction == "higher" else "minimize",  # a target: the distance from it
             sampler=optuna.samplers.TPESampler(seed=tuning.seed),
         )
+        self.target = target(tuning.direction)
         self.axes = {axis.name: axis for axis in axes}
         self.space: dict[str, Any] = {
             axis.name: optuna.distributions.IntDistribution(int(axis.low), int(axis.high), log=axis.log)
@@ -173,4 +175,4 @@ class OptunaStudy:
         if score is None:
             self.study.tell(self.trial, state=self.failed)
         else:
-            self.study.tell(self.trial, score)
+            self.study.tell(self.trial, score if self.target is None else abs(score - self.target))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class Tuning(Frozen):
         seed: seed of the strategies that draw candidates.
         candidate_seeds: seeds that each candidate is trained with; its score is the mean over them.
         metric: label of the metric that selects, by its mean over the validation images.
-        direction: whether higher or lower values of the metric are better.
+        direction: whether higher or lower values of the metric are better, or the value that is best.
         seeds: seeds that the chosen candidate is trained with, to be scored on the test images.
         calibration_steps: number of steps over which the scale of a loss is measured if the suite does not give it.
     """
@@ -46,7 +46,7 @@ class Tuning(Frozen):
     seed: int = 0
     candidate_seeds: tuple[int, ...]
     metric: str
-    direction: Literal["higher", "lower"]
+    direction: Literal["higher", "lower"] | Annotated[float, Field(allow_inf_nan=False)]
     seeds: tuple[int, ...]
     calibration_steps: int = Field(50, ge=1)
 

@@ -141,7 +141,7 @@ def table(board: Board, *, cost: bool = False) -> list[list[TableEntry]]:
 def _marks(board: Board, column: Column) -> dict[str, Mark]:
     """Return the mark of each printed mean of a column."""
     cells = [row.cells[column.name] for row in board.rows if column.name in row.cells]
-    means = sorted({cell.mean for cell in cells if cell.rank is not None}, reverse=column.direction == "higher")
+    means = sorted({cell.mean for cell in cells if cell.rank is not None}, key=column.cost)
     printed = list(dict.fromkeys(number(mean, column.digits) for mean in means))
     found: dict[str, Mark] = dict.fromkeys(printed, "")
     return {**found, **dict(zip(printed, ("best", "second"), strict=False))}
@@ -189,7 +189,8 @@ def tuning(board: Board) -> list[list[TableEntry]]:
     first = tuned[0][1]
     column = next(column for column in board.columns if column.name == first.metric)
     sizes = [2**power for power in range(first.budget.bit_length()) if 2**power < first.budget] + [first.budget]
-    heads = ["method", "chosen", "scale", "trials", f"{head(column)} (validation)", *(f"best of {k}" for k in sizes)]
+    of = "best" if column.target is None else f"distance to {column.target:g}, best"
+    heads = ["method", "chosen", "scale", "trials", f"{head(column)} (validation)", *(f"{of} of {k}" for k in sizes)]
     rows = [[TableEntry(text) for text in heads]]
     for label, found in tuned:
         curve = [found.best_of[k - 1] if k <= len(found.best_of) else None for k in sizes]

@@ -6,13 +6,12 @@ import math
 
 from recbench.plan.model import Column
 
-ARROWS = {"higher": "↑", "lower": "↓"}
-
 
 def head(column: Column) -> str:
-    """Return the head of a metric's column: ``psnr [dB] ↑``."""
+    """Return the head of a metric's column: ``psnr [dB] ↑``, or ``sharpness_recon → 1``."""
     unit = f" [{column.unit}]" if column.unit else ""
-    return f"{column.name}{unit} {ARROWS[column.direction]}"
+    arrow = f"→ {column.target:g}" if column.target is not None else "↑" if column.direction == "higher" else "↓"
+    return f"{column.name}{unit} {arrow}"
 
 
 def number(value: float | None, digits: int) -> str:

@@ -317,7 +317,7 @@ def _ladder(own: Sequence[PlotPoint], marks: Marks) -> dict[str, Any]:
 
 
 def _front(found: Sequence[PlotPoint], column: Column) -> dict[str, Any]:
-    best = series.front(found, higher=column.direction == "higher")
+    best = series.front(found, column)
     return {
         "name": "Pareto front",
         "x": [rounded(point.x) for point in best],

@@ -264,7 +264,7 @@ def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]]
         for own in series.ladders(found):
             axis.plot([p.x for p in own], [p.y for p in own], color=_look(view, own[0].method.index)["color"], lw=0.8)
         if log:
-            best = series.front(found, higher=column.direction == "higher")
+            best = series.front(found, column)
             axis.step([p.x for p in best], [p.y for p in best], where="post", color="0.6", linestyle=":", zorder=1)
             if min(point.x for point in found) > 0 and max(p.x for p in found) >= WIDE * min(p.x for p in found):
                 _logarithmic(axis)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbench.contracts.direction import target
 from recbench.errors import UserError
 from recbench.plugin.registry import Registry
 from recbench.render.published import to_csv
@@ -207,8 +208,9 @@ def _scores(view: BoardView, shown: Mapping[int, JobView]) -> tuple[list[choosin
         if _has(shown, column.name):
             own = [job.per_image[column.name] for job in shown.values()]
             if len({len(each) for each in own}) == 1 and not any(np.isnan(each).any() for each in own):
-                values.append(np.stack(own))
-                higher.append(column.direction == "higher")
+                stacked = np.stack(own)
+                values.append(stacked if column.target is None else -np.abs(stacked - column.target))
+                higher.append(column.direction != "lower")
     return values, higher
 
 
@@ -272,11 +274,12 @@ def tuning(view: BoardView) -> Section | None:
     if view.tuning is None or not view.searches:
         return None
     rule = view.tuning
-    best = "highest" if rule.direction == "higher" else "lowest"
+    aim = target(rule.direction)
+    best = f"{rule.metric} nearest to {aim:g}" if aim is not None else f"{rule.direction}est {rule.metric}"
     text = (
         f"Every loss had the same budget of {rule.budget} trials ({rule.strategy}), each trained with "
         f"{len(rule.candidate_seeds)} seed{'s' if len(rule.candidate_seeds) > 1 else ''}; the one with the {best} "
-        f"{rule.metric} on the validation images was trained with {len(rule.seeds)} "
+        f"on the validation images was trained with {len(rule.seeds)} "
         f"seed{'s' if len(rule.seeds) > 1 else ''} and scored once on the test images."
     )
     chart = charts.tuning(view)

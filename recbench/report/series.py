@@ -11,7 +11,8 @@ import numpy as np
 
 from recbench.analysis.board import Board, Row
 from recbench.analysis.rate_distortion import RateDistortion
-from recbench.plan.selection import best_of
+from recbench.plan.model import Column
+from recbench.plan.selection import best_of, usable
 from recbench.plan.strategies import KL_WEIGHT
 from recbench.report.content import BoardView, JobView, MethodView
 from recbench.report.spectra import Array, radial_profile
@@ -133,24 +134,26 @@ COSTS: dict[str, tuple[str, Measure]] = {
 def points(view: BoardView, metric: str, measure: Measure) -> list[PlotPoint]:
     """Return every method's mean score (y) and the mean of another measure (x), where both are finite."""
     found = []
+    column = next(column for column in view.board.columns if column.name == metric)
     for method in view.methods:
         seeds = []
         for job in method.done:
             score = job.record.scores.get(metric) if job.record is not None else None
             x = measure(job)
-            if score is not None and x is not None and math.isfinite(score.mean) and math.isfinite(x):
-                seeds.append((job.planned.seed, x, score.mean))
+            y = math.nan if score is None else usable(score, column)
+            if x is not None and math.isfinite(y) and math.isfinite(x):
+                seeds.append((job.planned.seed, x, y))
         if seeds:
             x, y = (statistics.fmean(seed[axis] for seed in seeds) for axis in (1, 2))
             found.append(PlotPoint(method, x, y, tuple(seeds)))
     return found
 
 
-def front(found: Sequence[PlotPoint], *, higher: bool) -> list[PlotPoint]:
+def front(found: Sequence[PlotPoint], column: Column) -> list[PlotPoint]:
     """Return the Pareto front by ascending x: no other point is at least as good in x and y and better in one."""
     best: list[PlotPoint] = []
-    for point in sorted(found, key=lambda point: (point.x, -point.y if higher else point.y)):
-        if not best or (point.y > best[-1].y if higher else point.y < best[-1].y):
+    for point in sorted(found, key=lambda point: (point.x, column.cost(point.y))):
+        if not best or column.cost(point.y) < column.cost(best[-1].y):
             best.append(point)
     return best
 

@@ -85,9 +85,9 @@ def heads(board: Board) -> list[Head]:
         title = f"A tier ends where all methods above differ significantly from all below ({percent(board)} confidence)"
         found.append(Head("tier", title=title))
     for column in board.columns:
-        better = "higher" if column.direction == "higher" else "lower"
+        better = column.direction if column.target is None else f"nearer to {column.target:g}"
         title = f"{column.name}: {better} is better" + ("" if column.name in board.ranking else "; does not rank")
-        found.append(Head(head(column), _FIRST[column.direction], title=title))
+        found.append(Head(head(column), _FIRST["higher" if column.direction == "higher" else "lower"], title=title))
     found.append(Head("KL", title="Mean KL divergence in nats per test image"))
     found += [
         Head(column.label, _FIRST[column.better], kind="cost", title=f"{column.label}, mean over seeds")
@@ -175,10 +175,10 @@ def _value(value: float | None) -> str:
 
 
 def _ends(column: Column, rows: Sequence[Row]) -> tuple[float, float]:
-    """Return the worst and the best finite mean of ranked methods."""
+    """Return the costs of the worst and the best finite mean of ranked methods."""
     values = [row.cells[column.name].mean for row in rows if row.status == "ranked" and column.name in row.cells]
-    finite = [value for value in values if math.isfinite(value)] or [0.0]
-    return (min(finite), max(finite)) if column.direction == "higher" else (max(finite), min(finite))
+    costs = [column.cost(value) for value in values if math.isfinite(value)] or [0.0]
+    return max(costs), min(costs)
 
 
 def _metric(cell: MetricCell | None, column: Column, ends: tuple[float, float]) -> TableCell:
@@ -187,7 +187,7 @@ def _metric(cell: MetricCell | None, column: Column, ends: tuple[float, float]) 
     worst, best = ends
     level = None
     if cell.rank is not None and math.isfinite(cell.mean) and best != worst:
-        level = f"{min(1.0, max(0.0, (cell.mean - worst) / (best - worst))):.3f}"
+        level = f"{min(1.0, max(0.0, (column.cost(cell.mean) - worst) / (best - worst))):.3f}"
     spread = "" if cell.std_images is None else f"± {number(cell.std_images, column.digits)}"
     if cell.std_seeds is not None:
         spread += f" ({number(cell.std_seeds, column.digits)})"
@@ -201,7 +201,7 @@ def _metric(cell: MetricCell | None, column: Column, ends: tuple[float, float]) 
     text = number(cell.mean, column.digits)
     return TableCell(
         text,
-        _value(cell.mean),
+        _value(cell.mean if column.target is None else column.cost(cell.mean)),
         classes=" ".join(("number", *(["best"] if cell.best else []), *(["in-family"] if cell.in_family else []))),
         title=title,
         bar=level,

@@ -27,12 +27,15 @@ Number = Annotated[
 
 class Score(Frozen):
     """A metric over the test images: mean and standard deviation over ``n`` images; ``std`` is null for metrics of
-    whole sets. ``warning`` says how the score is limited."""
+    whole sets. ``infinite`` images have an infinite score; if the mean is, and some score is not, ``finite`` is the
+    mean with infinite scores counted as the nearest finite one. ``warning`` says how the score is limited."""
 
     mean: Number
     std: Number | None
     n: int
     warning: str = ""
+    infinite: int = 0
+    finite: float | None = None
 
 
 class Cost(Frozen):

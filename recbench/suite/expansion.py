@@ -58,7 +58,7 @@ def _method(cell: GridCell) -> Method:
 
 def _column(cell: GridCell) -> Column:
     entry = cast(MetricEntry, cell.registered.entry)
-    facts = {key: getattr(entry, key) for key in ("direction", "unit", "family", "digits", "rounded")}
+    facts = {key: getattr(entry, key) for key in ("direction", "unit", "family", "digits", "rounded", "score_range")}
     return Column(name=cell.label, **facts)
 
 

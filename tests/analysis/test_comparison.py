@@ -247,3 +247,44 @@ def test_compare_and_verify_from_the_command_line(finished_tiny: Path, recbench:
     file.write_bytes(file.read_bytes().replace(b'"seed": 0', b'"seed": 1'))
     assert recbench("verify", job, "--plugin", TINY).returncode == 1
     assert recbench("verify", "0123456789abcdef").returncode == 2
+
+
+def test_intervals_and_corrected_p_values_never_contradict_each_other(tmp_path: Path) -> None:
+    """Of many methods, some differ alone, but not after the correction: then the interval must hold 0."""
+    plan = make_plan([f"m{i}" for i in range(8)], seeds=(0,), columns=COLUMNS[:1])
+    other = make_plan([f"m{i}" for i in range(8)], seeds=(0,), columns=COLUMNS[:1], params={"C": 2.0})
+    first = write(tmp_path / "a", plan, lambda p: BASE + noise(p.method))
+    second = write(tmp_path / "b", other, lambda p: BASE + 0.04 * p.method + noise(p.method, 7))
+    alone = 0
+    for confidence in (0.8, 0.95):
+        found = compare(side(first), side(second), confidence=confidence)
+        for pair in found.pairs:
+            (change,) = pair.changes
+            assert change.p is not None and change.low is not None and change.high is not None
+            significant = change.p <= 1 - confidence
+            assert significant == (change.verdict in ("better", "worse")) == (not change.low <= 0 <= change.high)
+            number = int(pair.methods[0][1:])
+            raw = stats.ttest_rel(BASE + 0.04 * number + noise(number, 7), BASE + noise(number)).pvalue
+            alone += raw <= 1 - confidence and not significant
+    assert alone, "the correction matters here"
+
+
+def test_the_difference_to_a_best_score_is_that_of_the_distances(tmp_path: Path) -> None:
+    column = Column(name="psnr", direction=20.0)
+    plan = make_plan(seeds=(0, 1, 2), columns=[column])
+    source = write(tmp_path / "a", plan, lambda p: np.full(IMAGES, (18.0, 20.5)[p.method]) + noise(p.method, p.seed))
+    (change,) = compare(side(source, "l2"), side(source, "l1")).pairs[0].changes
+    assert change.verdict == "better"
+    assert change.difference == pytest.approx(abs(change.second - 20) - abs(change.first - 20))
+    assert change.low is not None and change.high is not None
+    assert change.low <= change.difference <= change.high < 0
+    (back,) = compare(side(source, "l1"), side(source, "l2")).pairs[0].changes
+    assert back.verdict == "worse"
+
+
+def test_differences_stay_within_what_the_range_allows(tmp_path: Path) -> None:
+    column = Column(name="fid", direction="lower", score_range=(0, 20))
+    plan = make_plan(seeds=(0, 1), columns=[column])
+    source = write(tmp_path / "a", plan, lambda p: np.full(IMAGES, 2.0 + 9 * p.seed + p.method))
+    (change,) = compare(side(source, "l2"), side(source, "l1")).pairs[0].changes
+    assert (change.low, change.high) == (-20, 20)

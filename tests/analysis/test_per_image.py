@@ -95,7 +95,7 @@ def test_the_board_says_what_the_statistics_say(plan: Plan, store: Store) -> Non
 def test_an_interval_spans_seeds_and_images() -> None:
     """Of one method: its half-width's square is the sum of those for seeds and for images alone."""
     scores = World([5.0], 4, IMAGES).scores(np.random.default_rng(1))
-    low, high = statistics.intervals(statistics.moments(scores, replicates=0))[0]
+    low, high = statistics.intervals(statistics.moments(scores))[0]
     seeds = stats.t.ppf(0.975, 3) * stats.sem(scores[0].mean(axis=1))
     assert (high - low) / 2 > seeds
 
@@ -228,3 +228,35 @@ def test_the_time_to_a_loss_is_the_end_of_the_first_epoch_that_has_it(plan: Plan
     assert times(("reconstruction", 7.5))["a"] == 12.0
     assert times(("reconstruction", 1.0))["a"] == np.inf
     assert times(("psnr", 10.0)) == {"a": 12.0, "b": 12.0, "c": 12.0, "d": np.inf}
+
+
+@pytest.mark.parametrize("good", [np.inf, -np.inf])
+def test_an_infinitely_good_image_counts_as_the_best_finite_one(plan: Plan, store: Store, good: float) -> None:
+    """And methods are tested and have intervals as if it had been scored so."""
+    direction = "higher" if good > 0 else "lower"
+    columns = tuple(column.model_copy(update={"direction": direction}) for column in plan.columns)
+    plan = plan.model_copy(update={"columns": columns})
+    given = {}
+    for job in plan.jobs:
+        psnr = pd.read_parquet(file(store, job.id)).psnr.to_numpy().copy()
+        psnr[3] = good
+        finite = psnr[np.isfinite(psnr)]
+        given[job.id] = np.where(np.isfinite(psnr), psnr, finite.max() if good > 0 else finite.min())
+        write(store, plan, job.id, {"psnr": psnr, "mse": psnr})
+        record = store.read(job.id)
+        assert record is not None
+        score = Score(mean=good, std=None, n=IMAGES, infinite=1, finite=float(given[job.id].mean()))
+        store.record_file(job.id).unlink()
+        store.add(record.model_copy(update={"scores": {"psnr": score, "mse": score}}))
+    shown = show(plan, store)
+    found = shown.boards[0]
+    for job in plan.jobs:
+        write(store, plan, job.id, {"psnr": given[job.id], "mse": given[job.id]})
+    expected = board(plan, store)
+    assert [row.label for row in found.rows] == [row.label for row in expected.rows]
+    assert found.verdicts == expected.verdicts
+    assert found.verdicts["psnr"].by_image
+    for one, other in zip(found.rows, expected.rows, strict=True):
+        assert one.cells["psnr"].interval == other.cells["psnr"].interval
+        assert one.cells["psnr"].mean == pytest.approx(other.cells["psnr"].mean)
+    assert any("psnr is infinite for some test images" in note for note in shown.notes)

@@ -418,3 +418,69 @@ def test_a_large_board_is_ranked_without_comparing_every_two() -> None:
     assert any("more than 500 methods" in note for note in leaderboard.notes)
     (fewer,) = rank(make_plan(methods[:500], seeds=(0,)), {}).boards
     assert fewer.confidence == 0.95
+
+
+# A best score, and ranges
+
+
+def test_scores_are_ranked_by_their_distance_from_the_best() -> None:
+    means = {"sharp": [1.3, 1.31], "blurred": [0.4, 0.41], "right": [0.99, 1.02], "near": [0.9, 0.91]}
+    board = with_means(means, 1.0)
+    assert [row.label for row in board.rows] == ["right", "near", "sharp", "blurred"]
+    assert [row.cells["score"].rank for row in board.rows] == [1, 2, 3, 4]
+    assert [row.cells["score"].best for row in board.rows] == [True, False, False, False]
+    assert [row.pareto for row in board.rows] == [True, False, False, False]
+
+
+def test_as_far_above_the_best_score_as_below_it_is_equal() -> None:
+    board = with_means({"above": [1.25, 1.25], "below": [0.75, 0.75]}, 1.0)
+    assert [row.cells["score"].rank for row in board.rows] == [1.5, 1.5]
+    assert board.rows[0].tier == board.rows[1].tier == 1
+
+
+def test_intervals_respect_the_range_of_a_metric() -> None:
+    columns = (Column(name="score", direction="lower", score_range=(0, 10)),)
+    plan = make_plan(["a"], range(2), columns=columns)
+    records = {
+        planned.id: make_record(plan, planned, {"score": Score(mean=(0.5, 9.5)[planned.seed], std=None, n=0)})
+        for planned in plan.jobs
+    }
+    assert board_of(plan, records).rows[0].cells["score"].interval == (0, 10)
+
+
+# Infinite scores of single images
+
+
+def one_infinite(direction: str | float, finite: Mapping[str, float | None], mean: float) -> Leaderboard:
+    """Methods with an infinite image each, and these means without it; None for one that has no others."""
+    column = Column.model_validate({"name": "score", "direction": direction})
+    plan = make_plan(list(finite), [0], columns=[column])
+    rest = {planned.id: finite[plan.methods[planned.method].label] for planned in plan.jobs}
+    scores = {
+        job: Score(mean=mean, std=None, n=16, infinite=16 if f is None else 1, finite=f) for job, f in rest.items()
+    }
+    return rank(plan, {planned.id: make_record(plan, planned, {"score": scores[planned.id]}) for planned in plan.jobs})
+
+
+@pytest.mark.parametrize(("direction", "mean", "order"), [("higher", math.inf, "abc"), ("lower", -math.inf, "cba")])
+def test_one_infinitely_good_image_does_not_make_all_methods_equal(direction: str, mean: float, order: str) -> None:
+    found = one_infinite(direction, {"a": 31.0, "b": 21.0, "c": 11.0}, mean)
+    (board,) = found.boards
+    assert "".join(row.label for row in board.rows) == order
+    assert {row.label: row.cells["score"].mean for row in board.rows} == {"a": 31, "b": 21, "c": 11}
+    assert [row.cells["score"].infinite for row in board.rows] == [1, 1, 1]
+    (note,) = [note for note in found.notes if "infinite" in note]
+    assert "score is infinite for some test images (1 of " in note
+    assert "each counts as the best finite score of its training" in note
+
+
+@pytest.mark.parametrize(("direction", "mean"), [("lower", math.inf), (1.0, math.inf), (1.0, -math.inf)])
+def test_one_infinitely_bad_image_makes_a_method_the_worst(direction: str | float, mean: float) -> None:
+    found = one_infinite(direction, {"a": 3.0, "b": 2.0}, mean)
+    assert [row.cells["score"].mean for row in found.boards[0].rows] == [mean, mean]
+    assert any("score is infinite (∞) for a, b: ranked, but not tested" in note for note in found.notes)
+
+
+def test_a_method_that_is_infinitely_good_on_all_images_stays_the_best() -> None:
+    found = one_infinite("higher", {"a": 31.0, "perfect": None}, math.inf)
+    assert [row.label for row in found.boards[0].rows] == ["perfect", "a"]

@@ -17,7 +17,7 @@ from scipy import stats
 from recbench.analysis import ordering, statistics
 from recbench.analysis.statistics import ScoreMoments, moments, moments_of_means
 from tests.conftest import SOAK
-from tests.synthetic import Tails, World
+from tests.synthetic import ODD, Tails, World, odd_mean, odd_scores
 
 EQUAL, UNEQUAL, ERRATIC = "equal", "unequal", "erratic"
 
@@ -63,7 +63,7 @@ if not SOAK:
     GRID = GRID[::6]
 
 
-def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int, replicates: int) -> None:
+def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int) -> None:
     """Both promises for methods that are all alike."""
     methods, seeds, images, kind, tails, both = case
     generator = np.random.default_rng(zlib.crc32(repr(case).encode()))
@@ -72,7 +72,7 @@ def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int, re
         world = World(
             [7.0] * methods, seeds, images, spreads(kind, methods, generator), both=both, rest=both / 2, tails=tails
         )
-        found = moments(world.scores(generator), replicates=replicates)
+        found = moments(world.scores(generator))
         (better,) = reject([found])
         together += ordering.tiers(found.means, better).max() == 1
         low, high = statistics.intervals(found)[number % methods]  # of one board, intervals share the images
@@ -83,7 +83,7 @@ def equal_methods(case: tuple[int, int, int, str, Tails, float], boards: int, re
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_intervals_cover_and_equal_methods_share_a_tier(case: tuple[int, int, int, str, Tails, float]) -> None:
-    equal_methods(case, boards=150, replicates=200)
+    equal_methods(case, boards=150)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_intervals_cover_and_equal_methods_share_a_tier(case: tuple[int, int, in
 def test_intervals_cover_and_equal_methods_share_a_tier_everywhere(
     case: tuple[int, int, int, str, Tails, float],
 ) -> None:
-    equal_methods(case, boards=200, replicates=200)
+    equal_methods(case, boards=200)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -102,7 +102,7 @@ def test_intervals_are_not_wider_than_they_have_to_be(seeds: int) -> None:
     boards, covered = 2000, 0
     for _ in range(boards):
         world = World([0.0], seeds, 50, image=0.0, both=0.0, rest=0.1)
-        low, high = statistics.intervals(moments(world.scores(generator), replicates=0))[0]
+        low, high = statistics.intervals(moments(world.scores(generator)))[0]
         covered += low <= 0 <= high
     assert at_least(covered, boards)
     assert at_least(boards - covered, boards, 0.05)
@@ -116,7 +116,7 @@ def test_equal_methods_among_others_share_a_tier_too(seeds: int) -> None:
     for number in range(boards):
         gap = (0.5, 2.0, 5.0, 20.0)[number % 4]
         world = World([0, gap, gap, gap, 2 * gap], seeds, 100, spreads(UNEQUAL, 5, generator))
-        found = moments(world.scores(generator), replicates=0)
+        found = moments(world.scores(generator))
         tiers = ordering.tiers(found.means, reject([found])[0])
         together += len(set(tiers[1:4].tolist())) == 1
     assert at_least(together, boards), f"{together} times in {boards}"
@@ -130,7 +130,7 @@ def test_equal_methods_share_a_tier_over_all_metrics(methods: int, seeds: int) -
     for _ in range(boards):
         world = World([0.0] * methods, seeds, 60, spreads(UNEQUAL, methods, generator), tails="heavy")
         scores, others = world.scores(generator), world.scores(generator)
-        found = [moments(s, replicates=0) for s in (scores, [np.expm1(one / 40) for one in scores], others)]
+        found = [moments(s) for s in (scores, [np.expm1(one / 40) for one in scores], others)]
         ranks = np.mean([stats.rankdata(one.means) for one in found], axis=0)
         together += ordering.tiers(ranks, ordering.majority(reject(found), ranks)).max() == 1
     assert at_least(together, boards), f"{together} times in {boards}"
@@ -143,7 +143,7 @@ def test_rank_intervals_hold_the_true_ranks_of_all_methods_at_once() -> None:
     worst = stats.rankdata(means, method="max")
     boards, held = 300, 0
     for _ in range(boards):
-        found = moments(World(means.tolist(), 3, 80, spreads(UNEQUAL, 7, generator)).scores(generator), replicates=0)
+        found = moments(World(means.tolist(), 3, 80, spreads(UNEQUAL, 7, generator)).scores(generator))
         places = ordering.rank_intervals(reject([found])[0])
         held += bool((places[:, 0] <= best).all() and (worst <= places[:, 1]).all())
     assert at_least(held, boards), f"{held} times in {boards}"
@@ -156,7 +156,7 @@ def test_unequal_methods_differ_significantly(methods: int, seeds: int, distance
     boards, parted = 100, 0
     for _ in range(boards):
         means = np.where(np.arange(methods) < methods // 2, 0, distance)
-        found = moments(World(means.tolist(), seeds, 500, both=2.0, rest=1.0).scores(generator), replicates=0)
+        found = moments(World(means.tolist(), seeds, 500, both=2.0, rest=1.0).scores(generator))
         parted += reject([found])[0][0, -1]
     assert parted >= power * boards, f"{parted} times in {boards}"
 
@@ -167,7 +167,7 @@ def test_pairing_by_images_tells_apart_what_scores_alone_do_not() -> None:
     paired, alone = 0, 0
     for _ in range(50):
         scores = world.scores(generator)
-        paired += reject([moments(scores, replicates=0)])[0][0, 1:].all()
+        paired += reject([moments(scores)])[0][0, 1:].all()
         summary = moments_of_means([one.mean(axis=1) for one in scores], [one.std(axis=1) for one in scores], 200)
         alone += reject([summary])[0][0, 1:].any()
     assert paired >= 45
@@ -180,11 +180,11 @@ def test_single_seeds_are_judged_for_their_trainings() -> None:
     world = World([0.0] * 4, 1, 100, training=0.0, image=5.0, both=1.0, rest=1.0, tails="heavy")
     boards, covered, together, elsewhere = 300, 0, 0, 0
     for _ in range(boards):
-        found = moments(world.scores(generator), replicates=100)
+        found = moments(world.scores(generator))
         low, high = statistics.intervals(found)[0]
         covered += low <= 0 <= high
         together += ordering.tiers(found.means, reject([found])[0]).max() == 1
-        other = moments(dataclasses.replace(world, training=5.0).scores(generator), replicates=0)
+        other = moments(dataclasses.replace(world, training=5.0).scores(generator))
         low, high = statistics.intervals(other)[0]
         elsewhere += low <= 0 <= high
     assert at_least(covered, boards)
@@ -217,3 +217,36 @@ def test_without_scores_of_images_both_promises_hold_too() -> None:
         together += ordering.tiers(found.means, reject([found])[0]).max() == 1
     assert at_least(covered, boards)
     assert at_least(together, boards)
+
+
+def odd_boards(kind: str, seeds: int, images: int, boards: int) -> tuple[int, int, float]:
+    """Return how often intervals cover, and equal methods share a tier, and the longest reach in standard errors."""
+    generator = np.random.default_rng(zlib.crc32(f"{kind} {seeds} {images}".encode()))
+    truth, covered, together, reach = odd_mean(kind), 0, 0, 0.0
+    for number in range(boards):
+        found = moments(odd_scores(kind, 3, seeds, images, generator))
+        (better,) = reject([found])
+        together += ordering.tiers(found.means, better).max() == 1
+        low, high = statistics.intervals(found)[number % 3]
+        covered += low <= truth <= high
+        mean, error = found.means[number % 3], np.sqrt(found.covariances[number % 3, number % 3] / images)
+        reach = max(reach, (high - mean) / error, (mean - low) / error) if error else reach
+    return covered, together, reach
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_intervals_of_odd_scores_cover_and_stay_near(kind: str) -> None:
+    covered, together, reach = odd_boards(kind, 1, 200, 200)
+    assert at_least(covered, 200), f"{covered} times in 200"
+    assert at_least(together, 200), f"{together} times in 200"
+    assert reach < 3.2 * stats.t.ppf(0.975, 199)
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize(("seeds", "images"), [(1, 500), (1, 2000), (3, 200), (3, 2000)])
+def test_intervals_of_odd_scores_cover_everywhere(kind: str, seeds: int, images: int) -> None:
+    covered, together, _ = odd_boards(kind, seeds, images, 1000)
+    assert at_least(covered, 1000), f"{covered} times in 1000"
+    assert at_least(together, 1000), f"{together} times in 1000"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recbench.contracts.architecture import Architecture, Gaussian
 from recbench.contracts.loss import Context, Likelihood, Loss
-from recbench.contracts.metric import BoundMetric, Reference, SetMetric
+from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.job.evaluation import Evaluation, evaluate
 from recbench.job.images import convert, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model
@@ -203,3 +203,30 @@ def test_the_rate_may_also_be_a_metric_of_that_name(run: Evaluate) -> None:
     assert set(found.per_image) == {"kl"}
     assert len(found.per_image["kl"]) == len(IMAGES)
     assert found.scores["kl"].mean == pytest.approx(found.kl)
+
+
+class Infinite(ImageMetric):
+    """Infinite for the first images, then 1, 2, 3, …"""
+
+    def __init__(self, infinite: int, sign: float = 1.0) -> None:
+        super().__init__()
+        self.infinite, self.sign, self.seen = infinite, sign, 0
+
+    def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
+        numbers = torch.arange(self.seen, self.seen + len(decoded)) + 1.0
+        self.seen += len(decoded)
+        self.warning = f"{self.seen} images were seen"
+        return self.sign * numbers.masked_fill(numbers <= self.infinite, math.inf)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_infinite_scores_are_counted_and_the_mean_of_the_others_is_kept(run: Evaluate, sign: float) -> None:
+    metrics = {f"{n}": MetricSpec(Infinite(n, sign)) for n in (0, 2, 10)}
+    scores = run(make(Plain()), metrics).scores
+    assert {name: (score.infinite, score.finite) for name, score in scores.items()} == {
+        "0": (0, None),
+        "2": (2, pytest.approx(sign * (10 + 10 + sum(range(3, 11))) / 10)),
+        "10": (10, None),
+    }
+    assert [math.isinf(score.mean) for score in scores.values()] == [False, True, True]
+    assert scores["0"].warning == "10 images were seen", "an image metric may warn, too"

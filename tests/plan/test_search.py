@@ -277,6 +277,26 @@ def test_seeds_of_candidates_are_averaged(load: Load) -> None:
     assert [trial.score for trial in plan.searches[0].trials] == pytest.approx([0.002, 0.02, 0.2, 2.0])
 
 
+@pytest.mark.parametrize("worst", [False, True])
+def test_one_image_that_is_infinitely_good_does_not_choose_the_first_candidate(load: Load, worst: bool) -> None:
+    """Nor is a candidate chosen that is infinitely bad: it has failed."""
+    plan = load("tuning.select={metric: psnr}").plan
+    first = grow(plan, {})
+    best = first.jobs[2].id
+    mean = -math.inf if worst else math.inf
+    score = {
+        job.id: Score(mean=mean, std=None, n=8, infinite=1, finite=20.0 + 9 * (job.id == best)) for job in first.jobs
+    }
+    records = {job.id: make_record(first, job, dict.fromkeys(plan.metrics, score[job.id])) for job in first.jobs}
+    grown = grow(plan, records)
+    if worst:
+        assert {trial.status for search in grown.searches for trial in search.trials} == {"failed"}
+        return
+    (chosen,) = [search for search in grown.searches if search.method is not None and search.chosen != 0]
+    assert chosen.trials[chosen.chosen or 0].score == 29
+    assert chosen.trials[0].score == 20
+
+
 def test_without_a_scale_nothing_is_planned_until_one_is_known(load: Load) -> None:
     suite = load("losses=[l2, {name: l1, scale: 3}]")
     plan = grow(suite.plan, {})

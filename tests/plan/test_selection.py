@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from recbench.plan.selection import at_edge, best_of, expected_best, running_best, select
+from recbench.plan.selection import at_edge, best_of, expected_best, running_best, select, usable
 from recbench.plan.tuning import Search, Trial, Tuning
+from recbench.store.record import Score
 
 
 def rule(**changes: Any) -> Tuning:
@@ -61,3 +62,22 @@ def test_best_of_k_of_optuna_is_a_running_best() -> None:
     search = Search.model_construct(trials=trials)
     assert best_of(search, rule(strategy="optuna", direction="lower")) == (3.0, 1.0, 1.0)
     assert best_of(search, rule(direction="lower")) == pytest.approx((2.0, 4 / 3, 1.0))
+
+
+def test_the_best_is_the_nearest_to_a_best_score() -> None:
+    assert select([0.5, 1.2, 0.9, 3.0, None], 1.0) == 2
+    assert running_best([None, 0.5, 1.2, 0.7], 1.0) == pytest.approx((None, 0.5, 0.2, 0.2))
+    assert expected_best([0.5, 1.5], 1.0) == (0.5, 0.5), "distances: scores on both sides do not cancel"
+
+
+def score(mean: float, finite: float | None = None) -> Score:
+    return Score(mean=mean, std=None, n=8, infinite=int(math.isinf(mean)), finite=finite)
+
+
+def test_what_is_infinitely_good_for_some_images_is_compared_by_the_others() -> None:
+    assert usable(score(math.inf, 31.0), rule(direction="higher")) == 31
+    assert usable(score(-math.inf, 31.0), rule(direction="lower")) == 31
+    assert usable(score(math.inf, 31.0), rule(direction="lower")) == math.inf
+    assert usable(score(math.inf, 31.0), rule(direction=1.0)) == math.inf
+    assert usable(score(math.inf), rule(direction="higher")) == math.inf
+    assert usable(score(25.0), rule(direction="higher")) == 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -121,6 +122,12 @@ def test_what_an_author_cannot_have_meant(wrong):
 def test_more_of_the_same():
     with pytest.raises(ValueError, match="'higher' or 'lower', got 'up'"):
         MetricEntry(name="a", factory="a:A", summary="", direction="up")
+    for wrong in (math.nan, math.inf, True, None, "1"):
+        with pytest.raises(
+            ValueError, match="a: expected as direction the number that is best, 'higher' or 'lower', got"
+        ):
+            MetricEntry(name="a", factory="a:A", summary="", direction=wrong)
+    assert MetricEntry(name="a", factory="a:A", summary="", direction=1).direction == 1
     with pytest.raises(ValueError, match="digits"):
         MetricEntry(name="a", factory="a:A", summary="", direction="lower", digits=-1)
     with pytest.raises(ValueError, match="value_range"):

@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.ranking import rank
 from recbench.plan.model import Column
-from recbench.render.board import IN_FAMILY
+from recbench.render.board import IN_FAMILY, table
 from recbench.render.leaderboard import FORMATS, to_csv, to_json, to_latex, to_markdown, write_all
 from recbench.render.text import number
 from recbench.store.record import Score
@@ -350,3 +350,22 @@ def on_a_terminal(arguments: list[str], environment: dict[str, str], width: int)
             shown += chunk
     os.close(ours)
     return shown.decode().replace("\r\n", "\n")
+
+
+def test_a_metric_with_a_best_score_has_an_arrow_towards_it_and_marks_the_nearest() -> None:
+    columns = [Column(name="sharp", direction=1.0, digits=2)]
+    plan = make_plan(["over", "near", "under"], [0], columns=columns)
+    means = {"over": 1.4, "near": 0.97, "under": 0.5}
+    records = {
+        planned.id: make_record(
+            plan, planned, {"sharp": Score(mean=means[plan.methods[planned.method].label], std=None, n=0)}
+        )
+        for planned in plan.jobs
+    }
+    leaderboard = rank(plan, records)
+    head, *rows = table(leaderboard.boards[0])
+    at = next(i for i, entry in enumerate(head) if entry.text == "sharp → 1")
+    assert [(row[at].text, row[at].mark) for row in rows] == [("0.97", "best"), ("1.40", "second"), ("0.50", "")]
+    assert "**0.97**" in to_markdown(leaderboard)
+    assert "sharp $\\rightarrow$ 1" in to_latex(leaderboard)
+    assert json.loads(to_json(leaderboard))["boards"][0]["columns"][0]["direction"] == 1

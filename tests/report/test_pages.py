@@ -22,6 +22,7 @@ from recbench.cli import cli
 from recbench.cli.report import gathered
 from recbench.errors import UserError
 from recbench.files import lock
+from recbench.plan.model import Column
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.render.spreadsheet import csv_text
@@ -129,7 +130,7 @@ def test_the_pareto_front_is_what_no_point_dominates(content: Content) -> None:
     method = content.boards[0].methods[0]
     generator = np.random.default_rng(3)
     found = [series.PlotPoint(method, *map(float, xy)) for xy in generator.integers(0, 8, (40, 2))]
-    front = series.front(found, higher=True)
+    front = series.front(found, Column(name="psnr", direction="higher"))
     undominated = {
         (p.x, p.y) for p in found if not any((q.x <= p.x and q.y > p.y) or (q.x < p.x and q.y >= p.y) for q in found)
     }

@@ -9,10 +9,9 @@ from recbench import DatasetEntry, ImageShape, Parameter
 from recbench.contracts.entries import RawFile
 from recbench_datasets._parameters import DUPLICATES, leaves_training, root
 
-_FACES = (
+_PARTS = (
     Parameter("validation", float, 0.05, "part of the images for validation, taken from the first 80%", minimum=0),
     Parameter("test", float, 0.2, "part of the images for testing", above=0),
-    DUPLICATES,
 )
 _CELEBA = (
     RawFile(
@@ -29,6 +28,8 @@ def _check_celeba(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]
     yield from leaves_training(shape, params)
     if params["size"] > params["crop"]:
         yield "needs size <= crop"
+    if params["split"] == "official" and any(params[part.name] != part.default for part in _PARTS):
+        yield "has its own validation and test images with split: official; leave out validation and test"
 
 
 def face_entries() -> Iterator[DatasetEntry]:
@@ -49,7 +50,16 @@ def face_entries() -> Iterator[DatasetEntry]:
                 maximum=178,
             ),
             Parameter("count", int, 202_599, "number of files that must be there; 0: any", minimum=0),
-            *_FACES,
+            Parameter(
+                "split",
+                str,
+                "paper",
+                "paper: the last 20% by number are tested on, as in Bredell et al., and persons are in several splits; "
+                "official: the published partition (list_eval_partition.txt), in which no person is in two splits",
+                choices=("paper", "official"),
+            ),
+            *_PARTS,
+            DUPLICATES,
         ),
         check=_check_celeba,
         files=_CELEBA,
@@ -61,10 +71,13 @@ def face_entries() -> Iterator[DatasetEntry]:
         licence="for non-commercial research only",
         citation="Liu, Luo, Wang, Tang (2015), Deep Learning Face Attributes in the Wild, ICCV",
         notes=(
-            "root is the folder img_align_celeba, or holds it. The first 80% by number are for training and "
-            "validation, the last 20% for testing, as Bredell et al. divide it; they do not say which. The order is "
-            "that of the published partition, in which no person is in two parts. 148 pixels are the usual crop for "
-            "64 x 64; 140 is common too, and crop: 64 cuts out 64 x 64 without resizing."
+            "root is the folder img_align_celeba, or holds it. split: paper takes the first 80% by number for training "
+            "and validation, the last 20% for testing, as Bredell et al. divide it (they do not say which). It shares "
+            "persons between its splits: all validation images, and the first 691 of the 40,520 test images, are from "
+            "the published training part, whose persons are in no order. split: official keeps persons apart: the "
+            "published 162,770, 19,867 and 19,962 images; put list_eval_partition.txt (folder Eval of the CelebA page) "
+            "next to img_align_celeba. 148 pixels are the usual crop for 64 x 64; 140 is common too, and crop: 64 cuts "
+            "out 64 x 64 without resizing."
         ),
     )
     yield DatasetEntry(
@@ -75,7 +88,8 @@ def face_entries() -> Iterator[DatasetEntry]:
             root("celeba_hq"),
             Parameter("size", int, 256, "side of the images in pixels", minimum=8, maximum=1024),
             Parameter("count", int, 30_000, "number of files that must be there; 0: any", minimum=0),
-            *_FACES,
+            *_PARTS,
+            DUPLICATES,
         ),
         check=leaves_training,
         obtain=(
@@ -90,7 +104,7 @@ def face_entries() -> Iterator[DatasetEntry]:
         notes=(
             "root is the folder CelebA-HQ-img (of CelebAMask-HQ), or holds it, or is any folder with the images, 256, "
             "512 or 1024 pixels a side. The first 80% by number are for training and validation, the last 20% for "
-            "testing."
+            "testing; persons may be in several splits."
         ),
     )
     yield DatasetEntry(

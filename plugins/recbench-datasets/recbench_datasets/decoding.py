@@ -80,8 +80,9 @@ class Decoder:
         if side > min(image.size):
             raise ValueError(f"is {image.width}x{image.height}, too small for a crop of {side}")
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)
-        pixels = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))
+        # Cut first: resize(box=…) would average over pixels outside of the box as well.
+        square = image.crop((left, top, left + side, top + side))
+        pixels = np.asarray(square.resize((self.size, self.size), Image.Resampling.BICUBIC))
         return pixels.reshape(self.size, self.size, self.channels)
 
 

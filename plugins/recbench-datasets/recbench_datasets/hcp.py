@@ -182,15 +182,19 @@ class Hcp(Dataset):
         return sum(source.patches for source in self.splits[split])
 
     def _trouble(self) -> str:
-        """Return a message that names all volumes that cannot be used, of all splits. Reads each: a second a volume."""
-        bad = []
+        """Return a message that names all volumes that cannot be used, of all splits. Reads each: a second a volume.
+
+        A lone volume is in every split: it counts once, and what is wrong with all of it is said once.
+        """
+        bad: dict[Path, list[str]] = {}
         sources = itertools.chain.from_iterable(self.splits.values())
         for source in sorted(sources, key=lambda source: (source.path, source.stream)):
             try:
                 self._draw(source)
             except ValueError as error:
-                bad.append(f"{source.path}: {error}")
-        return f"{len(bad)} of the {len(self.files)} volumes in {self.root} cannot be used:\n  {listed(bad)}"
+                bad.setdefault(source.path, []).append(str(error))
+        lines = [f"{path}: {'; '.join(dict.fromkeys(reasons))}" for path, reasons in bad.items()]
+        return f"{len(bad)} of the {len(self.files)} volumes in {self.root} cannot be used:\n  {listed(lines)}"
 
     def _draw(self, source: PatchSource) -> list[NDArray[np.uint8]]:
         """Return random patches (size, size, 1) of a volume.

@@ -58,8 +58,8 @@ class Photos(Dataset):
             side = max(8, round(part * min(photograph.size)))
             left = int(generator.integers(photograph.width - side + 1))
             top = int(generator.integers(photograph.height - side + 1))
-            box = (left, top, left + side, top + side)
-            crop = photograph.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=None)
+            crop = photograph.crop((left, top, left + side, top + side))  # resize(box=…) reads beyond the box
+            crop = crop.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=None)
             if generator.random() < 0.5:
                 crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             pixels = np.asarray(crop)

@@ -69,6 +69,73 @@ def test_celeba_is_cut_from_the_centre(tmp_path, crop, size):
     np.testing.assert_array_equal(image, pixels[4][top : top + crop, left : left + crop])
 
 
+def test_what_is_cut_off_leaves_no_trace(tmp_path):
+    """A dark square of the crop's size in a white frame: bicubic weights reach beyond the edge of the crop."""
+    for number in range(5):
+        pixels = np.full((218, 178, 3), 255, dtype=np.uint8)
+        pixels[35:183, 15:163] = np.random.default_rng(number).integers(0, 40, (148, 148, 3))
+        Image.fromarray(pixels).save(tmp_path / f"{number:06}.png")
+    (image,) = create("celeba", tmp_path, count=5).images("test")
+    square = Image.fromarray(pixels[35:183, 15:163])
+    np.testing.assert_array_equal(image, np.asarray(square.resize((64, 64), Image.Resampling.BICUBIC)))
+    assert image.max() <= 40
+
+
+PERSONS_APART = [0] * 12 + [1] * 3 + [2] * 5
+"""Part of each of 20 images in a published partition."""
+
+
+def partition(file, parts=PERSONS_APART):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{number:06}.jpg {part}\n" for number, part in enumerate(parts, start=1)))
+
+
+@pytest.mark.parametrize("place", [".", "Eval", "img_align_celeba/.."])
+def test_the_official_split_of_celeba_is_that_of_its_file(tmp_path, place):
+    celeba(tmp_path / "img_align_celeba")
+    partition(tmp_path / place / "list_eval_partition.txt")
+    for root in (tmp_path, tmp_path / "img_align_celeba"):
+        dataset = create("celeba", root, count=20, split="official")
+        assert [numbers(dataset, split) for split in SPLITS] == [
+            [*range(12)],
+            [12, 13, 14],
+            [15, 16, 17, 18, 19],
+        ]
+
+
+def test_the_source_changes_with_the_official_split_and_its_file(tmp_path):
+    celeba(tmp_path / "img_align_celeba")
+    partition(tmp_path / "list_eval_partition.txt")
+    paper, official = (create("celeba", tmp_path, count=20, split=split).source() for split in ("paper", "official"))
+    assert paper != official
+    partition(tmp_path / "list_eval_partition.txt", PERSONS_APART[:19])
+    assert create("celeba", tmp_path, count=20, split="official").source() != official
+
+
+def test_a_partition_that_is_missing_or_does_not_fit_is_named(tmp_path):
+    celeba(tmp_path / "img_align_celeba")
+    with pytest.raises(UserError, match=r"split: official needs the file list_eval_partition\.txt .* set split: paper"):
+        create("celeba", tmp_path, count=20, split="official").source()
+    file = tmp_path / "list_eval_partition.txt"
+    for text, said in (
+        ("000001.jpg 0\n000002.jpg 3\n", r"partition\.txt:2: expected a name and 0, 1 or 2, got '000002\.jpg 3'"),
+        ("000001.jpg 0\n000001.jpg 1\n", r"partition\.txt:2: names an image again"),
+        ("000001.jpg 0\n", r"19 of the 20 images are not in .*partition\.txt:\n.*000002\.png"),
+        ("".join(f"{number:06}.jpg 0\n" for number in range(1, 21)), "leaves no images for test"),
+        ("\xe4", "cannot be read"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=said):
+            create("celeba", tmp_path, count=20, split="official").assign()
+
+
+def test_parts_of_the_official_split_cannot_be_chosen():
+    shape, entry = ImageShape(3, 64, 64), ENTRIES["celeba"]
+    assert not entry.refusals(shape, entry.complete({"split": "official"}))
+    (refusal,) = entry.refusals(shape, entry.complete({"split": "official", "test": 0.1}))
+    assert "leave out validation and test" in refusal
+
+
 def test_resizing_averages_over_what_it_leaves_out(tmp_path):
     """A checkerboard of single pixels becomes grey, where sampling every other pixel would give black or white."""
     board = np.indices((218, 178)).sum(0) % 2 * 255

@@ -219,6 +219,17 @@ def test_a_lone_volume_that_is_too_small_to_divide(tmp_path):
         list(create(tmp_path, validation=0.1, gap=20).images("test"))
 
 
+def test_a_lone_volume_is_named_and_counted_once(tmp_path):
+    """Though all three splits are cut from it."""
+    write(tmp_path / "only.nii", brain(0)[..., None].repeat(2, axis=3))
+    with pytest.raises(UserError) as caught:
+        list(create(tmp_path).images("train"))
+    assert str(caught.value).splitlines() == [
+        f"1 of the 1 volumes in {tmp_path} cannot be used:",
+        f"  {tmp_path}/only.nii: has 4 axes, expected 3",
+    ]
+
+
 # What cannot be used
 
 

@@ -107,6 +107,20 @@ def test_the_crop_is_square_and_from_the_centre(tmp_path, crop, corner):
     assert not (image == 99).any()
 
 
+@pytest.mark.parametrize("crop", [0, 16])
+def test_what_is_cut_off_leaves_no_trace_when_the_rest_is_resized(tmp_path, crop):
+    """Bicubic weights reach beyond the edges of the square."""
+    side = crop or 20
+    top, left = (20 - side) // 2, (28 - side) // 2
+    for number in range(2):
+        pixels = np.full((20, 28, 3), 255, dtype=np.uint8)
+        pixels[top : top + side, left : left + side] = np.random.default_rng(number).integers(0, 40, (side, side, 3))
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    for split in ("train", "test"):
+        (image,) = folder(tmp_path, size=8, crop=crop, validation=0.0).images(split)
+        assert image.max() <= 40
+
+
 def test_grey_images(tmp_path):
     for number in range(2):
         write(tmp_path / f"{number}.png", 100 * number, mode="L")

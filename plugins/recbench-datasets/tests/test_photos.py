@@ -84,16 +84,23 @@ def test_every_photograph_of_a_split_is_used():
 
 @pytest.mark.parametrize(("smallest", "largest"), [(0.2, 0.6), (1.0, 1.0), (0.001, 0.001)])
 def test_crops_are_squares_inside_the_photograph(monkeypatch, smallest, largest):
-    boxes = []
-    resize = Image.Image.resize
+    boxes, resized = [], []
+    crop, resize = Image.Image.crop, Image.Image.resize
 
-    def watched(self, size, *arguments, box, **options):
+    def watched(self, box):
         boxes.append((*box, *self.size))
-        return resize(self, size, *arguments, box=box, **options)
+        return crop(self, box)
 
-    monkeypatch.setattr(Image.Image, "resize", watched)
+    def told(self, size, *arguments, **options):
+        resized.append((self.size, options.get("box")))
+        return resize(self, size, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "crop", watched)
+    monkeypatch.setattr(Image.Image, "resize", told)
     list(create(smallest=smallest, largest=largest).images("train"))
     assert len(boxes) >= COUNTS["train"]
+    cut = [((right - left, bottom - top), None) for left, top, right, bottom, *_ in boxes]
+    assert resized == cut, "only what was cut out is resized: a box would let in pixels from around it"
     for left, top, right, bottom, width, height in boxes:
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height

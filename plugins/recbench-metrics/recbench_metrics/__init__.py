@@ -55,6 +55,11 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         direction="higher",
         unit="dB",
         digits=2,
+        notes=(
+            "The mean of the images' PSNRs. An image that is reproduced exactly has an infinite one; it counts as "
+            "10 log10(255² · channels · height · width), the highest that another image of 8 bits can have (89.02 dB "
+            "at 3 x 64 x 64), and the board says how many such images there are."
+        ),
     )
     yield MetricEntry(
         name="mse",
@@ -141,9 +146,9 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield from _of_sets(
         "sharpness",
         "recbench_metrics.sharpness:Sharpness",
-        "variance of the Laplacian of {}, by that of the data; inverted where over 1",
-        score_range=(0, 1),
-        direction="higher",
+        "variance of the Laplacian of {}, by that of the data",
+        score_range=(0, inf),
+        direction=1.0,
         family="sharpness",
         digits=3,
         requirements=Requirements(minimum_size=4),
@@ -152,8 +157,8 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "(variance of the Laplacian)"
         ),
         notes=(
-            "Between 0 and 1; 1 for images as sharp as the test images. A ratio over 1 is inverted, since neither "
-            "direction would be better otherwise, and a warning gives it. The four-neighbour Laplacian inside the "
+            "1 for images as sharp as the test images; ranked by the distance from 1, as a ratio over 1 is too sharp, "
+            "or noise. The four-neighbour Laplacian inside the "
             "border; its variance in each channel, averaged over channels and images; then the ratio. Noise counts as "
             "sharpness. 128 other images of the same data differ by some 5%, 10,000 by 1% (measured on CIFAR-10)."
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -94,10 +96,25 @@ class LFD(ImageMetric):
 
 
 class PSNR(ImageMetric):
-    """−10 log₁₀ MSE in dB, for each image; infinite for equal images."""
+    """−10 log₁₀ MSE in dB, for each image; of equal images as if one value were one 8-bit level off.
+
+    That is the highest PSNR that two different images of 8 bits can have, 10 log₁₀(255² C H W): a finite one, so that
+    one black image that is reproduced exactly does not make the mean over all images infinite for every method. How
+    many images are equal is said in ``warning``.
+    """
 
     def __init__(self, shape: ImageShape) -> None:
         super().__init__()
+        self.smallest = 1 / (255**2 * shape.channels * shape.height * shape.width)
+        self.highest = -10 * math.log10(self.smallest)
+        self.equal = 0
 
     def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
-        return -10 * torch.log10(mean_squared_error(decoded, target))
+        error = mean_squared_error(decoded, target)
+        self.equal += int((error == 0).sum())
+        if self.equal:
+            self.warning = (
+                f"{self.equal} {'image is' if self.equal == 1 else 'images are'} reproduced exactly, where PSNR is "
+                f"infinite, and counted as {self.highest:.2f} dB, the highest that 8 bits can tell from it"
+            )
+        return (-10 * torch.log10(error)).clamp_max(self.highest)

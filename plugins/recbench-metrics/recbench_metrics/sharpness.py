@@ -37,9 +37,9 @@ def laplacian_variance(images: Tensor) -> Tensor:
 
 
 class Sharpness(SetMetric):
-    """The mean :func:`laplacian_variance` of decoded images divided by that of target images; inverted where over 1.
+    """The mean :func:`laplacian_variance` of decoded images divided by that of target images.
 
-    Between 0 and 1, and 1 for images as sharp as the data. Too sharp, or noisy, counts as much as too blurred.
+    1 for images as sharp as the data, below for blurred ones, above for noisy ones; infinite if only the data are flat.
     """
 
     def __init__(self, shape: ImageShape) -> None:
@@ -54,7 +54,6 @@ class Sharpness(SetMetric):
 
     def compute(self) -> float:
         decoded, target = float(self.decoded), float(self.target)
-        if decoded > target:
-            ratio = decoded / target if target else math.inf
-            self.warning = f"sharper than the data, or noisier: the ratio is {ratio:.3f}, and the score its inverse"
-        return 1.0 if decoded == target else min(decoded, target) / max(decoded, target)
+        if decoded == target:
+            return 1.0
+        return decoded / target if target else math.inf
