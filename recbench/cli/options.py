@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -59,11 +60,17 @@ def results_option(command: CommandFunction) -> CommandFunction:
     return option(command)
 
 
+def check_device(device: str) -> None:
+    """Raise a UserError unless the value of --device has one of its forms."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+
+
 def load(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> Plugins:
     """Load plugins as the options say, and print a warning about each broken one to stderr."""
     plugins = load_plugins(plugin_files, blocked, strict=strict)
     for plugin in plugins.broken:
-        click.echo(f"warning: plugin {plugin.provider} is not used: {plugin.error} (see 'recbench plugins')", err=True)
+        click.echo(f"warning: plugin {plugin.provider} is not used: {plugin.reason} (see 'recbench plugins')", err=True)
     return plugins
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -15,7 +14,7 @@ from recbench.analysis.board import Leaderboard
 from recbench.analysis.ranking import rank_stored
 from recbench.cli.durations import parse_duration
 from recbench.cli.hangup import ignore_hangup
-from recbench.cli.options import CommandFunction, parameters, read_profile
+from recbench.cli.options import CommandFunction, check_device, parameters, read_profile
 from recbench.cli.terminal import err, print_leaderboard
 from recbench.contracts.entries import TrackerEntry
 from recbench.contracts.executor import Executor
@@ -29,8 +28,6 @@ from recbench.suite.suite import Suite
 from recbench.sweep.attempts import Limits
 from recbench.sweep.sweep import Options, inspect
 from recbench.sweep.sweep import run as run_sweep
-
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
 class Settings(TypedDict):
@@ -115,8 +112,7 @@ def options_of(
     Raises:
         UserError: the value of an option is invalid.
     """
-    if not _DEVICE.fullmatch(settings["device"]):
-        raise UserError(f"--device {settings['device']}: expected auto, cpu, cuda or cuda:N")
+    check_device(settings["device"])
     timeout = settings["timeout"]
     executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(

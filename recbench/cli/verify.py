@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.options import check_device, load, plugin_options, results_option
 from recbench.cli.stored import stored_suite
 from recbench.data.cache import default_cache
 from recbench.errors import RecbenchError, UserError
@@ -53,6 +53,8 @@ def verify_command(
     JOB is the id of a job (its first digits are enough), or a suite for all of its jobs."""
     from recbench.job.verification import verify
 
+    if device:
+        check_device(device)
     registry = Registry(load(plugin_files, blocked, strict))
     store, jobs, whole = _meant(job, results)
     found: list[Verification] = []

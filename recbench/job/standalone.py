@@ -102,7 +102,7 @@ def score_loss(
         images = decoded.clone().requires_grad_(gradient)
         both = (convert(each, pair.value_range, entry.value_range) for each in (images, target))
         try:
-            value = loss(*both, Context(epoch=epoch))
+            value = _per_image(registered, loss(*both, Context(epoch=epoch)), len(decoded))
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{entry.name} cannot be computed for these images: {error}") from error
         values.append(value.detach())
@@ -144,13 +144,30 @@ def score_metric(
         if entry.rounded:
             shown = [to_8_bits(each).to(each.dtype) / 255 for each in shown]
         if isinstance(metric, ImageMetric):
-            values.append(metric(*shown))
+            values.append(_per_image(registered, metric(*shown), len(shown[0])))
         elif isinstance(metric, SetMetric):
             metric.update(*shown)
     if isinstance(metric, SetMetric):
-        return StandaloneScore(entry.name, params, None, metric.compute(), warning=metric.warning)
+        value: object = metric.compute()
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            culprit = f"{entry.name} of {registered.plugin.provider}"
+            raise UserError(f"{culprit} must compute a number for the set of images, got {_kind(value)}")
+        return StandaloneScore(entry.name, params, None, float(value), warning=metric.warning)
     found = torch.cat(values).double()
     return StandaloneScore(entry.name, params, found.tolist(), float(found.mean()))
+
+
+def _per_image(registered: Registered, value: object, count: int) -> Tensor:
+    """Return the value of a loss or metric, if it is one number for each image."""
+    if isinstance(value, Tensor) and value.shape == (count,) and not value.is_complex():
+        return value
+    culprit = f"{registered.entry.name} of {registered.plugin.provider}"
+    raise UserError(f"{culprit} must return one value per image, a tensor of shape ({count},), got {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
 
 
 def _complete(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> dict[str, Any]:

@@ -298,7 +298,10 @@ def _calibrated(plan: Plan, store: Store, registry: Registry, options: Options, 
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it left no word"]
         raise UserError(f"the losses could not be calibrated: {last[0]}")
-    return scales.filled_in(plan, store.root, registry)
+    plan = scales.filled_in(plan, store.root, registry)
+    if scales.lacking(plan):  # a plugin can end a process with exit code 0
+        raise UserError("the losses could not be calibrated: the process ended before it was done (exit code 0)")
+    return plan
 
 
 def _check_writable(root: Path) -> None:
