@@ -1,4 +1,4 @@
-"""Plugins that raise or end the process, in commands that run their code in the foreground: one sentence, exit code 2."""
+"""Plugins that raise or end the process, in commands that run them in the foreground: one sentence, exit code 2."""
 
 from __future__ import annotations
 
