@@ -1,6 +1,13 @@
 """``python -m recbench`` is the ``recbench`` command."""
 
-from recbench.cli import main
+import os
+import sys
+from contextlib import suppress
 
 if __name__ == "__main__":
+    with suppress(OSError):  # the working folder was deleted
+        if not sys.flags.safe_path and sys.path[0] == os.getcwd():
+            del sys.path[0]  # where a file may have a module's name
+    from recbench.cli import main
+
     main()

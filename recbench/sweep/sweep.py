@@ -293,7 +293,7 @@ def _calibrated(plan: Plan, store: Store, registry: Registry, options: Options, 
         "seed": plan.tuning.calibration_seed,
         "steps": plan.tuning.calibration_steps,
     }
-    command = [sys.executable, "-m", "recbench.job.calibration"]
+    command = [sys.executable, "-P", "-m", "recbench.job.calibration"]
     done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)  # noqa: S603
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it left no word"]
