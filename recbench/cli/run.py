@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -12,6 +13,7 @@ import click
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
+from recbench.data.cache import check_images, has_images
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
@@ -107,6 +109,8 @@ def validate_command(
     registry = Registry(load(plugin_files, blocked, strict))
     suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
     plan = suite.plan
+    for spec in {setting.dataset.model_dump_json(): setting.dataset for setting in plan.settings}.values():
+        check_images(spec.name, partial(has_images, registry.get("datasets", spec.name).create(spec.params)))
     if plan.tuning is not None:
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"

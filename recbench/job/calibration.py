@@ -40,6 +40,7 @@ from recbench.job.training import (
 )
 from recbench.plan.model import BoardSetting, ComponentSpec, Frozen
 from recbench.plan.plan import Plan
+from recbench.plan.tuning import REFERENCE
 from recbench.plugin.isolation import described
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
@@ -134,7 +135,7 @@ def measure(
         fit = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate) if auxiliary else None
         return _Subject(label, loss, value_range, learning, optimizer, fit, [])
 
-    reference = subject(scales.REFERENCE, scales.reference(registry))
+    reference = subject(REFERENCE, scales.reference(registry))
     subjects = [subject(label, part) for label, part in losses]
     model = Model(architecture, reference.loss, image_range, reference.value_range, kl_weight=0.0)
     optimizer = make_optimizers(model, config, None)[0]

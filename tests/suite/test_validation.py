@@ -822,3 +822,25 @@ def test_the_label_of_the_rate_is_taken(load):
     assert load(metrics="metrics: [psnr, kl]")
     problems = refuse_with(load, replaced(GOOD, "metrics", "metrics: [{name: psnr, label: kl}]"))
     assert any("kl is the label of the KL divergence" in problem for problem in problems)
+
+
+# Many problems
+
+
+MANY = ", ".join(f"x{number}: 1" for number in range(10_000))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"losses": f"losses: [{{name: l2, {MANY}}}]"},
+        {"training": f"training: {{epochs: 2, {MANY}}}"},
+        {"losses": f"losses: [{{name: l2, params: {{{MANY}}}}}]"},
+    ],
+    ids=["item", "training", "params"],
+)
+def test_each_of_thousands_of_unknown_keys_is_a_problem(load, keys):
+    """In seconds: where the errors were read once for each of them, this took minutes."""
+    with pytest.raises(SuiteError) as caught:
+        load(**keys)
+    assert len(caught.value.problems) == 10_000
