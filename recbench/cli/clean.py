@@ -10,6 +10,7 @@ import click
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.terminal import err
+from recbench.cli.text import echo
 from recbench.cli.weights import shown_size
 from recbench.errors import UserError
 from recbench.store import cleanup
@@ -41,11 +42,11 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
     for kind, those in found.items():
         sizes = {leftover.path: leftover.size for leftover in those}
         total += sum(sizes.values())
-        click.echo(f"{kind}: {len(those)} {KINDS[those[0].kind]}, {shown_size(sum(sizes.values()))}")
+        echo(f"{kind}: {len(those)} {KINDS[those[0].kind]}, {shown_size(sum(sizes.values()))}")
         for path in list(sizes)[:_SHOWN]:
-            click.echo(f"  {path}  {shown_size(sizes[path])}")
+            echo(f"  {path}  {shown_size(sizes[path])}")
         if len(those) > _SHOWN:
-            click.echo(f"  … and {len(those) - _SHOWN} more")
+            echo(f"  … and {len(those) - _SHOWN} more")
     if not yes:
         err.print(f"nothing was removed; --yes removes all of them, {shown_size(total)}", soft_wrap=True)
         return

@@ -9,6 +9,7 @@ import click
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.report import gathered
 from recbench.cli.stored import stored_suite
+from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_atomically
@@ -85,4 +86,4 @@ def figure_command(
         write_atomically(file.resolve(), figures.render(drawn, form))
     except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
         raise UserError(f"{file} cannot be written: {getattr(error, 'strerror', error)}") from None
-    click.echo(file)
+    echo(file)

@@ -13,6 +13,7 @@ import click
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
+from recbench.cli.text import echo
 from recbench.data.cache import check_images, has_images
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
@@ -69,7 +70,7 @@ def run_command(
 
 def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:
     """Return a function that asks for confirmation, or None if the user gave a number or cannot answer."""
-    if max_jobs is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if max_jobs is not None or not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return None
     return lambda size: size <= _NEVER and click.confirm(f"the suite has {size:,} jobs; continue?", err=True)
 
@@ -116,18 +117,16 @@ def validate_command(
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"
         chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
         what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen} seeds)"
-        click.echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
+        echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
         _tell_lacking(suite)
         return
     seeds = len({job.seed for job in plan.jobs})
     whole = len(plan.methods) * len(plan.settings) * seeds == len(plan.jobs)
     spans = f"{len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds"
-    click.echo(
-        f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})"
-    )
+    echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
     _tell_lacking(suite)
 
 
 def _tell_lacking(suite: Suite) -> None:
     for problem in suite.lacking:
-        click.echo(f"required before it can run: {problem}", err=True)
+        echo(f"required before it can run: {problem}", err=True)

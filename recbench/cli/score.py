@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recbench.cli.options import load, parameters, plugin_options
+from recbench.cli.text import echo
 from recbench.contracts.entries import LossEntry
 from recbench.data.cache import default_cache
 from recbench.errors import PluginError, UserError
@@ -37,12 +38,16 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--epoch",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 2**31),
     metavar="N",
     help="Epoch of a loss with a schedule; by default, after all warm-ups.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of losses that draw random numbers."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of losses that draw random numbers.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @plugin_options
@@ -90,9 +95,9 @@ def score_command(
     except PluginError as error:
         raise PluginError(f"the {kind} {name} of {registered.plugin.provider} {error}") from None
     if outside:
-        click.echo(outside, err=True)
+        echo(outside, err=True)
     if scored.warning:
-        click.echo(f"warning: {scored.warning}", err=True)
+        echo(f"warning: {scored.warning}", err=True)
     if form == "json":
         data = {
             "name": scored.name,
@@ -101,12 +106,12 @@ def score_command(
             "mean": _plain(scored.mean),
             "grad_norm": _plain(scored.grad_norm),
         }
-        click.echo(json.dumps(data, allow_nan=False))
+        echo(json.dumps(data, allow_nan=False))
         return
     for index, value in enumerate(scored.per_image or ()):
         norm = f"  gradient {scored.grad_norm[index]:.10g}" if scored.grad_norm else ""
-        click.echo(f"{index:>6}  {value:.10g}{norm}")
-    click.echo(f"  mean  {scored.mean:.10g}" if scored.per_image else f"{scored.mean:.10g}")
+        echo(f"{index:>6}  {value:.10g}{norm}")
+    echo(f"  mean  {scored.mean:.10g}" if scored.per_image else f"{scored.mean:.10g}")
 
 
 def _plain(value: Any) -> Any:

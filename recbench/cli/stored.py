@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
+from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean, quoted
 from recbench.plan.model import SUITE_NAME
 from recbench.store.store import Store
@@ -42,7 +41,7 @@ def _latest(results: Path) -> str:
         raise UserError(f"no results in {results}; 'recbench run SUITE' creates some")
     names = [path.parent.name for path in plans]
     if len(names) > 1:
-        click.echo(f"showing {names[-1]}, which was run last; other suites: {', '.join(sorted(names[:-1]))}", err=True)
+        echo(f"showing {names[-1]}, which was run last; other suites: {', '.join(sorted(names[:-1]))}", err=True)
     return names[-1]
 
 

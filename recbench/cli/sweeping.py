@@ -14,7 +14,7 @@ from recbench.analysis.board import Leaderboard
 from recbench.analysis.ranking import rank_stored
 from recbench.cli.durations import parse_duration
 from recbench.cli.hangup import ignore_hangup
-from recbench.cli.options import CommandFunction, check_device, parameters, read_profile
+from recbench.cli.options import CommandFunction, FiniteRange, check_device, parameters, read_profile
 from recbench.cli.terminal import err, print_leaderboard
 from recbench.contracts.entries import TrackerEntry
 from recbench.contracts.executor import Executor
@@ -74,7 +74,7 @@ _OPTIONS = (
     ),
     click.option(
         "--checkpoint-seconds",
-        type=click.FloatRange(min=0),
+        type=FiniteRange(min=0),
         default=30.0,
         show_default=True,
         help="Seconds of training between checkpoints.",
