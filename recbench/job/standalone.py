@@ -10,13 +10,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
-from recbench.data.image_files import image_count, is_deep
+from recbench.data.arrays import check_header
+from recbench.data.image_files import UnusableImageError, image_count, is_deep, open_image
 from recbench.data.weights import missing
 from recbench.errors import UserError
 from recbench.job.evaluation import to_8_bits
@@ -200,8 +201,9 @@ def _read(path: Path, value_range: Range | None, dtype: torch.dtype) -> tuple[Te
 
 def _array(path: Path) -> np.ndarray[Any, Any]:
     try:
+        check_header(path)
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, OverflowError) as error:
         raise UserError(f"{path} cannot be read as an .npy array: {error}") from None
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} holds several arrays; save one (N, C, H, W) with numpy.save")
@@ -222,11 +224,14 @@ def _folder(folder: Path) -> np.ndarray[Any, Any]:
     broken, odd = [], []
     for name in _names(folder):
         try:
-            with Image.open(folder / name) as opened:
+            with open_image(folder / name) as opened:
                 deep, count = is_deep(opened), image_count(opened)
                 opened.load()
                 image = ImageOps.exif_transpose(opened)
-        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        except UnusableImageError as error:
+            broken.append(f"{name} {error}")
+            continue
+        except Exception:  # noqa: BLE001 - given a broken file, decoders raise anything
             broken.append(name)
             continue
         if deep or count > 1 or image.mode not in _PLAIN or image.has_transparency_data:

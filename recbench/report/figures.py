@@ -112,7 +112,10 @@ def _legend(figure: Figure, axis: Axes, view: BoardView) -> None:
 
     if len(view.methods) > len(PALETTE):
         places = series.families(view.board.rows)
-        handles: list[Any] = [Line2D([], [], color=PALETTE[p % len(PALETTE)], label=literal(f)) for f, p in places.items()]
+        handles: list[Any] = [
+            Line2D([], [], color=PALETTE[place % len(PALETTE)], label=literal(family))
+            for family, place in places.items()
+        ]
     else:
         handles = axis.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6) or 1)
@@ -308,7 +311,8 @@ def sheet(found: Sheet) -> Figure:
     axis.set_xticks([])
     if found.name in ("kernels", "interpolations", "spectra"):
         axis.xaxis.tick_top()
-        axis.set_xticks([width * zoom / 2 + x * across for x in range(len(columns))], [literal(found.heads[c]) for c in columns])
+        heads = [literal(found.heads[column]) for column in columns]
+        axis.set_xticks([width * zoom / 2 + x * across for x in range(len(columns))], heads)
     return figure
 
 
