@@ -267,6 +267,8 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
+    if any(type(length) is not int for length in shape):
+        raise ValueError(f"its shape {shape} is not of whole numbers")
     return shape, dtype
 
 
