@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from recbench.cli.options import check_device, load, plugin_options, results_option
+from recbench.cli.stored import load_stored_suite
 from recbench.cli.terminal import count_bar, print_table
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
@@ -19,7 +20,6 @@ from recbench.store import scales
 from recbench.store.scales import Scale, Wanted
 from recbench.store.store import Store
 from recbench.suite.document import dump
-from recbench.suite.suite import load_suite
 
 
 @click.command("calibrate")
@@ -57,7 +57,7 @@ def calibrate_command(
     """
     check_device(device)
     registry = Registry(load(plugin_files, blocked, strict))
-    plan = load_suite(suite_file, registry, overrides).plan
+    plan = load_stored_suite(suite_file, results, registry, overrides).plan
     seed = plan.tuning.calibration_seed if plan.tuning else plan.jobs[0].seed
     steps = steps or (plan.tuning.calibration_steps if plan.tuning else scales.STEPS)
     losses = scales.wanted(plan)

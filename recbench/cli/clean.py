@@ -27,8 +27,8 @@ _SHOWN = 10
 def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: bool) -> None:
     """List the files that SUITE (its name or its file) no longer needs, and with --yes remove them.
 
-    These are unusable records, jobs that are not in the suite as it was last run, checkpoints of completed jobs, and
-    temporary files. Files of running jobs are never removed.
+    These are unusable records, jobs that are not in the suite as it was last run, checkpoints of completed jobs,
+    folders of Slurm arrays that are over, and temporary files. Files of running jobs are never removed.
     """
     store = stored_suite(suite, results)
     found: dict[str, list[Leftover]] = defaultdict(list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo
 from recbench.store.archive import EXTRAS
 from recbench.store.archive import export as write_export
+from recbench.store.cleanup import stale_exports
 
 
 @click.command("export")
@@ -30,6 +32,9 @@ def export_command(suite: str, output: Path | None, extras: tuple[str, ...], res
     """Pack the records of SUITE (a suite's name or file) into one file, which 'recbench merge' reads."""
     store = stored_suite(suite, results)
     file = output or Path(f"{store.root.name}.zip")
+    for leftover in stale_exports(file):
+        with suppress(OSError):
+            leftover.unlink()
     done = write_export(store, file, tuple(dict.fromkeys(extras)))
     for text in done.left_out:
         echo(f"left out: {text}", err=True)

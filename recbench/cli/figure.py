@@ -8,7 +8,7 @@ import click
 
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.report import gathered
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import stored_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
@@ -80,6 +80,7 @@ def figure_command(
         drawn = figures.draw(name, view)
     else:
         registry = Registry(load(plugin_files, blocked, strict))
+        tell_unloaded_files(store, registry.plugins)
         sheet = sheet_for(name, view, Sources(store, registry, cache or default_cache()))
         drawn = figures.sheet(sheet)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import stored_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.plugin.registry import Registry
@@ -47,6 +47,8 @@ def report_command(
 
     store = stored_suite(suite, results)
     registry = Registry(load(plugin_files, blocked, strict))
+    if not no_models:
+        tell_unloaded_files(store, registry.plugins)
     with err.status("reading the jobs") as status:
         content = gathered(store)
         sources = Sources(store, registry, cache or default_cache(), not no_models, lambda t: status.update(shown(t)))

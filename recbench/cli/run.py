@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Unpack
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
 from recbench.cli.text import echo
@@ -19,7 +21,7 @@ from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.store import Store
-from recbench.suite.suite import Suite, load_suite
+from recbench.suite.suite import Suite
 from recbench.sweep.sweep import PlanState, grown
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
@@ -59,7 +61,9 @@ def run_command(
     After an interruption, the same command continues, even with other options. Results are written to DIR/<suite>/.
     """
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
+    suite = load_stored_suite(
+        suite_file, results, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs)
+    )
     executor, options = options_of(registry, plugin_files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if dry_run:
@@ -108,7 +112,14 @@ def validate_command(
 ) -> None:
     """Check SUITE and print the number of its jobs; report all problems together, with file, line and key."""
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
+    suite = load_stored_suite(
+        suite_file,
+        Path(os.environ.get("RECBENCH_RESULTS") or "results"),
+        registry,
+        overrides,
+        maximum_jobs=max_jobs or _DEFAULT_MOST,
+        ask=_ask(max_jobs),
+    )
     plan = suite.plan
     for spec in {setting.dataset.model_dump_json(): setting.dataset for setting in plan.settings}.values():
         check_images(spec.name, partial(has_images, registry.get("datasets", spec.name).create(spec.params)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import FiniteRange, check_device, load, plugin_options, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import stored_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import RecbenchError, UserError
@@ -58,6 +58,7 @@ def verify_command(
         check_device(device)
     registry = Registry(load(plugin_files, blocked, strict))
     store, jobs, whole = _meant(job, results)
+    tell_unloaded_files(store, registry.plugins)
     found: list[Verification] = []
     for job_id in jobs:
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -171,7 +171,8 @@ def _decode(dataset: Dataset, spec: ComponentSpec, source: str, folder: Path, pr
     folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(f".{folder.name}.*"):  # of processes that were killed; this one holds the lock
         shutil.rmtree(leftover, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(6)}"
+    temporary.mkdir()  # with the permissions that the umask leaves, as others may share the cache
     try:
         hashes = _write_all(dataset, name, temporary, progress)
         left_out = ""

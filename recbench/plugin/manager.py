@@ -39,6 +39,7 @@ from recbench.plugin.isolation import TimeLimitExceeded, crash_in_fork, place_of
 
 GROUP = "recbench"
 FILE = "(file)"
+_UNKNOWN = "(unknown)"
 FILE_MODULE_PREFIX = "recbench_file_plugin_"
 
 KINDS: dict[str, type[Entry]] = {
@@ -208,6 +209,7 @@ def _blocked(names: Iterable[str], installed: Sequence[Plugin]) -> set[str]:
 def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
     """Return the installed plugins, not yet imported, in an order that does not depend on the installation."""
     found: list[tuple[Plugin, Callable[[], Any]]] = []
+    seen: set[str] = set()
     for distribution in distributions():
         try:
             points = distribution.entry_points.select(group=GROUP)
@@ -216,8 +218,13 @@ def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
                 name, version = _identify(distribution)
                 found.append((Plugin(name, "entry_points.txt", name, version), partial(_reject, error)))
             continue
+        if not points:
+            continue
+        name, version = _identify(distribution)
+        if _normal(name) in seen:  # further metadata of it: imports, too, take what comes first on the path
+            continue
+        seen.update({_normal(name)} - {_UNKNOWN})
         for point in points:
-            name, version = _identify(distribution)
             found.append((Plugin(point.name, point.value, name, version), partial(_import_point, point)))
     return sorted(found, key=lambda item: (item[0].name, item[0].origin, item[0].distribution, item[0].version))
 
@@ -225,9 +232,9 @@ def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
 def _identify(distribution: Distribution) -> tuple[str, str]:
     """Return the name and version of a distribution, whose metadata may be damaged."""
     try:
-        return distribution.metadata["Name"] or "(unknown)", distribution.metadata["Version"] or ""
+        return distribution.metadata["Name"] or _UNKNOWN, distribution.metadata["Version"] or ""
     except Exception:  # noqa: BLE001 - versions of Python raise different errors
-        return "(unknown)", ""
+        return _UNKNOWN, ""
 
 
 def _reject(error: Exception) -> Any:

@@ -89,3 +89,18 @@ def test_a_device_that_is_none(recbench, tmp_path, command):
 def test_a_result_of_a_forked_process_is_handed_on_whole():
     content = bytes(range(256)) * 10_000  # more than a pipe holds
     assert call_in_fork(lambda: content) == content
+
+
+@pytest.mark.slow
+def test_a_suite_says_which_plugin_file_it_was_run_with(recbench, finished_tiny):
+    """Only its name: the folder may be on another machine."""
+    words = "earlier jobs of tiny were run with the plugin file tiny_plugin.py, not loaded now: give --plugin tiny_plug"
+    for command in ("run", "validate", "calibrate"):
+        done = recbench(command, "tiny.yaml")
+        assert done.returncode == 2
+        assert "there is no dataset 'blobs'" in done.stderr
+        assert f"tiny.yaml: {words}" in done.stderr
+    done = recbench("verify", "tiny")
+    assert done.returncode != 0
+    assert f"note: {words}" in done.stderr
+    assert "not loaded" not in recbench("validate", "tiny.yaml", "--plugin", TINY).stderr

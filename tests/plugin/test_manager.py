@@ -278,6 +278,24 @@ def test_a_module_that_is_registered_twice_counts_once(on_path):
     assert plugins.manager.has_plugin("same_plugin"), "the second registration has not thrown out the first"
 
 
+def test_two_metadata_of_one_distribution_count_once(install, monkeypatch):
+    """Those that come first on the path, as for imports: an older installation is left over behind them."""
+    new = install("recbench-fine", "fine = fine_plugin", version="2.0", fine_plugin=loss("fine"))
+    old = install(
+        "Recbench.Fine",
+        "fine = fine_plugin:old",
+        "gone = gone_plugin",
+        folder="old",
+        fine_plugin=RAISES,
+        gone_plugin=loss("l2"),
+    )
+    monkeypatch.syspath_prepend(old)
+    monkeypatch.syspath_prepend(new)
+    plugins = load_plugins(strict=True)
+    assert [(p.name, p.version) for p in plugins.found if "fine" in p.distribution.lower()] == [("fine", "2.0")]
+    assert "fine" in Registry(plugins).names("losses")
+
+
 def test_what_is_printed_on_import_does_not_spoil_stdout(on_path, capsys):
     on_path("recbench-chatty", "chatty = chatty_plugin", chatty_plugin="print('hello')\n" + loss("chatty"))
     load_plugins()
