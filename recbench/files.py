@@ -28,7 +28,7 @@ def holder(folder: Path) -> int | None:
         if nothing holds the lock.
     """
     try:
-        with (folder / "lock").open("rb+") as stream:
+        with (folder / "lock").open("rb") as stream:  # of people who may only read, too
             asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             kind, _, _, _, process = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, asked))
     except OSError:  # no such file, or no permission, which is reported when the job is run

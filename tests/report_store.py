@@ -23,11 +23,11 @@ HOSTILE = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(2)>",
     "../../../etc/passwd",
-    "{{ 7 * 7 }} ${x} %{y} <b>bold</b>",
+    r"{{ 7 * 7 }} ${x} %{y} \frac{$ <b>bold</b>",
     "längste-Beschriftung=" + "x" * 120,
     "=HYPERLINK(1)",
 )
-"""Labels that try to break out of their HTML context."""
+"""Labels that try to break out of their HTML context, or that matplotlib would take for formulas."""
 FAMILIES = ("pixel", "ssim", "frequency", "perceptual", "likelihood")
 METRICS = (
     *COLUMNS,

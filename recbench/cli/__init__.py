@@ -5,17 +5,23 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import select
 import sys
-from typing import Any
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from recbench import __version__
+from recbench.cli.text import echo, plain
 from recbench.errors import SuiteError, UserError, did_you_mean
 
 _SHOWN_PROBLEMS = 20
 _LINES = 24
 _WIDTH = 600
+_TRACEBACK = "RECBENCH_TRACEBACK"
+"""The environment variable that shows the traceback of an error that is a bug."""
 
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; completed jobs are not run again."),
@@ -49,8 +55,24 @@ COMMANDS = {
 }
 
 
+class _PipeBroken(Exception):
+    """A BrokenPipeError of a command, which click would turn into exit code 1."""
+
+
 class _Commands(click.Group):
     """A command group that imports the module of a command only when it is called."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError as error:
+            raise _PipeBroken from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _PipeBroken from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -82,31 +104,92 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; usage errors print at most one screen of text and exit with code 2."""
+    """Run the command line; errors print at most one screen of text, without a traceback, and exit with code 2."""
+    _open_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # terminals without ± or → show a question mark
             stream.reconfigure(errors="replace")
     try:
-        cli.main(prog_name="recbench", standalone_mode=False)
-        sys.stdout.flush()
+        _run()
     except UserError as error:
         fail(_explain(error))
     except click.ClickException as error:
+        error.message = plain(error.message)
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output closed the pipe. Python flushes stdout again at exit, which must not fail as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fail(f"no space left on the device ({error.filename or error}); free some and run the same command again")
-        if error.filename is None:  # not about a file of the user, so it is a bug
+    except MemoryError:
+        fail("there is not enough memory")
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
             raise
-        fail(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}")
+        fail(_sentence(error))
+
+
+def _run() -> None:
+    """Run the command, and end quietly if the reader of its output has closed the pipe."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        fail("the working folder was deleted; change to another one")
+    try:
+        try:
+            cli.main(prog_name="recbench", standalone_mode=False)
+        finally:
+            sys.stdout.flush()
+    except (BrokenPipeError, _PipeBroken) as error:
+        if not _hung_up():  # it was another pipe
+            raise error.__cause__ or error from None
+        _discard_output(1, 2)
+        sys.exit(141)  # as of a program that SIGPIPE ended
+
+
+def _open_closed() -> None:
+    """Open what was closed by the caller on the null device, lest the next file that is opened take its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _hung_up() -> bool:
+    """Return whether nobody reads stdout or stderr any more."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _discard_output(*numbers: int) -> None:
+    """Write to the null device from now on: Python flushes stdout again at exit, which must not fail as well."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for number in numbers:
+        os.dup2(null, number)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to tell people about an error that no part of recbench has named."""
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _discard_output(1)
+            return f"no space left on the device ({error.filename or error}); free some and run the same command again"
+        if error.filename is not None:
+            return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return "your home folder is not known: set HOME"
+    from recbench.plugin.isolation import described
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return f"recbench failed at {place}: {described(error)}; {_TRACEBACK}=1 shows where, for a bug report"
 
 
 def _explain(error: UserError) -> str:
@@ -119,11 +202,11 @@ def _explain(error: UserError) -> str:
     return f"{count} found; nothing was run\n  " + "\n  ".join(lines)
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> NoReturn:
     """Print an error, at most one screen of it and without control characters, and exit with code 2."""
-    lines = ["".join(c if c.isprintable() else "?" for c in line) for line in text.expandtabs(4).split("\n")]
+    lines = plain(text.expandtabs(4)).split("\n")
     lines = [line if len(line) <= _WIDTH else line[:_WIDTH] + "…" for line in lines]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], f"… and {len(lines) - _LINES + 1} more lines"]
-    click.echo("error: " + "\n".join(lines), err=True)
+    echo("error: " + "\n".join(lines), err=True)
     sys.exit(2)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from recbench.cli.options import results_option
+from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
+from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_atomically
 
@@ -20,7 +21,7 @@ PICTURES = (".pdf", ".png", ".svg")
 @click.option("--metric", metavar="NAME", help="Rank by this metric instead of each board's mean rank.")
 @click.option(
     "--confidence",
-    type=click.FloatRange(min=0.5, max=1, max_open=True),
+    type=FiniteRange(min=0.5, max=1, max_open=True),
     default=0.95,
     show_default=True,
     help="Confidence of the critical difference and of the tests.",
@@ -72,7 +73,7 @@ def across_command(
         print_across(found)
         return
     if output is None:
-        click.echo(content.decode(), nl=False)
+        echo(content.decode(), nl=False)
         return
     try:
         write_atomically(output.resolve(), content)

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import click
 
-from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.options import check_device, load, plugin_options, results_option
+from recbench.cli.stored import load_stored_suite
 from recbench.cli.terminal import count_bar, print_table
+from recbench.cli.text import echo
 from recbench.data.cache import default_cache
+from recbench.errors import PluginError
 from recbench.plan.plan import Plan
+from recbench.plugin.isolation import call_in_fork
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.scales import Scale, Wanted
 from recbench.store.store import Store
 from recbench.suite.document import dump
-from recbench.suite.suite import load_suite
 
 
 @click.command("calibrate")
@@ -52,27 +55,38 @@ def calibrate_command(
     The suite's network is trained with l2 for N steps; gradients are with respect to the decoded images. The scales
     are stored in DIR/<suite>/, and 'recbench run' multiplies the KL weights of tuning by them.
     """
-    from recbench.job.calibration import complete
-    from recbench.job.runner import choose_device
-
+    check_device(device)
     registry = Registry(load(plugin_files, blocked, strict))
-    plan = load_suite(suite_file, registry, overrides).plan
+    plan = load_stored_suite(suite_file, results, registry, overrides).plan
     seed = plan.tuning.calibration_seed if plan.tuning else plan.jobs[0].seed
     steps = steps or (plan.tuning.calibration_steps if plan.tuning else scales.STEPS)
     losses = scales.wanted(plan)
     root = Store(results / plan.suite).root
-    with count_bar("calibrating") as progress:
-        found = complete(
-            plan,
-            losses,
-            registry,
-            root,
-            cache or default_cache(),
-            seed=seed,
-            steps=steps,
-            device=choose_device(device),
-            progress=progress,
-        )
+
+    def measure() -> dict[tuple[int, str], Scale]:
+        """Import torch and train: everything that a plugin could bring down."""
+        from recbench.job.calibration import complete
+        from recbench.job.runner import choose_device
+
+        where = choose_device(device)
+        with count_bar("calibrating") as progress:
+            return complete(
+                plan,
+                losses,
+                registry,
+                root,
+                cache or default_cache(),
+                seed=seed,
+                steps=steps,
+                device=where,
+                progress=progress,
+            )
+
+    try:
+        found = call_in_fork(measure)
+    except PluginError as error:
+        names = ", ".join(dict.fromkeys(loss.label for loss in losses))
+        raise PluginError(f"{plan.suite} cannot be calibrated: the calibration of {names} {error}") from None
     _print(plan, losses, found, steps, form)
 
 
@@ -85,7 +99,7 @@ def _print(plan: Plan, losses: list[Wanted], found: dict[tuple[int, str], Scale]
                 scale = found[loss.setting, loss.label]
                 used = "" if loss.given is None else f"{loss.given:g}"
                 rows.append((loss.label, f"{scale.scale:g}", f"{scale.norm:.4g}", f"{scale.reference:.4g}", used))
-            click.echo(f"{plan.settings[index].label}: gradients over the first {steps} steps")
+            echo(f"{plan.settings[index].label}: gradients over the first {steps} steps")
             print_table("", ("loss", "scale", "gradient norm", "norm of l2", "given scale"), rows)
         return
     data = {
@@ -95,6 +109,6 @@ def _print(plan: Plan, losses: list[Wanted], found: dict[tuple[int, str], Scale]
         for index, group in groups.items()
     }
     if form == "json":
-        click.echo(json.dumps(data, ensure_ascii=False, allow_nan=False))
+        echo(json.dumps(data, ensure_ascii=False, allow_nan=False))
     else:
-        click.echo(dump(data), nl=False)
+        echo(dump(data), nl=False)

@@ -7,6 +7,7 @@ from dataclasses import fields
 import click
 
 from recbench.cli.options import load, plugin_options
+from recbench.cli.text import echo
 from recbench.cli.weights import shown_size
 from recbench.contracts.direction import direction_words
 from recbench.contracts.entries import (
@@ -34,7 +35,7 @@ def list_command(kind: str, plugin_files: tuple[str, ...], blocked: tuple[str, .
     found = registry.all(kind)
     width = max((len(registered.entry.name) for registered in found), default=0)
     for registered in found:
-        click.echo(f"{registered.entry.name:<{width}}  {registered.entry.summary}")
+        echo(f"{registered.entry.name:<{width}}  {registered.entry.summary}")
 
 
 @click.command("show")
@@ -47,24 +48,24 @@ def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: t
     registry = Registry(load(plugin_files, blocked, strict))
     registered = registry.get(plural, name)
     entry = registered.entry
-    click.echo(f"{entry.name}: {entry.summary}\n")
+    echo(f"{entry.name}: {entry.summary}\n")
     facts = [("plugin", registered.plugin.provider), *_facts(entry)]
     for label, text in facts:
-        click.echo(f"  {label:<14}{text}")
+        echo(f"  {label:<14}{text}")
     if entry.parameters:
-        click.echo("\nparameters")
+        echo("\nparameters")
         for parameter in entry.parameters:
-            click.echo(f"  {parameter.name}: {_signature(parameter)}\n      {parameter.doc}")
+            echo(f"  {parameter.name}: {_signature(parameter)}\n      {parameter.doc}")
     if isinstance(entry, DatasetEntry) and entry.files:
-        click.echo("\nfiles, which 'recbench data prepare' fetches into root")
+        echo("\nfiles, which 'recbench data prepare' fetches into root")
         for file in entry.files:
-            click.echo(f"  {file.file}, {shown_size(file.size)}, {file.address}")
+            echo(f"  {file.file}, {shown_size(file.size)}, {file.address}")
     if isinstance(entry, DatasetEntry) and entry.obtain:
-        click.echo(f"\n{entry.obtain}")
+        echo(f"\n{entry.obtain}")
     if entry.notes:
-        click.echo(f"\n{entry.notes}")
+        echo(f"\n{entry.notes}")
     if entry.citation:
-        click.echo(f"\ncitation\n  {entry.citation}")
+        echo(f"\ncitation\n  {entry.citation}")
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
@@ -120,12 +121,12 @@ def plugins_command(details: bool, plugin_files: tuple[str, ...], blocked: tuple
         rows.append((plugin.name, plugin.distribution, plugin.version, plugin.status, plugin.error or offers))
     print_table("plugins", ("plugin", "distribution", "version", "status", "offers, or error"), rows)
     for plugin in plugins.broken:
-        click.echo(f"\n{plugin.report(10_000 if details else 6)}", err=True)
+        echo(f"\n{plugin.report(10_000 if details else 6)}", err=True)
     if any(plugin.details for plugin in plugins.broken) and not details:
-        click.echo("\nrecbench plugins --details shows full tracebacks", err=True)
+        echo("\nrecbench plugins --details shows full tracebacks", err=True)
     clashes = conflicts(plugins)
     for clash in clashes:
-        click.echo(f"\nconflict: {clash}", err=True)
+        echo(f"\nconflict: {clash}", err=True)
     if strict and (plugins.broken or clashes):
         raise PluginError(f"{len(plugins.broken)} plugins are broken, {len(clashes)} conflicts (--strict)")
 

@@ -10,6 +10,7 @@ import click
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.terminal import err
+from recbench.cli.text import echo
 from recbench.cli.weights import shown_size
 from recbench.errors import UserError
 from recbench.store import cleanup
@@ -26,8 +27,8 @@ _SHOWN = 10
 def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: bool) -> None:
     """List the files that SUITE (its name or its file) no longer needs, and with --yes remove them.
 
-    These are unusable records, jobs that are not in the suite as it was last run, checkpoints of completed jobs, and
-    temporary files. Files of running jobs are never removed.
+    These are unusable records, jobs that are not in the suite as it was last run, checkpoints of completed jobs,
+    folders of Slurm arrays that are over, and temporary files. Files of running jobs are never removed.
     """
     store = stored_suite(suite, results)
     found: dict[str, list[Leftover]] = defaultdict(list)
@@ -41,11 +42,11 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
     for kind, those in found.items():
         sizes = {leftover.path: leftover.size for leftover in those}
         total += sum(sizes.values())
-        click.echo(f"{kind}: {len(those)} {KINDS[those[0].kind]}, {shown_size(sum(sizes.values()))}")
+        echo(f"{kind}: {len(those)} {KINDS[those[0].kind]}, {shown_size(sum(sizes.values()))}")
         for path in list(sizes)[:_SHOWN]:
-            click.echo(f"  {path}  {shown_size(sizes[path])}")
+            echo(f"  {path}  {shown_size(sizes[path])}")
         if len(those) > _SHOWN:
-            click.echo(f"  … and {len(those) - _SHOWN} more")
+            echo(f"  … and {len(those) - _SHOWN} more")
     if not yes:
         err.print(f"nothing was removed; --yes removes all of them, {shown_size(total)}", soft_wrap=True)
         return

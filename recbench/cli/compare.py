@@ -10,6 +10,7 @@ import click
 from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side, compare, earlier_version
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
+from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.render.text import head, number
 from recbench.store.archive import opened
@@ -34,9 +35,9 @@ def compare_command(first: str, second: str, anyway: bool, form: str, results: P
         sides = [_side(text, results, stack) for text in (first, second)]
         found = compare(*sides, anyway=anyway)
     if form == "json":
-        click.echo(found.model_dump_json(indent=1))
+        echo(found.model_dump_json(indent=1))
         return
-    click.echo(_text(found), nl=False)
+    echo(_text(found), nl=False)
 
 
 def _side(text: str, results: Path, stack: ExitStack) -> Side:

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from recbench.analysis.rate_distortion import Matched, RateDistortion, rate_distortion
-from recbench.cli.options import results_option
+from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
+from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.plan.model import Column
 from recbench.plan.plan import Plan
@@ -26,7 +27,7 @@ from recbench.sweep.sweep import inspect
 @click.option("--reference", metavar="LABEL", help="Loss that the others are compared with; by default l2.")
 @click.option(
     "--matched-kl",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="NATS",
     help="KL divergence at which the losses are ranked; by default the middle of the range that most of them cover.",
 )
@@ -54,9 +55,9 @@ def curves_command(
             "loss, from the section tuning or from kl_weight: {grid: [0.01, 0.1]}"
         )
     if form == "json":
-        click.echo("[" + ",\n".join(board.model_dump_json() for board in found) + "]")
+        echo("[" + ",\n".join(board.model_dump_json() for board in found) + "]")
     elif form == "csv":
-        click.echo(_csv(found), nl=False)
+        echo(_csv(found), nl=False)
     else:
         _print(found)
 
@@ -91,17 +92,17 @@ def _print(found: Sequence[RateDistortion]) -> None:
             for curve in board.curves
             for point in curve.points
         ]
-        click.echo(f"{board.setting}: curves on the {board.split} images")
+        echo(f"{board.setting}: curves on the {board.split} images")
         print_table("", heads, rows)
         for curve in board.curves:
             for note in curve.notes:
-                click.echo(f"{curve.label}: {note}")
+                echo(f"{curve.label}: {note}")
         if board.reference is not None:
             _print_differences(board)
         if board.matched is not None:
-            click.echo("")
+            echo("")
             print_matched(board, board.matched)
-        click.echo("")
+        echo("")
 
 
 def _print_differences(board: RateDistortion) -> None:
@@ -118,12 +119,12 @@ def _print_differences(board: RateDistortion) -> None:
         rows.append((curve.label, *cells))
         reasons += [f"{curve.label}: {d.why_not}" for d in curve.differences.values() if d.why_not]
     if rows:
-        click.echo("")
+        echo("")
         what = f"average difference from {board.reference} over the common range of log KL"
-        click.echo(what)
+        echo(what)
         print_table("", ("loss", *map(head, board.columns)), rows)
         for reason in dict.fromkeys(reasons):
-            click.echo(f"– {reason}")
+            echo(f"– {reason}")
 
 
 def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
@@ -137,7 +138,7 @@ def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
         raise UserError(f"the suite {plan.suite} has fewer than two losses with curves over the KL divergence")
     for board in boards:
         if board.matched is not None:
-            click.echo("")
+            echo("")
             print_matched(board, board.matched)
 
 
@@ -156,10 +157,10 @@ def print_matched(board: RateDistortion, matched: Matched) -> None:
     ]
     heads = ("#", "loss", *map(head, board.columns), "mean rank")
     title = f"{board.setting}: at a KL of {matched.rate:.4g} nats per image, interpolated on the {board.split} images"
-    click.echo(title)
+    echo(title)
     print_table("", heads, rows)
     for label, why in matched.absent.items():
-        click.echo(f"left out: {label} {why}")
+        echo(f"left out: {label} {why}")
 
 
 def _number(value: float | None, column: Column) -> str:

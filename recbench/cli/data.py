@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from recbench.cli.options import load, parameters, plugin_options
+from recbench.cli.text import echo
 from recbench.cli.weights import shown_size
 from recbench.contracts.entries import DatasetEntry, RawFile
 from recbench.data import cache as images
@@ -40,7 +41,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
     for registered in registry.all("datasets"):
         entry = registered.entry
         assert isinstance(entry, DatasetEntry)
-        click.echo(f"{entry.name}  {entry.summary}")
+        echo(f"{entry.name}  {entry.summary}")
         facts = [("licence", entry.licence)]
         part = _part(registered, {})
         prepared = None
@@ -60,7 +61,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
         facts += [("decoded", f"{_unlike(found, part)}: {_decoded(found)}") for found in others]
         for label, text in facts:
             if text:
-                click.echo(f"  {label:<10}{text}")
+                echo(f"  {label:<10}{text}")
 
 
 @data_command.command("prepare")
@@ -105,8 +106,8 @@ def prepare_command(
     with count_bar(f"decoding {name}") as progress:
         prepared = images.prepare(part, registry, cache, progress)
     if prepared.left_out:
-        click.echo(f"left out: {prepared.left_out}", err=True)
-    click.echo(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")
+        echo(f"left out: {prepared.left_out}", err=True)
+    echo(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")
 
 
 def _part(registered: Registered, params: dict[str, Any]) -> ComponentSpec:
@@ -172,9 +173,9 @@ def _fetch(entry: DatasetEntry, folder: Path) -> None:
     from recbench.cli.terminal import download_bar
 
     if entry.licence:
-        click.echo(f"licence of {entry.name}: {entry.licence}", err=True)
+        echo(f"licence of {entry.name}: {entry.licence}", err=True)
     for file in entry.files:
-        click.echo(f"{file.file}, {shown_size(file.size)}, from {file.address}", err=True)
+        echo(f"{file.file}, {shown_size(file.size)}, from {file.address}", err=True)
         try:
             with download_bar(file.file) as progress:
                 place = downloads.fetch(file, folder, progress)

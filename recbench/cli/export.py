@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
+from recbench.cli.text import echo
 from recbench.store.archive import EXTRAS
 from recbench.store.archive import export as write_export
+from recbench.store.cleanup import stale_exports
 
 
 @click.command("export")
@@ -29,12 +32,15 @@ def export_command(suite: str, output: Path | None, extras: tuple[str, ...], res
     """Pack the records of SUITE (a suite's name or file) into one file, which 'recbench merge' reads."""
     store = stored_suite(suite, results)
     file = output or Path(f"{store.root.name}.zip")
+    for leftover in stale_exports(file):
+        with suppress(OSError):
+            leftover.unlink()
     done = write_export(store, file, tuple(dict.fromkeys(extras)))
     for text in done.left_out:
-        click.echo(f"left out: {text}", err=True)
+        echo(f"left out: {text}", err=True)
     for name, number in done.lacking.items():
-        click.echo(f"note: {number} of the jobs have no {name}", err=True)
+        echo(f"note: {number} of the jobs have no {name}", err=True)
     size = file.stat().st_size
-    click.echo(f"{done.jobs[0]} of {done.jobs[1]} jobs of {store.root.name} are in {file} ({size:,} bytes)")
+    echo(f"{done.jobs[0]} of {done.jobs[1]} jobs of {store.root.name} are in {file} ({size:,} bytes)")
     if done.left_out:
         raise SystemExit(1)

@@ -10,8 +10,9 @@ import click
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank_stored
-from recbench.cli.options import results_option
+from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
+from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_atomically
 from recbench.plan.plan import Plan
@@ -32,7 +33,7 @@ from recbench.sweep.sweep import inspect
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(min=0.5, max=1, max_open=True),
+    type=FiniteRange(min=0.5, max=1, max_open=True),
     default=0.95,
     show_default=True,
     help="Confidence of intervals, rank intervals and tiers.",
@@ -81,7 +82,7 @@ def leaderboard_command(
 
         print_leaderboard(leaderboard, cost=cost)
         if tables:
-            click.echo("\n" + to_text(tables), nl=False)
+            echo("\n" + to_text(tables), nl=False)
         if matched_kl:
             from recbench.cli.curves import print_all_matched
 
@@ -91,7 +92,7 @@ def leaderboard_command(
     text = FORMATS[form][1](leaderboard, cost=cost)
     text = added(form, text, leaderboard, tables) if tables else text
     if output is None:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
         return
     try:
         if output.exists() and not output.is_file():  # such as /dev/stdout, which must not be replaced by a file

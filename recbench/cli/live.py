@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recbench.cli.durations import duration
-from recbench.cli.terminal import count_bar, err
+from recbench.cli.terminal import count_bar, err, shown
 from recbench.contracts.executor import Event, JobProgress
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
@@ -99,7 +99,7 @@ class LiveView(Watcher):
         for job_id, now in list(self.running.items()):
             bar = ProgressBar(total=now.epochs, completed=now.epoch - 1, width=20)
             speed, loss, left = f"{now.images_per_second:.0f}", f"{now.loss:.5g}", duration(now.seconds_left)
-            table.add_row(Text(self.name(job_id)), f"{now.epoch}/{now.epochs}", bar, speed, loss, left)
+            table.add_row(shown(self.name(job_id)), f"{now.epoch}/{now.epochs}", bar, speed, loss, left)
         states = ", ".join(f"{count} {state}" for state, count in Counter(self.ended.values()).items())
         text = f"{len(self.ended)}/{self.total} jobs{f' ({states})' if states else ''}, time left {self.left()}"
         whole = Table.grid(padding=(0, 2, 0, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import click
 from recbench.cli.options import results_option
 from recbench.cli.stored import chosen_job
 from recbench.cli.terminal import err
+from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.files import holder
 from recbench.store import heartbeat
@@ -29,8 +32,12 @@ def logs_command(job: str, results: Path, follow: bool) -> None:
     """Print the log of JOB, given by its id or the beginning of its id; if it failed, the reason goes to stderr."""
     folder = _folder(job, results)
     with _log(folder, follow).open("rb") as stream:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for chunk in _chunks(folder, follow, stream):
-            click.echo(chunk, nl=False)
+            if sys.stdout.isatty():
+                echo(decoder.decode(chunk), nl=False)
+            else:  # a file or a program gets every byte
+                click.echo(chunk, nl=False)
     try:
         record = Store(folder.parent.parent).read(folder.name)
     except ValueError as error:
@@ -44,7 +51,7 @@ def logs_command(job: str, results: Path, follow: bool) -> None:
         failure = record.failure
         story = failure.traceback.rstrip() if failure.reason == "exception" else ""
         text = f"{record.status}: {failure.type}: {failure.message}"
-        err.print("\n".join(filter(None, [story, text])), soft_wrap=True, markup=False)
+        err.print("\n".join(filter(None, [story, text])), soft_wrap=True)
 
 
 def _folder(job: str, results: Path) -> Path:

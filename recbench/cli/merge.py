@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.text import echo
 from recbench.store.merge import merge, sources
 
 
@@ -30,9 +31,9 @@ def merge_command(paths: tuple[Path, ...], into: Path, prefer: Path | None) -> N
         merged = merge(found, into, prefer)
     for one in merged:
         for note in one.notes:
-            click.echo(f"note: {note}", err=True)
+            echo(f"note: {note}", err=True)
         completed = f", {len(one.completed)} of them completed with missing files" if one.completed else ""
-        click.echo(
+        echo(
             f"{one.suite}: {len(one.added)} jobs merged, {one.present} already present{completed}; "
             f"{one.done} of {one.jobs} are done"
         )

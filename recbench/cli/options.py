@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from recbench.cli.text import echo
 from recbench.contracts.entries import Entry
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean
 from recbench.plugin.manager import Plugins, load_plugins
@@ -16,6 +19,18 @@ from recbench.suite.document import load as load_document
 from recbench.suite.document import parse_value
 
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; NaN, which compares with no bound, and infinity are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 _PLUGIN_OPTIONS = (
     click.option(
@@ -59,11 +74,17 @@ def results_option(command: CommandFunction) -> CommandFunction:
     return option(command)
 
 
+def check_device(device: str) -> None:
+    """Raise a UserError unless the value of --device has one of its forms."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+
+
 def load(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> Plugins:
     """Load plugins as the options say, and print a warning about each broken one to stderr."""
     plugins = load_plugins(plugin_files, blocked, strict=strict)
     for plugin in plugins.broken:
-        click.echo(f"warning: plugin {plugin.provider} is not used: {plugin.error} (see 'recbench plugins')", err=True)
+        echo(f"warning: plugin {plugin.provider} is not used: {plugin.reason} (see 'recbench plugins')", err=True)
     return plugins
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import stored_suite, tell_unloaded_files
+from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.plugin.registry import Registry
 from recbench.store.store import Store
@@ -40,16 +41,19 @@ def report_command(
 
     The report is a folder of HTML pages, DIR/<suite>/report/, that can be opened without a network.
     """
-    from recbench.cli.terminal import err
+    from recbench.cli.terminal import err, shown
     from recbench.report.sections import Sources
     from recbench.report.write import write
 
     store = stored_suite(suite, results)
     registry = Registry(load(plugin_files, blocked, strict))
+    if not no_models:
+        tell_unloaded_files(store, registry.plugins)
     with err.status("reading the jobs") as status:
         content = gathered(store)
-        page = write(content, Sources(store, registry, cache or default_cache(), not no_models, status.update))
-    click.echo(page)
+        sources = Sources(store, registry, cache or default_cache(), not no_models, lambda t: status.update(shown(t)))
+        page = write(content, sources)
+    echo(page)
 
 
 def gathered(store: Store) -> Content:

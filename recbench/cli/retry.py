@@ -9,7 +9,7 @@ from typing import Unpack
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.stored import chosen_job, stored_suite
+from recbench.cli.stored import chosen_job, load_stored_suite, stored_suite
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err
 from recbench.errors import UserError
@@ -17,7 +17,6 @@ from recbench.files import lock
 from recbench.plugin.registry import Registry
 from recbench.store.record import JobStatus
 from recbench.store.store import Store
-from recbench.suite.suite import load_suite
 from recbench.sweep.sweep import PlanState, inspect
 
 
@@ -52,7 +51,7 @@ def retry_command(
         err.print(f"{plan.suite}: no job failed{'' if diverged else ' (--diverged includes jobs that diverged)'}")
         return
     registry = Registry(load(plugin_files, blocked, strict))
-    again = load_suite(store.root / "suite.yaml", registry, maximum_jobs=max(10_000, len(plan.jobs)))
+    again = load_stored_suite(store.root / "suite.yaml", results, registry, maximum_jobs=max(10_000, len(plan.jobs)))
     executor, options = options_of(registry, plugin_files, blocked, again.executors, frozenset(wanted), **settings)
     for job_id in wanted:
         if state.records[job_id].status == "diverged":

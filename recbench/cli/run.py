@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import click
-from rich.text import Text
 
-from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.sweeping import Settings, checked_device, execute, loading, options_of, sweep_options
+from recbench.cli.options import check_device, load, plugin_options, results_option
+from recbench.cli.stored import load_stored_suite
+from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
+from recbench.cli.text import echo
+from recbench.data.cache import check_images, has_images
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.store import Store
-from recbench.suite.suite import Suite, load_suite
+from recbench.suite.suite import Suite
 from recbench.sweep.preflight import check
 from recbench.sweep.sweep import PlanState, grown
 
@@ -58,7 +62,9 @@ def run_command(
     After an interruption, the same command continues, even with other options. Results are written to DIR/<suite>/.
     """
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
+    suite = load_stored_suite(
+        suite_file, results, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs)
+    )
     executor, options = options_of(registry, plugin_files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if dry_run:
@@ -69,7 +75,7 @@ def run_command(
 
 def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:
     """Return a function that asks for confirmation, or None if the user gave a number or cannot answer."""
-    if max_jobs is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if max_jobs is not None or not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return None
     return lambda size: size <= _NEVER and click.confirm(f"the suite has {size:,} jobs; continue?", err=True)
 
@@ -111,31 +117,36 @@ def validate_command(
 ) -> None:
     """Check SUITE and print the number of its jobs; report all problems together, with file, line and key."""
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_suite(suite_file, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs))
+    suite = load_stored_suite(
+        suite_file,
+        Path(os.environ.get("RECBENCH_RESULTS") or "results"),
+        registry,
+        overrides,
+        maximum_jobs=max_jobs or _DEFAULT_MOST,
+        ask=_ask(max_jobs),
+    )
     plan = suite.plan
+    for spec in {setting.dataset.model_dump_json(): setting.dataset for setting in plan.settings}.values():
+        check_images(spec.name, partial(has_images, registry.get("datasets", spec.name).create(spec.params)))
     if preflight:
-        flown = check(
-            plan, registry, **loading(registry, plugin_files, blocked), device=checked_device(device),
-            note=lambda text: err.print(Text(text), soft_wrap=True),
-        )  # fmt: skip
+        check_device(device)
+        flown = check(plan, registry, **loading(registry, plugin_files, blocked), device=device, note=err.print)
         click.echo(f"preflight: {flown} methods took a step and kept to their contracts")
     if plan.tuning is not None:
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"
         chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
         what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen} seeds)"
-        click.echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
+        echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
         _tell_lacking(suite)
         return
     seeds = len({job.seed for job in plan.jobs})
     whole = len(plan.methods) * len(plan.settings) * seeds == len(plan.jobs)
     spans = f"{len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds"
-    click.echo(
-        f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})"
-    )
+    echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
     _tell_lacking(suite)
 
 
 def _tell_lacking(suite: Suite) -> None:
     for problem in suite.lacking:
-        click.echo(f"required before it can run: {problem}", err=True)
+        echo(f"required before it can run: {problem}", err=True)

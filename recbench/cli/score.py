@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recbench.cli.options import load, parameters, plugin_options
+from recbench.cli.text import echo
 from recbench.contracts.entries import LossEntry
 from recbench.data.cache import default_cache
-from recbench.errors import UserError
+from recbench.errors import PluginError, UserError
+from recbench.plugin.isolation import call_in_fork
 from recbench.plugin.registry import Registry
+
+if TYPE_CHECKING:
+    from recbench.job.standalone import ImagePair, StandaloneScore
 
 
 @click.command("score")
@@ -33,12 +38,16 @@ from recbench.plugin.registry import Registry
 )
 @click.option(
     "--epoch",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 2**31),
     metavar="N",
     help="Epoch of a loss with a schedule; by default, after all warm-ups.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of losses that draw random numbers."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of losses that draw random numbers.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @plugin_options
@@ -69,25 +78,26 @@ def score_command(
     params = parameters(registered.entry, "-p", assignments)
     limits = _range(value_range) if value_range is not None else None
 
-    import torch
+    def compute() -> tuple[StandaloneScore, str]:
+        """Import torch, read the images and score them: everything that a plugin could bring down."""
+        import torch
 
-    from recbench.job.standalone import read_pair, score_loss, score_metric
+        from recbench.job.standalone import read_pair, score_loss, score_metric
 
-    pair = read_pair(decoded, target, limits, getattr(torch, dtype))
-    low = min(float(images.amin()) for images in (pair.decoded, pair.target))
-    high = max(float(images.amax()) for images in (pair.decoded, pair.target))
-    if low < pair.value_range[0] or high > pair.value_range[1]:
-        stated = f"{pair.value_range[0]:g} to {pair.value_range[1]:g}"
-        click.echo(
-            f"warning: the images have values from {low:g} to {high:g}, outside of the range {stated} (--range)",
-            err=True,
-        )
-    if isinstance(registered.entry, LossEntry):
-        scored = score_loss(registered, params, pair, epoch=epoch, gradient=grad, seed=seed)
-    else:
-        scored = score_metric(registered, params, pair, seed=seed, cache=default_cache())
+        pair = read_pair(decoded, target, limits, getattr(torch, dtype))
+        outside = _outside(pair)
+        if isinstance(registered.entry, LossEntry):
+            return score_loss(registered, params, pair, epoch=epoch, gradient=grad, seed=seed), outside
+        return score_metric(registered, params, pair, seed=seed, cache=default_cache()), outside
+
+    try:
+        scored, outside = call_in_fork(compute)
+    except PluginError as error:
+        raise PluginError(f"the {kind} {name} of {registered.plugin.provider} {error}") from None
+    if outside:
+        echo(outside, err=True)
     if scored.warning:
-        click.echo(f"warning: {scored.warning}", err=True)
+        echo(f"warning: {scored.warning}", err=True)
     if form == "json":
         data = {
             "name": scored.name,
@@ -96,12 +106,12 @@ def score_command(
             "mean": _plain(scored.mean),
             "grad_norm": _plain(scored.grad_norm),
         }
-        click.echo(json.dumps(data, allow_nan=False))
+        echo(json.dumps(data, allow_nan=False))
         return
     for index, value in enumerate(scored.per_image or ()):
         norm = f"  gradient {scored.grad_norm[index]:.10g}" if scored.grad_norm else ""
-        click.echo(f"{index:>6}  {value:.10g}{norm}")
-    click.echo(f"  mean  {scored.mean:.10g}" if scored.per_image else f"{scored.mean:.10g}")
+        echo(f"{index:>6}  {value:.10g}{norm}")
+    echo(f"  mean  {scored.mean:.10g}" if scored.per_image else f"{scored.mean:.10g}")
 
 
 def _plain(value: Any) -> Any:
@@ -113,6 +123,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     return value
+
+
+def _outside(pair: ImagePair) -> str:
+    """Return a warning if the images have values outside of their stated range."""
+    low = min(float(images.amin()) for images in (pair.decoded, pair.target))
+    high = max(float(images.amax()) for images in (pair.decoded, pair.target))
+    if pair.value_range[0] <= low and high <= pair.value_range[1]:
+        return ""
+    stated = f"{pair.value_range[0]:g} to {pair.value_range[1]:g}"
+    return f"warning: the images have values from {low:g} to {high:g}, outside of the range {stated} (--range)"
 
 
 def _range(text: str) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from recbench.cli.durations import duration
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.terminal import err, out, print_table
+from recbench.cli.text import echo
 from recbench.contracts.executor import Executor
 from recbench.errors import UserError
 from recbench.plan.model import PlannedJob
@@ -117,7 +118,7 @@ def status_command(
     store = stored_suite(suite, results)
     status = status_of(store, _queues(store, plugin_files, blocked, strict))
     if form == "json":
-        click.echo(json.dumps(_as_data(status), indent=1, ensure_ascii=False))
+        echo(json.dumps(_as_data(status), indent=1, ensure_ascii=False))
         return
     counts = [f"{len(status.named('done'))} of {len(status.plan.jobs)} jobs done", f"{len(status.at_work)} running"]
     counts += [f"{len(jobs)} {word}" for word in ("failed", "diverged") if (jobs := status.named(word))]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import click
-
-from recbench.errors import UserError, did_you_mean, quoted
+from recbench.cli.text import echo
+from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.plan.model import SUITE_NAME
+from recbench.plugin.manager import FILE, Plugins
+from recbench.plugin.registry import Registry
 from recbench.store.store import Store
 from recbench.suite.document import load as load_document
+from recbench.suite.suite import Suite, load_suite
+
+_LOOKED_AT = 50
+"""The number of records that are looked at for the plugin files that they were made with."""
 
 
 def stored_suite(suite: str | None, results: Path) -> Store:
@@ -42,8 +49,59 @@ def _latest(results: Path) -> str:
         raise UserError(f"no results in {results}; 'recbench run SUITE' creates some")
     names = [path.parent.name for path in plans]
     if len(names) > 1:
-        click.echo(f"showing {names[-1]}, which was run last; other suites: {', '.join(sorted(names[:-1]))}", err=True)
+        echo(f"showing {names[-1]}, which was run last; other suites: {', '.join(sorted(names[:-1]))}", err=True)
     return names[-1]
+
+
+def unloaded_files(store: Store, plugins: Plugins) -> str:
+    """Return a sentence that names the plugin files that a suite's records were made with and that are not loaded;
+    empty if there is none."""
+    needed: set[str] = set()
+    try:
+        known = [job.id for job in store.read_plan().jobs]
+    except (UserError, OSError, ValueError):  # it was never run, or its plan cannot be read, which others tell
+        return ""
+    for job_id in known[:_LOOKED_AT]:
+        with suppress(OSError, ValueError):
+            record = store.read(job_id)
+            found = record.provenance.plugins.items() if record is not None else ()
+            needed |= {name for name, distribution in found if distribution == FILE}
+    lacking = sorted(needed - {plugin.name for plugin in plugins.found})
+    if not lacking:
+        return ""
+    files = "file" if len(lacking) == 1 else "files"
+    options = " ".join(f"--plugin {name}" for name in lacking)
+    return (
+        f"earlier jobs of {store.root.name} were run with the plugin {files} {', '.join(lacking)}, not loaded now: "
+        f"give {options} (with its folder)"
+    )
+
+
+def tell_unloaded_files(store: Store, plugins: Plugins) -> None:
+    """Print a note about plugin files that a suite's records were made with and that are not loaded."""
+    if note := unloaded_files(store, plugins):
+        echo(f"note: {note}", err=True)
+
+
+def load_stored_suite(
+    file: Path, results: Path, registry: Registry, overrides: Sequence[str] = (), **limits: Any
+) -> Suite:
+    """Load a suite file; see :func:`recbench.suite.suite.load_suite`.
+
+    Raises:
+        SuiteError: the suite is invalid. Plugin files that its earlier jobs were run with, and that are not loaded, are
+            among the problems.
+    """
+    try:
+        return load_suite(file, registry, overrides, **limits)
+    except SuiteError as error:
+        if not any("there is no " in problem.message for problem in error.problems):
+            raise
+        try:
+            note = unloaded_files(Store(results / _name(str(file))), registry.plugins)
+        except UserError:
+            note = ""
+        raise SuiteError([*error.problems, *([Problem(str(file), 0, "", note)] if note else [])]) from None
 
 
 def chosen_job(name: str, known: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -15,7 +14,7 @@ from recbench.analysis.board import Leaderboard
 from recbench.analysis.ranking import rank_stored
 from recbench.cli.durations import parse_duration
 from recbench.cli.hangup import ignore_hangup
-from recbench.cli.options import CommandFunction, parameters, read_profile
+from recbench.cli.options import CommandFunction, FiniteRange, check_device, parameters, read_profile
 from recbench.cli.terminal import err, print_leaderboard
 from recbench.contracts.entries import TrackerEntry
 from recbench.contracts.executor import Executor
@@ -29,8 +28,6 @@ from recbench.suite.suite import Suite
 from recbench.sweep.attempts import Limits
 from recbench.sweep.sweep import Options, inspect
 from recbench.sweep.sweep import run as run_sweep
-
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
 class Settings(TypedDict):
@@ -78,7 +75,7 @@ _OPTIONS = (
     ),
     click.option(
         "--checkpoint-seconds",
-        type=click.FloatRange(min=0),
+        type=FiniteRange(min=0),
         default=30.0,
         show_default=True,
         help="Seconds of training between checkpoints.",
@@ -122,12 +119,13 @@ def options_of(
     Raises:
         UserError: the value of an option is invalid.
     """
+    check_device(settings["device"])
     timeout = settings["timeout"]
     executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(
         cache=settings["cache"] or default_cache(),
         **loading(registry, plugin_files, blocked),
-        device=checked_device(settings["device"]),
+        device=settings["device"],
         checkpoint_seconds=settings["checkpoint_seconds"],
         preflight=settings["preflight"],
         trackers=_trackers(registry, settings["tracked"], settings["track_option"]),
@@ -150,17 +148,6 @@ def loading(registry: Registry, plugin_files: tuple[str, ...], blocked: tuple[st
     crashing = (plugin.name for plugin in registry.plugins.broken if plugin.crashes_on_import)
     files = tuple(str(Path(file).resolve()) for file in plugin_files)
     return {"plugin_files": files, "blocked": (*blocked, *crashing)}
-
-
-def checked_device(device: str) -> str:
-    """Return the value of ``--device``.
-
-    Raises:
-        UserError: it names no device.
-    """
-    if not _DEVICE.fullmatch(device):
-        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
-    return device
 
 
 def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> int:

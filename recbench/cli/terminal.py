@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recbench.analysis.board import Leaderboard
+from recbench.cli.text import plain
 from recbench.render.board import (
     TableEntry,
     details,
@@ -36,27 +37,47 @@ from recbench.render.text import number
 if TYPE_CHECKING:
     from recbench.analysis.across import Across
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class PlainConsole(Console):
+    """A console that takes text as it is: markup, emoji codes and control characters in it have no effect."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(shown(each) if isinstance(each, str | Text) else each for each in objects), **options)
+
+
+def shown(text: str | Text) -> Text:
+    """Return text for a console, with the style that it has."""
+    result = Text(plain(text)) if isinstance(text, str) else text.copy()
+    if isinstance(text, Text):
+        result.plain = plain(text.plain)
+    return result
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 def print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a plain table to stdout; rich markup in the texts is not interpreted."""
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    heading = Text(plain(title), style="bold")
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for head in heads:
         table.add_column(Text(head, style="dim"), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(text) for text in row))
-    wide = Console(highlight=False, width=160) if not out.is_terminal else out
+        table.add_row(*map(shown, row))
+    wide = PlainConsole(width=160) if not out.is_terminal else out
     wide.print(table)
 
 
 @contextmanager
 def download_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, called with the bytes done and in total; invisible if stderr is not a terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(plain(label), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -64,9 +85,9 @@ def download_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 def count_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar on stderr, called with the items done and, if known, in total; invisible if stderr is not a
     terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(plain(label), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

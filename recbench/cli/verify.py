@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.options import FiniteRange, check_device, load, plugin_options, results_option
+from recbench.cli.stored import stored_suite, tell_unloaded_files
+from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import RecbenchError, UserError
 from recbench.plugin.registry import Registry
@@ -30,7 +31,7 @@ _ID = re.compile(r"[0-9a-f]{4,16}")
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="Allowed relative difference of a score; by default 0 on the same machine, 0.001 elsewhere.",
 )
 @click.option(
@@ -53,8 +54,11 @@ def verify_command(
     JOB is the id of a job (its first digits are enough), or a suite for all of its jobs."""
     from recbench.job.verification import verify
 
+    if device:
+        check_device(device)
     registry = Registry(load(plugin_files, blocked, strict))
     store, jobs, whole = _meant(job, results)
+    tell_unloaded_files(store, registry.plugins)
     found: list[Verification] = []
     for job_id in jobs:
         try:
@@ -62,15 +66,15 @@ def verify_command(
         except RecbenchError as error:
             if not whole:
                 raise UserError(str(error)) from error
-            click.echo(f"job {job_id} cannot be verified: {error}", err=True)
+            echo(f"job {job_id} cannot be verified: {error}", err=True)
             continue
         if form == "terminal":
-            click.echo(_text(found[-1]))
+            echo(_text(found[-1]))
     if form == "json":
-        click.echo("[" + ",\n".join(one.model_dump_json(indent=1) for one in found) + "]")
+        echo("[" + ",\n".join(one.model_dump_json(indent=1) for one in found) + "]")
     good = sum(one.verified for one in found)
     if whole and form == "terminal":
-        click.echo(f"{good} of {len(jobs)} jobs are verified")
+        echo(f"{good} of {len(jobs)} jobs are verified")
     if good < len(jobs):
         raise SystemExit(1)
 
@@ -86,7 +90,7 @@ def _meant(job: str, results: Path) -> tuple[Store, list[str], bool]:
             raise UserError(f"{job} is the beginning of several jobs: {', '.join(ids)}")
         store = Store(found[0].parent.parent)
         if len(found) > 1:
-            click.echo(f"the job is in several suites; using the one in {store.root.name}", err=True)
+            echo(f"the job is in several suites; using the one in {store.root.name}", err=True)
         return store, ids, False
     store = stored_suite(job, results)
     plan = store.read_plan()

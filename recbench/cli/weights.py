@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from recbench.cli.options import load, plugin_options
+from recbench.cli.text import echo
 from recbench.contracts.entries import Weights
 from recbench.data import weights
 from recbench.data.downloads import is_whole
@@ -31,12 +32,12 @@ def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict
     """List every file that an entry may need, and its location."""
     for file, users in _files(plugin_files, blocked, strict).items():
         place = weights.find(file)
-        click.echo(f"{file.file}  {shown_size(file.size)}  {place or 'missing'}")
+        echo(f"{file.file}  {shown_size(file.size)}  {place or 'missing'}")
         facts = [("for", ", ".join(users)), ("by", file.citation), ("licence", file.licence), ("from", file.address)]
         facts += [("instead", file.alternative)] if place is None else []
         for label, text in facts:
             if text:
-                click.echo(f"  {label:<9}{text}")
+                echo(f"  {label:<9}{text}")
 
 
 @weights_command.command("fetch")
@@ -62,17 +63,17 @@ def fetch_command(
             raise UserError(f"no entry needs weights {quoted(name)}; {did_you_mean(name, known)}")
     failed = []
     for file in [file for file in files if not names or file.file in names]:
-        click.echo(f"{file.file}, {shown_size(file.size)}, from {file.address}", err=True)
+        echo(f"{file.file}, {shown_size(file.size)}, from {file.address}", err=True)
         try:
             with download_bar(file.file) as progress:
                 place = weights.fetch(file, folder, progress)
         except WeightsError as error:  # others may still be available
-            click.echo(f"{file.file}: {error}", err=True)
+            echo(f"{file.file}: {error}", err=True)
             failed.append(file.file)
         else:
-            click.echo(str(place))
+            echo(str(place))
     if folder is not None and not _searched(folder):
-        click.echo(f"to use them, set {weights.VARIABLE}={folder}", err=True)
+        echo(f"to use them, set {weights.VARIABLE}={folder}", err=True)
     if failed:
         raise UserError(f"not fetched: {', '.join(failed)}")
 
@@ -86,9 +87,9 @@ def verify_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], stri
         for place in dict.fromkeys(weights.candidates(file)):
             whole = is_whole(place, file)
             damaged |= not whole
-            click.echo(f"{'intact' if whole else 'damaged':<8} {place}")
+            echo(f"{'intact' if whole else 'damaged':<8} {place}")
     if damaged:
-        click.echo("damaged files are never used; delete them and run 'recbench weights fetch'", err=True)
+        echo("damaged files are never used; delete them and run 'recbench weights fetch'", err=True)
         sys.exit(1)
 
 

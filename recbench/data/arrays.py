@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,26 @@ def mapped(folder: Path, split: Split) -> NDArray[np.uint8]:
 
     images: NDArray[np.uint8] = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
     return images
+
+
+def check_header(file: Path) -> None:
+    """Check that an .npy file is as long as its header says, before memory is taken for it; other files pass.
+
+    Raises:
+        ValueError: it is not.
+    """
+    import numpy as np
+
+    with file.open("rb") as stream:
+        if stream.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            return
+        stream.seek(0)
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        claimed, rest = math.prod(shape) * dtype.itemsize, file.stat().st_size - stream.tell()
+    if claimed > rest:
+        raise ValueError(f"an array of shape {shape} does not fit into its {rest:,} bytes")
 
 
 def without(file: Path, indices: Collection[int]) -> None:

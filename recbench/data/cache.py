@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,12 +152,27 @@ def _find(folder: Path) -> Prepared | None:
         return None
 
 
+def has_images(dataset: Dataset, split: Split) -> bool:
+    """Return whether a split has images; decodes one of them if the dataset does not know their number."""
+    count = dataset.image_count(split)
+    return next(iter(dataset.images(split)), None) is not None if count is None else count > 0
+
+
+def check_images(name: str, has: Callable[[Split], object]) -> None:
+    """Raise a UserError if a dataset has no images to train or to test with."""
+    needed: tuple[Split, ...] = ("train", "test")
+    for split in needed:
+        if not has(split):
+            raise UserError(f"the dataset {name} has no {split} images")
+
+
 def _decode(dataset: Dataset, spec: ComponentSpec, source: str, folder: Path, progress: DecodingProgress) -> Prepared:
     name = spec.name
     folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(f".{folder.name}.*"):  # of processes that were killed; this one holds the lock
         shutil.rmtree(leftover, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(6)}"
+    temporary.mkdir()  # with the permissions that the umask leaves, as others may share the cache
     try:
         hashes = _write_all(dataset, name, temporary, progress)
         left_out = ""
@@ -169,10 +184,8 @@ def _decode(dataset: Dataset, spec: ComponentSpec, source: str, folder: Path, pr
                 raise UserError(left_out + way_out)
             for split in SPLITS:
                 without(temporary / f"{split}.npy", {each.index for each in found if each.split == split})
-        counts: dict[str, int] = {split: len(mapped(temporary, split)) for split in SPLITS}
-        for split in ("train", "test"):
-            if not counts[split]:
-                raise UserError(f"the dataset {name} has no {split} images")
+        counts: dict[Split, int] = {split: len(mapped(temporary, split)) for split in SPLITS}
+        check_images(name, counts.__getitem__)
         identity = fingerprint(temporary)
         facts = {
             "fingerprint": identity,

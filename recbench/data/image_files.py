@@ -1,13 +1,56 @@
-"""Properties of image files that decoding with Pillow would silently lose: depth, further images, transparency."""
+"""Image files: opening them safely, and what decoding would silently lose: depth, further images, transparency."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
 _DEPTHS = (";16B", ";16L", ";16N")  # a channel; the "BGR;16" of BMP files is a pixel
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")
+"""The formats that are read, as Pillow names them. It knows others that are programs (EPS), for which it starts an
+interpreter, or that tell it to open further files."""
+
+
+class UnusableImageError(ValueError):
+    """A file that is not opened as an image. The text is the rest of a sentence about it: ``is not an image``."""
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file, not yet decoded; a context manager.
+
+    Args:
+        path: the file. Its content decides about its format, not its name.
+
+    Yields:
+        What ``PIL.Image.open`` returns.
+
+    Raises:
+        UnusableImageError: it is not in one of :data:`FORMATS`, or has more pixels than Pillow considers safe, about 89
+            million, whose decoding would take gigabytes.
+        OSError: it cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            opened = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+        except UnidentifiedImageError:
+            raise UnusableImageError(f"is not an image that can be read ({', '.join(FORMATS)})") from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            most = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+            raise UnusableImageError(f"has too many pixels to be decoded, expected at most {most} million") from None
+    with opened:
+        yield opened
 
 
 def is_deep(opened: ImageFile.ImageFile) -> bool:

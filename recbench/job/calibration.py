@@ -34,6 +34,8 @@ from recbench.job.step import autocast, make_optimizers
 from recbench.job.training import epoch_order, seed_everything
 from recbench.plan.model import BoardSetting, ComponentSpec, Frozen
 from recbench.plan.plan import Plan
+from recbench.plan.tuning import REFERENCE
+from recbench.plugin.isolation import described
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store import scales
@@ -127,7 +129,7 @@ def measure(
         fit = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate) if auxiliary else None
         return _Subject(label, loss, value_range, learning, optimizer, fit, [])
 
-    reference = subject(scales.REFERENCE, scales.reference(registry))
+    reference = subject(REFERENCE, scales.reference(registry))
     subjects = [subject(label, part) for label, part in losses]
     model = Model(architecture, reference.loss, image_range, reference.value_range, kl_weight=0.0)
     optimizer = make_optimizers(model, config, None)[0]
@@ -143,7 +145,7 @@ def measure(
         decoded = decoded.float()
         context = Context(z=z.detach(), epoch=epoch, step=step, training=True)
         for each in (reference, *subjects):
-            with _own_randomness(seed + 1 + step, device):
+            with _own_randomness(seed + 1 + step, device), _blamed(each.label):
                 each.look(decoded, target, image_range, context)
         optimizer.zero_grad(set_to_none=True)
         seen = convert(decoded, image_range, reference.value_range)
@@ -183,6 +185,17 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
+@contextmanager
+def _blamed(label: str) -> Iterator[None]:
+    """Name the loss in whose code an exception was raised."""
+    try:
+        yield
+    except RecbenchError:
+        raise
+    except Exception as error:
+        raise UserError(f"the loss {label} fails: {described(error)}") from error
+
+
 class Request(Frozen):
     """The request that a coordinator, which imports no torch, writes to the standard input of this module's process."""
 
@@ -218,9 +231,9 @@ def complete(
 def main() -> int:
     """Measure the scales that a :class:`Request` on standard input lacks; user errors go to standard error."""
     request = Request.model_validate_json(sys.stdin.buffer.read())
-    registry = Registry(load_plugins(request.plugin_files, request.blocked))
     losses = [loss for loss in scales.wanted(request.plan) if loss.given is None]
     try:
+        registry = Registry(load_plugins(request.plugin_files, request.blocked))
         device = choose_device(request.device)
         complete(
             request.plan, losses, registry, Path(request.root), Path(request.cache),
@@ -228,6 +241,9 @@ def main() -> int:
         )  # fmt: skip
     except RecbenchError as error:
         sys.stderr.write(f"{error}\n")
+        return 2
+    except Exception as error:  # noqa: BLE001 - a plugin's; the coordinator shows the last line
+        sys.stderr.write(f"{described(error)}\n")
         return 2
     return 0
 

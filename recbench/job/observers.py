@@ -158,7 +158,7 @@ def _start() -> subprocess.Popen[str]:
     """Start the process with SIGTERM blocked until it ignores it: the signal that stops a job goes to its group."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        command = [sys.executable, "-m", "recbench.job.observer_process"]
+        command = [sys.executable, "-P", "-m", "recbench.job.observer_process"]
         return subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )

@@ -10,13 +10,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Context, Loss, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
-from recbench.data.image_files import image_count, is_deep
+from recbench.data.arrays import check_header
+from recbench.data.image_files import UnusableImageError, image_count, is_deep, open_image
 from recbench.data.weights import missing
 from recbench.errors import UserError
 from recbench.job.images import convert, to_8_bits
@@ -102,7 +103,7 @@ def score_loss(
         images = decoded.clone().requires_grad_(gradient)
         both = (convert(each, pair.value_range, entry.value_range) for each in (images, target))
         try:
-            value = loss(*both, Context(epoch=epoch))
+            value = _per_image(registered, loss(*both, Context(epoch=epoch)), len(decoded))
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{entry.name} cannot be computed for these images: {error}") from error
         values.append(value.detach())
@@ -144,13 +145,30 @@ def score_metric(
         if entry.rounded:
             shown = [to_8_bits(each).to(each.dtype) / 255 for each in shown]
         if isinstance(metric, ImageMetric):
-            values.append(metric(*shown))
+            values.append(_per_image(registered, metric(*shown), len(shown[0])))
         elif isinstance(metric, SetMetric):
             metric.update(*shown)
     if isinstance(metric, SetMetric):
-        return StandaloneScore(entry.name, params, None, metric.compute(), warning=metric.warning)
+        value: object = metric.compute()
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            culprit = f"{entry.name} of {registered.plugin.provider}"
+            raise UserError(f"{culprit} must compute a number for the set of images, got {_kind(value)}")
+        return StandaloneScore(entry.name, params, None, float(value), warning=metric.warning)
     found = torch.cat(values).double()
     return StandaloneScore(entry.name, params, found.tolist(), float(found.mean()))
+
+
+def _per_image(registered: Registered, value: object, count: int) -> Tensor:
+    """Return the value of a loss or metric, if it is one number for each image."""
+    if isinstance(value, Tensor) and value.shape == (count,) and not value.is_complex():
+        return value
+    culprit = f"{registered.entry.name} of {registered.plugin.provider}"
+    raise UserError(f"{culprit} must return one value per image, a tensor of shape ({count},), got {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
 
 
 def _complete(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> dict[str, Any]:
@@ -183,8 +201,9 @@ def _read(path: Path, value_range: Range | None, dtype: torch.dtype) -> tuple[Te
 
 def _array(path: Path) -> np.ndarray[Any, Any]:
     try:
+        check_header(path)
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, OverflowError) as error:
         raise UserError(f"{path} cannot be read as an .npy array: {error}") from None
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} holds several arrays; save one (N, C, H, W) with numpy.save")
@@ -205,11 +224,14 @@ def _folder(folder: Path) -> np.ndarray[Any, Any]:
     broken, odd = [], []
     for name in _names(folder):
         try:
-            with Image.open(folder / name) as opened:
+            with open_image(folder / name) as opened:
                 deep, count = is_deep(opened), image_count(opened)
                 opened.load()
                 image = ImageOps.exif_transpose(opened)
-        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        except UnusableImageError as error:
+            broken.append(f"{name} {error}")
+            continue
+        except Exception:  # noqa: BLE001 - given a broken file, decoders raise anything
             broken.append(name)
             continue
         if deep or count > 1 or image.mode not in _PLAIN or image.has_transparency_data:

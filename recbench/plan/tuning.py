@@ -8,6 +8,9 @@ from pydantic import Field
 
 from recbench.plan.model import ComponentSpec, Frozen, PublishedScore
 
+REFERENCE = "l2"
+"""The loss that the scales of all others are relative to."""
+
 
 class Axis(Frozen):
     """The range of one hyperparameter that tuning chooses.

@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -35,10 +35,11 @@ from recbench.contracts.entries import (
 )
 from recbench.errors import PluginError, did_you_mean, quoted
 from recbench.plugin import spec as hooks
-from recbench.plugin.isolation import crash_in_fork, with_time_limit
+from recbench.plugin.isolation import TimeLimitExceeded, crash_in_fork, place_of, with_time_limit
 
 GROUP = "recbench"
 FILE = "(file)"
+_UNKNOWN = "(unknown)"
 FILE_MODULE_PREFIX = "recbench_file_plugin_"
 
 KINDS: dict[str, type[Entry]] = {
@@ -50,8 +51,8 @@ KINDS: dict[str, type[Entry]] = {
     "trackers": TrackerEntry,
 }
 
-_TRUSTED = (FILE, "recbench")
-"""Distributions whose plugins are not first imported in a forked process: recbench, and files named by the user."""
+_TRUSTED = "recbench"
+"""The distribution whose plugins are not first imported in a forked process."""
 
 _MACHINERY = (__file__, str(Path(pluggy.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
 """Files whose frames are left out of tracebacks: those between recbench and the plugin."""
@@ -68,6 +69,7 @@ class Plugin:
         version: version of the distribution; empty for a file.
         status: ``"loaded"``, ``"broken"`` or ``"blocked"``.
         error: for a broken plugin, the reason in one line.
+        place: for a broken plugin, file and line that raised the error, if they are known.
         details: for a broken plugin, the traceback.
         entries: its entries by kind.
         crashes_on_import: whether importing it crashed or hung the process.
@@ -79,6 +81,7 @@ class Plugin:
     version: str
     status: Literal["loaded", "broken", "blocked"] = "loaded"
     error: str = ""
+    place: str = ""
     details: str = ""
     entries: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
     crashes_on_import: bool = False
@@ -98,11 +101,22 @@ class Plugin:
         if isinstance(error, PluginError):  # raised here: the text says it all
             self.error, self.details = str(error), ""
             return
+        if isinstance(error, SystemExit | TimeLimitExceeded):
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            self.error, self.details = f"importing it ended the process ({why})", ""
+            return
         frames = [frame for frame in story.stack if not frame.filename.startswith(_MACHINERY)]
         story.stack = traceback.StackSummary.from_list(frames)
         self.details = "".join(story.format())
+        if not isinstance(error, SyntaxError):  # whose text says it
+            self.place = place_of(frames)
         first = next(iter(str(story).strip().splitlines()), "")[:300]
         self.error = f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+    @property
+    def reason(self) -> str:
+        """The error on one line, with its place."""
+        return f"{self.error} ({self.place})" if self.place else self.error
 
     def report(self, lines: int) -> str:
         """Return the error, with at most ``lines`` lines from the end of the traceback."""
@@ -141,7 +155,13 @@ def load_plugins(files: Sequence[str | Path] = (), blocked: Iterable[str] = (), 
     plugins = find_plugins(files, blocked)
     refused = [plugin for plugin in plugins.broken if strict or plugin.distribution == FILE]
     if refused:
-        raise PluginError("\n".join(plugin.report(max(2, 14 // len(refused))) for plugin in refused))
+        whole = "; 'recbench plugins --details' with the same options shows the traceback"
+        raise PluginError(
+            "\n".join(
+                f"{plugin.provider} cannot be used: {plugin.reason}{whole if plugin.details else ''}"
+                for plugin in refused
+            )
+        )
     return plugins
 
 
@@ -189,6 +209,7 @@ def _blocked(names: Iterable[str], installed: Sequence[Plugin]) -> set[str]:
 def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
     """Return the installed plugins, not yet imported, in an order that does not depend on the installation."""
     found: list[tuple[Plugin, Callable[[], Any]]] = []
+    seen: set[str] = set()
     for distribution in distributions():
         try:
             points = distribution.entry_points.select(group=GROUP)
@@ -197,8 +218,13 @@ def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
                 name, version = _identify(distribution)
                 found.append((Plugin(name, "entry_points.txt", name, version), partial(_reject, error)))
             continue
+        if not points:
+            continue
+        name, version = _identify(distribution)
+        if _normal(name) in seen:  # further metadata of it: imports, too, take what comes first on the path
+            continue
+        seen.update({_normal(name)} - {_UNKNOWN})
         for point in points:
-            name, version = _identify(distribution)
             found.append((Plugin(point.name, point.value, name, version), partial(_import_point, point)))
     return sorted(found, key=lambda item: (item[0].name, item[0].origin, item[0].distribution, item[0].version))
 
@@ -206,9 +232,9 @@ def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
 def _identify(distribution: Distribution) -> tuple[str, str]:
     """Return the name and version of a distribution, whose metadata may be damaged."""
     try:
-        return distribution.metadata["Name"] or "(unknown)", distribution.metadata["Version"] or ""
+        return distribution.metadata["Name"] or _UNKNOWN, distribution.metadata["Version"] or ""
     except Exception:  # noqa: BLE001 - versions of Python raise different errors
-        return "(unknown)", ""
+        return _UNKNOWN, ""
 
 
 def _reject(error: Exception) -> Any:
@@ -242,7 +268,9 @@ def _admit(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any
         return True
 
     try:
-        if plugin.distribution not in _TRUSTED and (crash := crash_in_fork(examine)):
+        if plugin.distribution == FILE:
+            _import_torch_for(Path(plugin.origin))
+        if plugin.distribution != _TRUSTED and (crash := crash_in_fork(examine)):
             plugin.crashes_on_import = True
             raise PluginError(f"importing it {crash}")
         with redirect_stdout(sys.stderr), with_time_limit():  # stdout is for results
@@ -299,6 +327,13 @@ def _entries(batches: Iterable[Any], hook: str, wanted: type[Entry]) -> Iterator
             if not isinstance(entry, wanted):
                 raise PluginError(f"expected {hook} to yield {wanted.__name__} objects, got {quoted(entry)}")
             yield entry
+
+
+def _import_torch_for(path: Path) -> None:
+    """Import torch before a fork whose child would, so that its seconds are spent once; errors come when it is used."""
+    with suppress(Exception):
+        if re.search(rb"^\s*(?:from|import)\s+(?:torch|recbench\.contracts)\b", path.read_bytes(), re.MULTILINE):
+            importlib.import_module("torch")
 
 
 def _import_file(path: Path) -> ModuleType:

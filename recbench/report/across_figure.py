@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from recbench.analysis.across import Across
+from recbench.report.figures import literal
 
 _LINE = 0.28
 """Inches between two lines of text."""
@@ -42,5 +43,5 @@ def draw(found: Across) -> Figure:
         y, side = -(depth + row) * _LINE, low - 0.05 * margin if first else high + 0.05 * margin
         axis.plot([rank, rank, side], [0, y, y], color="black", linewidth=0.8)
         text = f"{method}  {rank:.2f} " if first else f" {rank:.2f}  {method}"
-        axis.text(side, y, text.replace("$", r"\$"), ha="right" if first else "left", va="center", fontsize=8)
+        axis.text(side, y, literal(text), ha="right" if first else "left", va="center", fontsize=8)
     return figure

@@ -63,6 +63,11 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def literal(text: str) -> str:
+    """Return text as matplotlib draws it literally: between two dollar signs it would read a formula."""
+    return text.replace("$", r"\$")
+
+
 def _look(view: BoardView, index: int) -> dict[str, Any]:
     place = series.marks(view)[index]
     return {"color": PALETTE[place], "marker": MARKERS[place]}
@@ -77,13 +82,13 @@ def curves(view: BoardView) -> Figure | None:
     for axis, name in zip(axes[0], known, strict=True):
         labelled: set[str] = set()
         for curve in series.curves(view, name):
-            label = None if curve.method.label in labelled else curve.method.label
+            label = None if curve.method.label in labelled else literal(curve.method.label)
             labelled.add(curve.method.label)
             look = _look(view, curve.method.index)
             axis.plot(curve.epochs, curve.values, color=look["color"], label=label, alpha=0.9)
             if curve.status in ("failed", "diverged"):
                 axis.plot(curve.epochs[-1], curve.values[-1], "x", color=look["color"])
-        axis.set(xlabel="epoch", title=name)
+        axis.set(xlabel="epoch", title=literal(name))
         axis.xaxis.get_major_locator().set_params(integer=True)
         if name != "kl" and all(min(curve.values) > 0 for curve in series.curves(view, name)):
             axis.set_yscale("log")
@@ -107,7 +112,10 @@ def _legend(figure: Figure, axis: Axes, view: BoardView) -> None:
 
     if len(view.methods) > len(PALETTE):
         places = series.families(view.board.rows)
-        handles: list[Any] = [Line2D([], [], color=PALETTE[p % len(PALETTE)], label=f) for f, p in places.items()]
+        handles: list[Any] = [
+            Line2D([], [], color=PALETTE[place % len(PALETTE)], label=literal(family))
+            for family, place in places.items()
+        ]
     else:
         handles = axis.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6) or 1)
@@ -121,7 +129,7 @@ def spectra(view: BoardView) -> Figure | None:
     figure, axes = _figure(WIDTH, 2.4, 1, 2)
     for line in lines:
         look = {"color": "black", "linestyle": ":"} if line.method is None else {}
-        label = "test images" if line.method is None else line.method.label
+        label = "test images" if line.method is None else literal(line.method.label)
         if line.method is not None:
             look = {"color": _look(view, line.method.index)["color"]}
         axes[0][0].plot(line.frequencies, line.values, label=label, **look)
@@ -148,7 +156,7 @@ def tiers(view: BoardView) -> Figure | None:
     for number, group in enumerate(series.groups(view, series.OVERALL)):
         x = len(found) + 0.6 + 0.3 * number * max(1, len(found) / 25)
         axis.plot([x, x], [group[0] - 0.25, group[-1] + 0.25], color="0.55", linewidth=1.6, solid_capstyle="butt")
-    axis.set(xlabel="rank", yticks=range(len(found)), yticklabels=[line.method.label[:40] for line in found])
+    axis.set(xlabel="rank", yticks=range(len(found)), yticklabels=[literal(line.method.label[:40]) for line in found])
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
     return figure
@@ -188,7 +196,7 @@ def critical_difference(view: BoardView) -> Figure | None:
         end = low - 0.1 * margin if near else high + 0.1 * margin
         axis.plot([mean, mean, end], [0, y, y], color="0.35", linewidth=0.7)
         text = f"{line.method.label[:30]}  {mean:.2f}" if near else f"{mean:.2f}  {line.method.label[:30]}"
-        axis.text(end, y, text, ha="right" if near else "left", va="center")
+        axis.text(end, y, literal(text), ha="right" if near else "left", va="center")
     axis.set_ylim(depth - 0.3 - left, 1.4)
     return figure
 
@@ -230,11 +238,11 @@ def _line_panels(found: Mapping[str, list[series.PlotLine]], across: Mapping[str
         for line in lines:
             place = labels.index(line.label) % len(PALETTE)
             look = {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": "-" if line.joined else ""}
-            axis.plot(line.x, line.y, markersize=3, label=line.label, **look)
+            axis.plot(line.x, line.y, markersize=3, label=literal(line.label), **look)
             if line.chosen is not None:
                 axis.plot(line.x[line.chosen], line.y[line.chosen], MARKERS[place], color=PALETTE[place], markersize=7)
         name, log = across[title]
-        axis.set(xlabel=name, ylabel=title)
+        axis.set(xlabel=literal(name), ylabel=literal(title))
         if log and all(x > 0 for line in lines for x in line.x):
             _logarithmic(axis)
     handles = {
@@ -270,10 +278,10 @@ def _scatter(view: BoardView, measures: Mapping[str, tuple[str, series.Measure]]
                 _logarithmic(axis)
         for point in found:
             look = _look(view, point.method.index)
-            axis.plot(point.x, point.y, linestyle="", markersize=4, label=point.method.label, **look)
+            axis.plot(point.x, point.y, linestyle="", markersize=4, label=literal(point.method.label), **look)
             low, high = min(s[2] for s in point.seeds), max(s[2] for s in point.seeds)
             axis.plot([point.x, point.x], [low, high], color=look["color"], linewidth=0.8)
-        axis.set(xlabel=title, ylabel=head(column))
+        axis.set(xlabel=literal(title), ylabel=literal(head(column)))
     _legend(figure, axes[0][0], view)
     return figure
 
@@ -298,12 +306,13 @@ def sheet(found: Sheet) -> Figure:
     axis.grid(visible=False)
     axis.spines[:].set_visible(False)
     middles = [height * zoom / 2 + y * down for y in range(len(rows))]
-    axis.set_yticks(middles, [row.label[:40] for row in rows])
+    axis.set_yticks(middles, [literal(row.label[:40]) for row in rows])
     axis.tick_params(length=0)
     axis.set_xticks([])
     if found.name in ("kernels", "interpolations", "spectra"):
         axis.xaxis.tick_top()
-        axis.set_xticks([width * zoom / 2 + x * across for x in range(len(columns))], [found.heads[c] for c in columns])
+        heads = [literal(found.heads[column]) for column in columns]
+        axis.set_xticks([width * zoom / 2 + x * across for x in range(len(columns))], heads)
     return figure
 
 

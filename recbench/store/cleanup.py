@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recbench.files import holder, lock, unfinished
+from recbench.files import UNFINISHED, holder, lock, unfinished
 from recbench.plan.plan import Plan
 from recbench.store import heartbeat
+from recbench.store.record import Result
 from recbench.store.store import Store
 
-LeftoverKind = Literal["set-aside", "orphans", "checkpoints", "unfinished"]
+LeftoverKind = Literal["set-aside", "orphans", "checkpoints", "unfinished", "slurm"]
 KINDS: dict[LeftoverKind, str] = {
     "set-aside": "folders of records that could not be used",
     "orphans": "jobs with their records that are not in the suite as last run",
     "checkpoints": "checkpoints of jobs that are done, and damaged ones",
     "unfinished": "temporary files of processes that were killed",
+    "slurm": "folders of Slurm arrays whose jobs have all ended",
 }
 _ID = re.compile(r"[0-9a-f]{16}")
+_ARRAY = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+_LONG_AGO = 3600.0
+"""Seconds after which a file that nobody has written to is left over."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,37 @@ def find(store: Store, plan: Plan) -> Iterator[Leftover]:
         yield from orphans
     for file in unfinished(store.root):
         yield Leftover("unfinished", file)
+    for folder in _folders(store.root / "slurm"):
+        if _ARRAY.fullmatch(folder.name) and _is_over(folder, store, planned, scan.records):
+            yield Leftover("slurm", folder)
+
+
+def _is_over(folder: Path, store: Store, planned: Collection[str], records: Mapping[str, Result]) -> bool:
+    """Return whether all jobs of a Slurm array have ended, so that none of them is in the queue or at work.
+
+    A failure from before the array was written says nothing: the array may be there to try the job again. An array that
+    cannot be read is kept, unless it was never written, and so never submitted.
+    """
+    try:
+        listed = folder / "array.json"
+        written = listed.stat().st_mtime
+        elements = json.loads(listed.read_bytes())["elements"]
+        jobs = {task["job_id"] for element in elements for task in element}
+    except FileNotFoundError:
+        return time.time() - folder.stat().st_mtime > _LONG_AGO
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+    def ended(job_id: str) -> bool:
+        if not _ID.fullmatch(str(job_id)) or heartbeat.at_work(store.folder(job_id)) is not None:
+            return False
+        record = store.folder(job_id) / "record.json"
+        if job_id not in planned:
+            return record.exists() or not record.parent.exists()
+        found = records.get(job_id)
+        return found is not None and (found.status != "failed" or record.stat().st_mtime > written)
+
+    return all(map(ended, jobs))
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -95,6 +134,17 @@ def _within(folder: Path, *, settled: bool) -> Iterator[Leftover]:
                 yield Leftover("unfinished", file, folder)
     for file in unfinished(folder):
         yield Leftover("unfinished", file, folder)
+
+
+def stale_exports(file: Path) -> list[Path]:
+    """Return the temporary files of exports to ``file`` that were killed; one that is being written is not among
+    them."""
+    found = []
+    for path in file.parent.glob(f".{glob.escape(file.name[:100])}.*{UNFINISHED}"):
+        with suppress(OSError):
+            if path.is_file() and not path.is_symlink() and time.time() - path.stat().st_mtime > _LONG_AGO:
+                found.append(path)
+    return sorted(found)
 
 
 def remove(leftover: Leftover) -> bool:

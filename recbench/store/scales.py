@@ -20,10 +20,10 @@ from recbench.files import write_atomically
 from recbench.plan.model import NUMERICS, BoardSetting, ComponentSpec, Frozen, digest
 from recbench.plan.plan import Plan
 from recbench.plan.search import with_scales
+from recbench.plan.tuning import REFERENCE
 from recbench.plugin.registry import Registry
 
 FILE = "calibration.json"
-REFERENCE = "l2"
 STEPS = 50
 
 

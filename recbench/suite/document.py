@@ -1,8 +1,9 @@
 """Strict YAML with the line of every key.
 
 Errors of a suite name the line of the invalid key, which ``yaml.safe_load`` does not give; nor does it refuse duplicate
-keys, or a few lines of aliases that expand to gigabytes. Scalars follow ``yaml.safe_load``, except that ``1e-4`` is a
-number (YAML 1.1 reads it as text).
+keys, or a few lines of aliases that expand to gigabytes. Scalars are those of YAML 1.2's core schema, where PyYAML
+follows YAML 1.1: ``010`` is ten and not eight, ``1:30``, ``1_0``, ``yes`` and ``2024-01-01`` are text, and ``1e-4`` is
+a number.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -23,23 +24,40 @@ MAXIMUM_BYTES = 1_000_000
 MAXIMUM_NODES = 100_000
 
 
+_NULL, _BOOL, _INT, _FLOAT, _STR = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
+
+_CORE = {
+    _NULL: re.compile(r"(?:~|null|Null|NULL|)\Z"),
+    _BOOL: re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"),
+    _INT: re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"),
+    _FLOAT: re.compile(
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+    ),
+}
+"""The core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#103-core-schema. An int is tried before a float."""
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader, with floats as YAML 1.2 writes them."""
+    """The safe loader, with the scalars of YAML 1.2; a merge key keeps its tag, and is refused."""
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {"<": [("tag:yaml.org,2002:merge", re.compile(r"<<\Z"))]}
 
 
 class _Dumper(yaml.SafeDumper):
-    """The safe dumper, which quotes text that the loader would read as a number."""
+    """The safe dumper, which quotes text that a reader of YAML 1.1 or of 1.2 would take for something else."""
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+        first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-_EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+\Z")
-for _either in (_Loader, _Dumper):
-    _either.yaml_implicit_resolvers = {
-        first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    _either.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+for _tag, _pattern in _CORE.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, None)
+    if _tag in (_INT, _FLOAT):
+        _Dumper.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
 
 
 class Document:
@@ -211,7 +229,7 @@ def parse(text: str, *, file: str) -> Document:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            reader = _Reader(loader, file)
+            reader = _Reader(file)
             data = reader.read(node, ()) if node is not None else None
         finally:
             loader.dispose()
@@ -230,8 +248,7 @@ def parse(text: str, *, file: str) -> Document:
 class _Reader:
     """Turns YAML nodes into plain data and notes their lines."""
 
-    def __init__(self, loader: _Loader, file: str) -> None:
-        self.loader = loader
+    def __init__(self, file: str) -> None:
         self.file = file
         self.lines: dict[KeyPath, int] = {}
         self.problems: list[Problem] = []
@@ -248,27 +265,13 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            value, message = self._scalar(node)
+            value, message = _scalar(node.tag, node.value)
             if not message:
                 return value
-        elif node.tag == "tag:yaml.org,2002:timestamp":
-            message = f"YAML reads {node.value} as a date; write it in quotes"
         else:
             message = f"has the tag '{node.tag}', which is not allowed: only plain values, lists and mappings are"
         self.problems.append(Problem(self.file, line, dotted(path), message))
         return None
-
-    def _scalar(self, node: yaml.ScalarNode) -> tuple[Any, str]:
-        """Return the value, and the error message about it if it is not allowed."""
-        try:
-            value = self.loader.construct_object(node)
-        except (ValueError, LookupError):
-            return None, f"{quoted(node.value)} cannot be read as {node.tag.rpartition(':')[2]}"
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            return None, "does not fit into a 64-bit integer"
-        if isinstance(value, str) and not _encodes(value):
-            return None, "is not valid text: it contains half a surrogate pair"
-        return value, ""
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -277,7 +280,11 @@ class _Reader:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 self.problems.append(Problem(self.file, line, dotted(path), "merge keys (<<) are not allowed"))
                 continue
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _KEYS or not _encodes(key_node.value):
+            if (
+                not isinstance(key_node, yaml.ScalarNode)
+                or key_node.tag not in _SCALARS
+                or not _encodes(key_node.value)
+            ):
                 self.problems.append(Problem(self.file, line, dotted(path), "keys must be plain text"))
                 continue
             key = key_node.value
@@ -292,6 +299,25 @@ class _Reader:
         return result
 
 
+def _scalar(tag: str, text: str) -> tuple[Any, str]:
+    """Return the value of a scalar, and the error message about it if it is not allowed."""
+    if tag == _STR:
+        return (text, "") if _encodes(text) else (None, "is not valid text: it contains half a surrogate pair")
+    if not _CORE[tag].match(text):  # its tag was written out
+        return None, f"{quoted(text)} cannot be read as {tag.rpartition(':')[2]}"
+    if tag == _NULL:
+        return None, ""
+    if tag == _BOOL:
+        return text.lower() == "true", ""
+    if tag == _FLOAT:
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan")), ""
+    try:
+        value = int(text[2:], {"0o": 8, "0x": 16}[text[:2]]) if text[:2] in ("0o", "0x") else int(text)
+    except ValueError:  # thousands of digits
+        value = 2**63
+    return (value, "") if -(2**63) <= value < 2**63 else (None, "does not fit into a 64-bit integer")
+
+
 def _encodes(text: str) -> bool:
     """Return False for halves of surrogate pairs, which cannot be encoded."""
     try:
@@ -301,5 +327,4 @@ def _encodes(text: str) -> bool:
     return True
 
 
-_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
-_KEYS = _SCALARS | {"tag:yaml.org,2002:timestamp"}
+_SCALARS = {_NULL, _BOOL, _INT, _FLOAT, _STR}

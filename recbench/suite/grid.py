@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,3 +116,12 @@ def setting_loss_pairs(cells: GridCells, trainings: int) -> list[tuple[int, int]
     architectures = [cell for _ in cells["datasets"] for cell in cells["architectures"] for _ in range(trainings)]
     pairs = itertools.product(range(len(architectures)), range(len(cells["losses"])))
     return [(setting, loss) for setting, loss in pairs if cells["losses"][loss].goes_with(architectures[setting])]
+
+
+def duplicates(cells: Sequence[GridCell], key: Callable[[GridCell], str]) -> Iterator[tuple[GridCell, GridCell]]:
+    """Yield each cell whose key an earlier cell has, after that one."""
+    seen: dict[str, GridCell] = {}
+    for cell in cells:
+        if key(cell) in seen:
+            yield seen[key(cell)], cell
+        seen.setdefault(key(cell), cell)

@@ -149,7 +149,8 @@ def _valid_item(model: type[BaseModel], item: Any) -> BaseModel | None:
             return model.model_validate(item)
         except ValidationError as error:
             if isinstance(item, dict):
-                item = {key: value for key, value in item.items() if key not in {e["loc"][0] for e in error.errors()}}
+                wrong = {detail["loc"][0] for detail in error.errors()}
+                item = {key: value for key, value in item.items() if key not in wrong}
     return None
 
 

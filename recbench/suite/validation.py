@@ -10,13 +10,15 @@ from typing import Any, TypeVar, cast
 
 from recbench.contracts.dataset import Dataset
 from recbench.contracts.entries import DatasetEntry, ImageShape
+from recbench.data.cache import has_images
 from recbench.data.weights import missing
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
-from recbench.plan.model import SUITE_NAME, TUNING_NEEDS_VALIDATION, PublishedScore, Training
+from recbench.plan.model import NEEDS_VALIDATION, SUITE_NAME, TUNING_NEEDS_VALIDATION, PublishedScore, Training
+from recbench.plan.tuning import REFERENCE
 from recbench.plugin.registry import Registry
 from recbench.suite.document import Document, KeyPath, dotted
 from recbench.suite.executors import executor_params
-from recbench.suite.grid import GridCell, GridCells, GridItem, product, varying
+from recbench.suite.grid import GridCell, GridCells, GridItem, duplicates, product, varying
 from recbench.suite.published import published_scores
 from recbench.suite.schema import ITEMS, Choice, LossChoice, SuiteFile, read
 from recbench.suite.tuning import TuningAxes, corner_text, corners, loss_axes, tuning_rule
@@ -75,6 +77,8 @@ class Validator:
         self.confirm = ask
         self.problems = list(problems)
         self.lacking: list[Problem] = []
+        self.validated_by: list[tuple[KeyPath, str]] = []
+        """Why validation images are needed, and the key that says so; if it is empty, the data set's own."""
         self.unreadable = {problem.key for problem in problems}
 
     def add_problem(self, path: KeyPath, message: str) -> None:
@@ -110,6 +114,10 @@ class Validator:
                 self.add_problem(cell.path, what)
         all_valid = len(items["metrics"]) == len(parsed.metrics)
         ranking = self.ranking(parsed.ranking.metrics, [c.label for c in cells["metrics"]], all_valid=all_valid)
+        if self.document.data.get("tuning") is not None:
+            self.validated_by.append(((), TUNING_NEEDS_VALIDATION))
+        if "plateau" in training.get("schedule", ()):
+            self.validated_by.append((("training", "schedule"), NEEDS_VALIDATION))
         shapes = [self.shape(cell) for cell in cells["datasets"]]
         self.check_compatibility(cells, shapes)
         self.check_restrictions(cells)
@@ -183,6 +191,9 @@ class Validator:
         if parsed.tuning is None:
             return None
         rule = tuning_rule(parsed.tuning, cells["metrics"], parsed.seeds, self.add_problem, all_valid=all_valid)
+        if self.registry.find("losses", REFERENCE) is None and any("scale" not in c.extra for c in cells["losses"]):
+            what = f"a scale is relative to {REFERENCE}: {self.registry.unknown('losses', REFERENCE)}"
+            self.add_problem(("tuning",), what)
         axes = loss_axes(parsed.tuning, cells["losses"], self.add_problem)
         for cell, tuned in zip(cells["losses"], axes, strict=True):
             for corner in corners(tuned):
@@ -287,10 +298,10 @@ class Validator:
                 self.add_problem(
                     cell.path, f"its grid makes the invalid label {quoted(cell.label)}; give a shorter label"
                 )
-        for first, second in _duplicates(cells, lambda cell: cell.label):
+        for first, second in duplicates(cells, lambda cell: cell.label):
             message = f"the label '{second.label}' is also that of {dotted(first.path)}; give one of them another label"
             self.add_problem(second.path, message)
-        for first, second in _duplicates(
+        for first, second in duplicates(
             cells, lambda cell: repr((cell.registered.entry.name, cell.params, cell.extra))
         ):
             if first.label != second.label:
@@ -313,8 +324,9 @@ class Validator:
             made: Dataset = dataset.registered.create(dataset.params)
             if not isinstance(made.shape, ImageShape):
                 raise TypeError(f"expected its shape to be an ImageShape, got {quoted(made.shape)}")
-            if self.document.data.get("tuning") is not None and made.image_count("validation") == 0:
-                self.add_problem(dataset.path, TUNING_NEEDS_VALIDATION)
+            for path, why in self.validated_by:
+                if not has_images(made, "validation"):
+                    self.add_problem(path or dataset.path, why)
             return made.shape
 
         before = len(self.problems)
@@ -384,12 +396,3 @@ class Validator:
 
 def _missing_weights(cell: GridCell, shape: ImageShape) -> str | None:
     return missing(cell.registered.entry.needed_weights(shape, cell.params))
-
-
-def _duplicates(cells: Sequence[GridCell], key: Callable[[GridCell], str]) -> Iterator[tuple[GridCell, GridCell]]:
-    """Yield each cell whose key an earlier cell has, after that one."""
-    seen: dict[str, GridCell] = {}
-    for cell in cells:
-        if key(cell) in seen:
-            yield seen[key(cell)], cell
-        seen.setdefault(key(cell), cell)

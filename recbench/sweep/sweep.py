@@ -318,12 +318,15 @@ def _calibrated(plan: Plan, store: Store, registry: Registry, options: Options, 
         "seed": plan.tuning.calibration_seed,
         "steps": plan.tuning.calibration_steps,
     }
-    command = [sys.executable, "-m", "recbench.job.calibration"]
+    command = [sys.executable, "-P", "-m", "recbench.job.calibration"]
     done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)  # noqa: S603
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it left no word"]
         raise UserError(f"the losses could not be calibrated: {last[0]}")
-    return scales.filled_in(plan, store.root, registry)
+    plan = scales.filled_in(plan, store.root, registry)
+    if scales.lacking(plan):  # a plugin can end a process with exit code 0
+        raise UserError("the losses could not be calibrated: the process ended before it was done (exit code 0)")
+    return plan
 
 
 def _check_writable(root: Path) -> None:

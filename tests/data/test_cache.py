@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -520,3 +521,14 @@ def test_every_option_is_in_the_docs_and_no_other(name: str) -> None:
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     described = section(ROOT / "docs" / "cli.md", f"### `recbench data {name}`")
     assert set(re.findall(r"--[a-z][a-z-]*", described)) == options
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o002, 0o775)])
+def test_the_umask_says_who_may_read_the_images(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        folder = make(Given(some()), tmp_path).folder
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == mode
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {mode & 0o666}

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 import threading
+import time
 import types
 import zipfile
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ class Server:
     wrong_range: bool = False
     asked: list[str | None] = field(default_factory=list)
     address: str = ""
+    drip: float = 0.0
+    """Seconds between any two bytes."""
 
 
 @pytest.fixture
@@ -72,7 +75,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Server], Server
                 self.end_headers()
                 drop = facts.drops.pop(0) if facts.drops else None
                 with contextlib.suppress(OSError):  # the other side has heard enough
-                    self.wfile.write(body if drop is None else body[:drop])
+                    for start in range(0, len(body) if facts.drip else 0, 2):
+                        self.wfile.write(body[start : start + 2])
+                        time.sleep(facts.drip)
+                    if not facts.drip:
+                        self.wfile.write(body if drop is None else body[:drop])
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -155,6 +162,19 @@ def test_a_server_that_gives_another_part_is_not_believed(tmp_path, serve):
     server = serve(Server(drops=[300_000], wrong_range=True))
     assert fetch(wanted(server.address), tmp_path).read_bytes() == CONTENT
     assert server.asked == [None, "bytes=300000-", None]
+
+
+def test_a_server_that_drips_is_given_up_and_what_came_is_kept(tmp_path, serve, monkeypatch):
+    """Its connection never times out, since there is always another byte."""
+    monkeypatch.setattr(downloads, "_WINDOW", 0.05)
+    server = serve(Server(drip=0.01))
+    with pytest.raises(DownloadError, match=r"5 times, last after \d+ of 1280000 bytes \(only \d+ bytes came in"):
+        fetch(wanted(server.address), tmp_path)
+    assert everything(tmp_path) == [PART]
+    server.drip = 0.0
+    monkeypatch.setattr(downloads, "_WINDOW", 60.0)
+    assert fetch(wanted(server.address), tmp_path).read_bytes() == CONTENT
+    assert server.asked[-1] is not None, "taken up where it ended"
 
 
 def test_a_connection_that_always_drops_is_given_up_and_later_taken_up(tmp_path, serve):

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 
 from recbench.cli import main
+from recbench.errors import UserError
+from recbench.job.standalone import read_pair
 from tests.conftest import TINY, Recbench
 
 Call = Callable[..., "Done"]
@@ -254,3 +256,14 @@ def test_a_loss_that_couples_images_sees_all_of_them(call: Call, tmp_path: Path)
     found = score(call, "loss", "ffl", tmp_path / "decoded.npy", tmp_path / "target.npy", *options)
     package = FocalFrequencyLoss(batch_matrix=True)
     assert found["mean"] == pytest.approx(float(package(torch.from_numpy(decoded), torch.from_numpy(target))), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "shape", ["(9223372036854775807, 3, 4, 4)", "(99999999999999999999999, 3, 4, 4)", "(True, 3, 4, 4)"]
+)
+def test_an_array_that_claims_what_it_has_not(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".encode().ljust(117) + b"\n"
+    file = tmp_path / "a.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(100))
+    with pytest.raises(UserError, match=r"a\.npy cannot be read as an \.npy array: "):
+        read_pair(file, file, None, torch.float32)

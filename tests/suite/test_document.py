@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recbench.errors import SuiteError
 from recbench.suite.document import MAXIMUM_BYTES, Document, dotted, dump, load, parse, parse_value
@@ -62,6 +64,50 @@ def test_aliases_are_unfolded_to_things_of_their_own():
     assert document.data == {"a": {"b": 1}, "c": {"b": 2}}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("-08", -8),
+        ("0o10", 8),
+        ("0x1F", 31),
+        ("+5", 5),
+        (".001", 0.001),
+        ("5.", 5.0),
+        ("1E3", 1000.0),
+        ("-.INF", -math.inf),
+        ("True", True),
+        ("FALSE", False),
+        ("Null", None),
+        ("~", None),
+        # numbers, booleans and dates of YAML 1.1 only
+        *(
+            (text, text)
+            for text in ("1:30", "1:30.5", "1_0", "1_0.5", "0b11", "+0x1", "1e", "yes", "No", "on", "OFF", "y")
+        ),
+        *((text, text) for text in ("2024-05-01", "2024-05-01 12:00:00", "=", "nULL", "tRUE")),
+        ("!!int 010", 10),
+        ("!!float 1", 1.0),
+        ("!!str 010", "010"),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2(text, value):
+    document = read(f"a: {text}\n")
+    assert repr(document.data["a"]) == repr(value)
+    assert not document.problems
+    document.override(f"b={text}")
+    assert repr(document.data["b"]) == repr(value), "also with --set"
+
+
+@pytest.mark.parametrize(
+    "text", ["010", "08", "0o7", "1:30", "1_0", "yes", "Off", ".5", "1e3", "2024-05-01", "<<", "="]
+)
+def test_text_stays_text_for_readers_of_either_yaml(text):
+    written = dump({"a": text})
+    assert read(written).data == {"a": text}
+    assert yaml.safe_load(written) == {"a": text}
+
+
 # Refusals
 
 
@@ -100,13 +146,15 @@ def test_control_characters(text):
         ("!!python/name:os.system x: 1", "s.yaml:1: keys must be plain text"),
         ("? [1, 2]\n: 1", "s.yaml:1: keys must be plain text"),
         ("x: &x {b: 1}\na:\n  <<: *x", "s.yaml:3: a: merge keys (<<) are not allowed"),
-        ("a: 2024-05-01", "s.yaml:1: a: YAML reads 2024-05-01 as a date; write it in quotes"),
+        ("a: !!int 1_0", "s.yaml:1: a: '1_0' cannot be read as int"),
+        ("a: !!bool yes", "s.yaml:1: a: 'yes' cannot be read as bool"),
+        ("a: !!timestamp 2024-05-01", "s.yaml:1: a: has the tag"),
         ("a: !!int x", "s.yaml:1: a: 'x' cannot be read as int"),
         ("a: !!int ''", "s.yaml:1: a: '' cannot be read as int"),
         ("a: !!bool x", "s.yaml:1: a: 'x' cannot be read as bool"),
         ("a: !!float x", "s.yaml:1: a: 'x' cannot be read as float"),
         ("a: " + "9" * 30, "s.yaml:1: a: does not fit into a 64-bit integer"),
-        ("a: " + "9" * 5000, "s.yaml:1: a: '999"),
+        ("a: " + "9" * 5000, "s.yaml:1: a: does not fit into a 64-bit integer"),
         ("a: 0x" + "f" * 5000, "s.yaml:1: a: does not fit into a 64-bit integer"),
         ('a: "\\ud800"', "s.yaml:1: a: is not valid text"),
         ('"\\ud800": 1', "s.yaml:1: keys must be plain text"),

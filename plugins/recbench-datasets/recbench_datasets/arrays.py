@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Parts = Mapping[Split, "NDArray[np.uint8]"]
-_BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # encrypted: RuntimeError
+_BROKEN = (OSError, ValueError, TypeError, OverflowError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What broken files raise; RuntimeError: encrypted ones."""
 _LAYOUTS = {"NHWC": 4, "NCHW": 4, "NHW": 3}
 
 
@@ -243,17 +244,18 @@ def _header(member: Path) -> tuple[int, ...]:
             with zipfile.ZipFile(member.parent) as archive, archive.open(f"{member.name}.npy") as inner:
                 shape, dtype = _read_header(inner)
                 size = archive.getinfo(f"{member.name}.npy").file_size
-            if math.prod(shape) * dtype.itemsize > size:  # or memory would be taken for all that the header says
-                raise UserError(f"{member} is broken: an array of shape {shape} does not fit into its {size} bytes")
         else:
             with member.open("rb") as stream:
                 shape, dtype = _read_header(stream)
+                size = member.stat().st_size
     except _BROKEN as error:
         raise UserError(f"{member} is not a NumPy array: {error}") from None
     if dtype.hasobject:
         raise UserError(f"{member} holds Python objects, which recbench never opens; expected uint8 images")
     if dtype != "uint8":
         raise UserError(f"{member} holds {dtype}, expected uint8 (0 to 255)")
+    if math.prod(shape) > size:  # or memory would be taken for all that the header says
+        raise UserError(f"{member} is broken: an array of shape {shape} does not fit into its {size} bytes")
     if len(shape) not in (3, 4) or min(shape) < 0:
         raise UserError(f"{member} has shape {shape}, expected (N, H, W, C), (N, C, H, W) or (N, H, W)")
     return shape
@@ -265,6 +267,8 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
+    if any(type(length) is not int for length in shape):
+        raise ValueError(f"its shape {shape} is not of whole numbers")
     return shape, dtype
 
 

@@ -51,16 +51,16 @@ class Decoder:
             ValueError: the file cannot be used; the text says why, as the rest of a sentence about it.
         """
         import numpy as np
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, ImageOps
 
         try:
-            with Image.open(path) as opened:
+            with image_files.open_image(path) as opened:
                 deep, count = image_files.is_deep(opened), image_files.image_count(opened)
                 opened.load()
                 grey, transparent = image_files.is_grey(opened), image_files.is_transparent(opened)
                 image = ImageOps.exif_transpose(opened).convert("RGB" if self.channels == 3 else "L")
-        except UnidentifiedImageError:
-            raise ValueError("is not an image") from None
+        except image_files.UnusableImageError:
+            raise
         except Exception as error:  # noqa: BLE001 - given a broken file, decoders raise anything
             raise ValueError(f"is broken: {error}") from None
         if count > 1:

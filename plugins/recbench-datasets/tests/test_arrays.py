@@ -229,3 +229,27 @@ def test_nothing_there(tmp_path):
         create(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"holds no train\.npy"):
         create(tmp_path).source()
+
+
+def claiming(shape: str) -> bytes:
+    """An .npy file of bytes whose header says any shape."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(100)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(9223372036854775807, 1, 1, 1)",
+        "(9223372036854775808, 3, 4, 4)",
+        "(99999999999999999999999, 3, 4, 4)",
+        "(4294967296, 4294967296, 1, 1)",
+        "(1000000, 3, 64, 64)",
+        "(1, -2, 3, 4)",
+        "(True, 3, 4, 4)",
+    ],
+)
+def test_an_npy_file_that_claims_what_it_has_not(tmp_path, shape):
+    (tmp_path / "lone.npy").write_bytes(claiming(shape))
+    with pytest.raises(UserError, match=r"lone\.npy"):
+        _ = create(tmp_path / "lone.npy").shape

@@ -64,7 +64,8 @@ def test_a_file_that_cannot_be_used_is_told_in_its_place(tmp_path, processes):
     Image.new("L", (16, 20)).save(files[5])
     decoded = list(decode(files, DECODER))
     assert [number for number, each in enumerate(decoded) if isinstance(each, ValueError)] == [4, 5]
-    assert [str(decoded[4]), str(decoded[5])] == ["is not an image", "is grey, expected colour (channels: 3)"]
+    assert str(decoded[4]).startswith("is not an image")
+    assert str(decoded[5]) == "is grey, expected colour (channels: 3)"
 
 
 def test_whoever_has_seen_enough_leaves_no_process(tmp_path, processes):

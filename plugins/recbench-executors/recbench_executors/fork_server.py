@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from recbench_executors.processes import die_with_parent
+from recbench_executors.processes import SAFE_PATH, die_with_parent
 
 _PARENT = os.getppid()
 
@@ -34,3 +34,5 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(_number, signal.SIG_IGN)
 signal.signal(signal.SIGUSR1, _end)
 die_with_parent(signal.SIGUSR1)
+if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH:
+    del os.environ["PYTHONSAFEPATH"]  # what jobs start is theirs

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
@@ -26,7 +27,7 @@ from pathlib import Path
 from recbench import Store, holder
 from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
-from recbench_executors.processes import die_with_parent, how_it_died, kill_group, memory_kills
+from recbench_executors.processes import SAFE_PATH, die_with_parent, how_it_died, kill_group, memory_kills
 
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
@@ -186,7 +187,8 @@ class Local(Executor):
             arguments = (task, sender, gpu, self._threads(self._slots()))
             process = context.Process(target=work, args=arguments, name=f"recbench-{task.job_id}")
             try:
-                process.start()
+                with without_working_folder():
+                    process.start()
             except (OSError, EOFError):  # the fork server was killed; the next start makes another
                 receiver.close()
                 if attempt == 2:
@@ -241,6 +243,19 @@ class Local(Executor):
                     os.killpg(worker.process.pid, number)
                 except ProcessLookupError:  # not yet leader of its own group, or just gone
                     worker.process.terminate() if number == signal.SIGTERM else worker.process.kill()
+
+
+@contextmanager
+def without_working_folder() -> Iterator[None]:
+    """Start processes that do not look for modules in the working folder, where a file may have a module's name."""
+    if os.environ.get("PYTHONSAFEPATH"):
+        yield
+        return
+    os.environ["PYTHONSAFEPATH"] = SAFE_PATH
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH", None)
 
 
 def known_without_running(task: Task) -> Ended | None:

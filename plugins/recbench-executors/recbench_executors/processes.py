@@ -12,6 +12,9 @@ from recbench.contracts.executor import Reason
 
 _PR_SET_PDEATHSIG = 1
 
+SAFE_PATH = "recbench"
+"""The value of PYTHONSAFEPATH that recbench sets, and takes away again before jobs start programs of their own."""
+
 
 def die_with_parent(number: signal.Signals) -> None:
     """Have the system send this process a signal when its parent dies (on Linux; elsewhere nothing happens)."""

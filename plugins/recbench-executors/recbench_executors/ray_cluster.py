@@ -13,12 +13,14 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import recbench
@@ -216,6 +218,7 @@ class _Sweep:
                 "gpu": self.executor.gpu > 0,
                 "environment": self.environment,
                 "recbench": recbench.__version__,
+                "shadows": "" if str(Path.cwd()) in sys.path else str(Path.cwd()),
             }
             reference = self.host.options(name=f"recbench {task.job_id}").remote(payload, self.switchboard)
             self.running[reference] = _RayJob(task)

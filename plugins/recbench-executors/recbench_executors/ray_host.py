@@ -67,6 +67,8 @@ def host(payload: Mapping[str, Any], switchboard: Any) -> dict[str, str]:
     os.environ.update(payload["environment"])
     # A job's process would run the main module's file first: here Ray's script for workers, which imports Ray.
     vars(sys.modules["__main__"]).pop("__file__", None)
+    # Ray adds the coordinator's working folder, where a file may have a module's name.
+    sys.path[:] = [path for path in sys.path if path != payload["shadows"]]
     if payload["gpu"]:
         task = replace(task, device="cuda")  # the one that Ray chose, which CUDA_VISIBLE_DEVICES names
         if not os.environ.get("CUDA_VISIBLE_DEVICES"):

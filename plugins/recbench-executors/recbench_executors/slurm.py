@@ -186,7 +186,7 @@ class Slurm(Executor):
         )
         executor.parameters["map_count"] = len(array.elements)
         python = self.python or shlex.quote(sys.executable)
-        command = f"{python} -u -m recbench_executors.slurm_worker {shlex.quote(str(folder))}"
+        command = f"{python} -P -u -m recbench_executors.slurm_worker {shlex.quote(str(folder))}"
         script = folder / "script.sh"
         script.write_text(executor._make_submission_file_text(command, ""), encoding="utf-8")
         return script
