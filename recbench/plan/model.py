@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -133,8 +133,12 @@ class Column(Frozen):
     direction: Literal["higher", "lower"]
     unit: str = ""
     family: str = ""
-    digits: int = 4
+    digits: int = Field(4, ge=0, le=20)
     rounded: bool = True
+
+
+Side = Annotated[int, Field(ge=1, le=2**16)]
+"""Channels, height or width of an image."""
 
 
 class BoardSetting(Frozen):
@@ -144,7 +148,7 @@ class BoardSetting(Frozen):
     dataset: ComponentSpec
     architecture: ComponentSpec
     training: Training
-    shape: tuple[int, int, int]
+    shape: tuple[Side, Side, Side]
 
     @property
     def image_shape(self) -> ImageShape:

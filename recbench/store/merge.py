@@ -16,7 +16,7 @@ from recbench.errors import UserError
 from recbench.files import lock, write_atomically
 from recbench.plan.merge import join_plans
 from recbench.plan.model import SUITE_NAME
-from recbench.plan.plan import Plan
+from recbench.plan.plan import Plan, sealed_plan
 from recbench.store import artifacts
 from recbench.store.archive import Archive, opened
 from recbench.store.record import File, Record, parse_record
@@ -284,7 +284,7 @@ def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _Sou
             store.adopt(job_id, raw)
             merged.added.append(job_id)
     _write_suites(store, found)
-    write_atomically(store.plan_file, plan.model_dump_json().encode())
+    write_atomically(store.plan_file, sealed_plan(plan))
     return merged
 
 
