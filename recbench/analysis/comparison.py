@@ -20,7 +20,7 @@ from recbench.errors import UserError, did_you_mean
 from recbench.plan.merge import flat
 from recbench.plan.model import Column, Frozen, PlannedJob
 from recbench.plan.plan import Plan
-from recbench.store.artifacts import SCORES, ArtifactError, read_scores
+from recbench.store.artifacts import SCORES, read_scores
 from recbench.store.merge import FolderSource, RecordSource
 from recbench.store.record import Number, Record, parse_record
 
@@ -256,13 +256,13 @@ def _scores(side: Side, records: Sequence[Record], metric: str) -> Numbers | Non
     """Return the scores by seed and test image, (S, N); None if they are unknown or differ in number."""
     rows = []
     for record in records:
-        content = side.source.file(record.job_id, SCORES)
         score = record.scores[metric]
-        if content is None or score.std is None:
-            return None
         try:
-            values = read_scores(content, metric)[metric]
-        except ArtifactError:
+            content = side.source.file(record, SCORES)
+            if content is None or score.std is None:
+                return None
+            values = read_scores(content, metric, images=score.n)[metric]
+        except ValueError:  # damaged, or not the file of the record
             return None
         if len(values) != score.n or not np.isclose(values.mean(), score.mean, rtol=1e-9, atol=0):
             return None

@@ -9,7 +9,7 @@ import click
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.errors import UserError, did_you_mean
-from recbench.files import write_atomically
+from recbench.files import write_output
 
 PICTURES = (".pdf", ".png", ".svg")
 
@@ -74,7 +74,4 @@ def across_command(
     if output is None:
         click.echo(content.decode(), nl=False)
         return
-    try:
-        write_atomically(output.resolve(), content)
-    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
-        raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
+    write_output(output, content)

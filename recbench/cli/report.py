@@ -49,7 +49,19 @@ def report_command(
     with err.status("reading the jobs") as status:
         content = gathered(store)
         page = write(content, Sources(store, registry, cache or default_cache(), not no_models, status.update))
+    tell_left_out(content)
     click.echo(page)
+
+
+def tell_left_out(content: Content) -> None:
+    """Print which records and files of jobs could not be used."""
+    from recbench.cli.terminal import err
+
+    for job in content.jobs:
+        if job.status == "unusable":
+            err.print(f"job {job.planned.id}: its record cannot be used: {job.why}", soft_wrap=True, markup=False)
+    for line in content.left_out:
+        err.print(line, soft_wrap=True, markup=False)
 
 
 def gathered(store: Store) -> Content:

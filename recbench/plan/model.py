@@ -115,6 +115,32 @@ def digest(data: Any) -> str:
     return hashlib.sha256(_canonical.encode(data).encode()).hexdigest()[:16]
 
 
+_CHECKSUM = b',"checksum":"'
+
+
+def with_checksum(content: bytes) -> bytes:
+    """Return a JSON object without spaces with the SHA-256 of the bytes before it as its last member."""
+    content = content.removesuffix(b"}")
+    return content + _CHECKSUM + hashlib.sha256(content).hexdigest().encode() + b'"}'
+
+
+def without_checksum(raw: bytes) -> tuple[bytes, bool]:
+    """Return what :func:`with_checksum` was given, and whether there was a checksum.
+
+    Raises:
+        ValueError: the checksum is not that of the content.
+
+    >>> without_checksum(with_checksum(b'{"a":1}'))
+    (b'{"a":1}', True)
+    """
+    content, found, checksum = raw.rpartition(_CHECKSUM)
+    if not found:
+        return raw, False
+    if checksum != hashlib.sha256(content).hexdigest().encode() + b'"}':
+        raise ValueError("damaged: its checksum is not that of its content")
+    return content + b"}", True
+
+
 def brief(value: Any) -> str:
     """Return a value as part of a label, which must not contain slashes.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -20,13 +19,14 @@ from recbench.plan.model import (
     PlannedJob,
     PublishedScore,
     job_of,
+    with_checksum,
+    without_checksum,
 )
 from recbench.plan.tuning import Search, Tuning
 
 _ID = re.compile(r"[0-9a-f]{16}")
 MOST_PLAN = 1 << 28
 """Largest size of ``plan.json`` in bytes; that of a million jobs has half as many."""
-_SEAL = b',"checksum":"'
 
 
 class Plan(Frozen):
@@ -99,8 +99,7 @@ class Plan(Frozen):
 
 def sealed_plan(plan: Plan) -> bytes:
     """Return the content of ``plan.json``: the plan as JSON, with the SHA-256 of the preceding bytes as last member."""
-    content = plan.model_dump_json().encode().removesuffix(b"}")
-    return content + _SEAL + hashlib.sha256(content).hexdigest().encode() + b'"}'
+    return with_checksum(plan.model_dump_json().encode())
 
 
 def parse_plan(raw: bytes) -> Plan:
@@ -109,13 +108,8 @@ def parse_plan(raw: bytes) -> Plan:
     Raises:
         ValueError: it is damaged, or is not a plan; the text says why, in one line.
     """
-    content, seal, digest = raw.rpartition(_SEAL)
-    if seal:
-        if digest != hashlib.sha256(content).hexdigest().encode() + b'"}':
-            raise ValueError("damaged: its checksum is not that of its content")
-        raw = content + b"}"
     try:
-        return Plan.model_validate_json(raw)
+        return Plan.model_validate_json(without_checksum(raw)[0])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

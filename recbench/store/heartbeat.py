@@ -15,18 +15,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from recbench.contracts.executor import JobProgress
-from recbench.files import UNFINISHED, holder
+from recbench.files import UNFINISHED, append_regular, holder, read_regular
 from recbench.plan.model import Frozen
 
 FILE = "running.json"
+_MOST = 1 << 16
 BEAT = 5.0
 """Seconds between two beats."""
 SILENCE = 30.0
 """Seconds without a beat after which a job of another machine counts as dead."""
+
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Amount = Annotated[float, Field(ge=0, lt=1e15)]
 
 
 class RunningJob(Frozen):
@@ -43,14 +49,14 @@ class RunningJob(Frozen):
 
     host: str
     boot: str
-    process: int
+    process: _Count
     device: str
     started: str
-    beat: int = 0
-    epoch: int = 0
-    epochs: int = 0
-    images_per_second: float = 0.0
-    seconds_left: float = 0.0
+    beat: _Count = 0
+    epoch: _Count = 0
+    epochs: _Count = 0
+    images_per_second: _Amount = 0.0
+    seconds_left: _Amount = 0.0
 
     @property
     def here(self) -> bool:
@@ -100,14 +106,15 @@ def _write(folder: Path, running: RunningJob) -> None:
     """Replace the file without fsync: it means nothing after a power cut."""
     temporary = folder / f".{FILE}.{running.process}{UNFINISHED}"
     with suppress(OSError):
-        temporary.write_text(running.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.unlink(missing_ok=True)  # it may be a link
+        append_regular(temporary, running.model_dump_json(indent=1) + "\n")
         temporary.replace(folder / FILE)
 
 
 def read(folder: Path) -> RunningJob | None:
     """Return the content of a job's ``running.json``, even if outdated; None if it is missing or unreadable."""
     try:
-        return RunningJob.model_validate_json((folder / FILE).read_bytes())
+        return RunningJob.model_validate_json(read_regular(folder / FILE, _MOST))
     except (OSError, ValidationError):
         return None
 

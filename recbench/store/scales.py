@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from recbench.errors import UserError
-from recbench.files import write_atomically
+from recbench.files import read_regular, write_atomically
 from recbench.plan.model import NUMERICS, BoardSetting, ComponentSpec, Frozen, digest
 from recbench.plan.plan import Plan
 from recbench.plan.search import with_scales
@@ -101,7 +101,7 @@ def read(root: Path) -> Calibration:
     """
     file = root / FILE
     try:
-        return Calibration.model_validate_json(file.read_bytes())
+        return Calibration.model_validate_json(read_regular(file, 1 << 24))
     except (FileNotFoundError, NotADirectoryError):
         return Calibration()
     except (OSError, ValidationError) as error:

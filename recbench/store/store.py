@@ -20,7 +20,7 @@ from pydantic import ConfigDict, PlainValidator, ValidationInfo
 from recbench.errors import UserError
 from recbench.files import link_new, misplaced, read_regular, unfinished, update, write_atomically
 from recbench.plan.model import Frozen, Job, digest
-from recbench.plan.plan import Plan, MOST_PLAN, parse_plan, sealed_plan
+from recbench.plan.plan import MOST_PLAN, Plan, parse_plan, sealed_plan
 from recbench.store.record import (
     MOST_BYTES,
     JobStatus,
