@@ -193,21 +193,28 @@ class Archive:
         """
         self.file = file
         try:
-            self.archive = zipfile.ZipFile(file)
+            self.stream = os.fdopen(open_regular(file.resolve()), "rb")
+        except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
+            raise ArchiveError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            self.archive = zipfile.ZipFile(self.stream)
         except OSError as error:
+            self.stream.close()
             raise ArchiveError(f"{file} cannot be read: {error.strerror or error}") from None
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, MemoryError) as error:
+            self.stream.close()
             raise ArchiveError(f"{file}: expected an export of recbench: {error}") from None
         try:
             self.manifest = self._check()
             self.plan = self._plan()
         except BaseException:
-            self.archive.close()
+            self.close()
             raise
 
     def close(self) -> None:
         """Close the file."""
         self.archive.close()
+        self.stream.close()
 
     @property
     def jobs(self) -> list[str]:

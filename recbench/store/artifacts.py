@@ -249,7 +249,7 @@ def read_images(
     Raises:
         ArtifactError: the file is missing, damaged, not the one that the record describes, or holds other things.
     """
-    most = _MOST[IMAGES] if shape is None else len(PICTURES) * MOST_PICTURES * math.prod(shape)
+    most = _MOST[IMAGES] if shape is None else min(_MOST[IMAGES], len(PICTURES) * MOST_PICTURES * math.prod(shape))
     arrays = _read_arrays(folder, IMAGES, files, names, most)
     for name, array in arrays.items():
         fits = array.ndim == 4 and 0 < len(array) <= MOST_PICTURES and min(array.shape) > 0
