@@ -181,8 +181,8 @@ class _Found:
 def _records(side: Side, jobs: Sequence[PlannedJob]) -> list[Record]:
     found = []
     for planned in jobs:
-        raw = side.source.raw(planned.id)
         try:
+            raw = side.source.raw(planned.id)
             record = parse_record(planned.id, raw) if raw is not None else None
         except ValueError as error:
             raise UserError(f"{side.name}: the record of job {planned.id} cannot be used: {error}") from None

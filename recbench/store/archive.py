@@ -14,8 +14,8 @@ import secrets
 import stat
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,8 @@ EXTRAS = {"images": IMAGES, "models": MODEL, "traces": TRACES}
 _NAMES = "|".join(map(re.escape, ("record.json", *artifacts.ALL)))
 _MEMBER = re.compile(rf"plan\.json|suite\.yaml|jobs/[0-9a-f]{{16}}/({_NAMES})")
 _MANIFEST = "manifest.json"
+MOST_SUITE = 1 << 24
+"""Largest size of ``suite.yaml`` in bytes."""
 _LONGEST_MANIFEST = 1 << 28
 _EXPANSION = 50
 """An archive may unpack to this many times its own size; for the text of records the ratio is about ten."""
@@ -91,10 +93,14 @@ def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
     left_out: list[str] = []
     lacking: dict[str, int] = {}
     file = writable_output(file)
-    content = plan.model_dump_json().encode()  # without its seal: the manifest has its checksum
-    members = {"plan.json": File.of(content)}
-    with suppress(FileNotFoundError):
-        members["suite.yaml"] = _described(store.root / "suite.yaml")
+    contents = {"plan.json": plan.model_dump_json().encode()}  # without its seal: the manifest has its checksum
+    try:
+        contents["suite.yaml"] = read_regular(store.root / "suite.yaml", MOST_SUITE)
+    except FileNotFoundError:
+        pass  # of a folder that was merged from several
+    except OSError as error:
+        raise UserError(f"{store.root / 'suite.yaml'} cannot be read: {error.strerror}") from None
+    members = {name: File.of(content) for name, content in contents.items()}
     for planned in plan.jobs:
         try:
             record = store.read(planned.id)
@@ -114,7 +120,7 @@ def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
     if not jobs:
         raise UserError("\n".join([f"there is no record in {store.root} to export", *left_out]))
     manifest = Manifest(suite=plan.suite, files=dict(sorted(members.items())))
-    _write(store.root, manifest, content, file)
+    _write(store.root, manifest, contents, file)
     return Exported((len(jobs), len(plan.jobs)), tuple(left_out), lacking)
 
 
@@ -153,7 +159,7 @@ def _files_of(store: Store, record: Record, wanted: Collection[str]) -> dict[str
     return found
 
 
-def _write(root: Path, manifest: Manifest, plan: bytes, file: Path) -> None:
+def _write(root: Path, manifest: Manifest, contents: Mapping[str, bytes], file: Path) -> None:
     if not file.parent.is_dir():
         raise UserError(f"{file} cannot be written: the folder {file.parent} does not exist")
     with full_disk_named(file.parent):
@@ -163,7 +169,7 @@ def _write(root: Path, manifest: Manifest, plan: bytes, file: Path) -> None:
                 with zipfile.ZipFile(stream, "w") as archive:
                     _add(archive, _MANIFEST, manifest.model_dump_json(indent=1).encode())
                     for name, described in manifest.files.items():
-                        content = plan if name == "plan.json" else read_regular(root / name, described.bytes)
+                        content = contents.get(name) or read_regular(root / name, described.bytes)
                         if hashlib.sha256(content).hexdigest() != described.sha256:
                             raise UserError(f"{root / name} changed during the export; export again")
                         _add(archive, name, content)

@@ -19,12 +19,9 @@ from recbench.plan.merge import join_plans
 from recbench.plan.model import SUITE_NAME
 from recbench.plan.plan import Plan, sealed_plan
 from recbench.store import artifacts
-from recbench.store.archive import Archive, opened
+from recbench.store.archive import MOST_SUITE, Archive, opened
 from recbench.store.record import MOST_BYTES, File, Record, parse_record
 from recbench.store.store import Store
-
-_MOST_SUITE = 1 << 24
-"""Largest size of ``suite.yaml`` in bytes."""
 
 
 class RecordSource(ABC):
@@ -89,7 +86,7 @@ class FolderSource(RecordSource):
     def resolved(self) -> bytes | None:
         path = self.store.root / "suite.yaml"
         try:
-            return self._bytes(path, _MOST_SUITE)
+            return self._bytes(path, MOST_SUITE)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -144,7 +141,7 @@ def sources(paths: Sequence[Path]) -> Iterator[list[RecordSource]]:
         for path in paths:
             if path.is_file():
                 found.append(ArchiveSource(stack.enter_context(opened(path))))
-            elif (path / "plan.json").is_file():
+            elif path.is_dir() and os.path.lexists(path / "plan.json"):
                 found.append(FolderSource(path))
             else:
                 below = sorted(file.parent for file in path.glob("*/plan.json"))
@@ -375,7 +372,7 @@ def _write_suites(store: Store, found: Sequence[RecordSource]) -> None:
     there = set()
     for file in store.root.glob("suite*.yaml"):
         with suppress(OSError):
-            there.add(read_regular(file, _MOST_SUITE))
+            there.add(read_regular(file, MOST_SUITE))
     number = 1
     for text in texts:
         if text not in there:
