@@ -15,6 +15,7 @@ import pytest
 from recbench.plan.plan import Plan
 from recbench.store.artifacts import ALL, describe
 from recbench.store.store import Store
+from tests.conftest import TINY, Recbench
 from tests.report_store import write_store
 from tests.store import hostile
 from tests.store.hostile import ANYTHING, Put, written
@@ -179,3 +180,88 @@ def test_files_of_the_suite(tmp_path: Path, whole: Path, name: str) -> None:
         if outcome["code"]:
             assert outcome["err"].startswith("error: "), outcome
             assert outcome["err"].count("\n") <= 3
+
+
+def test_a_run_goes_on_without_what_it_cannot_use(finished_tiny: Path, recbench: Recbench) -> None:
+    """Records of any kind, and links where the jobs would write: they are set aside, and the jobs run again."""
+    root = finished_tiny.parent / "results" / "tiny"
+    mine = finished_tiny.parent / "mine"
+    mine.write_text("precious")
+    jobs = sorted((root / "jobs").iterdir())
+    before = {job.name: json.loads((job / "record.json").read_bytes())["scores"] for job in jobs}
+    first, second, third, fourth = jobs
+    replaced(first / "record.json", ANYTHING["a FIFO"])
+    replaced(second / "record.json", ANYTHING["a dangling link"])
+    for job in (third, fourth):
+        (job / "record.json").unlink()
+    (third / "checkpoint").mkdir()
+    (third / "checkpoint" / "state.tmp").symlink_to(mine)
+    (fourth / "lock").unlink(missing_ok=True)
+    (fourth / "lock").symlink_to(mine)
+    done = recbench("run", "tiny.yaml", "--plugin", TINY, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    said = " ".join(done.stderr.split())
+    assert f"the record of job {first.name} cannot be used (cannot be read: it is a FIFO" in said
+    assert f"the record of job {second.name} cannot be used (cannot be read: it is a link" in said
+    assert f"the folder of job {third.name} cannot be used (checkpoint/state.tmp is a link)" in said
+    assert f"the folder of job {fourth.name} cannot be used (lock is a link)" in said
+    assert mine.read_text() == "precious"
+    after = {job.name: json.loads((job / "record.json").read_bytes())["scores"] for job in (root / "jobs").iterdir()}
+    assert after == before
+    assert len([path for path in (root / "set-aside").iterdir() if path.is_dir()]) == len(jobs)
+
+
+def test_verification_names_the_files_that_are_not_recorded(finished_tiny: Path, recbench: Recbench) -> None:
+    root = finished_tiny.parent / "results" / "tiny"
+    kinds = ["a FIFO", "a dangling link", "a terabyte", "noise"]
+    jobs = sorted((root / "jobs").iterdir())
+    for job, kind, name in zip(
+        jobs, kinds, ["model.safetensors", "images.npz", "model.safetensors", "scores.parquet"], strict=True
+    ):
+        replaced(job / name, ANYTHING[kind])
+    done = recbench("verify", "tiny", "--plugin", TINY, "--device", "cpu")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count(": not as recorded") == len(kinds)
+    assert done.stdout.count("NOT verified") == len(kinds)
+
+
+def test_a_lock_that_is_a_link_stops_cleaning_and_merging(finished_tiny: Path, recbench: Recbench) -> None:
+    folder = finished_tiny.parent
+    root = folder / "results" / "tiny"
+    mine = folder / "mine"
+    mine.write_text("precious")
+    job = next((root / "jobs").iterdir())
+    shutil.copytree(root, folder / "other" / "tiny")
+    (job / "lock").unlink(missing_ok=True)
+    (job / "lock").symlink_to(mine)
+    (job / "checkpoint").mkdir()
+    done = recbench("clean", "tiny", "--yes")
+    assert done.returncode == 2
+    assert f"{job.name}/lock cannot be used: it is a link, expected a regular file; remove it" in done.stderr
+    done = recbench("merge", "other", "--into", "results")
+    assert done.returncode == 2
+    assert "lock is a link, where recbench writes; remove it" in done.stderr
+    assert mine.read_text() == "precious"
+    assert recbench("leaderboard", "tiny").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["leaderboard", "tiny", "--format", "csv", "--output"],
+        ["figure", "tiers", "tiny", "--output"],
+        ["export", "tiny", "-o"],
+    ],
+)
+def test_outputs_never_replace_what_is_no_regular_file(
+    finished_tiny: Path, recbench: Recbench, command: list[str]
+) -> None:
+    fifo = finished_tiny.parent / "fifo.pdf"
+    ANYTHING["a FIFO"](fifo)
+    done = recbench(*command, fifo)
+    assert done.returncode == 2
+    assert "fifo.pdf cannot be written: it is a FIFO, expected a regular file or a new name" in done.stderr
+    assert fifo.is_fifo()
+    assert not list(fifo.parent.glob("*.unfinished"))
