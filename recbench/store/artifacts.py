@@ -29,7 +29,7 @@ from zipfile import BadZipFile
 
 from recbench.files import append_regular, full_disk_named, read_regular, write_atomically
 from recbench.store.bounded import npz_arrays, parquet_columns
-from recbench.store.record import File
+from recbench.store.record import LARGEST, File
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,10 +181,7 @@ def readable_epochs(folder: Path) -> Iterator[dict[str, float]]:
 
 
 def _is_finite(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 # scores.parquet

@@ -68,14 +68,12 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, most: i
         if member.file_size - stream.tell() != size:
             raise ValueError(f"{name} does not have as many bytes as its shape needs")
         array = np.empty(math.prod(shape), dtype=kind)
-        place, target = 0, memoryview(array).cast("B") if size else memoryview(b"")
-        while place < size:
-            got = stream.readinto(target[place : place + (1 << 20)])
-            if not got:
-                raise ValueError(f"{name} is truncated")
-            place += got
-        if stream.read(1):  # also makes zipfile compare the checksum
-            raise ValueError(f"{name} is longer than it says")
+        target, place = array.view(np.uint8), 0
+        while chunk := stream.read(1 << 20):  # to the end, where zipfile compares the checksum
+            target[place : place + len(chunk)] = np.frombuffer(chunk, dtype=np.uint8)
+            place += len(chunk)
+        if place != size:
+            raise ValueError(f"{name} is truncated")
     return array.reshape(shape, order="F" if by_column else "C")
 
 

@@ -10,20 +10,32 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from recbench.contracts.executor import Reason
 from recbench.plan.model import Frozen, Job
 
 SCHEMA = 1
 JobStatus = Literal["done", "failed", "diverged"]
+LARGEST = 1e100
+"""No finite number that a job measures is as large: they come from sums and squares of 32-bit floats."""
+
+
+def _measurable(value: float) -> float:
+    if math.isnan(value) or LARGEST < abs(value) < math.inf:
+        raise ValueError(f"expected a number of at most {LARGEST:g}, or an infinite one")
+    return value
+
+
 Number = Annotated[
     float,
-    Field(ge=-math.inf),  # anything but NaN
+    AfterValidator(_measurable),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity"]}]}),
 ]
 """A number that may be infinite, such as the PSNR of equal images, which JSON stores as text; never NaN."""
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+"""A time, or a speed."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """The name of a file in the job's folder, which cannot lead out of it."""
@@ -45,8 +57,8 @@ class Score(Frozen):
 class Cost(Frozen):
     """The cost of training. ``peak_memory_bytes`` is that of the GPU if there is one, otherwise of the process."""
 
-    images_per_second: Finite
-    step_milliseconds: Finite
+    images_per_second: Amount
+    step_milliseconds: Amount
     peak_memory_bytes: Count
     parameters: Count
 
@@ -78,8 +90,8 @@ class Trained(Frozen):
     steps: Count
     parameters: Count
     loss_parameters: Count
-    seconds: Finite
-    images_per_second: Finite
+    seconds: Amount
+    images_per_second: Amount
     final: dict[str, Finite] = Field(description="the last line of history.jsonl")
 
 
@@ -90,7 +102,7 @@ class Evaluated(Frozen):
     reconstruction: Literal["decoded posterior mean"] = "decoded posterior mean"
     n: Count
     kl: Finite = Field(description="mean KL divergence in nats per image")
-    seconds: Finite
+    seconds: Amount
 
 
 class Provenance(Frozen):
