@@ -163,7 +163,7 @@ class Column(Frozen):
     rounded: bool = True
 
 
-Side = Annotated[int, Field(ge=1, le=2**16)]
+Extent = Annotated[int, Field(ge=1, le=2**16)]
 """Channels, height or width of an image."""
 
 
@@ -174,7 +174,7 @@ class BoardSetting(Frozen):
     dataset: ComponentSpec
     architecture: ComponentSpec
     training: Training
-    shape: tuple[Side, Side, Side]
+    shape: tuple[Extent, Extent, Extent]
 
     @property
     def image_shape(self) -> ImageShape:

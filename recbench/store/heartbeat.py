@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from recbench.contracts.executor import JobProgress
 from recbench.files import UNFINISHED, append_regular, holder, read_regular
 from recbench.plan.model import Frozen
+from recbench.store.record import Amount, Count
 
 FILE = "running.json"
 _MOST = 1 << 16
@@ -29,10 +29,6 @@ BEAT = 5.0
 """Seconds between two beats."""
 SILENCE = 30.0
 """Seconds without a beat after which a job of another machine counts as dead."""
-
-
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
-_Amount = Annotated[float, Field(ge=0, lt=1e15)]
 
 
 class RunningJob(Frozen):
@@ -49,14 +45,14 @@ class RunningJob(Frozen):
 
     host: str
     boot: str
-    process: _Count
+    process: Count
     device: str
     started: str
-    beat: _Count = 0
-    epoch: _Count = 0
-    epochs: _Count = 0
-    images_per_second: _Amount = 0.0
-    seconds_left: _Amount = 0.0
+    beat: Count = 0
+    epoch: Count = 0
+    epochs: Count = 0
+    images_per_second: Amount = 0.0
+    seconds_left: Amount = 0.0
 
     @property
     def here(self) -> bool:
