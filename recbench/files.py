@@ -1,4 +1,8 @@
-"""Crash-safe files: locks, atomic writes, and errors that name a full disk. Imports nothing heavy."""
+"""Crash-safe files: locks, atomic writes, and errors that name a full disk. Imports nothing heavy.
+
+Results come from other people too, so nothing here follows a link or opens anything but a regular file: neither what is
+read nor what is written.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,110 @@ import ctypes
 import errno
 import fcntl
 import os
+import secrets
+import stat
 import struct
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recbench.errors import OutOfSpaceError
+from recbench.errors import OutOfSpaceError, UserError
+
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_UNFOLLOWED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Flags for opening a file that may be anything: a FIFO must not be waited for."""
+
+
+def open_regular(path: str | Path, flags: int = os.O_RDONLY, *, folder: int | None = None) -> int:
+    """Open a regular file, and nothing else, without following a link.
+
+    Args:
+        path: the file; links in the folders above it are followed.
+        flags: as of ``os.open``.
+        folder: descriptor of the folder that ``path`` is relative to.
+
+    Returns:
+        A descriptor.
+
+    Raises:
+        OSError: there is no such file, or it is not a regular file; ``strerror`` says what it is.
+    """
+    try:
+        handle = os.open(path, flags | _UNFOLLOWED, 0o666, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EEXIST):
+            raise
+        raise _irregular(path, os.lstat(path, dir_fd=folder).st_mode) or error from None
+    wrong = _irregular(path, os.fstat(handle).st_mode)
+    if wrong is not None:
+        os.close(handle)
+        raise wrong
+    return handle
+
+
+def _irregular(path: str | Path, mode: int) -> OSError | None:
+    if stat.S_ISREG(mode):
+        return None
+    what = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+    return OSError(errno.EINVAL, f"it is {what}, expected a regular file", str(path))
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """Return the content of a regular file, whose size is checked before it is read.
+
+    Args:
+        path: the file; it is not followed if it is a link.
+        most: largest size in bytes.
+
+    Raises:
+        OSError: there is no such file, it is not a regular file, or it is larger; ``strerror`` says why.
+    """
+    handle = open_regular(path)
+    with os.fdopen(handle, "rb", buffering=0) as stream:
+        size = os.fstat(handle).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, expected at most {most:,}", str(path))
+        return stream.read()
+
+
+def append_regular(path: Path, text: str) -> None:
+    """Append text to a regular file, which is created if necessary.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be written.
+    """
+    with os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def misplaced(folder: Path) -> str:
+    """Return what recbench did not put into a folder of its own, and would write through: a link or a special file,
+    as ``lock is a link``; empty if there is nothing. Folders in it are searched, links are not followed."""
+    try:
+        if folder.is_symlink() or not folder.is_dir():
+            return f"{folder.name} is {_kind(folder)}" if os.path.lexists(folder) else ""
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                found = misplaced(Path(entry.path))
+                if found:
+                    return f"{entry.name}/{found}"
+            elif not entry.is_file(follow_symlinks=False):
+                return f"{entry.name} is {_kind(Path(entry.path))}"
+    except FileNotFoundError:  # it has just been removed
+        return ""
+    return ""
+
+
+def _kind(path: Path) -> str:
+    mode = path.lstat().st_mode
+    return "a file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def holder(folder: Path) -> int | None:
@@ -28,7 +129,7 @@ def holder(folder: Path) -> int | None:
         if nothing holds the lock.
     """
     try:
-        with (folder / "lock").open("rb") as stream:  # of people who may only read, too
+        with os.fdopen(open_regular(folder / "lock", os.O_RDONLY), "rb") as stream:  # of people who may only read, too
             asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             kind, _, _, _, process = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, asked))
     except OSError:  # no such file, or no permission, which is reported when the job is run
@@ -54,11 +155,24 @@ def lock(folder: Path) -> Iterator[bool]:
         True if this process holds the lock, False if another one does.
 
     Raises:
+        UserError: the folder or the file is a link, or not what it should be.
         OutOfSpaceError: the file system is full.
     """
     with full_disk_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / "lock").open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            above = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileExistsError, NotADirectoryError):
+            what = _kind(folder) if os.path.lexists(folder) else "below a file"
+            raise UserError(f"{folder} is {what}, expected a folder of recbench's own; remove or rename it") from None
+        try:
+            stream = os.fdopen(open_regular("lock", os.O_WRONLY | os.O_CREAT, folder=above), "w")
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise UserError(f"{folder / 'lock'} cannot be used: {error.strerror}; remove it") from None
+        finally:
+            os.close(above)
     with stream as handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,15 +208,13 @@ def write_atomically(file: Path, content: bytes, *, new: bool = False, durable: 
     """
     with full_disk_named(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=UNFINISHED, dir=file.parent)
-        temporary = Path(name)
+        temporary = file.parent / f".{file.name[:100]}.{secrets.token_hex(6)}{UNFINISHED}"
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with os.fdopen(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as stream:
                 stream.write(content)
                 stream.flush()
                 if durable:
                     os.fsync(stream.fileno())
-            temporary.chmod(0o644)
             if new:
                 link_new(temporary, file)
             else:
@@ -114,11 +226,60 @@ def write_atomically(file: Path, content: bytes, *, new: bool = False, durable: 
         finally:
             temporary.unlink(missing_ok=True)
         if durable:
-            folder = os.open(file.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def writable_output(output: Path) -> Path:
+    """Return the path that a file named by the user is to be written to: a regular file that may be replaced, or a new
+    name. A link is followed, so that the file that it leads to is replaced, not the link.
+
+    Raises:
+        UserError: it is a folder, a device or anything else that must not be replaced, or links lead nowhere.
+    """
+    try:
+        target = output.resolve()
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return target
+    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
+        raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(
+            f"{output} cannot be written: it is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, expected a regular "
+            "file or a new name"
+        )
+    return target
+
+
+def write_output(output: Path, content: bytes) -> None:
+    """Write a file that the user named, completely or not at all.
+
+    ``/dev/stdout`` and its like are written to; no other device, FIFO or folder is touched.
+
+    Raises:
+        UserError: it is no regular file and no new name, or cannot be written.
+        OutOfSpaceError: the file system is full.
+    """
+    try:
+        if str(output).startswith(_STREAMS):
+            with output.open("wb") as stream:
+                stream.write(content)
+        else:
+            write_atomically(writable_output(output), content)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
+
+
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/")
 
 
 def link_new(temporary: Path, file: Path) -> None:
@@ -158,8 +319,10 @@ _NO_REPLACE = 1  # RENAME_NOREPLACE
 def update(file: Path, text: str, *, durable: bool = True) -> None:
     """Write a file, unless it already has this content."""
     content = text.encode()
-    if not (file.is_file() and file.read_bytes() == content):
-        write_atomically(file, content, durable=durable)
+    with suppress(OSError):
+        if read_regular(file, len(content)) == content:
+            return
+    write_atomically(file, content, durable=durable)
 
 
 @contextmanager

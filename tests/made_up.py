@@ -89,7 +89,7 @@ def make_record(plan: Plan, planned: PlannedJob, scores: Mapping[str, Score] | N
             started="2026-01-01T00:00:00+00:00",
             finished="2026-01-01T00:00:02+00:00",
         ),
-        "files": {"history.jsonl": File(bytes=12, sha256="a" * 64)},
+        "files": {"log.txt": File(bytes=12, sha256="a" * 64)},
     }
     return Record(**{**facts, **changes})
 

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from recbench.plan.model import Column, ComponentSpec
 from recbench.plan.plan import Plan
+from recbench.store.artifacts import ALL, describe
 from recbench.store.record import Cost, Data, Evaluated, Score, Trained
 from recbench.store.store import Store
 from tests.made_up import COLUMNS, FINGERPRINT, make_plan, make_record, make_trouble
@@ -114,6 +115,7 @@ def write_store(
             save(folder / "traces.npz", {"kernels": kernels(rank, epochs)})
         scores = {c.name: score(table[c.name]) for c in METRICS}
         changes: dict[str, Any] = {
+            "files": describe(folder, [name for name in ALL if (folder / name).exists()]),
             "data": Data(fingerprint=FINGERPRINT, train=32, validation=4, test=test_images),
             "evaluated": Evaluated(n=test_images, kl=float(table["kl"].mean()), seconds=0.1),
             "cost": Cost(

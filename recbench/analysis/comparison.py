@@ -22,7 +22,7 @@ from recbench.plan.merge import flat
 from recbench.plan.model import Column, Frozen, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.selection import usable
-from recbench.store.artifacts import SCORES, ArtifactError, read_scores
+from recbench.store.artifacts import SCORES, read_scores
 from recbench.store.merge import FolderSource, RecordSource
 from recbench.store.record import Number, Record, parse_record
 
@@ -188,8 +188,8 @@ class _Found:
 def _records(side: Side, jobs: Sequence[PlannedJob]) -> list[Record]:
     found = []
     for planned in jobs:
-        raw = side.source.raw(planned.id)
         try:
+            raw = side.source.raw(planned.id)
             record = parse_record(planned.id, raw) if raw is not None else None
         except ValueError as error:
             raise UserError(f"{side.name}: the record of job {planned.id} cannot be used: {error}") from None
@@ -268,13 +268,13 @@ def _scores(side: Side, records: Sequence[Record], column: Column) -> Numbers | 
     rows = []
     metric = column.name
     for record in records:
-        content = side.source.file(record.job_id, SCORES)
         score = record.scores[metric]
-        if content is None or (score.std is None and not score.infinite):
-            return None
         try:
-            values = read_scores(content, metric)[metric]
-        except ArtifactError:
+            content = side.source.file(record, SCORES)
+            if content is None or (score.std is None and not score.infinite):
+                return None
+            values = read_scores(content, metric, images=score.n)[metric]
+        except ValueError:  # damaged, or not the file of the record
             return None
         if len(values) != score.n or not np.isclose(values.mean(), score.mean, rtol=1e-9, atol=0):
             return None

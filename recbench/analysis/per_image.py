@@ -7,33 +7,36 @@ sources, so that a leaderboard that is shown again does not read the scores. It 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from recbench.analysis.statistics import ScoreMoments, moments
 from recbench.errors import OutOfSpaceError
-from recbench.files import write_atomically
-from recbench.plan.model import Column, Frozen, digest
+from recbench.files import read_regular, write_atomically
+from recbench.plan.model import Column, Frozen, digest, with_checksum, without_checksum
 from recbench.plan.selection import usable
-from recbench.store.artifacts import SCORES, ArtifactError, read_history, read_scores
-from recbench.store.record import Score
+from recbench.store.artifacts import HISTORY, SCORES, ArtifactError, read_history, read_scores
+from recbench.store.record import File, Score
 from recbench.store.store import Store
 
+_MOST = 1 << 28
+"""Largest size of the cache in bytes."""
 VERSION = 2
 """Version of the moments; raised when the same scores would give other moments."""
 
 
 @dataclass(frozen=True)
 class PerImageScores:
-    """The score of a job by one metric, as its record states it."""
+    """The score of a job by one metric, and the job's files, as its record states them."""
 
     job_id: str
     score: Score
+    files: Mapping[str, File] = field(default_factory=dict)
 
 
 class _Kept(Frozen):
@@ -130,24 +133,24 @@ class ScoreFiles:
         if not self._used or self._used.keys() == self._read().keys():
             return
         try:
-            write_atomically(self.file, _FILE.dump_json(self._used))
+            write_atomically(self.file, with_checksum(_FILE.dump_json(self._used)))
         except (OSError, OutOfSpaceError):
             return  # without a cache, the next leaderboard only takes longer
 
-    def history(self, job_id: str) -> list[dict[str, float]]:
-        """Return the epochs of a job; empty if they cannot be read."""
+    def history(self, job_id: str, files: Mapping[str, File]) -> list[dict[str, float]]:
+        """Return the epochs of a job whose record describes these files; empty if they cannot be read."""
         try:
-            epochs = read_history(self.store.folder(job_id))
-        except ArtifactError:
+            epochs = read_history(self.store.folder(job_id), files)
+        except ArtifactError as error:
+            self.warnings.append(f"job {job_id}: its {HISTORY} cannot be read ({error})")
             return []
-        return [
-            {key: float(value) for key, value in epoch.items() if isinstance(value, int | float)} for epoch in epochs
-        ]
+        return [{key: float(value) for key, value in epoch.items()} for epoch in epochs]
 
     def _read(self) -> dict[str, _Kept]:
         try:
-            return _FILE.validate_json(self.file.read_bytes())
-        except (OSError, ValidationError):
+            content, sealed = without_checksum(read_regular(self.file, _MOST))
+            return _FILE.validate_json(content) if sealed else {}
+        except (OSError, ValueError):
             return {}  # absent or damaged: computed again
 
     def _file(self, job_id: str) -> tuple[int, int] | None:
@@ -155,21 +158,24 @@ class ScoreFiles:
         if job_id not in self._files:
             try:
                 # Of ten thousand jobs, putting paths together with pathlib would take seconds.
-                status = os.stat(f"{self.store.root}/jobs/{job_id}/{SCORES}")  # noqa: PTH116
+                status = os.lstat(f"{self.store.root}/jobs/{job_id}/{SCORES}")
                 self._files[job_id] = status.st_size, status.st_mtime_ns
             except OSError:
                 self._files[job_id] = None
         return self._files[job_id]
 
     def _stamp(self, scored: PerImageScores) -> list[object]:
-        """Return what changes with a job's scores: numbers of the record, and size and time of the file."""
-        return [scored.job_id, repr(scored.score.mean), repr(scored.score.std), self._file(scored.job_id)]
+        """Return what changes with a job's scores: what the record says, and size and time of the file."""
+        described = scored.files.get(SCORES)
+        facts = [scored.job_id, repr(scored.score.mean), repr(scored.score.std), self._file(scored.job_id)]
+        return [*facts, described and described.sha256]
 
     def _scores(self, scored: PerImageScores, column: Column) -> NDArray[np.float64] | None:
         """Return the scores of all test images, (N,); None if they cannot be read or do not match the record."""
         metric = column.name
         try:
-            values = read_scores(self.store.folder(scored.job_id), metric)[metric]
+            folder = self.store.folder(scored.job_id)
+            values = read_scores(folder, metric, files=scored.files, images=scored.score.n)[metric]
         except ArtifactError as error:
             self.warnings.append(f"job {scored.job_id}: its {SCORES} cannot be read ({error})")
             return None

@@ -245,7 +245,7 @@ class _BoardBuilder:
         for record in done:
             assert record is not None, "all seeds of a ranked method are done"
             for name, score in record.scores.items():
-                found.setdefault(name, []).append(PerImageScores(record.job_id, score))
+                found.setdefault(name, []).append(PerImageScores(record.job_id, score, record.files))
         return found
 
 

@@ -112,7 +112,7 @@ class MethodRows:
                 reached = column.cost(usable(record.scores[name], column)) <= column.cost(value)
                 times.append(seconds if reached else math.inf)
                 continue
-            epochs = self.files.history(record.job_id) if self.files is not None else []
+            epochs = self.files.history(record.job_id, record.files) if self.files is not None else []
             if record.data is None or not any(name in epoch for epoch in epochs):
                 return None
             times.append(_first_below(epochs, name, value, record.data.train))

@@ -10,7 +10,7 @@ from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean
-from recbench.files import write_atomically
+from recbench.files import write_output
 
 PICTURES = (".pdf", ".png", ".svg")
 
@@ -75,7 +75,4 @@ def across_command(
     if output is None:
         echo(content.decode(), nl=False)
         return
-    try:
-        write_atomically(output.resolve(), content)
-    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
-        raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
+    write_output(output, content)

@@ -51,11 +51,16 @@ def clean_command(suite: str | None, results: Path, only: tuple[str, ...], yes: 
         err.print(f"nothing was removed; --yes removes all of them, {shown_size(total)}", soft_wrap=True)
         return
     kept = 0
+    problems = []
     for those in found.values():
         for leftover in those:
             try:
                 kept += not cleanup.remove(leftover)
             except OSError as error:
-                raise UserError(f"{leftover.path} cannot be removed: {error.strerror or error}") from None
+                problems.append(f"{leftover.path} cannot be removed: {error.strerror or error}")
+            except UserError as error:  # something else than a lock is in its place
+                problems.append(f"{leftover.path} cannot be removed: {error}")
     taken = f"; kept {kept} that are in use again" if kept else ""
+    if problems:
+        raise UserError("\n".join([*problems, "the others were removed"]))
     err.print(f"removed, {shown_size(total)}{taken}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def _side(text: str, results: Path, stack: ExitStack) -> Side:
 
 def _source(text: str, results: Path, stack: ExitStack) -> RecordSource:
     path = Path(text)
-    if path.is_dir() and (path / "plan.json").is_file():
+    if path.is_dir() and os.path.lexists(path / "plan.json"):
         return FolderSource(path)
     if path.is_file() and not text.endswith((".yaml", ".yml")):
         return ArchiveSource(stack.enter_context(opened(path)))

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.report import gathered
+from recbench.cli.report import gathered, tell_left_out
 from recbench.cli.stored import stored_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
-from recbench.files import write_atomically
+from recbench.files import write_output
 from recbench.plugin.registry import Registry
 
 FIGURES = {
@@ -83,8 +83,6 @@ def figure_command(
         tell_unloaded_files(store, registry.plugins)
         sheet = sheet_for(name, view, Sources(store, registry, cache or default_cache()))
         drawn = figures.sheet(sheet)
-    try:
-        write_atomically(file.resolve(), figures.render(drawn, form))
-    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
-        raise UserError(f"{file} cannot be written: {getattr(error, 'strerror', error)}") from None
+    write_output(file, figures.render(drawn, form))
+    tell_left_out(content)
     echo(file)

@@ -14,7 +14,7 @@ from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean
-from recbench.files import write_atomically
+from recbench.files import write_output
 from recbench.plan.plan import Plan
 from recbench.render.leaderboard import FORMATS
 from recbench.render.published import added, to_text
@@ -93,14 +93,8 @@ def leaderboard_command(
     text = added(form, text, leaderboard, tables) if tables else text
     if output is None:
         echo(text, nl=False)
-        return
-    try:
-        if output.exists() and not output.is_file():  # such as /dev/stdout, which must not be replaced by a file
-            output.write_text(text, encoding="utf-8")
-        else:
-            write_atomically(output.resolve(), text.encode())
-    except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
-        raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
+    else:
+        write_output(output, text.encode())
 
 
 def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[PublishedTable, ...]:

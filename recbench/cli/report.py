@@ -53,7 +53,19 @@ def report_command(
         content = gathered(store)
         sources = Sources(store, registry, cache or default_cache(), not no_models, lambda t: status.update(shown(t)))
         page = write(content, sources)
+    tell_left_out(content)
     echo(page)
+
+
+def tell_left_out(content: Content) -> None:
+    """Print which records and files of jobs could not be used."""
+    from recbench.cli.terminal import err
+
+    for job in content.jobs:
+        if job.status == "unusable":
+            err.print(f"job {job.planned.id}: its record cannot be used: {job.why}", soft_wrap=True)
+    for line in content.left_out:
+        err.print(line, soft_wrap=True)
 
 
 def gathered(store: Store) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,10 +28,14 @@ def stored_suite(suite: str | None, results: Path) -> Store:
         UserError: the suite has never been run, or the name is invalid.
     """
     store = Store(results / (_name(suite) if suite else _latest(results)))
-    if suite and not store.plan_file.is_file():
-        ran = [path.parent.name for path in results.glob("*/plan.json")]
+    if suite and not os.path.lexists(store.plan_file):
+        ran = [path.parent.name for path in _plans(results)]
         raise UserError(f"no results of the suite '{_name(suite)}' in {results}; {did_you_mean(suite, ran)}")
     return store
+
+
+def _plans(results: Path) -> list[Path]:
+    return [path for path in results.glob("*/plan.json") if path.is_file()]
 
 
 def _name(suite: str) -> str:
@@ -44,7 +49,7 @@ def _name(suite: str) -> str:
 
 
 def _latest(results: Path) -> str:
-    plans = sorted(results.glob("*/plan.json"), key=lambda path: path.stat().st_mtime_ns)
+    plans = sorted(_plans(results), key=lambda path: path.lstat().st_mtime_ns)
     if not plans:
         raise UserError(f"no results in {results}; 'recbench run SUITE' creates some")
     names = [path.parent.name for path in plans]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from recbench.files import full_disk_named
+from recbench.files import full_disk_named, open_regular
 from recbench.store import artifacts
 
 TERMS = ("objective", "reconstruction", "kl", "auxiliary")
@@ -58,7 +58,8 @@ class Checkpoint:
         temporary = self.file.with_suffix(".tmp")
         with full_disk_named(self.file.parent):
             try:
-                with temporary.open("wb") as stream:
+                temporary.unlink(missing_ok=True)  # of a process that was killed; or a link, which must not be followed
+                with os.fdopen(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as stream:
                     torch.save(state, stream)
                     stream.flush()
                     os.fsync(stream.fileno())

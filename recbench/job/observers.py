@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from recbench.contracts.executor import Task
+from recbench.files import append_regular
 from recbench.job.observer_process import LONGEST, Order
 from recbench.plugin.manager import Plugins
 
@@ -150,8 +151,7 @@ class _ObserverLink:
         """Disable this observer and log the reason; later reasons follow from the first and are dropped."""
         if not self.disabled:
             self.disabled = True
-            with self.log.open("a", encoding="utf-8") as stream:
-                stream.write(f"{self.name}{_DISABLED}\n{reason}\n")
+            append_regular(self.log, f"{self.name}{_DISABLED}\n{reason}\n")
 
 
 def _start() -> subprocess.Popen[str]:

@@ -6,7 +6,6 @@ Nothing is unpickled, and a file whose checksum is not that of the record is nev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from recbench.contracts.architecture import Architecture
 from recbench.contracts.entries import ArchitectureEntry, ImageShape, Range
 from recbench.errors import RecbenchError
+from recbench.files import read_regular
 from recbench.job.parts import MetricSpec, Model, build
 from recbench.plan.model import Job
 from recbench.plugin.registry import Registry
@@ -81,7 +81,7 @@ def _state(store: Store, record: Record) -> dict[str, Tensor]:
         raise StoredModelError(f"job {record.job_id} left no model: it is {record.status}")
     expected, path = record.files[MODEL], store.folder(record.job_id) / MODEL
     try:
-        content = _read(path, expected.bytes)
+        content = read_regular(path, expected.bytes)
     except OSError as error:
         raise StoredModelError(f"{path} cannot be read: {error.strerror}") from None
     if File.of(content) != expected:
@@ -90,12 +90,6 @@ def _state(store: Store, record: Record) -> dict[str, Tensor]:
         return read_model(content)
     except ArtifactError as error:
         raise StoredModelError(f"{path} is not a safetensors file: {error}") from None
-
-
-def _read(path: Path, size: int) -> bytes:
-    """Read at most one byte more than the recorded size, so that a wrong file costs no more memory."""
-    with path.open("rb") as stream:
-        return stream.read(size + 1)
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from recbench.contracts.metric import Reference
 from recbench.data.cache import prepare
 from recbench.errors import UserError
+from recbench.files import open_regular
 from recbench.job.evaluation import evaluate
 from recbench.job.provenance import now, provenance
 from recbench.job.runner import EVALUATION_BATCH, choose_device, device_name, on_device, shape_of
@@ -26,7 +28,7 @@ from recbench.plan.model import Frozen
 from recbench.plugin.manager import Plugins
 from recbench.plugin.registry import Registry
 from recbench.store.artifacts import SCORES, ArtifactError, read_scores
-from recbench.store.record import File, Number, Record
+from recbench.store.record import Number, Record
 from recbench.store.store import Store
 
 ELSEWHERE = 1e-3
@@ -154,13 +156,17 @@ def _protocol(record: Record) -> ScoreCheck:
 
 def _files(store: Store, record: Record) -> ScoreCheck:
     folder = store.folder(record.job_id)
-    missing = [name for name in record.files if not (folder / name).is_file()]
-    wrong = []
+    missing, wrong = [], []
     for name, described in record.files.items():
-        if name not in missing:
-            with (folder / name).open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != described.sha256:
+        try:
+            with os.fdopen(open_regular(folder / name), "rb") as stream:
+                fits = os.fstat(stream.fileno()).st_size == described.bytes  # or it may take for ever to read
+                if not fits or hashlib.file_digest(stream, "sha256").hexdigest() != described.sha256:
                     wrong.append(name)
+        except FileNotFoundError:
+            missing.append(name)
+        except OSError:
+            wrong.append(name)
     if wrong:
         return ScoreCheck(name="files", state="wrong", says=f"{', '.join(wrong)}: not as recorded")
     says = f"{len(record.files) - len(missing)} of {len(record.files)} as recorded"
@@ -252,12 +258,8 @@ def _compared(
 
 def _per_image(store: Store, record: Record) -> dict[str, NDArray[np.float64]]:
     """Return the recorded scores per image; empty if the file is missing or has another checksum."""
-    described, path = record.files.get(SCORES), store.folder(record.job_id) / SCORES
-    if described is None or not path.is_file():
-        return {}
-    content = path.read_bytes()
-    if File.of(content) != described:
+    if SCORES not in record.files:
         return {}
     with suppress(ArtifactError):
-        return read_scores(content)
+        return read_scores(store.folder(record.job_id), files=record.files)
     return {}

@@ -117,6 +117,32 @@ def digest(data: Any) -> str:
     return hashlib.sha256(_canonical.encode(data).encode()).hexdigest()[:16]
 
 
+_CHECKSUM = b',"checksum":"'
+
+
+def with_checksum(content: bytes) -> bytes:
+    """Return a JSON object without spaces with the SHA-256 of the bytes before it as its last member."""
+    content = content.removesuffix(b"}")
+    return content + _CHECKSUM + hashlib.sha256(content).hexdigest().encode() + b'"}'
+
+
+def without_checksum(raw: bytes) -> tuple[bytes, bool]:
+    """Return what :func:`with_checksum` was given, and whether there was a checksum.
+
+    Raises:
+        ValueError: the checksum is not that of the content.
+
+    >>> without_checksum(with_checksum(b'{"a":1}'))
+    (b'{"a":1}', True)
+    """
+    content, found, checksum = raw.rpartition(_CHECKSUM)
+    if not found:
+        return raw, False
+    if checksum != hashlib.sha256(content).hexdigest().encode() + b'"}':
+        raise ValueError("damaged: its checksum is not that of its content")
+    return content + b"}", True
+
+
 def brief(value: Any) -> str:
     """Return a value as part of a label, which must not contain slashes.
 
@@ -140,7 +166,7 @@ class Column(Frozen):
     direction: Literal["higher", "lower"] | Annotated[float, Field(allow_inf_nan=False)]
     unit: str = ""
     family: str = ""
-    digits: int = 4
+    digits: int = Field(4, ge=0, le=20)
     rounded: bool = True
     score_range: tuple[float, float] = (-math.inf, math.inf)
 
@@ -154,6 +180,10 @@ class Column(Frozen):
         return target(self.direction)
 
 
+Extent = Annotated[int, Field(ge=1, le=2**16)]
+"""Channels, height or width of an image."""
+
+
 class BoardSetting(Frozen):
     """A leaderboard's setting: data set, architecture and training, which all its methods share."""
 
@@ -161,7 +191,7 @@ class BoardSetting(Frozen):
     dataset: ComponentSpec
     architecture: ComponentSpec
     training: Training
-    shape: tuple[int, int, int]
+    shape: tuple[Extent, Extent, Extent]
 
     @property
     def image_shape(self) -> ImageShape:

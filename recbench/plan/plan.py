@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from recbench.plan.model import (
     BoardSetting,
@@ -19,10 +19,14 @@ from recbench.plan.model import (
     PlannedJob,
     PublishedScore,
     job_of,
+    with_checksum,
+    without_checksum,
 )
 from recbench.plan.tuning import Search, Tuning
 
 _ID = re.compile(r"[0-9a-f]{16}")
+MOST_PLAN = 1 << 28
+"""Largest size of ``plan.json`` in bytes; that of a million jobs has half as many."""
 
 
 class Plan(Frozen):
@@ -91,3 +95,22 @@ class Plan(Frozen):
             return 0, len(self.jobs)
         size = len(self.searches)
         return size * self.tuning.budget * len(self.tuning.candidate_seeds), size * len(self.tuning.seeds)
+
+
+def sealed_plan(plan: Plan) -> bytes:
+    """Return the content of ``plan.json``: the plan as JSON, with the SHA-256 of the preceding bytes as last member."""
+    return with_checksum(plan.model_dump_json().encode())
+
+
+def parse_plan(raw: bytes) -> Plan:
+    """Return the plan in the content of a ``plan.json``. Those that were written before plans had a seal have none.
+
+    Raises:
+        ValueError: it is damaged, or is not a plan; the text says why, in one line.
+    """
+    try:
+        return Plan.model_validate_json(without_checksum(raw)[0])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(": ".join(filter(None, [where, first["msg"].removeprefix("Value error, ")]))) from None

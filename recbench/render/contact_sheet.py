@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbench.analysis.board import Board
@@ -31,19 +30,23 @@ def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, 
         if record is not None and record.status == "done":
             setting, method = plan.settings[planned.setting].label, plan.methods[planned.method].label
             shown.setdefault((setting, record.protocol, method), planned.id)
+    shapes = {setting.label: setting.shape for setting in plan.settings}
     for index, board in enumerate(boards):
         jobs = {row.label: shown.get((board.setting, board.protocol, row.label)) for row in board.rows}
-        rows = _rows({label: store.folder(job) for label, job in jobs.items() if job is not None})
+        shape = shapes[board.setting]
+        rows = _rows({label: (job, records[job]) for label, job in jobs.items() if job is not None}, store, shape)
         if rows:
             name = "reconstructions.png" if index == 0 else f"reconstructions-{index + 1}.png"
             write_atomically(store.root / name, _sheet(rows))
 
 
-def _rows(folders: Mapping[str, Path]) -> list[tuple[str, NDArray[np.uint8]]]:
+def _rows(
+    shown: Mapping[str, tuple[str, Result]], store: Store, shape: tuple[int, int, int]
+) -> list[tuple[str, NDArray[np.uint8]]]:
     rows: list[tuple[str, NDArray[np.uint8]]] = []
-    for label, folder in folders.items():
+    for label, (job_id, record) in shown.items():
         try:
-            pictures = read_images(folder, ("target", "decoded"))
+            pictures = read_images(store.folder(job_id), ("target", "decoded"), files=record.files, shape=shape)
             target, decoded = pictures["target"][:_SHOWN], pictures["decoded"][:_SHOWN]
         except (ArtifactError, KeyError):
             continue  # the record holds; only the picture lacks a row

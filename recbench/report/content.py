@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,25 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from recbench.analysis.board import Board, Leaderboard, Row
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.rate_distortion import RateDistortion, rate_distortion
+from recbench.files import open_regular
 from recbench.plan.model import Method, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import Search, Tuning
 from recbench.report.spectra import mean_log_spectrum
-from recbench.store.artifacts import PICTURES, ArtifactError, read_images, read_scores, read_traces, readable_epochs
-from recbench.store.record import Record, Result
+from recbench.store.artifacts import (
+    HISTORY,
+    IMAGES,
+    PICTURES,
+    SCORES,
+    TRACES,
+    ArtifactError,
+    read_history,
+    read_images,
+    read_scores,
+    read_traces,
+    readable_epochs,
+)
+from recbench.store.record import File, Record, Result
 from recbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -43,6 +56,8 @@ class JobView:
 
     Attributes:
         why: the reason why a record cannot be used; empty for other jobs.
+        shape: (C, H, W) of the data set's images.
+        problems: why an artifact that was asked for is left out, by its name.
     """
 
     planned: PlannedJob
@@ -50,18 +65,24 @@ class JobView:
     status: ShownStatus
     record: Record | None
     why: str = ""
+    shape: tuple[int, int, int] | None = None
+    problems: dict[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def history(self) -> tuple[dict[str, float], ...]:
         """The lines of ``history.jsonl``, up to the last epoch if the job failed, diverged or is still running."""
-        return tuple(readable_epochs(self.folder))
+        if self.status != "done" or HISTORY not in self._files:
+            return tuple(readable_epochs(self.folder))
+        found = self._usable(HISTORY, lambda: {HISTORY: read_history(self.folder, self._files)})
+        epochs = ({name: float(value) for name, value in epoch.items()} for epoch in found.get(HISTORY, ()))
+        return tuple(epoch for epoch in epochs if "epoch" in epoch)
 
     @cached_property
     def log(self) -> str:
         """The end of the job's log."""
         try:
-            with (self.folder / "log.txt").open("rb") as stream:
-                stream.seek(max(0, (self.folder / "log.txt").stat().st_size - LOG_BYTES))
+            with os.fdopen(open_regular(self.folder / "log.txt"), "rb") as stream:
+                stream.seek(max(0, os.fstat(stream.fileno()).st_size - LOG_BYTES))
                 return stream.read(LOG_BYTES).decode(errors="replace")
         except OSError:
             return ""
@@ -74,25 +95,37 @@ class JobView:
     @cached_property
     def per_image(self) -> dict[str, NDArray[np.float64]]:
         """Scores of all test images by metric, and ``kl``; empty if the file is missing or damaged."""
-        return self._usable(read_scores)
+        images = self.record.evaluated.n if self.record and self.record.evaluated else None
+        return self._usable(SCORES, lambda: read_scores(self.folder, files=self._files, images=images))
 
     @cached_property
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
         """``target``, ``decoded`` and ``samples``, uint8 (N, C, H, W); empty if the file is missing or damaged."""
-        arrays = self._usable(read_images)
-        good = all(name in arrays and arrays[name].ndim == 4 and arrays[name].dtype == "uint8" for name in PICTURES)
-        return {name: arrays[name] for name in PICTURES} if good else {}
+        arrays = self._usable(IMAGES, lambda: read_images(self.folder, files=self._files, shape=self.shape))
+        lacking = [name for name in PICTURES if name not in arrays]
+        if arrays and lacking:
+            self.problems[IMAGES] = f"it has no array {', '.join(lacking)}"
+        return {} if lacking else {name: arrays[name] for name in PICTURES}
 
     @cached_property
     def traces(self) -> dict[str, NDArray[np.float64]]:
         """Traces of the loss and the metrics; empty if the file is missing or damaged."""
-        return self._usable(read_traces)
+        return self._usable(TRACES, lambda: read_traces(self.folder, self._files))
 
-    def _usable(self, read: Callable[[Path], dict[str, _Loaded]]) -> dict[str, _Loaded]:
+    @property
+    def _files(self) -> Mapping[str, File]:
+        return self.record.files if self.record is not None else {}
+
+    def _usable(self, name: str, read: Callable[[], dict[str, _Loaded]]) -> dict[str, _Loaded]:
         """Return the content of an artifact; nothing if the job is not done or the file is missing or damaged."""
-        with suppress(ArtifactError):
-            return read(self.folder) if self.status == "done" else {}
-        return {}
+        if self.status != "done":
+            return {}
+        try:
+            return read()
+        except ArtifactError as error:
+            if os.path.lexists(self.folder / name):
+                self.problems[name] = str(error)
+            return {}
 
 
 @dataclass(frozen=True)
@@ -206,6 +239,12 @@ class Content:
     jobs: tuple[JobView, ...]
     slugs: tuple[str, ...] = field(repr=False)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each file that was asked for so far, and cannot be used."""
+        found = ((job.planned.id, name, why) for job in self.jobs for name, why in job.problems.items())
+        return tuple(f"job {job_id}: {name} is left out: {why}" for job_id, name, why in found)
+
 
 def gather(
     plan: Plan,
@@ -223,7 +262,8 @@ def gather(
         unusable: by job id, why a record cannot be used.
         store: the store with the jobs' artifacts.
     """
-    jobs = tuple(_job(planned, records, unusable, store) for planned in plan.jobs)
+    shapes = [setting.shape for setting in plan.settings]
+    jobs = tuple(_job(planned, records, unusable, store, shapes[planned.setting]) for planned in plan.jobs)
     names = slugs([method.label for method in plan.methods])
     # A tuned method may share its label with candidates, which do not have rows on a board.
     tested = {(job.setting, plan.methods[job.method].label): job.method for job in plan.jobs if job.split == "test"}
@@ -264,7 +304,13 @@ def _belongs(job: JobView, board: Board) -> bool:
     return job.record is None or job.record.protocol in (board.protocol, None)
 
 
-def _job(planned: PlannedJob, records: Mapping[str, Result], unusable: Mapping[str, str], store: Store) -> JobView:
+def _job(
+    planned: PlannedJob,
+    records: Mapping[str, Result],
+    unusable: Mapping[str, str],
+    store: Store,
+    shape: tuple[int, int, int],
+) -> JobView:
     folder, record = store.folder(planned.id), None
     if planned.id in records:
         try:
@@ -272,7 +318,7 @@ def _job(planned: PlannedJob, records: Mapping[str, Result], unusable: Mapping[s
         except ValueError as error:  # changed since it was ranked, or damaged in a part that leaderboards do not read
             return JobView(planned, folder, "unusable", None, str(error))
     if record is not None:
-        return JobView(planned, folder, record.status, record)
+        return JobView(planned, folder, record.status, record, shape=shape)
     why = unusable.get(planned.id)
     return JobView(planned, folder, "missing", None) if why is None else JobView(planned, folder, "unusable", None, why)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from recbench.errors import UserError
-from recbench.files import full_disk_named, lock
+from recbench.files import full_disk_named, lock, read_regular
 from recbench.report import figures, sheets, tables
 from recbench.report.charts import Chart
 from recbench.report.content import BoardView, Content, MethodView
@@ -20,6 +21,7 @@ from recbench.report.sheets import Sheet
 
 FOLDER = "report"
 _WORK = ".report"
+_MOST_SUITE = 1 << 24
 
 
 def write(content: Content, sources: Sources) -> Path:
@@ -41,7 +43,7 @@ def write(content: Content, sources: Sources) -> Path:
         if not mine:
             raise UserError(f"another process is writing the report in {target}")
         for leftover in ("new", "old"):  # from a process that was killed
-            shutil.rmtree(work / leftover, ignore_errors=True)
+            _remove(work / leftover)
         with full_disk_named(work):
             try:
                 _Writer(content, sources, work / "new").write()
@@ -50,8 +52,14 @@ def write(content: Content, sources: Sources) -> Path:
                 (work / "new").rename(target)
             finally:
                 for leftover in ("new", "old"):
-                    shutil.rmtree(work / leftover, ignore_errors=True)
+                    _remove(work / leftover)
     return target / "index.html"
+
+
+def _remove(leftover: Path) -> None:
+    if leftover.is_symlink() or leftover.is_file():
+        leftover.unlink()
+    shutil.rmtree(leftover, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,9 @@ class _Writer:
         self._put("data/leaderboard.csv", tables.leaderboard(self.content))
         self._put("data/jobs.csv", tables.jobs(self.content))
         self._packed("training-curves.csv", tables.histories(self.content))
-        resolved = self.sources.store.root / "suite.yaml"
-        text = resolved.read_text(encoding="utf-8", errors="replace") if resolved.is_file() else ""
+        text = ""
+        with suppress(OSError):
+            text = read_regular(self.sources.store.root / "suite.yaml", _MOST_SUITE).decode(errors="replace")
         pages = Pages(self.content, self.sources.registry, text)
         strips: dict[int, dict[int, list[tuple[str, str]]]] = {}
         for view in self.content.boards:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import stat
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,9 @@ from typing import Literal
 from pydantic import ValidationError
 
 from recbench.errors import UserError
-from recbench.files import full_disk_named
+from recbench.files import UNFINISHED, full_disk_named, open_regular, read_regular, writable_output
 from recbench.plan.model import SUITE_NAME, Frozen
-from recbench.plan.plan import Plan
+from recbench.plan.plan import Plan, parse_plan
 from recbench.store import artifacts
 from recbench.store.artifacts import HISTORY, IMAGES, MODEL, SCORES, TRACES
 from recbench.store.record import File, Record, parse_record
@@ -39,6 +39,8 @@ EXTRAS = {"images": IMAGES, "models": MODEL, "traces": TRACES}
 _NAMES = "|".join(map(re.escape, ("record.json", *artifacts.ALL)))
 _MEMBER = re.compile(rf"plan\.json|suite\.yaml|jobs/[0-9a-f]{{16}}/({_NAMES})")
 _MANIFEST = "manifest.json"
+MOST_SUITE = 1 << 24
+"""Largest size of ``suite.yaml`` in bytes."""
 _LONGEST_MANIFEST = 1 << 28
 _EXPANSION = 50
 """An archive may unpack to this many times its own size; for the text of records the ratio is about ten."""
@@ -90,9 +92,15 @@ def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
     jobs: list[str] = []
     left_out: list[str] = []
     lacking: dict[str, int] = {}
-    members = {"plan.json": _described(store.plan_file)}
-    if (store.root / "suite.yaml").is_file():
-        members["suite.yaml"] = _described(store.root / "suite.yaml")
+    file = writable_output(file)
+    contents = {"plan.json": plan.model_dump_json().encode()}  # without its seal: the manifest has its checksum
+    try:
+        contents["suite.yaml"] = read_regular(store.root / "suite.yaml", MOST_SUITE)
+    except FileNotFoundError:
+        pass  # of a folder that was merged from several
+    except OSError as error:
+        raise UserError(f"{store.root / 'suite.yaml'} cannot be read: {error.strerror}") from None
+    members = {name: File.of(content) for name, content in contents.items()}
     for planned in plan.jobs:
         try:
             record = store.read(planned.id)
@@ -112,13 +120,21 @@ def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
     if not jobs:
         raise UserError("\n".join([f"there is no record in {store.root} to export", *left_out]))
     manifest = Manifest(suite=plan.suite, files=dict(sorted(members.items())))
-    _write(store.root, manifest, file)
+    _write(store.root, manifest, contents, file)
     return Exported((len(jobs), len(plan.jobs)), tuple(left_out), lacking)
 
 
-def _described(path: Path) -> File:
-    with path.open("rb") as stream:
-        return File(bytes=path.stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
+def _described(path: Path, expected: File | None = None) -> File:
+    """Return size and checksum of a regular file; the checksum is empty if the size is not the expected one.
+
+    Raises:
+        OSError: there is no such file, or it is not a regular one.
+    """
+    with os.fdopen(open_regular(path), "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if expected is not None and expected.bytes != size:
+            return File(bytes=size, sha256="")
+        return File(bytes=size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
 
 
 def _files_of(store: Store, record: Record, wanted: Collection[str]) -> dict[str, File]:
@@ -129,35 +145,39 @@ def _files_of(store: Store, record: Record, wanted: Collection[str]) -> dict[str
     """
     found = {}
     for name in wanted:
-        path = store.folder(record.job_id) / name
-        if name in record.files and path.is_file():
-            found[name] = _described(path)
-            if found[name] != record.files[name]:
-                raise ValueError(f"{name} is not the file that the record describes")
+        if name not in record.files:
+            continue
+        try:
+            described = _described(store.folder(record.job_id) / name, record.files[name])
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ValueError(f"{name} cannot be read: {error.strerror}") from None
+        if described != record.files[name]:
+            raise ValueError(f"{name} is not the file that the record describes")
+        found[name] = described
     return found
 
 
-def _write(root: Path, manifest: Manifest, file: Path) -> None:
-    file = file.resolve()
+def _write(root: Path, manifest: Manifest, contents: Mapping[str, bytes], file: Path) -> None:
     if not file.parent.is_dir():
         raise UserError(f"{file} cannot be written: the folder {file.parent} does not exist")
     with full_disk_named(file.parent):
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".unfinished", dir=file.parent)
+        temporary = file.parent / f".{file.name[:100]}.{secrets.token_hex(6)}{UNFINISHED}"
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with os.fdopen(open_regular(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL), "w+b") as stream:
                 with zipfile.ZipFile(stream, "w") as archive:
                     _add(archive, _MANIFEST, manifest.model_dump_json(indent=1).encode())
                     for name, described in manifest.files.items():
-                        content = (root / name).read_bytes()
+                        content = contents.get(name) or read_regular(root / name, described.bytes)
                         if hashlib.sha256(content).hexdigest() != described.sha256:
                             raise UserError(f"{root / name} changed during the export; export again")
                         _add(archive, name, content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(file)
+            temporary.replace(file)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -179,21 +199,28 @@ class Archive:
         """
         self.file = file
         try:
-            self.archive = zipfile.ZipFile(file)
+            self.stream = os.fdopen(open_regular(file.resolve()), "rb")
+        except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
+            raise ArchiveError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            self.archive = zipfile.ZipFile(self.stream)
         except OSError as error:
+            self.stream.close()
             raise ArchiveError(f"{file} cannot be read: {error.strerror or error}") from None
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, MemoryError) as error:
+            self.stream.close()
             raise ArchiveError(f"{file}: expected an export of recbench: {error}") from None
         try:
             self.manifest = self._check()
             self.plan = self._plan()
         except BaseException:
-            self.archive.close()
+            self.close()
             raise
 
     def close(self) -> None:
         """Close the file."""
         self.archive.close()
+        self.stream.close()
 
     @property
     def jobs(self) -> list[str]:
@@ -258,9 +285,9 @@ class Archive:
 
     def _plan(self) -> Plan:
         try:
-            plan = Plan.model_validate_json(self.read("plan.json"))
-        except ValidationError as error:
-            raise self._refused(f"its plan: {error.errors(include_url=False)[0]['msg']}") from None
+            plan = parse_plan(self.read("plan.json"))
+        except ValueError as error:
+            raise self._refused(f"its plan: {error}") from None
         if not SUITE_NAME.fullmatch(plan.suite):  # it becomes the name of a folder
             raise self._refused(f"{plan.suite[:200]!r} is not a valid name of a suite")
         if plan.suite != self.manifest.suite:

@@ -9,21 +9,27 @@
 =====================  ======================================================================
 
 Nothing is unpickled. Every function takes the job's folder. Imports neither torch nor NumPy until an artifact is used.
+
+A reader may meet anything: folders of results are copied, merged and sent around. Given the files that the record
+describes, it returns what they hold, or raises; and before it takes memory it looks at type, size and shape.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import lzma
 import math
+import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from recbench.files import full_disk_named, write_atomically
-from recbench.store.record import File
+from recbench.files import append_regular, full_disk_named, read_regular, write_atomically
+from recbench.store.bounded import npz_arrays, parquet_columns
+from recbench.store.record import LARGEST, File
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +50,19 @@ PICTURES = ("target", "decoded", "samples")
 """The arrays of ``images.npz``."""
 
 
+MOST_PICTURES = 64
+"""The largest number of images in one array of ``images.npz``."""
+MOST_EPOCHS = 1_000_000
+_MOST_LINE = 1 << 16
+_MOST_EACH = 256
+"""The largest number of values of an epoch."""
+_MOST = {HISTORY: 1 << 26, SCORES: 1 << 28, IMAGES: 1 << 28, TRACES: 1 << 28}
+"""The largest sizes in bytes, of files and of what they unpack to; that of a model is the one in its record."""
+
+Files = Mapping[str, File]
+"""The files of a job as its record describes them, by name."""
+
+
 class ArtifactError(ValueError):
     """An artifact is missing, damaged, or lacks what was asked for; the text is one line that says why."""
 
@@ -51,6 +70,27 @@ class ArtifactError(ValueError):
 def describe(folder: Path, names: Collection[str]) -> dict[str, File]:
     """Return size and checksum of these files of a job, as its record states them."""
     return {name: File.of((folder / name).read_bytes()) for name in names}
+
+
+def content(folder: Path, name: str, files: Files | None = None) -> bytes:
+    """Return the content of an artifact.
+
+    Args:
+        folder: of the job.
+        name: of the file.
+        files: those that the job's record describes; a file that it does not describe is taken as it is.
+
+    Raises:
+        ArtifactError: it is missing, not a regular file, too large, or not the file that the record describes.
+    """
+    expected = files.get(name) if files else None
+    try:
+        raw = read_regular(folder / name, expected.bytes if expected else _MOST.get(name, 1 << 28))
+    except OSError as error:
+        raise _unreadable(error) from None
+    if expected is not None and (len(raw) > _MOST.get(name, len(raw)) or File.of(raw) != expected):
+        raise ArtifactError("it is not the file that the record describes")
+    return raw
 
 
 # history.jsonl
@@ -72,24 +112,43 @@ def start_history(folder: Path, lines: Sequence[str] = ()) -> None:
 
 def append_history(folder: Path, line: str) -> None:
     """Append a line to the history."""
-    with full_disk_named(folder), (folder / HISTORY).open("a", encoding="utf-8") as stream:
-        stream.write(line)
+    with full_disk_named(folder):
+        append_regular(folder / HISTORY, line)
 
 
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return all epochs of a finished job.
+def read_history(folder: Path, files: Files | None = None) -> list[dict[str, Any]]:
+    """Return all epochs of a finished job; see :func:`content` for ``files``.
 
     Raises:
-        ArtifactError: there is no history, or one of its lines is damaged.
+        ArtifactError: there is no history, it is not the one that the record describes, or a line is damaged.
     """
-    try:
-        text = (folder / HISTORY).read_text(encoding="utf-8")
-        epochs = [json.loads(line) for line in text.splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(error) from None
-    if not all(isinstance(epoch, dict) for epoch in epochs):
-        raise ArtifactError("a line is not a JSON object")
+    epochs = []
+    for number, line in enumerate(io.BytesIO(content(folder, HISTORY, files)), 1):
+        try:
+            values = _epoch(line)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"line {number}: {_unreadable(error)}") from None
+        if number > MOST_EPOCHS:
+            raise ArtifactError(f"it has more than {MOST_EPOCHS:,} lines")
+        epochs.append(values)
     return epochs
+
+
+def _epoch(line: bytes) -> dict[str, Any]:
+    """Return a line of a history, whose values are finite numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if len(line) > _MOST_LINE:
+        raise ValueError(f"it has {len(line):,} bytes, expected at most {_MOST_LINE:,}")
+    values = json.loads(line)
+    if not isinstance(values, dict) or len(values) > _MOST_EACH:
+        raise ValueError("it is not a JSON object with the values of an epoch")
+    for name, value in values.items():
+        if not _is_finite(value):
+            raise ValueError(f"{name[:100]} is not a finite number")
+    return values
 
 
 def written_epochs(folder: Path) -> Iterator[dict[str, Any]]:
@@ -107,20 +166,22 @@ def written_epochs(folder: Path) -> Iterator[dict[str, Any]]:
 def readable_epochs(folder: Path) -> Iterator[dict[str, float]]:
     """Yield the readable epochs of any job, finished or not: lines that name their epoch, with their finite numbers."""
     try:
-        lines = (folder / HISTORY).read_text(encoding="utf-8", errors="replace").splitlines()
+        raw = read_regular(folder / HISTORY, _MOST[HISTORY])
     except OSError:
         return
-    for line in lines:
+    for number, line in enumerate(io.BytesIO(raw)):
         try:
-            values = json.loads(line)
+            values = json.loads(line.decode(errors="replace")) if len(line) <= _MOST_LINE else None
         except (ValueError, RecursionError):
             continue  # the last line of a job that was killed while it wrote
-        if isinstance(values, dict) and _is_finite(values.get("epoch")):
+        if number >= MOST_EPOCHS:
+            return
+        if isinstance(values, dict) and len(values) <= _MOST_EACH and _is_finite(values.get("epoch")):
             yield {str(name): float(value) for name, value in values.items() if _is_finite(value)}
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 # scores.parquet
@@ -135,27 +196,27 @@ def write_scores(folder: Path, per_image: Mapping[str, NDArray[np.float64]]) -> 
     write_atomically(folder / SCORES, stream.getvalue())
 
 
-def read_scores(source: Path | bytes, metric: str | None = None) -> dict[str, NDArray[np.float64]]:
+def read_scores(
+    source: Path | bytes, metric: str | None = None, *, files: Files | None = None, images: int | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Return the scores of all test images by metric, each (N,).
 
     Args:
         source: folder of the job, or the content of its ``scores.parquet``.
         metric: read this column only.
+        files: those that the record describes; see :func:`content`.
+        images: the number of test images, if it is known.
 
     Raises:
-        ArtifactError: there is no such file or column, or it cannot be read.
+        ArtifactError: there is no such file or column, it is not the one that the record describes, or of as many
+            images, or it cannot be read.
     """
-    import numpy as np
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
-    file = io.BytesIO(source) if isinstance(source, bytes) else source / SCORES
+    raw = source if isinstance(source, bytes) else content(source, SCORES, files)
     try:
-        # Without Arrow's own threads: one that still starts while the interpreter ends would abort the process.
-        with parquet.ParquetFile(file, pre_buffer=False) as opened:
-            table = opened.read(columns=None if metric is None else [metric], use_threads=False)
-        names = table.column_names if metric is None else [metric]
-        return {name: np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in names}
-    except (OSError, KeyError, ValueError, TypeError, ArrowException) as error:
+        return parquet_columns(raw, metric, images)
+    except (OSError, KeyError, ValueError, TypeError, OverflowError, MemoryError, ArrowException) as error:
         raise _unreadable(error) from None
 
 
@@ -167,13 +228,34 @@ def write_images(folder: Path, pictures: Mapping[str, NDArray[np.uint8]]) -> Non
     _write_arrays(folder / IMAGES, pictures)
 
 
-def read_images(folder: Path, names: Collection[str] = PICTURES) -> dict[str, NDArray[np.uint8]]:
+def read_images(
+    folder: Path,
+    names: Collection[str] = PICTURES,
+    *,
+    files: Files | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> dict[str, NDArray[np.uint8]]:
     """Return those of the named arrays that the job has kept; normally all, uint8 (N, C, H, W).
 
+    Args:
+        folder: of the job.
+        names: some of :data:`PICTURES`.
+        files: those that the record describes; see :func:`content`.
+        shape: (C, H, W) of the data set's images, if it is known.
+
     Raises:
-        ArtifactError: the file is missing or damaged.
+        ArtifactError: the file is missing, damaged, not the one that the record describes, or holds other things.
     """
-    return _read_arrays(folder / IMAGES, names)
+    most = _MOST[IMAGES] if shape is None else min(_MOST[IMAGES], len(PICTURES) * MOST_PICTURES * math.prod(shape))
+    arrays = _read_arrays(folder, IMAGES, files, names, most)
+    for name, array in arrays.items():
+        fits = array.ndim == 4 and 0 < len(array) <= MOST_PICTURES and min(array.shape) > 0
+        if array.dtype != "uint8" or not fits or (shape is not None and array.shape[1:] != shape):
+            wanted = "(N, C, H, W)" if shape is None else "(N, {}, {}, {})".format(*shape)
+            raise ArtifactError(f"{name} is {array.dtype} of shape {array.shape}, expected uint8 {wanted}")
+    if {"target", "decoded"} <= arrays.keys() and arrays["target"].shape != arrays["decoded"].shape:
+        raise ArtifactError("it does not have as many decoded images as test images")
+    return arrays
 
 
 def write_traces(folder: Path, traces: Mapping[str, Tensor]) -> None:
@@ -181,13 +263,13 @@ def write_traces(folder: Path, traces: Mapping[str, Tensor]) -> None:
     _write_arrays(folder / TRACES, {name: value.numpy() for name, value in traces.items()})
 
 
-def read_traces(folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Return what the loss and the metrics have shown of themselves.
+def read_traces(folder: Path, files: Files | None = None) -> dict[str, NDArray[np.float64]]:
+    """Return what the loss and the metrics have shown of themselves; see :func:`content` for ``files``.
 
     Raises:
-        ArtifactError: the file is missing, as of most jobs, or damaged.
+        ArtifactError: the file is missing, as of most jobs, damaged, or not the one that the record describes.
     """
-    return _read_arrays(folder / TRACES)
+    return _read_arrays(folder, TRACES, files, None, _MOST[TRACES])
 
 
 def _write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -199,14 +281,17 @@ def _write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     write_atomically(file, stream.getvalue())
 
 
-def _read_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-    import numpy as np
-
+def _read_arrays(
+    folder: Path, name: str, files: Files | None, wanted: Collection[str] | None, most: int
+) -> dict[str, NDArray[Any]]:
+    raw = content(folder, name, files)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if names is None or name in names}
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        return npz_arrays(raw, wanted, most)
+    except (*_ZIP_ERRORS, OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
         raise _unreadable(error) from None
+
+
+_ZIP_ERRORS = (BadZipFile, zlib.error, lzma.LZMAError, struct.error, OverflowError)
 
 
 # model.safetensors
@@ -229,7 +314,7 @@ def has_model(folder: Path) -> bool:
     return (folder / MODEL).is_file()
 
 
-def read_model(content: bytes) -> dict[str, Tensor]:
+def read_model(raw: bytes) -> dict[str, Tensor]:
     """Return the tensors in the content of a ``model.safetensors``, on the CPU, by the names :func:`write_model` gave.
 
     Raises:
@@ -238,12 +323,19 @@ def read_model(content: bytes) -> dict[str, Tensor]:
     import safetensors
     import safetensors.torch
 
+    if int.from_bytes(raw[:8], "little") > min(_MOST_HEADER, len(raw)):
+        raise ArtifactError("its header is longer than the file, or than that of any network")
     try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+        tensors: dict[str, Tensor] = safetensors.torch.load(raw)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
         raise _unreadable(error) from None
     return tensors
 
 
+_MOST_HEADER = 1 << 24
+
+
 def _unreadable(error: Exception) -> ArtifactError:
-    return ArtifactError(str(error).partition("\n")[0] or type(error).__name__)
+    """Return the error as one line of at most 300 characters."""
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
+    return ArtifactError(text.partition("\n")[0][:300] or type(error).__name__)

@@ -19,10 +19,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from recbench.contracts.executor import JobProgress
-from recbench.files import UNFINISHED, holder
+from recbench.files import UNFINISHED, append_regular, holder, read_regular
 from recbench.plan.model import Frozen
+from recbench.store.record import Amount, Count
 
 FILE = "running.json"
+_MOST = 1 << 16
 BEAT = 5.0
 """Seconds between two beats."""
 SILENCE = 30.0
@@ -43,14 +45,14 @@ class RunningJob(Frozen):
 
     host: str
     boot: str
-    process: int
+    process: Count
     device: str
     started: str
-    beat: int = 0
-    epoch: int = 0
-    epochs: int = 0
-    images_per_second: float = 0.0
-    seconds_left: float = 0.0
+    beat: Count = 0
+    epoch: Count = 0
+    epochs: Count = 0
+    images_per_second: Amount = 0.0
+    seconds_left: Amount = 0.0
 
     @property
     def here(self) -> bool:
@@ -100,14 +102,15 @@ def _write(folder: Path, running: RunningJob) -> None:
     """Replace the file without fsync: it means nothing after a power cut."""
     temporary = folder / f".{FILE}.{running.process}{UNFINISHED}"
     with suppress(OSError):
-        temporary.write_text(running.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.unlink(missing_ok=True)  # it may be a link
+        append_regular(temporary, running.model_dump_json(indent=1) + "\n")
         temporary.replace(folder / FILE)
 
 
 def read(folder: Path) -> RunningJob | None:
     """Return the content of a job's ``running.json``, even if outdated; None if it is missing or unreadable."""
     try:
-        return RunningJob.model_validate_json((folder / FILE).read_bytes())
+        return RunningJob.model_validate_json(read_regular(folder / FILE, _MOST))
     except (OSError, ValidationError):
         return None
 

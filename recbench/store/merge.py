@@ -6,20 +6,21 @@ command continues an interrupted merge. Existing records are never replaced.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbench.errors import UserError
-from recbench.files import lock, write_atomically
+from recbench.files import lock, read_regular, write_atomically
 from recbench.plan.merge import join_plans
 from recbench.plan.model import SUITE_NAME
-from recbench.plan.plan import Plan
+from recbench.plan.plan import Plan, sealed_plan
 from recbench.store import artifacts
-from recbench.store.archive import Archive, opened
-from recbench.store.record import File, Record, parse_record
+from recbench.store.archive import MOST_SUITE, Archive, opened
+from recbench.store.record import MOST_BYTES, File, Record, parse_record
 from recbench.store.store import Store
 
 
@@ -40,11 +41,36 @@ class RecordSource(ABC):
 
     @abstractmethod
     def raw(self, job_id: str) -> bytes | None:
-        """Return the bytes of a job's record; None if it has none."""
+        """Return the bytes of a job's record; None if it has none.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
 
     @abstractmethod
-    def file(self, job_id: str, name: str) -> bytes | None:
-        """Return an artifact of a job; None if it has none of that name."""
+    def _file(self, job_id: str, name: str, size: int) -> bytes | None:
+        """Return a file of a job; None if it has none of that name.
+
+        Raises:
+            OSError: it is larger than ``size``, or not a regular file.
+        """
+
+    def file(self, record: Record, name: str) -> bytes | None:
+        """Return an artifact of a job; None if it has none of that name.
+
+        Raises:
+            ValueError: it is not the file that the record describes.
+        """
+        described = record.files.get(name)
+        if described is None:
+            return None
+        try:
+            content = self._file(record.job_id, name, described.bytes)
+        except OSError as error:
+            raise ValueError(f"{name} is not the file that the record describes: {error.strerror}") from None
+        if content is not None and File.of(content) != described:
+            raise ValueError(f"{name} is not the file that the record describes")
+        return content
 
 
 class FolderSource(RecordSource):
@@ -58,18 +84,28 @@ class FolderSource(RecordSource):
             raise UserError(f"{folder}: {self.plan.suite[:200]!r} is not a valid name of a suite")
 
     def resolved(self) -> bytes | None:
-        return self._bytes(self.store.root / "suite.yaml")
+        path = self.store.root / "suite.yaml"
+        try:
+            return self._bytes(path, MOST_SUITE)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
     def raw(self, job_id: str) -> bytes | None:
-        return self._bytes(self.store.record_file(job_id))
+        try:
+            return self._bytes(self.store.record_file(job_id), MOST_BYTES)
+        except OSError as error:
+            raise ValueError(f"cannot be read: {error.strerror}") from None
 
-    def file(self, job_id: str, name: str) -> bytes | None:
-        return self._bytes(self.store.folder(job_id) / name)
+    def _file(self, job_id: str, name: str, size: int) -> bytes | None:
+        return self._bytes(self.store.folder(job_id) / name, size)
 
-    def _bytes(self, path: Path) -> bytes | None:
+    def _bytes(self, path: Path, most: int) -> bytes | None:
         if path.is_symlink():
             raise UserError(f"{path} is a link; give a folder without links")
-        return path.read_bytes() if path.is_file() else None
+        try:
+            return read_regular(path, most)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 class ArchiveSource(RecordSource):
@@ -86,7 +122,7 @@ class ArchiveSource(RecordSource):
     def raw(self, job_id: str) -> bytes | None:
         return self._bytes(f"jobs/{job_id}/record.json")
 
-    def file(self, job_id: str, name: str) -> bytes | None:
+    def _file(self, job_id: str, name: str, size: int) -> bytes | None:
         return self._bytes(f"jobs/{job_id}/{name}")
 
     def _bytes(self, name: str) -> bytes | None:
@@ -105,7 +141,7 @@ def sources(paths: Sequence[Path]) -> Iterator[list[RecordSource]]:
         for path in paths:
             if path.is_file():
                 found.append(ArchiveSource(stack.enter_context(opened(path))))
-            elif (path / "plan.json").is_file():
+            elif path.is_dir() and os.path.lexists(path / "plan.json"):
                 found.append(FolderSource(path))
             else:
                 below = sorted(file.parent for file in path.glob("*/plan.json"))
@@ -166,11 +202,20 @@ def merge(found: Sequence[RecordSource], into: Path, prefer: Path | None = None)
         problems += reasons
         if plan is not None:
             chosen = _SourceSelection(plan, mine, there, prefer)
-            problems += chosen.problems
+            problems += [*chosen.problems, *_misplaced(Store(target), chosen)]
             work.append((Store(target), plan, mine, chosen))
     if problems:
         raise UserError("\n  ".join([f"nothing was merged: {_counted(len(problems), 'problem')}", *problems]))
     return [_write(store, plan, mine, chosen) for store, plan, mine, chosen in work]
+
+
+def _misplaced(store: Store, chosen: _SourceSelection) -> Iterator[str]:
+    """Yield what must be removed from the target before anything can be written there."""
+    store.check_folders()
+    for job_id in chosen.taken:
+        found = store.misplaced(job_id)
+        if found:
+            yield f"job {job_id}: in {store.folder(job_id)} {found}, where recbench writes; remove it"
 
 
 def _counted(number: int, word: str) -> str:
@@ -235,10 +280,7 @@ class _SourceSelection:
         if record.job != self.plan.job(self.planned[job_id]):
             raise ValueError("it is not of the job that the plan specifies")
         for name in artifacts.ALL:
-            described = record.files.get(name)
-            content = source.file(job_id, name) if described else None
-            if described and content is not None and File.of(content) != described:
-                raise ValueError(f"{name} is not the file that the record describes")
+            source.file(record, name)
 
     def _name(self, job_id: str) -> str:
         planned = self.planned[job_id]
@@ -265,7 +307,9 @@ def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _Sou
     for job_id, source in chosen.taken.items():
         record = chosen.records[job_id]
         folder = store.folder(job_id)
-        here = store.record_file(job_id).is_file() and store.record_file(job_id).read_bytes()
+        here = None
+        with suppress(OSError):
+            here = read_regular(store.record_file(job_id), MOST_BYTES)
         raw = source.raw(job_id)
         assert raw is not None, "it was read before"
         if here != raw:
@@ -284,7 +328,7 @@ def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _Sou
             store.adopt(job_id, raw)
             merged.added.append(job_id)
     _write_suites(store, found)
-    write_atomically(store.plan_file, plan.model_dump_json().encode())
+    write_atomically(store.plan_file, sealed_plan(plan))
     return merged
 
 
@@ -306,12 +350,15 @@ def _missing_files(folder: Path, record: Record, found: Sequence[RecordSource]) 
         described = record.files.get(name)
         if described is None:
             continue
-        path = folder / name
-        if path.is_file() and File.of(path.read_bytes()) == described:
-            continue
-        content = next((c for s in found if (c := s.file(record.job_id, name)) is not None), None)
-        if content is not None:
-            missing[name] = content
+        with suppress(OSError):
+            if File.of(read_regular(folder / name, described.bytes)) == described:
+                continue
+        for source in found:
+            with suppress(ValueError):  # there in another state than before; another source may have it
+                content = source.file(record, name)
+                if content is not None:
+                    missing[name] = content
+                    break
     return missing
 
 
@@ -322,10 +369,13 @@ def _write_suites(store: Store, found: Sequence[RecordSource]) -> None:
         if not (store.root / "suite.yaml").is_file():
             write_atomically(store.root / "suite.yaml", texts[0])
         return
-    there = {file.read_bytes() for file in store.root.glob("suite*.yaml")}
+    there = set()
+    for file in store.root.glob("suite*.yaml"):
+        with suppress(OSError):
+            there.add(read_regular(file, MOST_SUITE))
     number = 1
     for text in texts:
         if text not in there:
-            while (store.root / f"suite-{number}.yaml").exists():
+            while os.path.lexists(store.root / f"suite-{number}.yaml"):
                 number += 1
             write_atomically(store.root / f"suite-{number}.yaml", text, new=True)

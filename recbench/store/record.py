@@ -10,19 +10,38 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from recbench.contracts.executor import Reason
 from recbench.plan.model import Frozen, Job
 
 SCHEMA = 1
 JobStatus = Literal["done", "failed", "diverged"]
+LARGEST = 1e100
+"""No finite number that a job measures is as large: they come from sums and squares of 32-bit floats."""
+
+
+def _measurable(value: float) -> float:
+    if math.isnan(value) or LARGEST < abs(value) < math.inf:
+        raise ValueError(f"expected a number of at most {LARGEST:g}, or an infinite one")
+    return value
+
+
 Number = Annotated[
     float,
-    Field(ge=-math.inf),  # anything but NaN
+    AfterValidator(_measurable),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity"]}]}),
 ]
 """A number that may be infinite, such as the PSNR of equal images, which JSON stores as text; never NaN."""
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+"""A time, or a speed."""
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""The name of a file in the job's folder, which cannot lead out of it."""
+
+MOST_BYTES = 1 << 24
+"""Largest size of a record: a thousand times what a record has."""
 
 
 class Score(Frozen):
@@ -32,7 +51,7 @@ class Score(Frozen):
 
     mean: Number
     std: Number | None
-    n: int
+    n: Count
     warning: str = ""
     infinite: int = 0
     finite: float | None = None
@@ -41,10 +60,10 @@ class Score(Frozen):
 class Cost(Frozen):
     """The cost of training. ``peak_memory_bytes`` is that of the GPU if there is one, otherwise of the process."""
 
-    images_per_second: float
-    step_milliseconds: float
-    peak_memory_bytes: int
-    parameters: int
+    images_per_second: Amount
+    step_milliseconds: Amount
+    peak_memory_bytes: Count
+    parameters: Count
 
 
 class Failure(Frozen):
@@ -54,29 +73,29 @@ class Failure(Frozen):
     reason: Reason = Field("exception", description="the reason as one of a few fixed words")
     message: str
     traceback: str = ""
-    epoch: int | None = None
-    step: int | None = None
+    epoch: Count | None = None
+    step: Count | None = None
 
 
 class Data(Frozen):
     """The images that the job saw: SHA-256 over shapes, splits and pixels, and the number of images."""
 
     fingerprint: str
-    train: int
-    validation: int
-    test: int
+    train: Count
+    validation: Count
+    test: Count
 
 
 class Trained(Frozen):
     """The training as it was done. Speed excludes evaluation, and covers all parts of a resumed job."""
 
-    epochs: int
-    steps: int
-    parameters: int
-    loss_parameters: int
-    seconds: float
-    images_per_second: float
-    final: dict[str, float] = Field(description="the last line of history.jsonl")
+    epochs: Count
+    steps: Count
+    parameters: Count
+    loss_parameters: Count
+    seconds: Amount
+    images_per_second: Amount
+    final: dict[str, Finite] = Field(description="the last line of history.jsonl")
 
 
 class Evaluated(Frozen):
@@ -84,9 +103,9 @@ class Evaluated(Frozen):
 
     images: Literal["rounded to 8 bits"] = "rounded to 8 bits"
     reconstruction: Literal["decoded posterior mean"] = "decoded posterior mean"
-    n: int
-    kl: float = Field(description="mean KL divergence in nats per image")
-    seconds: float
+    n: Count
+    kl: Finite = Field(description="mean KL divergence in nats per image")
+    seconds: Amount
 
 
 class Provenance(Frozen):
@@ -99,7 +118,7 @@ class Provenance(Frozen):
     platform: str
     processor: str
     device: str
-    threads: int
+    threads: Count
     git: str | None
     started: str
     finished: str
@@ -108,7 +127,7 @@ class Provenance(Frozen):
 class File(Frozen):
     """A file next to the record."""
 
-    bytes: int
+    bytes: Count
     sha256: str
 
     @classmethod
@@ -145,6 +164,7 @@ class Result(Frozen):
     failure: Failure | None = None
     data: Data | None = None
     evaluated: Evaluated | None = None
+    files: dict[Name, File] = Field(default_factory=dict)
     checksum: str | None = Field(None, exclude=True)
 
     @model_validator(mode="after")
@@ -163,7 +183,6 @@ class Record(Result):
     job: Job
     trained: Trained | None = None
     provenance: Provenance
-    files: dict[str, File] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _scored(self) -> Self:

@@ -13,11 +13,11 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from recbench.files import UNFINISHED, lock, write_atomically
+from recbench.files import UNFINISHED, lock, read_regular, write_atomically
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
 from recbench.store.artifacts import HISTORY
-from recbench.store.record import parse_record
+from recbench.store.record import MOST_BYTES, parse_record
 from recbench.store.store import Store
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -67,7 +67,7 @@ def take_over(
 def _take(store: Store, suite: str, job_id: str, other: Store, fingerprint: str | None) -> bool:
     """Bring one job into the store, files first and the record last; return False if it cannot be reused."""
     try:
-        raw = other.record_file(job_id).read_bytes()
+        raw = read_regular(other.record_file(job_id), MOST_BYTES)
         record = parse_record(job_id, raw)
     except (OSError, ValueError):
         return False  # reported when that suite is used
@@ -109,4 +109,4 @@ def _bring(source: Path, target: Path) -> None:
                 pass
             else:
                 return
-    write_atomically(target, source.read_bytes())
+    write_atomically(target, read_regular(source, source.lstat().st_size))

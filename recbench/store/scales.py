@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from recbench.errors import UserError
-from recbench.files import write_atomically
-from recbench.plan.model import NUMERICS, BoardSetting, ComponentSpec, Frozen, digest
+from recbench.files import read_regular, write_atomically
+from recbench.plan.model import NUMERICS, BoardSetting, ComponentSpec, Frozen, digest, with_checksum, without_checksum
 from recbench.plan.plan import Plan
 from recbench.plan.search import with_scales
 from recbench.plan.tuning import REFERENCE
@@ -101,10 +101,10 @@ def read(root: Path) -> Calibration:
     """
     file = root / FILE
     try:
-        return Calibration.model_validate_json(file.read_bytes())
+        return Calibration.model_validate_json(without_checksum(read_regular(file, 1 << 24).rstrip())[0])
     except (FileNotFoundError, NotADirectoryError):
         return Calibration()
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is damaged or was not written by recbench"
         raise UserError(f"{file} cannot be used ({why}); remove it to measure the scales again") from None
 
@@ -113,7 +113,7 @@ def add(root: Path, key: str, found: Mapping[str, Scale]) -> None:
     """Add scales, by :func:`loss_key`, to those that are stored under a :func:`setting_key`."""
     known = read(root).scales
     merged = Calibration(scales={**known, key: {**known.get(key, {}), **found}})
-    write_atomically(root / FILE, (merged.model_dump_json(indent=1) + "\n").encode())
+    write_atomically(root / FILE, with_checksum(merged.model_dump_json().encode()) + b"\n")
 
 
 def known(

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, PlainValidator, ValidationError, ValidationInfo
+from pydantic import ConfigDict, PlainValidator, ValidationInfo
 
 from recbench.errors import UserError
-from recbench.files import link_new, unfinished, update, write_atomically
+from recbench.files import link_new, misplaced, read_regular, unfinished, update, write_atomically
 from recbench.plan.model import Frozen, Job, digest
-from recbench.plan.plan import Plan
+from recbench.plan.plan import MOST_PLAN, Plan, parse_plan, sealed_plan
 from recbench.store.record import (
+    MOST_BYTES,
     JobStatus,
     Record,
     Result,
@@ -124,8 +125,7 @@ class Store:
     def _raw(self, job_id: str) -> bytes | None:
         try:
             # Among ten thousand records, putting paths together with pathlib would cost more than reading the files.
-            with open(f"{self.root}/jobs/{job_id}/record.json", "rb", buffering=0) as stream:  # noqa: PTH123
-                return stream.read()
+            return read_regular(f"{self.root}/jobs/{job_id}/record.json", MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -168,7 +168,7 @@ class Store:
             raise FileExistsError(f"{file} exists already")
         kept = _free(file.parent, record.status + "-{}.json")
         file.rename(kept)
-        moved = validated(Record, kept.read_bytes())
+        moved = validated(Record, read_regular(kept, MOST_BYTES))
         if moved.status not in statuses:  # another machine replaced it; the lock may not reach it
             link_new(kept, file)
             kept.unlink()
@@ -178,7 +178,7 @@ class Store:
     def identity(self, job_id: str) -> str:
         """Return a digest of a job's current record, which changes whenever it is replaced; empty if it has none."""
         try:
-            return hashlib.sha256(self.record_file(job_id).read_bytes()).hexdigest()[:16]
+            return hashlib.sha256(read_regular(self.record_file(job_id), MOST_BYTES)).hexdigest()[:16]
         except (FileNotFoundError, NotADirectoryError):
             return ""
 
@@ -208,7 +208,7 @@ class Store:
             ValueError: the specification is missing, damaged, or of another job.
         """
         try:
-            found = _Specification.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
+            found = _Specification.model_validate_json(read_regular(self.folder(job_id) / "job.json", MOST_BYTES))
         except OSError as error:
             raise ValueError(f"job {job_id}: there is no specification (job.json): {error.strerror}") from None
         if found.job.id != job_id:
@@ -216,16 +216,39 @@ class Store:
         return found.job, found.suite
 
     def set_aside(self, job_id: str, reason: str) -> Path:
-        """Move a job's folder to ``set-aside/`` with the reason in ``why.txt``, and return its new path."""
+        """Move a job's folder to ``set-aside/`` with the reason in ``why.txt``, and return its new path.
+
+        A link in the place of the folder is moved as such, and the reason is written next to it.
+        """
+        self.check_folders()
         target = _free(self.root / "set-aside", job_id + "-{}")
         target.parent.mkdir(parents=True, exist_ok=True)
         self.folder(job_id).rename(target)
-        (target / "why.txt").write_text(reason + "\n", encoding="utf-8")
+        own = target.is_dir() and not target.is_symlink()
+        why = target / "why.txt" if own else target.with_name(f"{target.name}-why.txt")
+        write_atomically(why, f"{reason}\n".encode(), durable=False)
         return target
+
+    def check_folders(self) -> None:
+        """Check that the folders that recbench writes into are below the suite's folder, not links to others.
+
+        Raises:
+            UserError: one is a link.
+        """
+        for name in ("jobs", "set-aside", "executors", "slurm"):
+            if (self.root / name).is_symlink():
+                raise UserError(
+                    f"{self.root / name} is a link; recbench writes only into folders of its own: put a folder there"
+                )
+
+    def misplaced(self, job_id: str) -> str:
+        """Return what must not be in the folder of a job that is to run, such as ``lock is a link``; empty if all is
+        well. Writing there could change files outside of the folder."""
+        return misplaced(self.folder(job_id))
 
     def write_plan(self, plan: Plan, resolved: str) -> None:
         """Write ``plan.json`` and ``suite.yaml`` if they have changed."""
-        update(self.plan_file, plan.model_dump_json())
+        update(self.plan_file, sealed_plan(plan).decode())
         update(self.root / "suite.yaml", resolved)
 
     def write_engine(self, name: str, params: Mapping[str, Any]) -> None:
@@ -236,8 +259,8 @@ class Store:
         """Return the executors with queues that this suite was run with, and their parameters, as far as readable."""
         found = {}
         for file in sorted((self.root / "executors").glob("*.json")):
-            with suppress(OSError, ValueError):
-                found[file.stem] = dict(json.loads(file.read_bytes()))
+            with suppress(OSError, ValueError, TypeError, RecursionError):
+                found[file.stem] = dict(json.loads(read_regular(file, 1 << 20)))
         return found
 
     def read_plan(self) -> Plan:
@@ -247,17 +270,15 @@ class Store:
             UserError: there is none, or it cannot be used.
         """
         try:
-            return Plan.model_validate_json(self.plan_file.read_bytes())
+            return parse_plan(read_regular(self.plan_file, MOST_PLAN))
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"there are no results in {self.root}; 'recbench run SUITE' creates them") from None
         except OSError as error:
             raise UserError(f"{self.plan_file} cannot be read: {error.strerror}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = ": ".join(
-                filter(None, [".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")])
-            )
-            raise UserError(f"{self.plan_file} cannot be used ({what}); 'recbench run SUITE' writes it again") from None
+        except ValueError as error:
+            raise UserError(
+                f"{self.plan_file} cannot be used ({error}); 'recbench run SUITE' writes it again"
+            ) from None
 
 
 @contextmanager

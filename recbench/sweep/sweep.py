@@ -181,6 +181,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     """
     start = suite.plan
     _check_writable(store.root)
+    store.check_folders()
     start = scales.filled_in(start, store.root, registry)
     if suite.lacking and (grown(start, store)[1].to_run or any(search.scale is None for search in start.searches)):
         raise SuiteError(suite.lacking)
@@ -212,6 +213,8 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
                 )
             wanted = (planned for planned in state.to_run if options.only is None or planned.id in options.only)
             to_run = tuple(planned for planned in wanted if planned.id not in tried)
+            if _set_misplaced_aside(store, to_run, watcher):
+                continue
             taken = take_over(store, plan, to_run, fingerprints)
             if taken:
                 where = ", ".join(dict.fromkeys(taken.values()))
@@ -253,6 +256,17 @@ def _fly(
             plan, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
             only=only, note=watcher.note,
         )  # fmt: skip
+
+
+def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Watcher) -> bool:
+    """Set the folders of jobs aside in which there is a link or a special file; return whether there were any."""
+    found = {planned.id: what for planned in to_run if (what := store.misplaced(planned.id))}
+    for job_id, what in found.items():
+        target = store.set_aside(job_id, what)
+        watcher.note(
+            f"the folder of job {job_id} cannot be used ({what}); it was moved to {target}, the job runs again"
+        )
+    return bool(found)
 
 
 def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list[Task]:

@@ -131,11 +131,19 @@ def emptied(store: Store, plan: Plan) -> None:
     kept.write_text(text.replace('"means":[', '"means":[1.0,'))
 
 
+def one_digit(store: Store, plan: Plan) -> None:
+    kept = store.root / "statistics.json"
+    raw = kept.read_bytes()
+    place = raw.index(b'"covariances":[[') + 20
+    assert raw[place : place + 1].isdigit()
+    kept.write_bytes(raw[:place] + (b"1" if raw[place : place + 1] != b"1" else b"2") + raw[place + 1 :])
+
+
 def removed(store: Store, plan: Plan) -> None:
     (store.root / "statistics.json").unlink()
 
 
-@pytest.mark.parametrize("harm", [changed, edited, truncated, emptied, removed])
+@pytest.mark.parametrize("harm", [changed, edited, one_digit, truncated, emptied, removed])
 def test_the_cache_is_computed_again_when_it_is_stale(
     plan: Plan, store: Store, harm: Callable[[Store, Plan], None]
 ) -> None:

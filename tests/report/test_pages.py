@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from scipy.stats import kendalltau
@@ -318,6 +319,43 @@ def test_damaged_artifacts_cost_their_pictures_only(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.count('class="tile"') > 0
     assert "loss00" in text
+
+
+def test_files_that_are_not_those_of_the_record_are_left_out_and_named(tmp_path: Path) -> None:
+    """Each can be read, so that only the checksums in the records tell that something is wrong."""
+    store = small(tmp_path / "made-up")
+    first, second, third = (store.folder(planned.id) for planned in store.read_plan().jobs)
+    shutil.copy(second / "images.npz", first / "images.npz")
+    lines = (second / "history.jsonl").read_text().splitlines(keepends=True)
+    (second / "history.jsonl").write_text("".join(lines[:-1]))
+    table = pd.read_parquet(third / "scores.parquet")
+    table["psnr"] = table.psnr[::-1].to_numpy()
+    table.to_parquet(third / "scores.parquet", index=False)
+    content = gathered(store)
+    text = write(content, Sources(store, None, tmp_path, models=False)).read_text(encoding="utf-8")
+    wrong = ((first, "images.npz"), (second, "history.jsonl"), (third, "scores.parquet"))
+    assert len(content.left_out) == len(wrong)
+    for folder, name in wrong:
+        line = f"job {folder.name}: {name} is left out: it is not the file that the record describes"
+        assert line in content.left_out
+        assert line in text
+    assert any(third.name in note and "scores.parquet" in note for note in content.leaderboard.notes)
+
+
+def test_links_where_a_report_is_written_are_not_followed(tmp_path: Path) -> None:
+    store = small(tmp_path / "made-up")
+    mine = tmp_path / "mine"
+    (mine / "new").mkdir(parents=True)
+    (mine / "new" / "precious").write_text("x")
+    (store.root / ".report").symlink_to(mine)
+    with pytest.raises(UserError, match=r"\.report is a link"):
+        write(gathered(store), Sources(store, None, tmp_path, models=False))
+    (store.root / ".report").unlink()
+    (store.root / ".report").mkdir()
+    for name in ("new", "old"):
+        (store.root / ".report" / name).symlink_to(mine)
+    assert write(gathered(store), Sources(store, None, tmp_path, models=False)).is_file()
+    assert [path.name for path in mine.rglob("*")] == ["new", "precious"]
 
 
 def test_a_suite_without_any_done_job_has_a_report(tmp_path: Path) -> None:

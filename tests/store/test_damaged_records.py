@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from recbench.contracts.executor import JobProgress
+from recbench.errors import UserError
 from recbench.files import holder, lock
 from recbench.store import heartbeat
 from recbench.store.cleanup import find, remove
@@ -127,6 +128,32 @@ def test_any_change_of_a_record_is_noticed(tmp_path: Path) -> None:
     assert store.scan(PLAN).damaged[0].reason == "damaged: its checksum is not that of its content"
     file.write_bytes(whole)
     assert not store.scan(PLAN).damaged
+
+
+def test_any_change_of_a_plan_is_noticed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "made-up")
+    store.write_plan(PLAN, "")
+    whole = store.plan_file.read_bytes()
+    generator = random.Random(0)
+    for _ in range(300):
+        place = generator.randrange(len(whole))
+        changed = bytearray(whole)
+        changed[place] ^= 1 << generator.randrange(8)
+        store.plan_file.write_bytes(bytes(changed))
+        with pytest.raises(UserError, match=r"plan\.json cannot be used .*'recbench run SUITE' writes it again"):
+            store.read_plan()
+    store.plan_file.write_bytes(whole.replace(b'"digits":2', b'"digits":3'))
+    with pytest.raises(UserError, match="damaged: its checksum is not that of its content"):
+        store.read_plan()
+    store.write_plan(PLAN, "")
+    assert store.plan_file.read_bytes() == whole
+
+
+def test_a_plan_from_before_plans_had_a_checksum_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path / "made-up")
+    store.root.mkdir()
+    store.plan_file.write_text(PLAN.model_dump_json())
+    assert store.read_plan() == PLAN
 
 
 def test_a_result_that_comes_between_is_never_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,7 +283,8 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         task = replace(task, device="cuda" if task.device.startswith("cuda") else task.device)
-    log = (Path(task.folder) / "log.txt").open("a", buffering=1, encoding="utf-8")
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW  # a link could lead to any other file
+    log = os.fdopen(os.open(Path(task.folder) / "log.txt", flags, 0o666), "a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     sys.stdout = sys.stderr = log

@@ -80,6 +80,7 @@ def _key(name: str) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as stream:
+    handle = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # not through a link
+    with os.fdopen(handle, "w") as stream:
         fcntl.lockf(stream, fcntl.LOCK_EX)
         yield
