@@ -13,6 +13,7 @@ from typing import Literal
 from recbench.files import holder, lock, unfinished
 from recbench.plan.plan import Plan
 from recbench.store import heartbeat
+from recbench.store.attempt import attempts
 from recbench.store.store import Store
 
 LeftoverKind = Literal["set-aside", "orphans", "checkpoints", "unfinished"]
@@ -93,6 +94,9 @@ def _within(folder: Path, *, settled: bool) -> Iterator[Leftover]:
                 yield Leftover("checkpoints", file, folder)
             for file in sorted(checkpoint.glob("*.tmp")):
                 yield Leftover("unfinished", file, folder)
+    if not settled:  # of a job that is done, the next run brings the files to their places
+        for path in attempts(folder):
+            yield Leftover("unfinished", path, folder)
     for file in unfinished(folder):
         yield Leftover("unfinished", file, folder)
 
