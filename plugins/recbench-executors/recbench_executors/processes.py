@@ -11,6 +11,8 @@ from pathlib import Path
 from recbench.contracts.executor import Reason
 
 _PR_SET_PDEATHSIG = 1
+STARTED_BY = "_RECBENCH_FORK_SERVER"
+"""The variable that tells a fork server which process has started it, and the folder of its socket."""
 
 
 def die_with_parent(number: signal.Signals) -> None:
