@@ -23,7 +23,7 @@ _PARENT = int(_NUMBER) if _NUMBER else os.getppid()
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End all jobs with their children, and this process; remove the folder of its socket."""
+    """Where the coordinator is dead, end all jobs with their children, and this process; remove its socket's folder."""
     if os.getppid() == _PARENT:  # only the thread that started us has ended
         return
     listed = Path(f"/proc/self/task/{os.getpid()}/children")
@@ -36,8 +36,14 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(0)
 
 
+def _watch(number: signal.Signals) -> None:
+    """Have this process end with the coordinator, which may have died before: then no signal comes."""
+    die_with_parent(number)
+    _end(number, None)
+
+
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(_number, signal.SIG_IGN)
 signal.signal(signal.SIGUSR1, _end)
-die_with_parent(signal.SIGUSR1)
-_end(signal.SIGUSR1, None)  # the coordinator may have died before: then no signal comes
+_watch(signal.SIGKILL)  # while torch is being loaded, which takes seconds, there are no jobs, and no handler would run
+os.register_at_fork(before=lambda: _watch(signal.SIGUSR1))

@@ -19,8 +19,9 @@ from typing import Any
 from recbench.errors import UserError
 from recbench_executors.processes import STARTED_BY
 
-_LONGEST = 80
+_LONGEST = 88
 """Bytes of the folder of a socket, whose own path may have 107."""
+_NAME = 40
 _OTHERS = ("XDG_RUNTIME_DIR", "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a private folder is made in one of them
 
 
@@ -43,15 +44,28 @@ def prepare(preload: list[str]) -> multiprocessing.context.ForkServerContext:
 
 def _private_folder() -> str:
     """Make a folder that only this user may read, with a path that is short enough for a socket."""
+    own = f"recbench-{_namespace()}-"
     for place in (tempfile.gettempdir(), *(os.environ.get(name, name) for name in _OTHERS)):
-        if len(os.fsencode(place)) + 20 > _LONGEST or not Path(place).is_absolute():
+        if len(os.fsencode(place)) + _NAME > _LONGEST or not Path(place).is_absolute():
             continue
+        for left in Path(place).glob(f"{own}*-*"):  # by a coordinator that was killed while its server started
+            process = left.name.removeprefix(own).partition("-")[0]
+            if process.isdecimal() and Path("/proc/self").exists() and not Path("/proc", process).exists():
+                shutil.rmtree(left, ignore_errors=True)
         with suppress(OSError):
-            return tempfile.mkdtemp(prefix="recbench-", dir=place)
+            return tempfile.mkdtemp(prefix=f"{own}{os.getpid()}-", dir=place)
     raise UserError(
-        f"no folder for the socket of job processes: {tempfile.gettempdir()} is longer than {_LONGEST - 20} bytes, and "
-        "none of /tmp, /var/tmp and /dev/shm can be written; set TMPDIR to a shorter path"
+        f"no folder for the socket of job processes: {tempfile.gettempdir()} is longer than {_LONGEST - _NAME} bytes, "
+        "and none of /tmp, /var/tmp and /dev/shm can be written; set TMPDIR to a shorter path"
     )
+
+
+def _namespace() -> str:
+    """Identify the processes among which a process id is unique: containers may share a folder, and not these."""
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return "0"
 
 
 def server() -> int:
