@@ -61,12 +61,12 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
         if heartbeat.elsewhere(folder):
             return "busy"
         job, suite = store.read_task(task.job_id)
-        work = AttemptFolder.begin(folder)
-        if _settled(store, task):  # by the attempt that this one took over from
-            return "recorded"
-        work.clear()
-        (folder / WARNINGS).unlink(missing_ok=True)
         try:
+            work = AttemptFolder.begin(folder)
+            if _settled(store, task):  # by the attempt that this one took over from
+                return "recorded"
+            work.clear()
+            (folder / WARNINGS).unlink(missing_ok=True)
             return _run(_Attempt(job, suite, task, load_plugins(task.plugin_files, task.blocked), work), progress, stop)
         except SupersededError:
             return "recorded" if store.settled(task.job_id, task.supersedes) else "busy"

@@ -2,7 +2,7 @@
 
 Between machines that share a folder a lock may have no effect, and a process that was stopped for a while may wake up
 when others have taken over its job, or finished it. Therefore nothing but a move out of its folder gives a file of an
-attempt a name that others read, and a new attempt takes the folder of the one before by renaming it, in one step. From
+attempt a name that others read, and a new attempt moves the folder of the one before into its own, in one step. From
 then on the earlier attempt finds its folder no more, and can change nothing.
 
 The record comes first: it is linked out of the folder unless there is one already, so that the first one stands. The
@@ -30,6 +30,7 @@ PREFIX = "attempt-"
 RECORD = "record.json"
 CHECKPOINT = "checkpoint"
 WARNINGS = "warnings.log"
+_BEFORE = "before-"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -52,25 +53,27 @@ class AttemptFolder:
 
     @classmethod
     def begin(cls, job: Path) -> AttemptFolder:
-        """Begin an attempt at a job, which ends all earlier ones. The content of their folder is left as it is.
+        """Begin an attempt at a job, which ends all earlier ones. What is in their folders stays, for :func:`finish`.
 
         Raises:
             OutOfSpaceError: the file system is full.
             FileNotFoundError: the job has no folder.
+            SupersededError: another attempt was begun at the same time.
         """
+        path = job / f"{PREFIX}{secrets.token_hex(4)}"
         with full_disk_named(job):
-            while True:
-                path = job / f"{PREFIX}{secrets.token_hex(4)}"
-                earlier = attempts(job)
-                try:
-                    if earlier:
-                        earlier[0].rename(path)
-                    else:
-                        path.mkdir()
-                    return cls(job, path)
-                except FileNotFoundError:  # another process was faster
-                    if not job.is_dir():
-                        raise
+            path.mkdir()
+            try:
+                attempt = cls(job, path)
+                for number, other in enumerate(other for other in attempts(job) if other != path):
+                    # Into a new folder: a machine that remembers the old one by its handle, as NFS does, must find
+                    # nothing of ours in it.
+                    with suppress(FileNotFoundError):
+                        other.rename(path / f"{_BEFORE}{number}")
+            except FileNotFoundError:
+                raise SupersededError("another process has begun to run the job") from None
+        attempt.check()
+        return attempt
 
     @property
     def held(self) -> bool:
@@ -164,9 +167,9 @@ def finish(job: Path, record: Record) -> None:
         record: done or diverged, so that nobody works on the job any more.
     """
     for path in attempts(job):
-        with suppress(FileNotFoundError):  # whoever wrote the record is at it
-            _place(path, job, [name for name, file in record.files.items() if _holds(path / name, file)])
-            _sync(job)
+        for work in (path, *path.rglob(f"{_BEFORE}*")):
+            _place(work, job, [name for name, file in record.files.items() if _holds(work / name, file)])
+        _sync(job)
         discard(path)
     discard(job / CHECKPOINT)
 

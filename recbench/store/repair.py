@@ -8,6 +8,7 @@ rest. Imports no torch.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ from recbench.store.artifacts import HISTORY
 from recbench.store.attempt import CHECKPOINT, PREFIX, RECORD, finish
 from recbench.store.record import File, Record
 from recbench.store.store import Store
+
+PATIENCE = 10.0
+"""Seconds to wait for a process that has written its record, and is bringing its files to their places."""
 
 
 def repaired(store: Store, job_ids: Iterable[str]) -> dict[str, str]:
@@ -33,11 +37,15 @@ def repaired(store: Store, job_ids: Iterable[str]) -> dict[str, str]:
             record = store.read(job_id)
             if record is None or record.status == "failed":
                 continue
-            if any(name.startswith(PREFIX) or name == CHECKPOINT for name in there):
+            deadline = time.monotonic() + PATIENCE
+            while any(name.startswith(PREFIX) or name == CHECKPOINT for name in there):
                 with lock(folder) as mine:
                     if mine:
                         finish(folder, record)
                 there = _entries(folder)
+                if mine or time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
             why = _unfit(folder, record, there)
             if why:
                 unfit[job_id] = why

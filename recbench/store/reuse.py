@@ -89,11 +89,11 @@ def _take(store: Store, suite: str, job_id: str, other: Store, fingerprint: str 
         if not mine or heartbeat.at_work(folder) is not None:
             return False
         store.write_task(record.job, suite)
-        attempt = AttemptFolder.begin(folder)
-        attempt.clear()
-        for name, source in sources.items():
-            _bring(source, attempt.path / name)
         try:
+            attempt = AttemptFolder.begin(folder)
+            attempt.clear()
+            for name, source in sources.items():
+                _bring(source, attempt.path / name)
             attempt.adopt(store, record, raw)
         except (SupersededError, ValueError):
             return False
