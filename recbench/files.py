@@ -325,13 +325,22 @@ def update(file: Path, text: str, *, durable: bool = True) -> None:
     write_atomically(file, content, durable=durable)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk without room."""
+
+
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """Convert "no space left on device" into an error that names the folder."""
+    """Convert "no space left on device", and a limit on the size of files, into an error that names the folder."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno == errno.EFBIG:
+            raise OutOfSpaceError(
+                f"a file in {folder} would be larger than the system allows (ulimit -f); all finished jobs are safe: "
+                "raise the limit and run the same command again"
+            ) from error
+        if error.errno not in FULL:
             raise
         raise OutOfSpaceError(
             f"no space left on the device of {folder}; all finished jobs are safe: "

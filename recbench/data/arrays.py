@@ -56,10 +56,16 @@ def _header(count: int, image: tuple[int, int, int]) -> dict[str, object]:
 
 
 def mapped(folder: Path, split: Split) -> NDArray[np.uint8]:
-    """Return the images of a split, (N, C, H, W), memory-mapped and read-only."""
+    """Return the images of a split, (N, C, H, W), memory-mapped and read-only.
+
+    Raises:
+        ValueError: the header is damaged.
+    """
     import numpy as np
 
     images: NDArray[np.uint8] = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.flags.c_contiguous:
+        raise ValueError(f"the header of {split}.npy is damaged")
     return images
 
 

@@ -11,7 +11,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ class Prepared:
         size: bytes of all images.
         spec: the dataset with its parameters and the state of its code, as plans have it.
         left_out: how many and which images were dropped because they are in another split; empty if there are none.
+        replaced: what was wrong with the copy that this one replaced, where it was damaged; empty otherwise.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Prepared:
     size: int
     spec: ComponentSpec
     left_out: str
+    replaced: str = ""
 
     def load(self, split: Split) -> NDArray[np.uint8]:
         """Return the images of a split, (N, C, H, W), memory-mapped; writing to them changes no file."""
@@ -73,7 +75,8 @@ def prepare(spec: ComponentSpec, registry: Registry, cache: Path, progress: Deco
 
     A cached dataset is reused only for the same parameters, the same code and the same source; anything else goes to
     another folder. The folder gets its name when it is complete. If another process is preparing the same dataset,
-    this one waits for it.
+    this one waits for it. All pixels in the cache are verified by their fingerprint, once in each process; a damaged
+    copy is made again.
 
     Args:
         spec: the dataset with its parameters.
@@ -88,12 +91,17 @@ def prepare(spec: ComponentSpec, registry: Registry, cache: Path, progress: Deco
     source = dataset.source()
     folder = _folder(spec, source, cache)
     found = _find(folder)
-    if found is not None:
+    if found is not None and not _damage(found):
         return found
     try:
         with full_disk_named(cache), _waited_for(cache / "locks" / folder.name):
             found = _find(folder)
-            return found if found is not None else _decode(dataset, spec, source, folder, progress)
+            damage = _damage(found) if found is not None else ""
+            if found is not None and not damage:
+                return found
+            made = _decode(dataset, spec, source, folder, progress)
+            _verified.add(_identity(made))
+            return replace(made, replaced=damage)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         if not _is_below(error.filename, cache):  # it is the data that cannot be read
             raise
@@ -164,6 +172,30 @@ def check_images(name: str, has: Callable[[Split], object]) -> None:
     for split in needed:
         if not has(split):
             raise UserError(f"the dataset {name} has no {split} images")
+
+
+_verified: set[tuple[object, ...]] = set()
+"""The copies that this process has verified or made."""
+
+
+def _identity(prepared: Prepared) -> tuple[object, ...]:
+    facts = [(prepared.folder / f"{split}.npy").stat() for split in SPLITS]
+    return prepared.fingerprint, *((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in facts)
+
+
+def _damage(prepared: Prepared) -> str:
+    """Return what is wrong with the pixels of a cached dataset; empty if nothing is."""
+    try:
+        identity = _identity(prepared)
+        if identity in _verified:
+            return ""
+        if fingerprint(prepared.folder) == prepared.fingerprint:
+            _verified.add(identity)
+            return ""
+        why = "its pixels are not those of its fingerprint"
+    except Exception as error:  # noqa: BLE001 - NumPy's reader of headers raises anything, also errors of Python's parser
+        why = str(error).partition("\n")[0]
+    return f"the decoded images of {prepared.spec.name} in {prepared.folder} were damaged ({why}), and were made again"
 
 
 def _decode(dataset: Dataset, spec: ComponentSpec, source: str, folder: Path, progress: DecodingProgress) -> Prepared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -14,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from recbench.files import full_disk_named, open_regular
+from recbench.errors import RecbenchError
+from recbench.files import UNFINISHED, full_disk_named, open_regular
 from recbench.store import artifacts
+from recbench.store.attempt import CHECKPOINT, show, warn
 
 TERMS = ("objective", "reconstruction", "kl", "auxiliary")
 
@@ -32,20 +36,45 @@ class Position:
     epoch_seconds: float = 0.0
 
 
+class DamagedCheckpointError(RecbenchError):
+    """A checkpoint is not what was written, or is of another job or other images; the text says why."""
+
+
 class Checkpoint:
-    """The unfinished state of a job: one file, written atomically, read without unpickling objects."""
+    """The unfinished state of a job: one file, written atomically, verified and read without unpickling objects. The
+    one before is kept, for the case that the last one is damaged.
+
+    Args:
+        folder: of the job; holds ``checkpoint/``.
+        work: where the history and unfinished files are written; None: ``folder``.
+        origin: identifies job and images, a line of text; a checkpoint of another origin is never used.
+    """
 
     def __init__(
-        self, folder: Path, modules: nn.Module, optimizers: Sequence[torch.optim.Optimizer | ReduceLROnPlateau]
+        self,
+        folder: Path,
+        modules: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer | ReduceLROnPlateau],
+        work: Path | None = None,
+        origin: str = "",
     ) -> None:
-        self.file = folder / "checkpoint" / "state.pt"
+        self.file = folder / CHECKPOINT / "state.pt"
+        self.previous = self.file.with_name("previous.pt")
         self.folder = folder
+        self.work = work or folder
+        self.origin = origin
         self.modules = modules
         self.optimizers = optimizers
         self.lines: list[str] = []
         self.traces: dict[str, list[Tensor]] = {}
 
     def save(self, position: Position) -> None:
+        """Write the state.
+
+        Raises:
+            OutOfSpaceError: the file system is full; the checkpoint before is still there.
+            FileNotFoundError: another attempt has taken over the job.
+        """
         state = {
             "model": self.modules.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -54,48 +83,106 @@ class Checkpoint:
             "history": self.lines,
             "traces": self.traces,
         }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".tmp")
-        with full_disk_named(self.file.parent):
+        payload = io.BytesIO()  # torch's own writing to files hides why it failed
+        torch.save(state, payload)
+        content = payload.getbuffer()
+        temporary = self.work / f".{self.file.name}{UNFINISHED}"
+        with full_disk_named(self.folder):
             try:
                 temporary.unlink(missing_ok=True)  # of a process that was killed; or a link, which must not be followed
                 with os.fdopen(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as stream:
-                    torch.save(state, stream)
+                    stream.write(_header(self.origin, content))
+                    stream.write(content)
                     stream.flush()
                     os.fsync(stream.fileno())
-            except RuntimeError as error:  # torch's writer hides the errno of a full disk
+                if self.file.parent.is_symlink():  # what it points to is not ours
+                    self.file.parent.unlink()
+                self.file.parent.mkdir(exist_ok=True)
+                if self.file.exists():
+                    self.file.replace(self.previous)
+                temporary.replace(self.file)
+            finally:
                 temporary.unlink(missing_ok=True)
-                raise OSError(28, str(error)) if _is_full(self.file.parent) else error from None
-            temporary.replace(self.file)
 
     def load(self) -> Position:
-        """Restore the state and return the position: the beginning if there is no usable checkpoint."""
-        try:
-            state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            state = {}
-        except Exception:  # noqa: BLE001 - whatever is wrong with the file, the job can begin anew
-            self.file.rename(self.file.with_suffix(".damaged"))
-            state = {}
-        if not state:
-            artifacts.start_history(self.folder)
-            return Position()
-        self.modules.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        restore_random_states(state["random"])
-        self.lines, self.traces = state["history"], state["traces"]
-        artifacts.start_history(self.folder, self.lines)
-        return Position(**state["position"])
+        """Restore the state and return the position: that of the last undamaged checkpoint, or the beginning.
+
+        A damaged one is kept as ``….damaged``, and ``warnings.log`` names it.
+        """
+        damaged = []
+        state: dict[str, Any] | None = None
+        for file in (self.file, self.previous):
+            try:
+                state = _read(file, self.origin)
+                break
+            except FileNotFoundError:
+                continue
+            except DamagedCheckpointError as error:
+                file.replace(file.with_suffix(".damaged"))
+                damaged.append(f"{file} cannot be used ({error})")
+        if damaged:
+            then = "began anew" if state is None else f"went on from {self.previous.name}, the one before"
+            warn(self.folder, f"{' and '.join(damaged)}: training {then}")
+        position = Position()
+        if state is not None:
+            self.modules.load_state_dict(state["model"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            restore_random_states(state["random"])
+            self.lines, self.traces = state["history"], state["traces"]
+            position = Position(**state["position"])
+        artifacts.start_history(self.work, self.lines)
+        if self.work != self.folder:
+            show(artifacts.HISTORY, self.work, self.folder)
+        return position
 
     def add_history(self, values: Mapping[str, float]) -> None:
         self.lines.append(artifacts.history_line(values))
-        artifacts.append_history(self.folder, self.lines[-1])
+        artifacts.append_history(self.work, self.lines[-1])
 
 
-def _is_full(folder: Path) -> bool:
-    facts = os.statvfs(folder)
-    return facts.f_bavail * facts.f_frsize < 2**20
+_MAGIC = b"recbench checkpoint 1"
+
+
+def _header(origin: str, payload: bytes | memoryview) -> bytes:
+    """Return three lines: the format, the origin, and the SHA-256 of origin and payload."""
+    digest = hashlib.sha256(origin.encode() + b"\n")
+    digest.update(payload)
+    return b"\n".join([_MAGIC, origin.encode(), digest.hexdigest().encode(), b""])
+
+
+def _read(file: Path, origin: str) -> dict[str, Any]:
+    """Return the state in a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedCheckpointError: it cannot be used.
+    """
+    try:
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise DamagedCheckpointError("it is not a regular file")
+        with file.open("rb") as stream:
+            magic, found, digest = (stream.readline(_LONGEST).removesuffix(b"\n") for _ in range(3))
+            payload = stream.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedCheckpointError(f"it cannot be read: {error.strerror}") from None
+    if magic != _MAGIC:
+        raise DamagedCheckpointError("it is damaged, or not a checkpoint of this version")
+    if _header(found.decode(errors="replace"), payload) != b"\n".join([magic, found, digest, b""]):
+        raise DamagedCheckpointError("it is damaged: its SHA-256 is not that of its content")
+    if found.decode() != origin:
+        raise DamagedCheckpointError("it is of another job, or of other images")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the job can begin anew
+        raise DamagedCheckpointError(f"it cannot be read: {type(error).__name__}") from None
+    return state
+
+
+_LONGEST = 4096
+"""Bytes of a line of the header."""
 
 
 def random_states() -> dict[str, Any]:

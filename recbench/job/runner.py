@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from recbench.contracts.executor import JobProgress, Reason, Task
 from recbench.contracts.metric import Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
-from recbench.files import lock
+from recbench.files import FULL, full_disk_named, lock
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.observers import Observers
 from recbench.job.parts import Model, build
@@ -28,6 +27,7 @@ from recbench.plan.model import Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store import artifacts, heartbeat
+from recbench.store.attempt import CHECKPOINT, WARNINGS, AttemptFolder, SupersededError, discard, finish, warn
 from recbench.store.record import Cost, Data, Evaluated, Failure, File, Record, Trained
 from recbench.store.store import Store
 
@@ -55,19 +55,36 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
     with lock(folder) as mine:
         if not mine:
             return "busy"
-        if store.settled(task.job_id, task.supersedes):
+        if _settled(store, task):
             return "recorded"
         if heartbeat.elsewhere(folder):
             return "busy"
-        return _run(task, store, progress, stop)
+        job, suite = store.read_task(task.job_id)
+        try:
+            work = AttemptFolder.begin(folder)
+            if _settled(store, task):  # by the attempt that this one took over from
+                return "recorded"
+            work.clear()
+            (folder / WARNINGS).unlink(missing_ok=True)
+            return _run(_Attempt(job, suite, task, load_plugins(task.plugin_files, task.blocked), work), progress, stop)
+        except SupersededError:
+            return "recorded" if store.settled(task.job_id, task.supersedes) else "busy"
 
 
-def _run(task: Task, store: Store, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Outcome:
-    folder = Path(task.folder)
-    job, suite = store.read_task(task.job_id)
-    plugins = load_plugins(task.plugin_files, task.blocked)
-    attempt = _Attempt(job, suite, task, plugins)
-    with attempt.observers, heartbeat.announced(folder, device_name(attempt.device), attempt.started) as announce:
+def _settled(store: Store, task: Task) -> bool:
+    """Return whether the job has a final record; if it is done, all its files are brought to their places."""
+    if not store.settled(task.job_id, task.supersedes):
+        return False
+    record = store.read(task.job_id)
+    if record is not None and record.status != "failed":
+        finish(Path(task.folder), record)
+    return True
+
+
+def _run(attempt: _Attempt, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Outcome:
+    folder, job, work = attempt.folder, attempt.job, attempt.work
+    beats = heartbeat.announced(folder, device_name(attempt.device), attempt.started, work.path)
+    with attempt.observers, beats as announce:
 
         def tell(news: JobProgress) -> None:
             announce(news)
@@ -78,7 +95,7 @@ def _run(task: Task, store: Store, progress: Callable[[JobProgress], None], stop
             record = attempt.run(tell, stop)
         except Interrupted:
             return "interrupted"
-        except (OutOfSpaceError, KeyboardInterrupt):
+        except (OutOfSpaceError, SupersededError, KeyboardInterrupt):
             raise
         except Diverged as error:
             failure = Failure(
@@ -89,6 +106,8 @@ def _run(task: Task, store: Store, progress: Callable[[JobProgress], None], stop
             failure = Failure(type="NotFinite", reason="diverged", message=str(error))
             record = attempt.record("diverged", failure=failure)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it goes into the record
+            work.check()
+            _name_full_disk(error, folder)
             failure = Failure(
                 type=type(error).__name__,
                 reason=reason_of(error),
@@ -96,10 +115,20 @@ def _run(task: Task, store: Store, progress: Callable[[JobProgress], None], stop
                 traceback=traceback.format_exc(),
             )
             record = attempt.record("failed", failure=failure)
-        store.add(record)
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        work.publish(Store(folder.parent.parent), record)
+        discard(folder / CHECKPOINT)
         attempt.observers.notify("recbench_job_ended", job_id=job.id, record=record.model_dump(mode="json"))
         return "recorded"
+
+
+def _name_full_disk(error: BaseException, folder: Path) -> None:
+    """Raise an OutOfSpaceError if an error comes from a disk without room: that is no fault of the job."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in FULL:
+            with full_disk_named(Path(seen.filename).parent if isinstance(seen.filename, str) else folder):
+                raise seen
+        seen = seen.__cause__ or seen.__context__
 
 
 def reason_of(error: BaseException) -> Reason:
@@ -118,11 +147,12 @@ _NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STAT
 class _Attempt:
     """One attempt at a job; collects facts on the way, for the record of a failure too."""
 
-    def __init__(self, job: Job, suite: str, task: Task, plugins: Plugins) -> None:
+    def __init__(self, job: Job, suite: str, task: Task, plugins: Plugins, work: AttemptFolder) -> None:
         self.job = job
         self.suite = suite
         self.task = task
         self.folder = Path(task.folder)
+        self.work = work
         self.plugins = plugins
         self.observers = Observers(plugins, task, suite)
         self.started = now()
@@ -133,6 +163,8 @@ class _Attempt:
         job, config = self.job, self.job.training
         registry = Registry(self.plugins)
         self.prepared = prepared = prepare(job.dataset, registry, Path(self.task.cache))
+        if prepared.replaced:
+            warn(self.folder, prepared.replaced)
         seed_everything(job.seed, deterministic=config.deterministic)
         model, metrics = build(job, registry, shape_of(prepared), self.device)
 
@@ -149,7 +181,8 @@ class _Attempt:
             validation=on_device(prepared, "validation", self.device),
             traced=on_device(prepared, job.split, self.device)[:TRACED_IMAGES],
         )
-        position, traces = train(model, data, config, job.seed, self.folder, watch)
+        origin = f"{job.id} {prepared.fingerprint}"
+        position, traces = train(model, data, config, job.seed, self.folder, watch, self.work.path, origin)
         peak = peak_memory(self.device)
 
         start = time.perf_counter()
@@ -162,7 +195,7 @@ class _Attempt:
         evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=config)
         seconds = time.perf_counter() - start
         batch_size = min(config.batch_size, prepared.counts["train"])
-        final = artifacts.read_history(self.folder)[-1]
+        final = artifacts.read_history(self.work.path)[-1]
         return self.record(
             "done",
             scores=evaluation.scores,
@@ -203,12 +236,14 @@ class _Attempt:
 
     def write_files(self, model: Model, evaluation: Evaluation, traces: Mapping[str, torch.Tensor]) -> dict[str, File]:
         """Write all artifacts, each atomically; return their sizes and checksums."""
+        self.work.check()
+        work = self.work.path
         if traces:
-            artifacts.write_traces(self.folder, traces)
-        artifacts.write_scores(self.folder, evaluation.per_image)
-        artifacts.write_images(self.folder, evaluation.pictures)
-        artifacts.write_model(self.folder, {"architecture": model.architecture, "loss": model.loss})
-        return artifacts.describe(self.folder, artifacts.ALL if traces else artifacts.ALWAYS)
+            artifacts.write_traces(work, traces)
+        artifacts.write_scores(work, evaluation.per_image)
+        artifacts.write_images(work, evaluation.pictures)
+        artifacts.write_model(work, {"architecture": model.architecture, "loss": model.loss})
+        return artifacts.describe(work, artifacts.ALL if traces else artifacts.ALWAYS)
 
 
 def shape_of(prepared: Prepared) -> ImageShape:

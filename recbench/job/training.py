@@ -91,13 +91,21 @@ class TrainingImages:
 
 
 def train(
-    model: Model, data: TrainingImages, config: Training, seed: int, folder: Path, watch: Watch
+    model: Model,
+    data: TrainingImages,
+    config: Training,
+    seed: int,
+    folder: Path,
+    watch: Watch,
+    work: Path | None = None,
+    origin: str = "",
 ) -> tuple[Position, dict[str, Tensor]]:
     """Train to the last epoch, from the checkpoint in ``folder`` if there is one.
 
     Args:
         model: on the device where it is to be trained; seeded already.
         folder: of the job: gets ``history.jsonl``, and ``checkpoint/`` while unfinished.
+        work, origin: as of :class:`~recbench.job.checkpoint.Checkpoint`.
 
     Returns:
         Where training ended, and what the loss traced, (epochs, B, …) by name.
@@ -117,7 +125,7 @@ def train(
     if schedule and not len(data.validation):
         raise RecbenchError(NEEDS_VALIDATION)
     modules = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
-    checkpoint = Checkpoint(folder, modules, [*step.optimizers, *([schedule] if schedule else [])])
+    checkpoint = Checkpoint(folder, modules, [*step.optimizers, *([schedule] if schedule else [])], work, origin)
     position = checkpoint.load()
     guard = Guard(device)
     model.architecture.train()

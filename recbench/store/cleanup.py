@@ -16,6 +16,7 @@ from typing import Literal
 from recbench.files import UNFINISHED, holder, lock, unfinished
 from recbench.plan.plan import Plan
 from recbench.store import heartbeat
+from recbench.store.attempt import attempts
 from recbench.store.record import Result
 from recbench.store.store import Store
 
@@ -132,6 +133,9 @@ def _within(folder: Path, *, settled: bool) -> Iterator[Leftover]:
                 yield Leftover("checkpoints", file, folder)
             for file in sorted(checkpoint.glob("*.tmp")):
                 yield Leftover("unfinished", file, folder)
+    if not settled:  # of a job that is done, the next run brings the files to their places
+        for path in attempts(folder):
+            yield Leftover("unfinished", path, folder)
     for file in unfinished(folder):
         yield Leftover("unfinished", file, folder)
 

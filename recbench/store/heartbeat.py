@@ -69,10 +69,16 @@ def boot() -> str:
 
 
 @contextmanager
-def announced(folder: Path, device: str, started: str) -> Iterator[Callable[[JobProgress], None]]:
+def announced(
+    folder: Path, device: str, started: str, work: Path | None = None
+) -> Iterator[Callable[[JobProgress], None]]:
     """Keep a job's ``running.json`` up to date, and remove it at the end; yields the function that takes progress.
 
     The job goes on if the file cannot be written, for lack of space or other reasons.
+
+    Args:
+        work: the attempt's own folder, out of which the file is moved, so that an attempt that has lost it writes
+            nothing; None: the job's folder.
     """
     state = [RunningJob(host=socket.gethostname(), boot=boot(), process=os.getpid(), device=device, started=started)]
     ended = threading.Event()
@@ -83,7 +89,7 @@ def announced(folder: Path, device: str, started: str) -> Iterator[Callable[[Job
 
     def beat() -> None:
         for number in itertools.count():
-            _write(folder, state[0].model_copy(update={"beat": number}))
+            _write(folder, work or folder, state[0].model_copy(update={"beat": number}))
             if ended.wait(BEAT):
                 return
 
@@ -94,13 +100,26 @@ def announced(folder: Path, device: str, started: str) -> Iterator[Callable[[Job
     finally:
         ended.set()
         thread.join()
+        if (last := read(folder)) is not None and _same(last, state[0]):
+            with suppress(OSError):
+                (folder / FILE).unlink(missing_ok=True)
+
+
+def _same(one: RunningJob, other: RunningJob) -> bool:
+    return (one.boot, one.process, one.started) == (other.boot, other.process, other.started)
+
+
+def clear(folder: Path, process: int) -> None:
+    """Remove the heartbeat of a process of this machine that has died."""
+    last = read(folder)
+    if last is not None and last.here and last.process == process:
         with suppress(OSError):
             (folder / FILE).unlink(missing_ok=True)
 
 
-def _write(folder: Path, running: RunningJob) -> None:
+def _write(folder: Path, work: Path, running: RunningJob) -> None:
     """Replace the file without fsync: it means nothing after a power cut."""
-    temporary = folder / f".{FILE}.{running.process}{UNFINISHED}"
+    temporary = work / f".{FILE}.{running.process}{UNFINISHED}"
     with suppress(OSError):
         temporary.unlink(missing_ok=True)  # it may be a link
         append_regular(temporary, running.model_dump_json(indent=1) + "\n")

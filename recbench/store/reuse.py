@@ -7,7 +7,6 @@ is not changed, and names the suite that it was run for. Imports no torch.
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,9 @@ from pathlib import Path
 from recbench.files import UNFINISHED, lock, read_regular, write_atomically
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
+from recbench.store import heartbeat
 from recbench.store.artifacts import HISTORY
+from recbench.store.attempt import CHECKPOINT, AttemptFolder, SupersededError, discard
 from recbench.store.record import MOST_BYTES, parse_record
 from recbench.store.store import Store
 
@@ -85,16 +86,18 @@ def _take(store: Store, suite: str, job_id: str, other: Store, fingerprint: str 
             return False
     folder = store.folder(job_id)
     with lock(folder) as mine:
-        if not mine:
+        if not mine or heartbeat.at_work(folder) is not None:
             return False
         store.write_task(record.job, suite)
-        for name, source in sources.items():
-            _bring(source, folder / name)
         try:
-            store.adopt(job_id, raw)
-        except (FileExistsError, ValueError):
+            attempt = AttemptFolder.begin(folder)
+            attempt.clear()
+            for name, source in sources.items():
+                _bring(source, attempt.path / name)
+            attempt.adopt(store, record, raw)
+        except (SupersededError, ValueError):
             return False
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        discard(folder / CHECKPOINT)
     return True
 
 

@@ -21,6 +21,7 @@ from recbench.errors import UserError
 from recbench.files import link_new, misplaced, read_regular, unfinished, update, write_atomically
 from recbench.plan.model import Frozen, Job, digest
 from recbench.plan.plan import MOST_PLAN, Plan, parse_plan, sealed_plan
+from recbench.store import heartbeat
 from recbench.store.record import (
     MOST_BYTES,
     JobStatus,
@@ -151,7 +152,8 @@ class Store:
             self.keep_aside(job_id, {"failed"})
         write_atomically(file, raw, new=True)
         for leftover in unfinished(file.parent):  # of processes that were killed while they wrote
-            leftover.unlink(missing_ok=True)
+            with suppress(IsADirectoryError):
+                leftover.unlink(missing_ok=True)
 
     def keep_aside(self, job_id: str, statuses: Set[JobStatus]) -> Path:
         """Rename a record with one of these statuses to ``failed-N.json`` or ``diverged-N.json``, for another attempt.
@@ -214,6 +216,10 @@ class Store:
         if found.job.id != job_id:
             raise ValueError(f"job {job_id}: its specification (job.json) is of the job {found.job.id}")
         return found.job, found.suite
+
+    def note_death(self, job_id: str, process: int) -> None:
+        """Remove the heartbeat of a job whose process, on this machine, has died."""
+        heartbeat.clear(self.folder(job_id), process)
 
     def set_aside(self, job_id: str, reason: str) -> Path:
         """Move a job's folder to ``set-aside/`` with the reason in ``why.txt``, and return its new path.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ from recbench.errors import OutOfSpaceError
 from recbench.files import holder, lock
 from recbench.job.observers import disabled
 from recbench.store import heartbeat
+from recbench.store.attempt import AttemptFolder, SupersededError, warnings
 from recbench.store.record import Record
 from recbench.store.store import Store
 
@@ -207,11 +209,12 @@ class Rounds:
     def _crash(self, event: Ended, job: _Open) -> Record | None:
         """Write the record of a job whose process left none; None if another process has begun to run it."""
         with lock(job.folder) as mine:
-            if not mine:
+            if not mine or (event.reason != "lost" and heartbeat.elsewhere(job.folder)):
                 return None
             (job.folder / heartbeat.FILE).unlink(missing_ok=True)
             if not self.store.settled(event.job_id, job.task.supersedes):
-                self.store.add(self.crashed(event))
+                with suppress(SupersededError):  # then there is another record
+                    AttemptFolder.begin(job.folder).publish(self.store, self.crashed(event))
             return self.store.read(event.job_id)
 
     def _again(self, job: _Open, *, lost: bool) -> bool:
@@ -227,5 +230,8 @@ class Rounds:
         for name in sorted(disabled(folder) - self.disabled):
             self.disabled.add(name)  # once is enough: it will not fare better in other jobs
             self.listener.note(f"{name} was disabled in a job, which continued; observers.log in {folder} says why")
+        if event.outcome != "busy":
+            for line in warnings(folder):
+                self.listener.note(f"job {event.job_id}: {line}")
         del self.open[event.job_id]
         self.listener.event(event, record)

@@ -30,6 +30,7 @@ from recbench.plan.search import grow
 from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.record import Failure, Record, Result
+from recbench.store.repair import repaired
 from recbench.store.reuse import take_over
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
@@ -199,11 +200,15 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     start = _calibrated(start, store, registry, options, watcher)
     tried: set[str] = set()
     mended: set[str] = set()
+    checked: set[str] = set()
     with _signals(executor, watcher) as interrupted:
         rounds: Rounds | None = None
         while not interrupted():
             plan, state = grown(start, store, fingerprints, tried)
-            for job_id, why in state.unusable.items():
+            settled = [job_id for job_id, record in state.records.items() if record.status != "failed"]
+            unfit = repaired(store, [job_id for job_id in settled if job_id not in checked])
+            checked.update(settled)
+            for job_id, why in (*state.unusable.items(), *unfit.items()):
                 target = store.set_aside(job_id, why)
                 if job_id not in mended:  # it may have been made just now, and damaged since; once is enough
                     tried.discard(job_id)
@@ -211,6 +216,8 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
                 watcher.note(
                     f"the record of job {job_id} cannot be used ({why}); it was moved to {target}, the job runs again"
                 )
+            if unfit:
+                continue
             wanted = (planned for planned in state.to_run if options.only is None or planned.id in options.only)
             to_run = tuple(planned for planned in wanted if planned.id not in tried)
             if _set_misplaced_aside(store, to_run, watcher):
@@ -309,6 +316,8 @@ def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> d
         if key not in done:
             with watcher.preparing(setting.dataset.name) as progress:
                 done[key] = prepare(setting.dataset, registry, cache, progress)
+            if done[key].replaced:
+                watcher.note(done[key].replaced)
         found[index] = done[key]
     return found
 

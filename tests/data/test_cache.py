@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ from click.testing import CliRunner
 from recbench.cli.data import data_command
 from recbench.contracts.dataset import SPLITS, Dataset
 from recbench.contracts.entries import ImageShape
+from recbench.data import cache as cache_module
+from recbench.data.arrays import HEADER
 from recbench.data.cache import default_cache, find, find_all, prepare
 from recbench.errors import UserError
 from recbench.plan.model import ComponentSpec
@@ -532,3 +535,66 @@ def test_the_umask_says_who_may_read_the_images(tmp_path, umask, mode):
         os.umask(before)
     assert folder.stat().st_mode & 0o777 == mode
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {mode & 0o666}
+
+
+# What is in the cache is verified
+
+
+def forget(monkeypatch):
+    """As in a new process."""
+    monkeypatch.setattr(cache_module, "_verified", set())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_bits_in_the_cache_are_named_and_it_is_made_again(tmp_path, monkeypatch, seed):
+    dataset = Given(some())
+    first = make(dataset, tmp_path)
+    chance = random.Random(seed)
+    for number in range(12):
+        split = chance.choice(SPLITS)
+        file = first.folder / f"{split}.npy"
+        content = bytearray(file.read_bytes())
+        content[chance.randrange(len(content)) if number else 11 + seed] ^= 1 << chance.randrange(8)
+        file.write_bytes(content)
+        forget(monkeypatch)
+        again = make(dataset, tmp_path)
+        assert again.fingerprint == first.fingerprint
+        np.testing.assert_array_equal(again.load(split), dataset.splits[split].transpose(0, 3, 1, 2))
+        # bytes of the header that change nothing that is read from it, such as blanks, may be any
+        if again.replaced:
+            assert str(first.folder) in again.replaced
+            assert "were damaged" in again.replaced
+        else:
+            assert file.read_bytes()[HEADER:] == bytes(content)[HEADER:]
+
+
+def test_zeroed_pixels_and_another_fingerprint_are_damage(tmp_path, monkeypatch):
+    dataset = Given(some())
+    folder = make(dataset, tmp_path).folder
+    with (folder / "test.npy").open("r+b") as stream:
+        stream.seek(HEADER + 50)
+        stream.write(bytes(600))
+    forget(monkeypatch)
+    assert "were damaged" in make(dataset, tmp_path).replaced
+    facts = (folder / "facts.json").read_text()
+    known = json.loads(facts)["fingerprint"]
+    (folder / "facts.json").write_text(facts.replace(known, "0" + known[1:] if known[0] != "0" else "1" + known[1:]))
+    forget(monkeypatch)
+    assert "were damaged" in make(dataset, tmp_path).replaced
+    assert json.loads((folder / "facts.json").read_text())["fingerprint"] == known
+
+
+def test_the_cache_is_verified_once_in_a_process(tmp_path, monkeypatch):
+    dataset, read = Given(some()), []
+    fingerprint = cache_module.fingerprint
+    monkeypatch.setattr(cache_module, "fingerprint", lambda folder: read.append(folder) or fingerprint(folder))
+    forget(monkeypatch)
+    folder = make(dataset, tmp_path).folder
+    assert len(read) == 1  # when it was made
+    for _ in range(3):
+        make(dataset, tmp_path)
+    assert len(read) == 1
+    forget(monkeypatch)
+    for _ in range(3):
+        make(dataset, tmp_path)
+    assert read[1:] == [folder]

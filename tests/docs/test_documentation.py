@@ -387,7 +387,7 @@ def test_the_files_of_a_run_are_those_of_the_docs(tmp_path: Path, tiny: Path, re
     found = {path.name for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")}
     assert found <= listed, found - listed
     rare = {"jobs", "checkpoint", "set-aside", "failed-1.json", "diverged-1.json", "traces.npz"}
-    rare |= {"running.json", "observers.log", "tracker-", "tracking", "calibration.json"}
+    rare |= {"running.json", "attempt-", "warnings.log", "observers.log", "tracker-", "tracking", "calibration.json"}
     rare |= {"report", ".report", "executors", "slurm"}
     assert listed - found <= rare
 

@@ -359,3 +359,152 @@ def test_a_large_suite_is_asked_about(tiny: Path, environment: dict[str, str], a
     assert (b"is valid: 10002 jobs" in said) == (answer == "y")
     assert (b"--max-jobs raises the limit" in said) == (answer == "n")
     os.close(terminal)
+
+
+# 15. Fork servers that are killed
+
+
+def fork_servers(coordinator: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(") ")[2].split()[:2]
+            if int(parent) == coordinator and state != "Z":
+                found += (
+                    [int(folder.name)] if b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes() else []
+                )
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("moments", [(0.3,), (), (4.0, 0.5)], ids=["while it starts", "between jobs", "while jobs run"])
+def test_jobs_of_a_fork_server_that_is_killed_run_again_and_none_is_charged(
+    tiny: Path, environment: dict[str, str], moments: tuple[float, ...]
+) -> None:
+    root, killed = tiny.parent, 0
+    with started(root, environment, *RUN, *LONG, "--checkpoint-seconds", "0.1", "--max-failures", "1") as process:
+        if not moments:  # as the first job ends, and the next is started
+            wait(lambda: len(records(root)) >= 1)
+        for moment in moments or (0.0,):
+            wait(lambda: fork_servers(process.pid) or process.poll() is not None)
+            time.sleep(moment)
+            for server in fork_servers(process.pid):
+                os.kill(server, signal.SIGKILL)
+                killed += 1
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert killed
+    assert "failed" not in errors
+    assert len(records(root)) == 2
+    assert not list(root.glob("results/tiny/jobs/*/failed-*"))
+    assert not workers(root)
+
+
+def test_nothing_of_a_sweep_is_left_behind_wherever_its_temporary_files_lie(
+    tiny: Path, environment: dict[str, str]
+) -> None:
+    """The path is too long for a socket in it. One sweep ends, another is killed while its fork server starts."""
+    root = tiny.parent
+    long = root / ("t" * 90)
+    long.mkdir()
+    one = (*RUN, "--set", "seeds=[0]", "--set", "losses=[l2]")
+    before = set(Path("/tmp").glob("recbench-*"))
+    with started(root, {**environment, "TMPDIR": str(long)}, *one) as process:
+        wait(lambda: fork_servers(process.pid))
+        (server,) = fork_servers(process.pid)
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    wait(lambda: not Path(f"/proc/{server}").exists(), 5)
+    assert not [path for path in long.iterdir() if path.name.startswith(("pymp-", "recbench-"))]
+    own = [path for path in set(Path("/tmp").glob("recbench-*")) - before if f"-{process.pid}-" in path.name]
+    assert not own
+    with started(root, environment, *RUN) as process:
+        wait(lambda: fork_servers(process.pid))
+        (server,) = fork_servers(process.pid)
+        process.kill()
+        process.wait()
+        wait(lambda: not Path(f"/proc/{server}").exists(), 5)
+
+
+# 16. Checkpoints and image caches that are damaged, and disks that are full
+
+
+def interrupted(root: Path, environment: dict[str, str], *arguments: object) -> Path:
+    """Interrupt a sweep of one job after a checkpoint; gives the checkpoint."""
+    with started(root, environment, *RUN, *arguments, "--checkpoint-seconds", "0.1") as process:
+        wait_for_checkpoint(root, process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=240)
+    assert process.returncode == 130
+    (checkpoint,) = root.glob("results/tiny/jobs/*/checkpoint/state.pt")
+    return checkpoint
+
+
+SLOW = (
+    "--set",
+    "seeds=[0]",
+    "--set",
+    "training.epochs=6",
+    "--set",
+    "losses=[{name: misbehaving, params: {what: slow}}]",
+)
+
+
+def test_a_job_with_a_damaged_checkpoint_and_a_damaged_cache_says_so_and_gets_the_same_numbers(
+    tiny: Path, recbench: Recbench, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root, cache = tiny.parent, tmp_path_factory.mktemp("own") / "cache"
+    with started(root, environment, *RUN, *SLOW) as process:
+        process.communicate(timeout=240)
+    undisturbed = outcome(root)
+    (root / "results").rename(root / "undisturbed")
+    own = {**environment, "RECBENCH_CACHE": str(cache)}
+    checkpoint = interrupted(root, own, *SLOW)
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    (images,) = cache.glob("images/*/test.npy")
+    with images.open("r+b") as stream:
+        stream.seek(1000)
+        stream.write(bytes(600))
+    done = recbench(*RUN, *SLOW, RECBENCH_CACHE=str(cache))
+    assert done.returncode == 0, done.stderr
+    assert "the decoded images of blobs in" in done.stderr
+    said = " ".join(done.stderr.split())
+    assert f"job {checkpoint.parent.parent.name}: {checkpoint} cannot be used (it is damaged" in said
+    assert outcome(root) == undisturbed
+
+
+def test_a_disk_that_is_full_when_a_large_checkpoint_is_written_costs_nothing(
+    tiny: Path, recbench: Recbench, environment: dict[str, str]
+) -> None:
+    """Files may have 1 MiB, and the checkpoint has more: so is a disk full for it, and for nothing else."""
+    root = tiny.parent
+    large = ("--set", "datasets=[{name: blobs, params: {size: 48, count: 32}}]", *SLOW, "--device", "cpu")
+    wide = (*large, "--set", "architectures=[{name: linear, params: {latent_size: 16}}]")
+    checkpoint = interrupted(root, environment, *wide)
+    before = checkpoint.read_bytes()
+    assert len(before) > 2**20
+    command = " ".join(["ulimit -f 1024;", "exec", sys.executable, "-m", "recbench", '"$@"'])
+    arguments = map(str, (*RUN, *wide, "--checkpoint-seconds", "0.1"))
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *arguments],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"a file in {checkpoint.parent.parent} would be larger than the system allows" in " ".join(
+        done.stderr.split()
+    )
+    assert "Traceback" not in done.stderr
+    assert not records(root)
+    assert checkpoint.read_bytes() == before
+    assert not list(root.rglob("*.unfinished"))
+    again = recbench(*RUN, *wide)
+    assert again.returncode == 0, again.stderr
+    assert len(records(root)) == 1
+    assert not list(root.glob("results/tiny/jobs/*/failed-*"))

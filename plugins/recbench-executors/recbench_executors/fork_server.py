@@ -9,30 +9,43 @@ by itself, as :func:`recbench_executors.local.work` otherwise does.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from recbench_executors.processes import SAFE_PATH, die_with_parent
+from recbench_executors.processes import SAFE_PATH, STARTED_BY, die_with_parent
 
-_PARENT = os.getppid()
+SERVER = os.getpid()
+_NUMBER, _, _FOLDER = os.environ.get(STARTED_BY, "").partition(":")
+_PARENT = int(_NUMBER) if _NUMBER else os.getppid()
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End all jobs with their children, and this process."""
+    """Where the coordinator is dead, end all jobs with their children, and this process; remove its socket's folder."""
     if os.getppid() == _PARENT:  # only the thread that started us has ended
         return
     listed = Path(f"/proc/self/task/{os.getpid()}/children")
     for job in listed.read_text(encoding="ascii").split() if listed.exists() else ():
-        with suppress(ProcessLookupError):
-            os.killpg(int(job), signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # one that has just begun leads no group yet
+            with suppress(ProcessLookupError):
+                kill(int(job), signal.SIGKILL)
+    if _FOLDER:
+        shutil.rmtree(_FOLDER, ignore_errors=True)
     os._exit(0)
+
+
+def _watch(number: signal.Signals) -> None:
+    """Have this process end with the coordinator, which may have died before: then no signal comes."""
+    die_with_parent(number)
+    _end(number, None)
 
 
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(_number, signal.SIG_IGN)
 signal.signal(signal.SIGUSR1, _end)
-die_with_parent(signal.SIGUSR1)
 if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH:
     del os.environ["PYTHONSAFEPATH"]  # what jobs start is theirs
+_watch(signal.SIGKILL)  # while torch is being loaded, which takes seconds, there are no jobs, and no handler would run
+os.register_at_fork(before=lambda: _watch(signal.SIGUSR1))

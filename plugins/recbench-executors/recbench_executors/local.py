@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from pathlib import Path
 from recbench import Store, holder
 from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
+from recbench_executors import forking
 from recbench_executors.processes import SAFE_PATH, die_with_parent, how_it_died, kill_group, memory_kills
 
 ALLOCATOR = {
@@ -42,6 +43,13 @@ Keeping it makes training 1.4 times as fast (docs/benchmarks.md). Only what the 
 
 JOBS_PER_GPU = 1
 """Jobs that share a GPU unless --jobs-per-device says otherwise."""
+
+STARTS, PATIENCE = 10, 300.0
+"""Tries and seconds to start a job's process, while somebody kills the fork server again and again."""
+REPEATS = 10
+"""Times that a job runs again because the fork server was killed, before that is reported as a failure."""
+_UNKNOWN_EXIT = 255
+"""What the standard library gives as exit code where the fork server can tell it no more."""
 
 _PRELOADED = [
     "recbench_executors.fork_server",
@@ -61,6 +69,7 @@ class _Worker:
     slot: int
     deadline: float
     memory_kills: int
+    server: int
     ended: bool = False
     timed_out: bool = False
 
@@ -77,6 +86,7 @@ class Local(Executor):
         self.closed = False
         self.stopping = False
         self.workers: list[_Worker] = []
+        self.repeated: Counter[str] = Counter()
 
     @cached_property
     def gpus(self) -> list[str]:
@@ -109,8 +119,6 @@ class Local(Executor):
         slots = self._slots()
         for name, value in {**ALLOCATOR, "OPENBLAS_NUM_THREADS": str(self._threads(slots))}.items():
             os.environ.setdefault(name, value)  # inherited by the fork server, before it imports torch
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
         free = deque(range(slots))
         waiting = deque(tasks)
         try:
@@ -120,8 +128,8 @@ class Local(Executor):
                     known = known_without_running(task)
                     if known is not None:
                         yield known
-                    else:
-                        self._start(context, task, free)
+                    elif (trouble := self._start(task, free)) is not None:
+                        yield trouble
                 if self.stopping:  # a worker that was just being started has not received the request
                     self._signal(signal.SIGTERM)
                 yield from self._events()
@@ -133,7 +141,12 @@ class Local(Executor):
                     kill_group(worker.process.pid or 0)
                     self.workers.remove(worker)
                     free.append(worker.slot)
-                    if not worker.ended:
+                    _store(worker.task).note_death(worker.task.job_id, worker.process.pid or 0)
+                    if worker.ended:
+                        continue
+                    if self._lost_its_server(worker):
+                        waiting.appendleft(worker.task)
+                    else:
                         yield self._unreported_end(worker)
         finally:
             self._signal(signal.SIGKILL)  # jobs of a loop that was left early; the next round may still start jobs
@@ -179,26 +192,47 @@ class Local(Executor):
     def _threads(self, slots: int) -> int:
         return self.threads or max(1, cores() // slots)
 
-    def _start(self, context: multiprocessing.context.ForkServerContext, task: Task, free: deque[int]) -> None:
-        slot, chosen = free.popleft(), self._chosen()
-        gpu = chosen[slot % len(chosen)] if chosen else None
-        for attempt in (1, 2):
+    def _start(self, task: Task, free: deque[int]) -> Ended | None:
+        """Start a job's process; return its end if that is not possible."""
+        chosen, begun, tries = self._chosen(), time.monotonic(), 0
+        while True:
+            context = forking.prepare(_PRELOADED)
             receiver, sender = context.Pipe(duplex=False)
+            gpu = chosen[free[0] % len(chosen)] if chosen else None
             arguments = (task, sender, gpu, self._threads(self._slots()))
             process = context.Process(target=work, args=arguments, name=f"recbench-{task.job_id}")
             try:
                 with without_working_folder():
                     process.start()
-            except (OSError, EOFError):  # the fork server was killed; the next start makes another
+            except (OSError, EOFError) as caught:  # the fork server was killed; the next start makes another
                 receiver.close()
-                if attempt == 2:
-                    raise
-            else:
-                break
+                tries += 1
+                if self.closed:
+                    return Ended(task.job_id, "interrupted")
+                if tries >= STARTS and time.monotonic() - begun > PATIENCE:
+                    detail = f"its process could not be started {tries} times: {str(caught) or type(caught).__name__}"
+                    return Ended(task.job_id, "crashed", detail, "lost")
+                forking.recover()
+                time.sleep(min(1.0, 0.05 * tries))
+                continue
             finally:
                 sender.close()
-        deadline = time.monotonic() + (task.timeout or float("inf"))
-        self.workers.append(_Worker(task, process, receiver, slot, deadline, memory_kills()))
+            deadline = time.monotonic() + (task.timeout or float("inf"))
+            found = memory_kills(), forking.server()
+            self.workers.append(_Worker(task, process, receiver, free.popleft(), deadline, *found))
+            return None
+
+    def _lost_its_server(self, worker: _Worker) -> bool:
+        """Return whether a job ended because the fork server was killed, and is to run again: it is not at fault."""
+        if worker.timed_out or self.stopping or worker.process.exitcode != _UNKNOWN_EXIT:
+            return False
+        if not forking.is_dead(worker.server) or self.repeated[worker.task.job_id] >= REPEATS:
+            return False
+        self.repeated[worker.task.job_id] += 1
+        deadline = time.monotonic() + REPEATS
+        while holder(Path(worker.task.folder)) == worker.process.pid and time.monotonic() < deadline:
+            time.sleep(0.05)  # its memory is being freed, and its lock is released last
+        return True
 
     def _events(self) -> Iterator[Event]:
         """Wait for any worker to report, end or run out of time, and yield the events."""
@@ -233,6 +267,8 @@ class Local(Executor):
             return Ended(job_id, "crashed", detail, "timeout")
         if self.stopping:
             return Ended(job_id, "interrupted")
+        if worker.process.exitcode == _UNKNOWN_EXIT and self.repeated[job_id] >= REPEATS:
+            return Ended(job_id, "crashed", f"the server of its process was killed {REPEATS + 1} times", "lost")
         reason, detail = how_it_died(worker.process.exitcode, memory=memory_kills() > worker.memory_kills)
         return Ended(job_id, "crashed", detail, reason)
 
@@ -258,13 +294,16 @@ def without_working_folder() -> Iterator[None]:
         os.environ.pop("PYTHONSAFEPATH", None)
 
 
+def _store(task: Task) -> Store:
+    return Store(Path(task.folder).parent.parent)
+
+
 def known_without_running(task: Task) -> Ended | None:
     """Return the end of a task that another process has finished, or is running, meanwhile; None for all others."""
-    folder = Path(task.folder)
-    if holder(folder) is not None:
+    if holder(Path(task.folder)) is not None:
         return Ended(task.job_id, "busy")
     try:
-        settled = Store(folder.parent.parent).settled(task.job_id, task.supersedes)
+        settled = _store(task).settled(task.job_id, task.supersedes)
     except ValueError:  # a record that cannot be used; the job finds out and says so
         return None
     return Ended(task.job_id, "recorded") if settled else None
@@ -278,6 +317,9 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which then asks us
     os.setpgid(0, 0)
     die_with_parent(signal.SIGKILL)
+    server = sys.modules.get("recbench_executors.fork_server")
+    if server is not None and os.getppid() != server.SERVER:
+        os._exit(1)  # it was killed before this process could be told; the job is started again
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if gpu is not None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts

@@ -11,6 +11,8 @@ from pathlib import Path
 from recbench.contracts.executor import Reason
 
 _PR_SET_PDEATHSIG = 1
+STARTED_BY = "_RECBENCH_FORK_SERVER"
+"""The variable that tells a fork server which process has started it, and the folder of its socket."""
 
 SAFE_PATH = "recbench"
 """The value of PYTHONSAFEPATH that recbench sets, and takes away again before jobs start programs of their own."""
