@@ -42,7 +42,7 @@ class Side:
     method: str | None = None
 
 
-Basis = Literal["images, pair by pair", "images of their own", "seeds", "nothing"]
+ChangeBasis = Literal["images, pair by pair", "images of their own", "seeds", "nothing"]
 
 
 class Change(Frozen):
@@ -66,7 +66,7 @@ class Change(Frozen):
     high: Number | None
     p: float | None
     verdict: Literal["better", "worse", "open", "equal"]
-    basis: Basis
+    basis: ChangeBasis
 
 
 class ComparedPair(Frozen):
@@ -207,8 +207,7 @@ def _refusals(places: Sequence[tuple[_Place, _Place]], found: Sequence[_Found]) 
     return list(lines)
 
 
-_Changes = list[tuple[Change, ScoreMoments | None]]
-"""Changes without interval, p-value and verdict, and the moments of second and first that these come from."""
+_Changes = list[tuple[Change, ScoreMoments | None]]  # before the tests, with the moments of second and first
 
 
 def _pair(first: Side, second: Side, a: _Place, b: _Place, found: _Found) -> tuple[ComparedPair, _Changes]:
@@ -265,8 +264,7 @@ def _changes(first: Side, second: Side, found: _Found) -> Iterator[tuple[Change,
 
 def _scores(side: Side, records: Sequence[Record], column: Column) -> Numbers | None:
     """Return the scores by seed and test image, (S, N); None if they are unknown or differ in number."""
-    rows = []
-    metric = column.name
+    rows, metric = [], column.name
     for record in records:
         score = record.scores[metric]
         try:
@@ -285,23 +283,22 @@ def _scores(side: Side, records: Sequence[Record], column: Column) -> Numbers | 
 def _change(
     column: Column, found: _Found, one: Numbers | None, other: Numbers | None
 ) -> tuple[Change, ScoreMoments | None]:
-    means = [
-        np.array([usable(r.scores[column.name], column) for r in records]) for records in (found.first, found.second)
-    ]
+    sides = (found.first, found.second)
+    means = [np.array([usable(record.scores[column.name], column) for record in records]) for records in sides]
     first, second = float(means[0].mean()), float(means[1].mean())
     moments: ScoreMoments | None
-    basis: Basis
+    basis: ChangeBasis
     if one is not None and other is not None and one.shape[1] == other.shape[1] and _same_images(found):
         with np.errstate(invalid="ignore"):  # infinite scores have no variance
             moments, basis = statistics.moments([other, one]), "images, pair by pair"
     else:
         moments, basis = _unpaired(column.name, found, means)
-    gone = second - first if column.target is None else column.cost(second) - column.cost(first)
+    before, after = (first, second) if column.target is None else (column.cost(first), column.cost(second))
     change = Change(
         column=column,
         first=first,
         second=second,
-        difference=gone if first != second else 0.0,
+        difference=after - before if first != second else 0.0,
         low=None,
         high=None,
         p=None,
@@ -317,7 +314,7 @@ def _same_images(found: _Found) -> bool:
     return len(fingerprints) == 1 and len(splits) == 1
 
 
-def _unpaired(metric: str, found: _Found, means: Sequence[Numbers]) -> tuple[ScoreMoments | None, Basis]:
+def _unpaired(metric: str, found: _Found, means: Sequence[Numbers]) -> tuple[ScoreMoments | None, ChangeBasis]:
     """Return moments of second and first from means and standard deviations alone."""
     scores = [[record.scores[metric] for record in records] for records in (found.second, found.first)]
     spreads = [[score.std for score in of_method] for of_method in scores]

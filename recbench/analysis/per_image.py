@@ -86,6 +86,8 @@ def finite_scores(values: NDArray[np.float64], score: Score, column: Column) -> 
     if not score.infinite or usable(score, column) == score.mean:
         return values
     finite = values[np.isfinite(values)]
+    if not len(finite):  # then the file does not match the record
+        return values
     return np.clip(values, finite.min(), finite.max())
 
 
@@ -183,4 +185,8 @@ class ScoreFiles:
         if len(values) != scored.score.n or not np.isclose(mean, scored.score.mean, rtol=1e-9, atol=0):
             self.warnings.append(f"job {scored.job_id}: its {SCORES} does not match the {metric} of its record")
             return None
-        return finite_scores(values, scored.score, column)
+        counted = finite_scores(values, scored.score, column)
+        if not np.isclose(counted.mean(), usable(scored.score, column), rtol=1e-9, atol=0):
+            self.warnings.append(f"job {scored.job_id}: its {SCORES} does not match the finite {metric} of its record")
+            return None
+        return counted

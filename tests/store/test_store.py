@@ -487,7 +487,8 @@ def test_the_schema_holds_for_records_of_a_real_run(tmp_path: Path, recbench: Re
     for record in records:
         validator().validate(record)
     (done,) = (record for record in records if record["status"] == "done")
-    assert done["scores"]["perfect"] == {"mean": "Infinity", "std": None, "n": 32, "warning": ""}
+    perfect = {"mean": "Infinity", "std": None, "n": 32, "warning": "", "infinite": 32, "finite": None}
+    assert done["scores"]["perfect"] == perfect
     store = Store(tmp_path / "results" / "tiny")
     scan = store.scan(store.read_plan())
     assert len(scan.records) == 4
