@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import select
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -106,6 +108,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; errors print at most one screen of text, without a traceback, and exit with code 2."""
     _open_closed()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: temporary files are removed, children ended
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # terminals without ± or → show a question mark
             stream.reconfigure(errors="replace")
@@ -114,8 +119,9 @@ def main() -> None:
     except UserError as error:
         fail(_explain(error))
     except click.ClickException as error:
-        error.message = plain(error.message)
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        echo(shown.getvalue(), err=True, nl=False)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         echo("interrupted", err=True)

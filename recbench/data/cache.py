@@ -216,7 +216,7 @@ def _decode(dataset: Dataset, spec: ComponentSpec, source: str, folder: Path, pr
                 raise UserError(left_out + way_out)
             for split in SPLITS:
                 without(temporary / f"{split}.npy", {each.index for each in found if each.split == split})
-        counts: dict[Split, int] = {split: len(mapped(temporary, split)) for split in SPLITS}
+        counts: dict[str, int] = {split: len(mapped(temporary, split)) for split in SPLITS}
         check_images(name, counts.__getitem__)
         identity = fingerprint(temporary)
         facts = {

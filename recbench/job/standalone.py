@@ -108,7 +108,7 @@ def score_loss(
             raise UserError(f"{entry.name} cannot be computed for these images: {error}") from error
         values.append(value.detach())
         if gradient:
-            value.sum().backward()
+            value.sum().backward()  # type: ignore[no-untyped-call]
             assert images.grad is not None
             norms.append(images.grad.flatten(1).norm(dim=1))
     found = torch.cat(values).double()

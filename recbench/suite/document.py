@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -40,20 +40,18 @@ _CORE = {
 class _Loader(yaml.SafeLoader):
     """The safe loader, with the scalars of YAML 1.2; a merge key keeps its tag, and is refused."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {"<": [("tag:yaml.org,2002:merge", re.compile(r"<<\Z"))]}
-
 
 class _Dumper(yaml.SafeDumper):
     """The safe dumper, which quotes text that a reader of YAML 1.1 or of 1.2 would take for something else."""
-
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
-        first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
+_Loader.yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile(r"<<\Z"))]}
+_Dumper.yaml_implicit_resolvers = {
+    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _tag, _pattern in _CORE.items():
     _Loader.add_implicit_resolver(_tag, _pattern, None)
     if _tag in (_INT, _FLOAT):

@@ -152,3 +152,24 @@ def test_a_bug_is_one_sentence_and_has_its_traceback_on_demand(environment):
     assert run().startswith("error: recbench failed at <string>, line 1: KeyError: 'lost'")
     assert len(run().splitlines()) == 1
     assert run(RECBENCH_TRACEBACK="1").startswith("Traceback")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_command_that_is_stopped_cleans_up(environment, name):
+    code = f"""
+import os, signal, time
+import recbench.cli as c
+
+def run():
+    try:
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(60)
+    finally:
+        print("cleaned up")
+
+c._run = run
+c.main()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", "interrupted\n")
