@@ -59,6 +59,7 @@ def open_regular(path: str | Path, flags: int = os.O_RDONLY, *, folder: int | No
 
 
 def _irregular(path: str | Path, mode: int) -> OSError | None:
+    """Return the error for a file of this mode; None if it is regular."""
     if stat.S_ISREG(mode):
         return None
     what = _KINDS.get(stat.S_IFMT(mode), "no regular file")
@@ -76,11 +77,16 @@ def read_regular(path: str | Path, most: int) -> bytes:
         OSError: there is no such file, it is not a regular file, or it is larger; ``strerror`` says why.
     """
     handle = open_regular(path)
-    with os.fdopen(handle, "rb", buffering=0) as stream:
+    try:
         size = os.fstat(handle).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"it has {size:,} bytes, expected at most {most:,}", str(path))
-        return stream.read()
+        found = os.read(handle, size)  # a record in one call: there may be ten thousand
+        while len(found) < size and (more := os.read(handle, size - len(found))):  # one call reads at most 2 GiB
+            found += more
+        return found
+    finally:
+        os.close(handle)
 
 
 def append_regular(path: Path, text: str) -> None:

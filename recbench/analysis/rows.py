@@ -87,7 +87,7 @@ class MethodRows:
 
     def _seconds(self, record: Result) -> float | None:
         """Return the seconds of a job's training steps."""
-        if record.cost is None or record.data is None:
+        if record.cost is None or record.data is None or not record.cost.images_per_second:
             return None
         images = self.plan.settings[self.setting].training.epochs * record.data.train
         return images / record.cost.images_per_second

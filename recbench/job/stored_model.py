@@ -5,6 +5,7 @@ Nothing is unpickled, and a file whose checksum is not that of the record is nev
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import cast
 
@@ -21,6 +22,11 @@ from recbench.plugin.registry import Registry
 from recbench.store.artifacts import MODEL, ArtifactError, read_model
 from recbench.store.record import File, Record
 from recbench.store.store import Store
+
+_BYTES_EACH = 8
+"""The most bytes that a parameter takes."""
+_BYTES_BUFFERS = 1 << 30
+"""The most bytes of buffers and names."""
 
 
 class StoredModelError(RecbenchError):
@@ -80,10 +86,18 @@ def _state(store: Store, record: Record) -> dict[str, Tensor]:
     if record.status != "done" or MODEL not in record.files:
         raise StoredModelError(f"job {record.job_id} left no model: it is {record.status}")
     expected, path = record.files[MODEL], store.folder(record.job_id) / MODEL
+    trained = record.trained.parameters + record.trained.loss_parameters if record.trained is not None else 0
+    if expected.bytes > _BYTES_EACH * trained + _BYTES_BUFFERS:
+        raise StoredModelError(f"{path} has {expected.bytes:,} bytes, too many for {trained:,} parameters")
     try:
         content = read_regular(path, expected.bytes)
     except OSError as error:
-        raise StoredModelError(f"{path} cannot be read: {error.strerror}") from None
+        if error.errno == errno.EFBIG:
+            content = b""  # it cannot be the file, so it need not be read
+        else:
+            raise StoredModelError(f"{path} cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise StoredModelError(f"{path} cannot be read: its {expected.bytes:,} bytes do not fit into memory") from None
     if File.of(content) != expected:
         raise StoredModelError(f"{path} is not the file that the record describes: its SHA-256 differs")
     try:
