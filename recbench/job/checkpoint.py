@@ -36,17 +36,23 @@ class Checkpoint:
     """The unfinished state of a job: one file, written atomically, read without unpickling objects."""
 
     def __init__(
-        self, folder: Path, modules: nn.Module, optimizers: Sequence[torch.optim.Optimizer | ReduceLROnPlateau]
+        self,
+        folder: Path,
+        modules: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer | ReduceLROnPlateau],
+        images: str = "",
     ) -> None:
         self.file = folder / "checkpoint" / "state.pt"
         self.folder = folder
         self.modules = modules
         self.optimizers = optimizers
+        self.images = images
         self.lines: list[str] = []
         self.traces: dict[str, list[Tensor]] = {}
 
     def save(self, position: Position) -> None:
         state = {
+            "images": self.images,
             "model": self.modules.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": random_states(),
@@ -76,7 +82,7 @@ class Checkpoint:
         except Exception:  # noqa: BLE001 - whatever is wrong with the file, the job can begin anew
             self.file.rename(self.file.with_suffix(".damaged"))
             state = {}
-        if not state:
+        if not state or state.get("images", self.images) != self.images:  # a job may find other images in another place
             artifacts.start_history(self.folder)
             return Position()
         self.modules.load_state_dict(state["model"])

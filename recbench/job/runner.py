@@ -21,6 +21,7 @@ from recbench.contracts.metric import Metric, Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.files import lock
+from recbench.job.code import check_code
 from recbench.job.evaluation import Evaluation, MetricSpec, NotFinite, evaluate
 from recbench.job.observers import Observers
 from recbench.job.provenance import now, provenance
@@ -28,6 +29,7 @@ from recbench.job.training import Diverged, Interrupted, Model, TrainingImages, 
 from recbench.plan.model import Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
+from recbench.plugin.sources import record_imports
 from recbench.store import artifacts, heartbeat
 from recbench.store.record import Cost, Data, Evaluated, Failure, File, Record, Trained
 from recbench.store.store import Store
@@ -66,6 +68,7 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
 def _run(task: Task, store: Store, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Outcome:
     folder = Path(task.folder)
     job, suite = store.read_task(task.job_id)
+    record_imports()
     plugins = load_plugins(task.plugin_files, task.blocked)
     attempt = _Attempt(job, suite, task, plugins)
     with attempt.observers, heartbeat.announced(folder, device_name(attempt.device), attempt.started) as announce:
@@ -131,11 +134,20 @@ class _Attempt:
         self.prepared: Prepared | None = None
 
     def run(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
+        check_code(self.job, self.plugins)
+        try:
+            return self.done(progress, stop)
+        except (Diverged, NotFinite):
+            check_code(self.job, self.plugins)  # no record, of whatever status, is of other code
+            raise
+
+    def done(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
         job, config = self.job, self.job.training
         registry = Registry(self.plugins)
         self.prepared = prepared = prepare(job.dataset, registry, Path(self.task.cache))
         seed_everything(job.seed, deterministic=config.deterministic)
         model, metrics = build(job, registry, shape_of(prepared), self.device)
+        check_code(job, self.plugins)  # before a checkpoint is written
 
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
             progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
@@ -149,6 +161,7 @@ class _Attempt:
             train=on_device(prepared, "train", self.device),
             validation=on_device(prepared, "validation", self.device),
             traced=on_device(prepared, job.split, self.device)[:TRACED_IMAGES],
+            fingerprint=prepared.fingerprint,
         )
         position, traces = train(model, data, config, job.seed, self.folder, watch)
         peak = peak_memory(self.device)
@@ -164,6 +177,7 @@ class _Attempt:
         seconds = time.perf_counter() - start
         batch_size = min(config.batch_size, prepared.counts["train"])
         final = artifacts.read_history(self.folder)[-1]
+        check_code(job, self.plugins)
         return self.record(
             "done",
             scores=evaluation.scores,

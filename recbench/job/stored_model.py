@@ -18,7 +18,6 @@ from recbench.errors import RecbenchError
 from recbench.job.evaluation import MetricSpec
 from recbench.job.runner import build
 from recbench.job.training import Model
-from recbench.plan.model import Job
 from recbench.plugin.registry import Registry
 from recbench.store.artifacts import MODEL, ArtifactError, read_model
 from recbench.store.record import File, Record
@@ -64,18 +63,6 @@ def load_architecture(
     _fill(architecture, state, "architecture")
     architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return architecture, cast(ArchitectureEntry, registered.entry).value_range
-
-
-def changed_code(job: Job, registry: Registry) -> tuple[str, ...]:
-    """Return the components of a job whose code has changed since it ran, as ``"architecture vae_bredell"``.
-
-    Raises:
-        RecbenchError: an entry is not installed.
-    """
-    parts = [("datasets", "dataset", job.dataset), ("architectures", "architecture", job.architecture)]
-    parts += [("losses", "loss", job.loss), *(("metrics", "metric", part) for part in job.metrics.values())]
-    changed = (f"{word} {part.name}" for kind, word, part in parts if registry.get(kind, part.name).code != part.code)
-    return tuple(dict.fromkeys(changed))
 
 
 def _state(store: Store, record: Record) -> dict[str, Tensor]:

@@ -97,11 +97,13 @@ class TrainingImages:
         train: what the model learns from.
         validation: what a schedule of the learning rate goes by.
         traced: a few images for which the loss's own state is kept after every epoch; nothing is learned from them.
+        fingerprint: of the data set; a checkpoint of other images is not continued.
     """
 
     train: Tensor
     validation: Tensor
     traced: Tensor
+    fingerprint: str = ""
 
 
 def train(
@@ -135,7 +137,7 @@ def train(
         encode, decode = torch.compile(encode), torch.compile(decode)
 
     modules = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
-    checkpoint = Checkpoint(folder, modules, [*optimizers, *([schedule] if schedule else [])])
+    checkpoint = Checkpoint(folder, modules, [*optimizers, *([schedule] if schedule else [])], data.fingerprint)
     position = checkpoint.load()
     guard = Guard(device)
     model.architecture.train()

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from recbench.contracts.metric import Reference
 from recbench.data.cache import prepare
 from recbench.errors import UserError
+from recbench.job.code import changed_code
 from recbench.job.evaluation import evaluate
 from recbench.job.provenance import now, provenance
 from recbench.job.runner import EVALUATION_BATCH, choose_device, device_name, on_device, shape_of
-from recbench.job.stored_model import StoredModelError, changed_code, load_model
+from recbench.job.stored_model import StoredModelError, load_model
 from recbench.job.training import seed_everything
 from recbench.plan.merge import flat
 from recbench.plan.model import Frozen

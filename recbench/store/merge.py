@@ -232,7 +232,7 @@ class _SourceSelection:
     def _check(self, job_id: str, source: RecordSource, raw: bytes) -> None:
         """Raise a ValueError if a record or one of its files is damaged, or if it is not of the planned job."""
         record = parse_record(job_id, raw)
-        if record.job != self.plan.job(self.planned[job_id]):
+        if record.job.form != self.plan.job(self.planned[job_id]).form:
             raise ValueError("it is not of the job that the plan specifies")
         for name in artifacts.ALL:
             described = record.files.get(name)

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, model_v
 from recbench.contracts.executor import Reason
 from recbench.plan.model import Frozen, Job
 
-SCHEMA = 1
+SCHEMA = 2
 JobStatus = Literal["done", "failed", "diverged"]
 Number = Annotated[
     float,
@@ -131,7 +131,7 @@ class Result(Frozen):
         }
     )
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     job_id: str
     suite: str
     status: JobStatus

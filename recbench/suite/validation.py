@@ -289,9 +289,13 @@ class Validator:
                 )
         for first, second in _duplicates(cells, lambda cell: cell.label):
             message = f"the label '{second.label}' is also that of {dotted(first.path)}; give one of them another label"
+            if first.path == second.path:  # the values of a location are not in the label
+                message = (
+                    f"a grid over {' and '.join(first.places)}, where images are, needs an item with a label for each"
+                )
             self.add_problem(second.path, message)
         for first, second in _duplicates(
-            cells, lambda cell: repr((cell.registered.entry.name, cell.params, cell.extra))
+            cells, lambda cell: repr((cell.registered.entry.name, cell.resolved, cell.extra))
         ):
             if first.label != second.label:
                 self.add_problem(second.path, f"is the same as {dotted(first.path)}, under another label")
