@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from recbench.contracts.metric import Reference
-from recbench.data.cache import prepare
+from recbench.data.cache import Prepared, prepare
 from recbench.errors import UserError
 from recbench.job.code import changed_code
 from recbench.job.evaluation import evaluate
@@ -111,7 +111,7 @@ def verify(
         _files(store, record),
         _code(record, registry),
     ]
-    prepared = prepare(record.job.dataset, registry, cache)
+    prepared = _images(store, record, registry, cache)
     if prepared.fingerprint != record.data.fingerprint:
         says = f"not those of the job: fingerprint {prepared.fingerprint[:16]}, then {record.data.fingerprint[:16]}"
         return Verification(**found, checks=(*checks, ScoreCheck(name="images", state="wrong", says=says)))
@@ -143,6 +143,15 @@ def verify(
         scores=tuple(_again(store, record, computed, images, evaluation.kl, allowed)),
         tolerance=allowed,
     )
+
+
+def _images(store: Store, record: Record, registry: Registry, cache: Path) -> Prepared:
+    """Return the images of a job from where the suite has them now, or else from where the job had them."""
+    with suppress(UserError):
+        for setting in store.read_plan().settings:
+            if setting.dataset.identity == record.job.dataset.identity:
+                return prepare(setting.dataset, registry, cache)
+    return prepare(record.job.dataset, registry, cache)
 
 
 def _protocol(record: Record) -> ScoreCheck:

@@ -289,10 +289,8 @@ class Validator:
                 )
         for first, second in _duplicates(cells, lambda cell: cell.label):
             message = f"the label '{second.label}' is also that of {dotted(first.path)}; give one of them another label"
-            if first.path == second.path:  # the values of a location are not in the label
-                message = (
-                    f"a grid over {' and '.join(first.places)}, where images are, needs an item with a label for each"
-                )
+            if first.path == second.path and first.places:
+                message = f"{' and '.join(first.places)} is in no label: write an item with a label for each place"
             self.add_problem(second.path, message)
         for first, second in _duplicates(
             cells, lambda cell: repr((cell.registered.entry.name, cell.resolved, cell.extra))
