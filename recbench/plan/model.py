@@ -135,7 +135,7 @@ METHOD = ("loss", "kl_weight", "seed")
 
 def canonical(job: dict[str, Any]) -> dict[str, Any]:
     """Return a job as JSON has it without what does not define it: where its images are."""
-    dataset = job.get("dataset")
+    dataset = job.get("dataset") if isinstance(job, dict) else None  # a damaged record may hold anything
     if not isinstance(dataset, dict) or "locations" not in dataset:
         return job
     return {**job, "dataset": {name: value for name, value in dataset.items() if name != "locations"}}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench import ArchitectureEntry, ImageShape, LossEntry, MetricEntry, Parameter, Requirements
+from recbench import ArchitectureEntry, DatasetEntry, ImageShape, LossEntry, MetricEntry, Parameter, Requirements
 from recbench.errors import PluginError, UserError, did_you_mean, quoted
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registered, Registry
@@ -249,3 +249,16 @@ def test_code_does_not_depend_on_the_place_or_line_ends(tmp_path):
 def test_code_without_a_source_is_an_error(tmp_path, module):
     with pytest.raises(PluginError, match=module.partition(".")[0]):
         _ = from_file(tmp_path / "p.py", f"'{module}:Loss'").code
+
+
+@pytest.mark.parametrize(
+    ("locations", "error"),
+    [
+        (("root", "place"), "d: locations names 'place', which is not one of its parameters"),
+        ("root", "must be a tuple"),
+    ],
+)
+def test_locations_are_parameters(locations, error):
+    parameters = (Parameter("root", str, "data", "the folder"),)
+    with pytest.raises((TypeError, ValueError), match=error):
+        DatasetEntry(name="d", factory="p:D", summary="", parameters=parameters, locations=locations)

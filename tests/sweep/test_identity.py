@@ -167,9 +167,7 @@ def test_code_counts_by_what_it_does(tmp_path: Path, recbench: Recbench) -> None
 
     assert recbench(*run, PYTHONPATH=str(tmp_path / "lib")).returncode == 0
     assert to_run() == []
-    (tmp_path / "losses.py").write_text(
-        PLUGIN.replace("def plain(", "# note\ndef plain( ").replace('"scaled', '"x')
-    )
+    (tmp_path / "losses.py").write_text(PLUGIN.replace("def plain(", "# note\ndef plain( ").replace('"scaled', '"x'))
     assert to_run() == []
     write_plugin(tmp_path, unused=7)
     assert to_run() == []
