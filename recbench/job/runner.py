@@ -21,7 +21,7 @@ from recbench.contracts.metric import Metric, Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.files import lock
-from recbench.job.code import check_code
+from recbench.job.code import check_code, libraries
 from recbench.job.evaluation import Evaluation, MetricSpec, NotFinite, evaluate
 from recbench.job.observers import Observers
 from recbench.job.provenance import now, provenance
@@ -132,9 +132,10 @@ class _Attempt:
         self.started = now()
         self.device = choose_device(task.device)
         self.prepared: Prepared | None = None
+        self.libraries: set[str] = set()
 
     def run(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
-        check_code(self.job, self.plugins)
+        self.libraries = libraries(self.job, check_code(self.job, self.plugins))
         try:
             return self.done(progress, stop)
         except (Diverged, NotFinite):
@@ -211,7 +212,11 @@ class _Attempt:
             protocol=self.job.protocol(self.prepared.fingerprint) if self.prepared else None,
             data=data,
             provenance=provenance(
-                self.plugins, device=device_name(self.device), threads=torch.get_num_threads(), started=self.started
+                self.plugins,
+                device=device_name(self.device),
+                threads=torch.get_num_threads(),
+                started=self.started,
+                libraries=self.libraries,
             ),
             **known,
         )

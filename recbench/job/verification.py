@@ -192,7 +192,13 @@ def _kind(record: Record) -> str:
 
 def _environment(record: Record, plugins: Plugins, device: torch.device) -> list[str]:
     """Return how this process differs from the job's in what affects the rounding of sums."""
-    here = provenance(plugins, device=device_name(device), threads=torch.get_num_threads(), started=now())
+    here = provenance(
+        plugins,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        started=now(),
+        libraries=record.provenance.packages,
+    )
     counts = {"packages", "processor", "device", "threads"}
     then, today = (flat(one.model_dump(include=counts)) for one in (record.provenance, here))
     return [

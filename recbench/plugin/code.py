@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,20 @@ _NUMBERS = ("value_range", "samples", "rounded")
 _PARAMETER = ("name", "type_name", "default", "choices", "minimum", "above", "maximum")
 
 
-def code_digest(entry: Entry, plugin: Plugin, locations: Locations) -> str:
+@dataclass(frozen=True)
+class Code:
+    """The code behind an entry.
+
+    Attributes:
+        digest: of what it does.
+        libraries: top-level modules of other distributions that it imports, sorted; their versions are provenance.
+    """
+
+    digest: str
+    libraries: tuple[str, ...]
+
+
+def code_of(entry: Entry, plugin: Plugin, locations: Locations) -> Code:
     """Return a digest of the code that an entry's factory can reach, and of the entry's facts that change numbers.
 
     It is the same on all machines, for all places of the code, line endings, comments, docstrings, formats and type
@@ -47,7 +61,7 @@ def code_digest(entry: Entry, plugin: Plugin, locations: Locations) -> str:
     if facts is None and declaring is not None:
         reach.whole(declaring)
     reach.finish()
-    return reach.digest([*(facts or ()), *_facts(entry)])
+    return Code(reach.digest([*(facts or ()), *_facts(entry)]), tuple(sorted(reach.libraries)))
 
 
 def _module(reach: Reach, name: str) -> Module:

@@ -50,6 +50,7 @@ class Reach:
         modules: the modules that are imported on the way, by name; None for those that are not followed.
         included: the statements that count, by name of their module.
         lines: further facts that count, such as what a name is imported from.
+        libraries: top-level modules of other distributions that are imported on the way.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Reach:
         self.modules: dict[str, Module | None] = {}
         self.included: dict[str, set[Statement]] = {}
         self.lines: set[str] = set()
+        self.libraries: set[str] = set()
         self._todo: list[tuple[Module, Statement]] = []
         self._seen: set[tuple[str, Dotted]] = set()
         self._wholes: set[str] = set()
@@ -202,7 +204,12 @@ class Reach:
         if top in self.tops:
             return True
         whole = self.locations.find(top) or location
-        return not is_standard(whole) and not is_foreign(top, whole, self.own)
+        if is_standard(whole):
+            return False
+        if is_foreign(top, whole, self.own):
+            self.libraries.add(top)
+            return False
+        return True
 
     def _import(self, module: Module) -> None:
         if module.content is not None:

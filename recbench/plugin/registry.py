@@ -10,7 +10,7 @@ from typing import Any
 
 from recbench.contracts.entries import Entry
 from recbench.errors import PluginError, UserError, did_you_mean
-from recbench.plugin.code import code_digest
+from recbench.plugin.code import Code, code_of
 from recbench.plugin.manager import KINDS, Plugin, Plugins
 from recbench.plugin.sources import Locations
 
@@ -24,13 +24,22 @@ class Registered:
     locations: Locations = field(default_factory=Locations, repr=False, compare=False)
 
     @cached_property
+    def reached(self) -> Code:
+        """The code that implements the entry.
+
+        Raises:
+            PluginError: the source cannot be found.
+        """
+        return code_of(self.entry, self.plugin, self.locations)
+
+    @property
     def code(self) -> str:
         """Digest of the code that implements the entry: a job is run again when what it does has changed.
 
         Raises:
             PluginError: the source cannot be found.
         """
-        return code_digest(self.entry, self.plugin, self.locations)
+        return self.reached.digest
 
     def create(self, params: Mapping[str, Any], *args: Any) -> Any:
         """Import the factory and call it with ``args`` and every parameter.

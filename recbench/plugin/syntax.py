@@ -56,7 +56,7 @@ class Statement:
     def at_import(self) -> Names | None:
         """The names that it uses while the module is imported; None if it calls nothing then."""
         if not isinstance(self.node, DEFINITIONS):
-            return self.names if _calls([self.node]) else None
+            return self.names if self.names.touched or _calls([self.node]) else None
         parts = list(_run_by_definition(self.node))
         found = names_in(parts)
         for each in self.node.decorator_list:
@@ -124,6 +124,9 @@ def parse(source: bytes) -> Syntax | None:
         for inner in _inner_imports(node):
             NameFinder(imports).visit(inner)
         statements.append(Statement(node, frozenset(bound_names([node])), not _is_definition(node)))
+    containers = {name for each in statements if _is_container(each.node) for name in each.binds}
+    for each in statements:
+        each.effect = each.effect and not _changes_one_of(each.node, containers)
     return Syntax(tuple(statements), imports)
 
 
@@ -143,6 +146,24 @@ def _is_definition(node: ast.stmt) -> bool:
         blocks += [] if isinstance(node, ast.If) else [handler.body for handler in node.handlers]
         return all(_is_definition(inner) or isinstance(inner, ast.Raise) for block in blocks for inner in kept(block))
     return type(node).__name__ == "TypeAlias"
+
+
+def _is_container(node: ast.stmt) -> bool:
+    """Return whether a statement makes a list, dictionary or set, whose methods do nothing else than change it."""
+    value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+    made = isinstance(value, ast.Call) and dotted(value) in (("list",), ("dict",), ("set",))
+    return made or isinstance(value, (ast.List, ast.Dict, ast.Set))
+
+
+def _changes_one_of(node: ast.stmt, containers: set[str]) -> bool:
+    """Return whether a statement only puts something into a container, so that it counts where that is reached."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        name = dotted(node.value.func) if isinstance(node.value.func, ast.Attribute) else None
+        return name is not None and len(name) == 2 and name[0] in containers
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Subscript):
+        name = dotted(node.targets[0].value)
+        return isinstance(node.targets[0].value, ast.Name) and name is not None and name[0] in containers
+    return False
 
 
 def _is_name(target: ast.expr) -> bool:

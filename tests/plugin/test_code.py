@@ -212,6 +212,7 @@ def test_a_helper_is_followed_however_it_is_imported(tmp_path, helpers, code):
         "    x = VALUE\ndef Mine():\n    return KNOWN['m']()",
         "class Registry(dict):\n    def add(self, made):\n        self['m'] = made\n        return made\n"
         "KNOWN = Registry()\n@KNOWN.add\nclass Hidden:\n    x = VALUE\ndef Mine():\n    return KNOWN['m']()",
+        "KNOWN = {}\nclass Hidden:\n    x = VALUE\nKNOWN['m'] = Hidden\ndef Mine():\n    return KNOWN['m']()",
         "KNOWN = []\nclass Hidden:\n    x = VALUE\nKNOWN.append(Hidden)\ndef Mine():\n    return KNOWN[0]()",
         "KNOWN = []\nclass Hidden:\n    x = VALUE\n_ = KNOWN.append(Hidden)\ndef Mine():\n    return KNOWN[0]()",
         "class Base:\n    known = []\n    def __init_subclass__(cls):\n        Base.known.append(cls)\n"
@@ -256,6 +257,8 @@ def test_what_is_reached_in_other_ways_than_by_name(tmp_path, code):
         "from torch import nn\nclass Mine(nn.Module):\n    pass\nclass Other(nn.Module):\n    x = VALUE",
         "class Base:\n    pass\nclass Mine(Base):\n    pass\nclass Other(Base):\n    x = VALUE",
         "import functools\n@functools.cache\ndef other():\n    return VALUE\nclass Mine:\n    pass",
+        "ALL = []\nclass Mine:\n    pass\nclass Other:\n    x = VALUE\nALL.append(Other)",
+        "ALL = {}\nclass Mine:\n    pass\nclass Other:\n    x = VALUE\nALL['other'] = Other",
         "SCALE = 2\ndef f(x):\n    return SCALE * x\nOTHER = f(VALUE)\nclass Mine:\n    x = f(1)",
     ],
 )  # fmt: skip
@@ -308,6 +311,7 @@ def test_code_of_other_distributions_counts_by_its_version_in_provenance(tmp_pat
         (helpers / "foreign" / "__init__.py").write_text(f"VALUE = {value}\n")
         found.add(code_of(tmp_path / "p.py", "import foreign\nclass Mine:\n    x = foreign.VALUE"))
     assert len(found) == 1
+    assert Registry(load_plugins([tmp_path / "p.py"])).get("losses", "mine").reached.libraries == ("foreign",)
 
 
 def test_a_compiled_helper_counts_by_its_bytes(tmp_path, helpers):
