@@ -39,6 +39,7 @@ from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
 from recbench.data.cache import Prepared, prepare
 from recbench.job.images import take
+from recbench.plan.components import component
 from recbench.plan.model import ComponentSpec
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
@@ -159,7 +160,7 @@ def main() -> None:
         make_files(folder / "img_align_celeba", arguments.images)
         entry = registry.get("datasets", "celeba")
         params = entry.entry.complete({"root": str(folder), "count": arguments.images})
-        part = ComponentSpec(name="celeba", params=params, code=entry.code)
+        part = component(entry, params)
         prepared = prepare(part, registry, Path(temporary) / "cache")
         compare_reading(folder, prepared, arguments.rounds, arguments.batches)
         compare_preparing(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recbench.plan.model import Job, PlannedJob, brief
+from recbench.plan.model import METHOD, Job, PlannedJob, brief
 from recbench.plan.plan import Plan
 from recbench.store.record import Data, Record, Result
 
 Key = tuple[str | None, str | None]
 """A protocol's hash and the fingerprint of the images; records are ranked together if both are equal."""
-
-_METHOD = ("loss", "kl_weight", "seed")
 
 
 def key(record: Result) -> Key:
@@ -68,8 +65,7 @@ def differences(first: Record, second: Record) -> list[str]:
 
 
 def _shared(job: Job) -> dict[str, Any]:
-    shared = json.loads(job.model_dump_json())
-    return {name: value for name, value in shared.items() if name not in _METHOD}
+    return {name: value for name, value in job.form.items() if name not in METHOD}
 
 
 def _line(path: str, one: object, other: object) -> str:

@@ -17,6 +17,7 @@ from recbench.data.cache import Prepared, default_cache
 from recbench.data.downloads import DownloadError
 from recbench.data.unpacking import unpack
 from recbench.errors import PluginError, UserError
+from recbench.plan.components import component
 from recbench.plan.model import ComponentSpec
 from recbench.plugin.registry import Registered, Registry
 
@@ -55,7 +56,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
             else:
                 facts.append(("to get", entry.obtain))
         else:
-            facts.append(("here", part.params.get("root", "needs no files")))
+            facts.append(("here", part.arguments.get("root", "needs no files")))
             facts.append(("decoded", _decoded(prepared) if prepared else "not yet"))
         others = [found for found in images.find_all(entry.name, cache or default_cache()) if found != prepared]
         facts += [("decoded", f"{_unlike(found, part)}: {_decoded(found)}") for found in others]
@@ -114,7 +115,7 @@ def prepare_command(
 
 def _part(registered: Registered, params: dict[str, Any]) -> ComponentSpec:
     """Return the dataset as a suite with these parameters specifies it, so that both share a cache."""
-    return ComponentSpec(name=registered.entry.name, params=registered.entry.complete(params), code=registered.code)
+    return component(registered, registered.entry.complete(params))
 
 
 def _counts(prepared: Prepared) -> str:
@@ -127,7 +128,8 @@ def _decoded(prepared: Prepared) -> str:
 
 def _unlike(prepared: Prepared, part: ComponentSpec) -> str:
     """Describe how a dataset in the cache differs from the current one."""
-    differing = [f"{name}={value}" for name, value in prepared.spec.params.items() if value != part.params.get(name)]
+    here = part.arguments
+    differing = [f"{name}={value}" for name, value in prepared.spec.arguments.items() if value != here.get(name)]
     return f"with {', '.join(differing)}" if differing else "from other files or by other code"
 
 
@@ -146,7 +148,7 @@ def _provide(part: ComponentSpec, registry: Registry, cache: Path) -> None:
     except PluginError:  # fetching would not help
         raise
     except UserError as error:
-        folder = Path(part.params.get("root", "")).expanduser()
+        folder = Path(part.arguments.get("root", "")).expanduser()
         if not entry.files or folder.is_file():
             raise UserError(f"{error}\n{entry.obtain}".strip()) from None
         others = _other_files(folder, entry.files)
@@ -158,7 +160,7 @@ def _provide(part: ComponentSpec, registry: Registry, cache: Path) -> None:
         _fetch(entry, folder)
     else:
         for file in entry.files if decoded is None else ():
-            place = Path(part.params["root"]).expanduser() / file.file
+            place = Path(part.arguments["root"]).expanduser() / file.file
             if place.is_file() and not file.members:
                 downloads.fetch(file, place.parent)  # only verifies the existing file
 

@@ -40,7 +40,9 @@ class Dataset(ABC):
     def source(self) -> str:
         """Return a text that changes whenever the raw data change, which decides whether a cache may be reused.
 
-        Versions, or names, sizes and modification times of the files, are suitable. Must not decode images.
+        Versions, or names, sizes and modification times of the files, are suitable. Must not decode images. Nothing in
+        it may depend on where the files are (``DatasetEntry.locations``), but other files in another place must give
+        another text.
 
         Raises:
             UserError: the raw data are missing or damaged; the text says how to obtain them.

@@ -218,11 +218,14 @@ class DatasetEntry(Entry):
         files: the files that ``recbench data prepare`` fetches into the folder given by the parameter ``root``, if the
             data set is not found there.
         obtain: how to obtain the files if recbench cannot fetch them.
+        locations: names of the parameters that only say where the images are, such as ``root``. They are no part of a
+            job: the same images elsewhere give the same job.
     """
 
     licence: str = ""
     files: tuple[RawFile, ...] = ()
     obtain: str = ""
+    locations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,6 +233,13 @@ class DatasetEntry(Entry):
             raise TypeError(f"{self.name}: files must be a tuple of RawFile (is there a comma missing?)")
         if self.files and self.parameter("root") is None:
             raise ValueError(f"{self.name}: files needs a parameter root, the folder that they are put into")
+        if not isinstance(self.locations, tuple) or not all(isinstance(name, str) for name in self.locations):
+            raise TypeError(
+                f"{self.name}: locations must be a tuple of names of parameters (is there a comma missing?)"
+            )
+        for name in self.locations:
+            if self.parameter(name) is None:
+                raise ValueError(f"{self.name}: locations names {quoted(name)}, which is not one of its parameters")
 
 
 @dataclass(frozen=True, kw_only=True)

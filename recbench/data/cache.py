@@ -73,10 +73,10 @@ def default_cache() -> Path:
 def prepare(spec: ComponentSpec, registry: Registry, cache: Path, progress: DecodingProgress = no_progress) -> Prepared:
     """Decode a dataset into the cache, or find it there.
 
-    A cached dataset is reused only for the same parameters, the same code and the same source; anything else goes to
-    another folder. The folder gets its name when it is complete. If another process is preparing the same dataset,
-    this one waits for it. All pixels in the cache are verified by their fingerprint, once in each process; a damaged
-    copy is made again.
+    A cached dataset is reused only for the same parameters, the same code and the same source, wherever that is;
+    anything else goes to another folder. The folder gets its name when it is complete. If another process is preparing
+    the same dataset, this one waits for it. All pixels in the cache are verified by their fingerprint, once in each
+    process; a damaged copy is made again.
 
     Args:
         spec: the dataset with its parameters.
@@ -87,7 +87,7 @@ def prepare(spec: ComponentSpec, registry: Registry, cache: Path, progress: Deco
     Raises:
         UserError: the data are missing, unreadable or not what they should be, or the cache cannot be written.
     """
-    dataset: Dataset = registry.get("datasets", spec.name).create(spec.params)
+    dataset: Dataset = registry.get("datasets", spec.name).create(spec.arguments)
     source = dataset.source()
     folder = _folder(spec, source, cache)
     found = _find(folder)
@@ -118,7 +118,7 @@ def find(spec: ComponentSpec, registry: Registry, cache: Path) -> Prepared | Non
     Raises:
         UserError: the data are missing, so that their folder in the cache is not known.
     """
-    dataset: Dataset = registry.get("datasets", spec.name).create(spec.params)
+    dataset: Dataset = registry.get("datasets", spec.name).create(spec.arguments)
     return _find(_folder(spec, dataset.source(), cache))
 
 
@@ -129,7 +129,8 @@ def find_all(name: str, cache: Path) -> list[Prepared]:
 
 
 def _folder(spec: ComponentSpec, source: str, cache: Path) -> Path:
-    return cache / "images" / f"{spec.name}-{digest({'part': spec.model_dump(mode='json'), 'source': source})}"
+    part = spec.model_dump(mode="json", exclude={"locations", "variant"})
+    return cache / "images" / f"{spec.name}-{digest({'part': part, 'source': source})}"
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from recbench.plan.tuning import REFERENCE
 from recbench.plugin.isolation import described
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
+from recbench.plugin.sources import record_imports
 from recbench.store import scales
 from recbench.store.scales import Scale, Wanted
 
@@ -222,15 +223,27 @@ def complete(
         measured = measure(
             plan.settings[index], parts, registry, cache, seed=seed, steps=steps, device=device, progress=progress
         )
+        _check_code(plan.settings[index], parts, registry)
         key = scales.setting_key(plan.settings[index], reference, seed, steps)
         scales.add(root, key, {scales.loss_key(loss.loss): one for loss, one in zip(group, measured, strict=True)})
         found.update({(index, loss.label): one for loss, one in zip(group, measured, strict=True)})
     return found
 
 
+def _check_code(setting: BoardSetting, losses: Sequence[tuple[str, ComponentSpec]], registry: Registry) -> None:
+    """Refuse scales of code that was edited meanwhile, as they are stored under that which was planned."""
+    parts = [("datasets", setting.dataset), ("architectures", setting.architecture)]
+    parts += [("losses", loss) for _, loss in losses]
+    now = Registry(registry.plugins)
+    changed = [part.name for kind, part in parts if part.code and now.get(kind, part.name).code != part.code]
+    if changed:
+        raise UserError(f"the code of {', '.join(changed)} was edited while it was calibrated; run the suite again")
+
+
 def main() -> int:
     """Measure the scales that a :class:`Request` on standard input lacks; user errors go to standard error."""
     request = Request.model_validate_json(sys.stdin.buffer.read())
+    record_imports()
     losses = [loss for loss in scales.wanted(request.plan) if loss.given is None]
     try:
         registry = Registry(load_plugins(request.plugin_files, request.blocked))

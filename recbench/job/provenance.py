@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import recbench
@@ -20,8 +22,21 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def provenance(plugins: Plugins, *, device: str, threads: int, started: str) -> Provenance:
-    """Collect the provenance of this process. ``device`` and ``threads`` are those of the job."""
+_DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pytorch_msssim": "pytorch-msssim"}
+"""Distributions whose modules have other names; those of others are searched for, which takes longer."""
+
+
+def provenance(
+    plugins: Plugins, *, device: str, threads: int, started: str, libraries: Iterable[str] = ()
+) -> Provenance:
+    """Collect the provenance of this process.
+
+    Args:
+        device: of the job.
+        threads: of the job.
+        libraries: further top-level modules, or distributions, whose versions matter to the job.
+    """
+    names = {*_PACKAGES, *map(_distribution, libraries)}
     return Provenance(
         recbench=recbench.__version__,
         plugins={
@@ -29,7 +44,7 @@ def provenance(plugins: Plugins, *, device: str, threads: int, started: str) -> 
             for plugin in plugins.found
             if plugin.status == "loaded"
         },
-        packages={name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        packages={name: found for name in sorted(names) if (found := _version(name)) is not None},
         python=platform.python_version(),
         platform=platform.platform(),
         processor=_processor(),
@@ -46,6 +61,17 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _distribution(module: str) -> str:
+    """Return the name of the distribution of a top-level module, as far as it is known."""
+    name = _DISTRIBUTIONS.get(module, module)
+    return name if _version(name) is not None else next(iter(_owners().get(module, ())), name)
 
 
 def _processor() -> str:

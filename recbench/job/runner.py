@@ -18,6 +18,7 @@ from recbench.contracts.metric import Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.files import FULL, full_disk_named, lock
+from recbench.job.code import check_code, libraries
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.observers import Observers
 from recbench.job.parts import Model, build
@@ -26,6 +27,7 @@ from recbench.job.training import Diverged, Interrupted, TrainingImages, Watch, 
 from recbench.plan.model import Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
+from recbench.plugin.sources import record_imports
 from recbench.store import artifacts, heartbeat
 from recbench.store.attempt import CHECKPOINT, WARNINGS, AttemptFolder, SupersededError, discard, finish, warn
 from recbench.store.record import Cost, Data, Evaluated, Failure, File, Record, Trained
@@ -60,6 +62,7 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
         if heartbeat.elsewhere(folder):
             return "busy"
         job, suite = store.read_task(task.job_id)
+        record_imports()
         try:
             work = AttemptFolder.begin(folder)
             if _settled(store, task):  # by the attempt that this one took over from
@@ -158,8 +161,17 @@ class _Attempt:
         self.started = now()
         self.device = choose_device(task.device)
         self.prepared: Prepared | None = None
+        self.libraries: set[str] = set()
 
     def run(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
+        self.libraries = libraries(self.job, check_code(self.job, self.plugins))
+        try:
+            return self.done(progress, stop)
+        except (Diverged, NotFinite):
+            check_code(self.job, self.plugins)  # no record, of whatever status, is of other code
+            raise
+
+    def done(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
         job, config = self.job, self.job.training
         registry = Registry(self.plugins)
         self.prepared = prepared = prepare(job.dataset, registry, Path(self.task.cache))
@@ -167,6 +179,7 @@ class _Attempt:
             warn(self.folder, prepared.replaced)
         seed_everything(job.seed, deterministic=config.deterministic)
         model, metrics = build(job, registry, shape_of(prepared), self.device)
+        check_code(job, self.plugins)  # before a checkpoint is written
 
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
             progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
@@ -196,6 +209,7 @@ class _Attempt:
         seconds = time.perf_counter() - start
         batch_size = min(config.batch_size, prepared.counts["train"])
         final = artifacts.read_history(self.work.path)[-1]
+        check_code(job, self.plugins)
         return self.record(
             "done",
             scores=evaluation.scores,
@@ -229,7 +243,11 @@ class _Attempt:
             protocol=self.job.protocol(self.prepared.fingerprint) if self.prepared else None,
             data=data,
             provenance=provenance(
-                self.plugins, device=device_name(self.device), threads=torch.get_num_threads(), started=self.started
+                self.plugins,
+                device=device_name(self.device),
+                threads=torch.get_num_threads(),
+                started=self.started,
+                libraries=self.libraries,
             ),
             **known,
         )

@@ -17,7 +17,6 @@ from recbench.contracts.entries import ArchitectureEntry, ImageShape, Range
 from recbench.errors import RecbenchError
 from recbench.files import read_regular
 from recbench.job.parts import MetricSpec, Model, build
-from recbench.plan.model import Job
 from recbench.plugin.registry import Registry
 from recbench.store.artifacts import MODEL, ArtifactError, read_model
 from recbench.store.record import File, Record
@@ -68,18 +67,6 @@ def load_architecture(
     _fill(architecture, state, "architecture")
     architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return architecture, cast(ArchitectureEntry, registered.entry).value_range
-
-
-def changed_code(job: Job, registry: Registry) -> tuple[str, ...]:
-    """Return the components of a job whose code has changed since it ran, as ``"architecture vae_bredell"``.
-
-    Raises:
-        RecbenchError: an entry is not installed.
-    """
-    parts = [("datasets", "dataset", job.dataset), ("architectures", "architecture", job.architecture)]
-    parts += [("losses", "loss", job.loss), *(("metrics", "metric", part) for part in job.metrics.values())]
-    changed = (f"{word} {part.name}" for kind, word, part in parts if registry.get(kind, part.name).code != part.code)
-    return tuple(dict.fromkeys(changed))
 
 
 def _state(store: Store, record: Record) -> dict[str, Tensor]:

@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from recbench.contracts.metric import Reference
-from recbench.data.cache import prepare
+from recbench.data.cache import Prepared, prepare
 from recbench.errors import UserError
 from recbench.files import open_regular
+from recbench.job.code import changed_code
 from recbench.job.evaluation import evaluate
 from recbench.job.provenance import now, provenance
 from recbench.job.runner import EVALUATION_BATCH, choose_device, device_name, on_device, shape_of
-from recbench.job.stored_model import StoredModelError, changed_code, load_model
+from recbench.job.stored_model import StoredModelError, load_model
 from recbench.job.training import seed_everything
 from recbench.plan.merge import flat
 from recbench.plan.model import Frozen
@@ -112,7 +113,7 @@ def verify(
         _files(store, record),
         _code(record, registry),
     ]
-    prepared = prepare(record.job.dataset, registry, cache)
+    prepared = _images(store, record, registry, cache)
     if prepared.fingerprint != record.data.fingerprint:
         says = f"not those of the job: fingerprint {prepared.fingerprint[:16]}, then {record.data.fingerprint[:16]}"
         return Verification(**found, checks=(*checks, ScoreCheck(name="images", state="wrong", says=says)))
@@ -144,6 +145,15 @@ def verify(
         scores=tuple(_again(store, record, computed, images, evaluation.kl, allowed)),
         tolerance=allowed,
     )
+
+
+def _images(store: Store, record: Record, registry: Registry, cache: Path) -> Prepared:
+    """Return the images of a job from where the suite has them now, or else from where the job had them."""
+    with suppress(UserError):
+        for setting in store.read_plan().settings:
+            if setting.dataset.identity == record.job.dataset.identity:
+                return prepare(setting.dataset, registry, cache)
+    return prepare(record.job.dataset, registry, cache)
 
 
 def _protocol(record: Record) -> ScoreCheck:
@@ -188,7 +198,13 @@ def _kind(record: Record) -> str:
 
 def _environment(record: Record, plugins: Plugins, device: torch.device) -> list[str]:
     """Return how this process differs from the job's in what affects the rounding of sums."""
-    here = provenance(plugins, device=device_name(device), threads=torch.get_num_threads(), started=now())
+    here = provenance(
+        plugins,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        started=now(),
+        libraries=record.provenance.packages,
+    )
     counts = {"packages", "processor", "device", "threads"}
     then, today = (flat(one.model_dump(include=counts)) for one in (record.provenance, here))
     return [

@@ -101,7 +101,7 @@ def _joined(first: Sequence[Any], second: Sequence[Any]) -> tuple[list[Any], lis
     """Return the settings or methods of both, and the indices of the second's among them."""
     joined, indices = list(first), []
     for item in second:
-        same = [i for i, other in enumerate(joined) if other.model_copy(update={"label": item.label}) == item]
+        same = [i for i, other in enumerate(joined) if _content(other) == _content(item)]
         if not same:
             same = [len(joined)]
             joined.append(item.model_copy(update={"label": _unique_label(item, joined)}))
@@ -125,7 +125,7 @@ def _unique_label(item: BoardSetting | Method, others: Sequence[BoardSetting | M
 
 
 def _content(item: BoardSetting | Method) -> dict[str, Any]:
-    return item.model_dump(mode="json", exclude={"label"})
+    return item.model_dump(mode="json", exclude={"label": True, "dataset": {"locations"}})
 
 
 def _brief(value: object) -> str:

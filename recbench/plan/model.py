@@ -11,7 +11,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from recbench.contracts.direction import cost, target
 from recbench.contracts.entries import ImageShape
@@ -42,11 +42,34 @@ class Frozen(BaseModel):
 
 
 class ComponentSpec(Frozen):
-    """An entry with its complete parameters, and the digest of the code behind it."""
+    """An entry with its complete parameters, and the digest of the code behind it.
+
+    Attributes:
+        locations: parameters of a data set that only say where its images are. They define nothing: not the job, its
+            id or its protocol.
+        variant: label of a data set where a suite has several that differ only in their locations.
+    """
 
     name: str
     params: dict[str, Any] = {}
     code: str = ""
+    locations: dict[str, Any] = {}
+    variant: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler):  # type: ignore[no-untyped-def]
+        data = handler(self)
+        return {name: value for name, value in data.items() if value or name not in ("locations", "variant")}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All parameters, for the factory."""
+        return {**self.params, **self.locations}
+
+    @property
+    def identity(self) -> str:
+        """All that defines the component, as JSON."""
+        return self.model_dump_json(exclude={"locations"})
 
 
 class Training(Frozen):
@@ -86,12 +109,17 @@ class Job(Frozen):
     seed: int
 
     @property
-    def id(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical form.
+    def form(self) -> dict[str, Any]:
+        """The canonical form: all that defines the job.
 
         Goes through JSON, where infinity is text, so that a job keeps its id when it is written and read back.
         """
-        return digest(json.loads(self.model_dump_json()))
+        return canonical(json.loads(self.model_dump_json()))
+
+    @property
+    def id(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the canonical form."""
+        return digest(self.form)
 
     def protocol(self, fingerprint: str) -> str:
         """Return the hash of everything that two records must share to be comparable: all but method and seed.
@@ -99,8 +127,20 @@ class Job(Frozen):
         Args:
             fingerprint: fingerprint of the images that the job was trained and scored on.
         """
-        shared = json.loads(self.model_dump_json(exclude={"loss", "kl_weight", "seed"}))
+        shared = {name: value for name, value in self.form.items() if name not in METHOD}
         return digest({**shared, "fingerprint": fingerprint})
+
+
+METHOD = ("loss", "kl_weight", "seed")
+"""The parts of a job that may differ between records which are compared."""
+
+
+def canonical(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job as JSON has it without what does not define it: where its images are."""
+    dataset = job.get("dataset") if isinstance(job, dict) else None  # a damaged record may hold anything
+    if not isinstance(dataset, dict) or "locations" not in dataset:
+        return job
+    return {**job, "dataset": {name: value for name, value in dataset.items() if name != "locations"}}
 
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -36,7 +35,7 @@ class Plan(Frozen):
     are the candidates, whose jobs are scored on the validation images, and the ones chosen among them.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     suite: str
     description: str = ""
     metrics: dict[str, ComponentSpec]
@@ -85,7 +84,7 @@ class Plan(Frozen):
         for planned in self.jobs:
             key = planned.setting, planned.method, planned.split
             if key not in shared:
-                shared[key] = json.loads(self.job(planned).model_dump_json())
+                shared[key] = self.job(planned).form
             yield planned.id, {**shared[key], "seed": planned.seed}
 
     @property

@@ -155,7 +155,7 @@ class _Growth:
 
     def jobs(self, setting: int, method: int, seeds: Iterable[int], split: EvaluationSplit) -> dict[str, PlannedJob]:
         job = job_of(self.plan.settings[setting], self.methods[method], self.plan.metrics, 0, split)
-        form = json.loads(job.model_dump_json())
+        form = job.form
         planned = {}
         for seed in seeds:
             job_id = digest({**form, "seed": seed})

@@ -36,6 +36,7 @@ from recbench.contracts.entries import (
 from recbench.errors import PluginError, did_you_mean, quoted
 from recbench.plugin import spec as hooks
 from recbench.plugin.isolation import TimeLimitExceeded, crash_in_fork, place_of, with_time_limit
+from recbench.plugin.sources import RecordedFile, recording
 
 GROUP = "recbench"
 FILE = "(file)"
@@ -336,14 +337,20 @@ def _import_torch_for(path: Path) -> None:
             importlib.import_module("torch")
 
 
+def module_of_file(path: Path) -> str:
+    """Return the name of the module that a plugin's file becomes."""
+    return FILE_MODULE_PREFIX + re.sub(r"\W", "_", path.stem) + "_" + hashlib.sha256(bytes(path)).hexdigest()[:8]
+
+
 def _import_file(path: Path) -> ModuleType:
     """Import a file under a module name derived from its path, so that files of the same name do not clash."""
     if path.is_dir():
         raise PluginError("expected a Python file, got a folder; install a package instead (pip install DIR)")
     if not path.is_file():
         raise PluginError("there is no such file")
-    name = FILE_MODULE_PREFIX + re.sub(r"\W", "_", path.stem) + "_" + hashlib.sha256(bytes(path)).hexdigest()[:8]
-    spec = importlib.util.spec_from_file_location(name, path)
+    name = module_of_file(path)
+    loader = RecordedFile(name, str(path)) if recording() and path.suffix == ".py" else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise PluginError("expected a Python file (NAME.py)")
     module = importlib.util.module_from_spec(spec)

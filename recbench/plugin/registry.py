@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from recbench.contracts.entries import Entry, LossEntry, MetricEntry
 from recbench.errors import PluginError, UserError, did_you_mean
-from recbench.plugin.manager import FILE, KINDS, Plugin, Plugins
+from recbench.plugin.code import Code, code_of
+from recbench.plugin.manager import KINDS, Plugin, Plugins
+from recbench.plugin.sources import Locations
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,7 @@ class Registered:
 
     entry: Entry
     plugin: Plugin
+    locations: Locations = field(default_factory=Locations, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Name the entry in error messages: ``the loss 'l2' of recbench-… 0.1 (pixel), package.module:Class``."""
@@ -32,36 +31,22 @@ class Registered:
         return f"the {kind} '{self.entry.name}' of {self.plugin.provider}{where}"
 
     @cached_property
-    def code(self) -> str:
-        """Digest of the source that implements the entry: a job is run again when its code has changed.
-
-        Covers the plugin's own module or file, which declares the entry, and all Python files in the folder of the
-        package that directly contains the factory's module, or the single file of a module without a package.
+    def reached(self) -> Code:
+        """The code that implements the entry.
 
         Raises:
             PluginError: the source cannot be found.
         """
-        files = {_source(self._plugin_module)}
-        module, file = self._module, _source(self._module)
-        packaged = "." in module or file.name == "__init__.py"
-        files.update(path for path in (file.parent.rglob("*.py") if packaged else [file]) if path.is_file())
-        # Relative to the folder of the factory, so that the digest does not depend on where a plugin is installed.
-        named = sorted((_name_from(file.parent, path), path) for path in files)
-        digest = hashlib.sha256()
-        for name, path in named:
-            digest.update(name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
-        return digest.hexdigest()[:16]
+        return code_of(self.entry, self.plugin, self.locations)
 
     @property
-    def _plugin_module(self) -> str:
-        return self.plugin.origin.partition(":")[0] if self.plugin.distribution != FILE else self.plugin.origin
+    def code(self) -> str:
+        """Digest of the code that implements the entry: a job is run again when what it does has changed.
 
-    @property
-    def _module(self) -> str:
-        factory = self.entry.factory
-        while isinstance(factory, partial):
-            factory = factory.func
-        return factory.partition(":")[0] if isinstance(factory, str) else factory.__module__
+        Raises:
+            PluginError: the source cannot be found.
+        """
+        return self.reached.digest
 
     def create(self, params: Mapping[str, Any], *args: Any) -> Any:
         """Import the factory and call it with ``args`` and every parameter.
@@ -106,8 +91,9 @@ class Registry:
             raise PluginError("\n".join(clashes))
         self.plugins = plugins
         self._entries: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+        locations = Locations()
         for plugin, kind, entry in _offers(plugins):
-            self._entries[kind][entry.name] = Registered(entry, plugin)
+            self._entries[kind][entry.name] = Registered(entry, plugin, locations)
 
     def all(self, kind: str) -> list[Registered]:
         """Return all entries of a kind, sorted by name."""
@@ -193,23 +179,3 @@ def _offers(plugins: Plugins) -> Iterator[tuple[Plugin, str, Entry]]:
         for kind, entries in plugin.entries.items():
             for entry in entries:
                 yield plugin, kind, entry
-
-
-def _source(module: str) -> Path:
-    """Return the source file of a module (or of a file), importing no more than its parent packages."""
-    if Path(module).is_absolute():
-        return Path(module)
-    origin = getattr(sys.modules.get(module), "__file__", None)
-    if origin is None:
-        try:
-            spec = importlib.util.find_spec(module)
-        except Exception as error:
-            raise PluginError(f"the module {module} cannot be found: {type(error).__name__}: {error}") from error
-        origin = spec.origin if spec else None
-    if origin is None or not Path(origin).is_file():
-        raise PluginError(f"the source of the module {module} cannot be found")
-    return Path(origin)
-
-
-def _name_from(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else f"../{path.name}"

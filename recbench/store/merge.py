@@ -240,8 +240,13 @@ class _SourceSelection:
         self.there = there
         self.planned = {job.id: job for job in plan.jobs}
         preferred = prefer.resolve() if prefer else None
+        self.repeated: list[str] = []
         for job_id in self.planned:
             self._choose(job_id, found, preferred)
+        if self.repeated:
+            self.notes.append(
+                f"{_counted(len(self.repeated), 'job')} ran more than once, with equal scores; each counts once"
+            )
 
     def _choose(self, job_id: str, found: Sequence[RecordSource], preferred: Path | None) -> None:
         raws: dict[bytes, list[RecordSource]] = {}
@@ -262,13 +267,15 @@ class _SourceSelection:
             self.problems.append(
                 f"{self._name(job_id)}: its record in the target is never replaced, not even with --prefer"
             )
-        elif len(standing) > 1 and not liked:
+        elif len(standing) > 1 and not liked and not _are_equal([records[raw] for raw in standing]):
             self.problems.append(self._clash(job_id, [(raws[raw][0], records[raw]) for raw in standing]))
         elif candidates:
-            chosen = (liked or candidates)[0]
+            chosen = (liked or there or candidates)[0]
             self.taken[job_id], self.records[job_id] = raws[chosen][0], records[chosen]
             self.equal[job_id] = raws[chosen]
-            if len(raws) > 1:
+            if len(standing) > 1 and not liked:
+                self.repeated.append(job_id)
+            elif len(raws) > 1:
                 others = ", ".join(raws[raw][0].name for raw in raws if raw != chosen)
                 self.notes.append(
                     f"{self._name(job_id)}: the record in {raws[chosen][0].name} is used, not that in {others}"
@@ -277,7 +284,7 @@ class _SourceSelection:
     def _check(self, job_id: str, source: RecordSource, raw: bytes) -> None:
         """Raise a ValueError if a record or one of its files is damaged, or if it is not of the planned job."""
         record = parse_record(job_id, raw)
-        if record.job != self.plan.job(self.planned[job_id]):
+        if record.job.form != self.plan.job(self.planned[job_id]).form:
             raise ValueError("it is not of the job that the plan specifies")
         for name in artifacts.ALL:
             source.file(record, name)
@@ -287,11 +294,15 @@ class _SourceSelection:
         return f"job {job_id} ({self.plan.methods[planned.method].label}, seed {planned.seed})"
 
     def _clash(self, job_id: str, records: Sequence[tuple[RecordSource, Record]]) -> str:
-        (_, first), *others = records
-        same = all(record.scores == first.scores and record.status == first.status for _, record in others)
-        what = "with equal scores" if same else "with different scores"
+        what = "with different scores" if len({record.status for _, record in records}) == 1 else "with different ends"
         listed = " and ".join(f"{source.name} ({record.provenance.finished})" for source, record in records)
         return f"{self._name(job_id)} was run more than once, {what}: {listed}; choose one with --prefer SOURCE"
+
+
+def _are_equal(records: Sequence[Record]) -> bool:
+    """Return whether records of one job say the same about it, though not of the same run."""
+    first, *others = records
+    return all((each.status, each.scores, each.data) == (first.status, first.scores, first.data) for each in others)
 
 
 def _is(source: RecordSource, path: Path | None) -> bool:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJso
 from recbench.contracts.executor import Reason
 from recbench.plan.model import Frozen, Job
 
-SCHEMA = 1
+SCHEMA = 2
 JobStatus = Literal["done", "failed", "diverged"]
 LARGEST = 1e100
 """No finite number that a job measures is as large: they come from sums and squares of 32-bit floats."""
@@ -153,7 +153,7 @@ class Result(Frozen):
         }
     )
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     job_id: str
     suite: str
     status: JobStatus

@@ -84,13 +84,13 @@ def setting_key(setting: BoardSetting, reference: ComponentSpec, seed: int, step
     The number of epochs is not part of it, since calibration uses the first steps only.
     """
     training = setting.training.model_dump(mode="json", exclude={"epochs"})
-    parts = [part.model_dump(mode="json") for part in (setting.dataset, setting.architecture, reference)]
+    parts = [json.loads(part.identity) for part in (setting.dataset, setting.architecture, reference)]
     return digest({"numerics": NUMERICS, "parts": parts, "training": training, "seed": seed, "steps": steps})
 
 
 def loss_key(loss: ComponentSpec) -> str:
     """Return a digest of a loss with its parameters and its code."""
-    return digest(json.loads(loss.model_dump_json()))
+    return digest(json.loads(loss.identity))
 
 
 def read(root: Path) -> Calibration:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, PlainValidator, ValidationInfo
 
 from recbench.errors import UserError
 from recbench.files import link_new, misplaced, read_regular, unfinished, update, write_atomically
-from recbench.plan.model import Frozen, Job, digest
+from recbench.plan.model import Frozen, Job, canonical, digest
 from recbench.plan.plan import MOST_PLAN, Plan, parse_plan, sealed_plan
 from recbench.store import heartbeat
 from recbench.store.record import (
@@ -40,7 +40,8 @@ def _id_of(job: dict[str, Any], info: ValidationInfo) -> str:
     than hashing them."""
     assert info.context is not None, "set by scan"
     job_id, form = info.context
-    return str(job_id) if job == form else digest(job)
+    mine = canonical(job)
+    return str(job_id) if mine == form else digest(mine)
 
 
 class _ScannedRecord(Result):

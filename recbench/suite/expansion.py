@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from recbench.contracts.entries import LossEntry, MetricEntry
-from recbench.plan.model import BoardSetting, Column, Method, PlannedJob, Training
+from recbench.plan.model import BoardSetting, Column, ComponentSpec, Method, PlannedJob, Training
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import Axis
 from recbench.suite.document import dump
@@ -20,12 +21,12 @@ def plan_of(suite: ValidSuite) -> Plan:
     """Return the plan of a validated suite, with all jobs or, if it is tuned, with searches that have not begun."""
     cells = suite.cells
     settings = []
-    for dataset, shape in zip(cells["datasets"], suite.shapes, strict=True):
+    for (dataset, spec), shape in zip(_datasets(cells["datasets"]), suite.shapes, strict=True):
         for architecture, (varying, training) in itertools.product(cells["architectures"], suite.trainings):
             settings.append(
                 BoardSetting(
                     label=" · ".join(filter(None, [dataset.label, architecture.label, varying])),
-                    dataset=dataset.spec,
+                    dataset=spec,
                     architecture=architecture.spec,
                     training=training,
                     shape=(shape.channels, shape.height, shape.width),
@@ -49,6 +50,14 @@ def plan_of(suite: ValidSuite) -> Plan:
         planned = PlannedJob(id="", setting=setting, method=method, seed=seed)
         jobs.append(planned.model_copy(update={"id": plan.job(planned).id}))
     return plan.model_copy(update={"jobs": tuple(jobs), "published": suite.published})
+
+
+def _datasets(cells: Sequence[GridCell]) -> Iterator[tuple[GridCell, ComponentSpec]]:
+    """Yield the data sets; the labels of those that differ only in where they are tell their jobs apart."""
+    specs = [cell.spec for cell in cells]
+    often = Counter(spec.identity for spec in specs)
+    for cell, spec in zip(cells, specs, strict=True):
+        yield cell, spec.model_copy(update={"variant": cell.label}) if often[spec.identity] > 1 else spec
 
 
 def _method(cell: GridCell) -> Method:

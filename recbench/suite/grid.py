@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from recbench.contracts.entries import DatasetEntry, Entry
+from recbench.plan.components import component
 from recbench.plan.model import ComponentSpec, brief
 from recbench.plugin.registry import Registered
 from recbench.suite.document import KeyPath
@@ -41,10 +45,11 @@ class GridItem:
     def cells(self) -> Iterator[GridCell]:
         """Yield all combinations, each with a label that has the values that vary."""
         entry, axes = self.registered.entry, {**self.axes, **self.extra}
+        named = {name: values for name, values in axes.items() if name not in _locations(entry)}
         for assignment in product(axes):
             params = entry.complete({key: assignment[key] for key in self.axes})
             extra = {key: assignment[key] for key in self.extra}
-            label = " ".join([self.label, *varying(assignment, axes)])
+            label = " ".join([self.label, *varying(assignment, named)])
             given = frozenset(self.axes)
             yield GridCell(self.path, label, self.registered, params, extra, self.label, self.only, given)
 
@@ -82,13 +87,28 @@ class GridCell:
         return self.only is None or any(architecture.matches(label) for label in self.only)
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Names of the parameters that only say where images are."""
+        return _locations(self.registered.entry)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The parameters, with all spellings of a place alike."""
+        found = {name: os.path.realpath(Path(str(self.params[name])).expanduser()) for name in self.places}
+        return {**self.params, **found}
+
+    @property
     def spec(self) -> ComponentSpec:
         """The component as jobs define it."""
-        return ComponentSpec(name=self.registered.entry.name, params=self.params, code=self.registered.code)
+        return component(self.registered, self.params)
 
 
 GridCells = Mapping[str, Sequence[GridCell]]
 """The cells of the suite by section: datasets, architectures, losses and metrics."""
+
+
+def _locations(entry: Entry) -> tuple[str, ...]:
+    return entry.locations if isinstance(entry, DatasetEntry) else ()
 
 
 def product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -103,7 +123,7 @@ def product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 def varying(assignment: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[str]:
     """Return ``C=0.1`` for every axis with more than one value."""
-    return [f"{key}={brief(value)}" for key, value in assignment.items() if len(axes[key]) > 1]
+    return [f"{key}={brief(value)}" for key, value in assignment.items() if len(axes.get(key, ())) > 1]
 
 
 def setting_loss_pairs(cells: GridCells, trainings: int) -> list[tuple[int, int]]:

@@ -300,9 +300,11 @@ class Validator:
                 )
         for first, second in duplicates(cells, lambda cell: cell.label):
             message = f"the label '{second.label}' is also that of {dotted(first.path)}; give one of them another label"
+            if first.path == second.path and first.places:
+                message = f"{' and '.join(first.places)} is in no label: write an item with a label for each place"
             self.add_problem(second.path, message)
         for first, second in duplicates(
-            cells, lambda cell: repr((cell.registered.entry.name, cell.params, cell.extra))
+            cells, lambda cell: repr((cell.registered.entry.name, cell.resolved, cell.extra))
         ):
             if first.label != second.label:
                 self.add_problem(second.path, f"is the same as {dotted(first.path)}, under another label")

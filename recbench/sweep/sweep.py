@@ -121,7 +121,7 @@ class _Records(Mapping[str, Result]):
     def __init__(self, plan: Plan, store: Store, fingerprints: Mapping[int, str], tried: Collection[str]) -> None:
         self.store = store
         self.tried = tried
-        self.fingerprints = {plan.settings[i].dataset.model_dump_json(): wanted for i, wanted in fingerprints.items()}
+        self.fingerprints = {plan.settings[i].dataset.identity: wanted for i, wanted in fingerprints.items()}
         self.known: dict[str, Result | None] = {}
 
     def __getitem__(self, job_id: str) -> Result:
@@ -136,7 +136,7 @@ class _Records(Mapping[str, Result]):
             record = self.store.read(job_id)
         except ValueError:
             return None  # inspect tells why, once the job is in the plan
-        wanted = self.fingerprints.get(record.job.dataset.model_dump_json()) if record else None
+        wanted = self.fingerprints.get(record.job.dataset.identity) if record else None
         return None if wanted and record and record.data and record.data.fingerprint != wanted else record
 
     def __iter__(self) -> Iterator[str]:

@@ -33,6 +33,15 @@ def test_every_difference_is_named_with_both_values() -> None:
     ]
 
 
+def test_where_the_images_are_is_no_difference() -> None:
+    here, there = (
+        record_with({"dataset": ComponentSpec(name="arrays", params={"test": 0.1}, locations={"root": root})})
+        for root in ("a", "/somewhere/else")
+    )
+    assert differences(here, there) == []
+    assert (here.job.id, here.protocol) == (there.job.id, there.protocol)
+
+
 def test_method_and_seed_are_no_differences() -> None:
     assert (
         differences(record_with({}), record_with({"kl_weight": 9.0, "seed": 7, "loss": ComponentSpec(name="x")})) == []

@@ -29,8 +29,9 @@ def test_a_stored_model_gives_the_stored_reconstructions(trained: tuple[Store, R
     import torch
 
     from recbench.contracts.entries import ImageShape
+    from recbench.job.code import changed_code
     from recbench.job.images import convert, to_8_bits
-    from recbench.job.stored_model import changed_code, load_architecture, load_model
+    from recbench.job.stored_model import load_architecture, load_model
     from recbench.job.training import reconstruct
 
     store, record, registry = trained

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,22 @@ def test_a_damaged_checkpoint_is_kept_and_training_begins_anew(tmp_path: Path) -
     position, _ = train(make(), IMAGES, CONFIG, 0, tmp_path, watch())
     assert position.step == 6
     assert (tmp_path / "checkpoint" / "state.damaged").read_bytes() == b"not a checkpoint"
+
+
+def test_a_checkpoint_of_other_images_is_not_continued(tmp_path: Path) -> None:
+    """The place of a data set is no part of a job, and other images may be there by now."""
+    stopped = watch(stop=lambda: True)
+    with pytest.raises(Interrupted):
+        train(make(), replace(IMAGES, fingerprint="one"), CONFIG, 0, tmp_path, stopped)
+    seen = {}
+    for fingerprint in ("one", "other"):
+        folder = tmp_path / fingerprint
+        shutil.copytree(tmp_path / "checkpoint", folder / "checkpoint")
+        steps = []
+        counting = watch(stop=lambda steps=steps: bool(steps.append(1)))
+        train(make(), replace(IMAGES, fingerprint=fingerprint), CONFIG, 0, folder, counting)
+        seen[fingerprint] = len(steps)
+    assert seen == {"one": 5, "other": 6}
 
 
 class Evil:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
 
-from recbench import ArchitectureEntry, ImageShape, LossEntry, MetricEntry, Parameter, Requirements
+from recbench import ArchitectureEntry, DatasetEntry, ImageShape, LossEntry, MetricEntry, Parameter, Requirements
 from recbench.errors import PluginError, UserError, did_you_mean, quoted
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registered, Registry
@@ -253,39 +252,20 @@ def test_code_does_not_depend_on_the_place_or_line_ends(tmp_path):
     assert Registry(load_plugins([second])).get("losses", "mine").code == before.code
 
 
-def test_code_covers_the_package_and_the_module_of_the_facts(tmp_path, monkeypatch):
-    """The value range stands with the entry, and changes numbers as the code does."""
-    package = tmp_path / "digested"
-    (package / "deep").mkdir(parents=True)
-    facts, code = package / "__init__.py", package / "deep" / "code.py"
-    helper, stranger = package / "deep" / "helper.py", package / "stranger.py"
-    facts.write_text(LOSS.format(factory="'digested.deep.code:Loss'", body="pass"))
-    for file in (package / "deep" / "__init__.py", code, helper, stranger):
-        file.write_text("")
-    info = tmp_path / "digested-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: digested\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[recbench]\nd = digested\n")
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def digest() -> str:
-        return Registry(load_plugins()).get("losses", "mine").code
-
-    try:
-        seen = {digest()}
-        for file in (facts, code, helper):
-            file.write_text(file.read_text() + "# changed\n")
-            assert digest() not in seen, file
-            seen.add(digest())
-        stranger.write_text("# changed\n")
-        assert digest() in seen
-        assert "digested.deep.code" not in sys.modules, "what a suite names is hashed without importing it"
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "digested"]:
-            del sys.modules[name]
-
-
 @pytest.mark.parametrize("module", ["no_such_module", "no_such_package.module", "sys"])
 def test_code_without_a_source_is_an_error(tmp_path, module):
     with pytest.raises(PluginError, match=module.partition(".")[0]):
         _ = from_file(tmp_path / "p.py", f"'{module}:Loss'").code
+
+
+@pytest.mark.parametrize(
+    ("locations", "error"),
+    [
+        (("root", "place"), "d: locations names 'place', which is not one of its parameters"),
+        ("root", "must be a tuple"),
+    ],
+)
+def test_locations_are_parameters(locations, error):
+    parameters = (Parameter("root", str, "data", "the folder"),)
+    with pytest.raises((TypeError, ValueError), match=error):
+        DatasetEntry(name="d", factory="p:D", summary="", parameters=parameters, locations=locations)

@@ -176,6 +176,19 @@ def test_clashes_are_all_named_and_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_a_job_that_two_machines_ran_to_the_same_scores_counts_once(tmp_path: Path) -> None:
+    plan = make_plan(methods=("l2",), seeds=(0,))
+    for name, when in (("a", "2026-01-01T00:00:00+00:00"), ("b", "2026-01-02T00:00:00+00:00")):
+        store = Store(tmp_path / name / "made-up")
+        store.write_plan(plan, "")
+        record = make_record(plan, plan.jobs[0])
+        store.add(record.model_copy(update={"provenance": record.provenance.model_copy(update={"finished": when})}))
+    (merged,) = join(tmp_path / "results", tmp_path / "a", tmp_path / "b")
+    assert (merged.done, merged.notes) == (1, ["1 job ran more than once, with equal scores; each counts once"])
+    (again,) = join(tmp_path / "results", tmp_path / "b")
+    assert (again.present, again.added) == (1, [])
+
+
 def test_a_preferred_source_settles_clashes_but_never_against_what_is_there(tmp_path: Path) -> None:
     plan = make_plan()
     stores = {}

@@ -19,8 +19,11 @@ from pydantic import ValidationError
 from recbench import files as files_module
 from recbench.errors import OutOfSpaceError, UserError
 from recbench.files import full_disk_named, lock, write_atomically
+from recbench.plan.merge import join_plans
+from recbench.plan.model import BoardSetting, PlannedJob
+from recbench.plan.plan import Plan
 from recbench.store.costs import COST_COLUMNS
-from recbench.store.record import Cost, Record, Score, record_schema
+from recbench.store.record import Cost, Record, Score, record_schema, sealed
 from recbench.store.store import Store
 from tests.conftest import TINY, Recbench
 from tests.made_up import make_plan, make_record, make_trouble
@@ -141,6 +144,41 @@ def test_a_task_is_read_back_and_a_foreign_one_refused(store: Store) -> None:
     assert store.read_task(SECOND.id)[0] == PLAN.job(SECOND)
 
 
+def test_a_record_and_a_plan_of_schema_1_are_read_as_they_are(store: Store) -> None:
+    """Their ids cover the place of the images, which was a parameter as any other."""
+    plan = json.loads(make_plan(["l2"], seeds=[0]).model_dump_json())
+    plan["schema_version"] = 1
+    plan["settings"][0]["dataset"]["params"] = {"root": "data/arrays"}
+    (job,) = plan["jobs"]
+    job["id"] = Plan.model_validate(plan).job(PlannedJob.model_validate(job)).id
+    old = Plan.model_validate(plan)
+    store.write_plan(old, "")
+    record = json.loads(make_record(old, old.jobs[0]).model_dump_json())
+    store.folder(job["id"]).mkdir(parents=True)
+    store.record_file(job["id"]).write_bytes(sealed(json.dumps({**record, "schema_version": 1}, indent=1)))
+    found = store.read(job["id"])
+    assert found is not None
+    assert found.job.dataset.arguments == {"root": "data/arrays"}
+    assert store.scan(store.read_plan()).records.keys() == {job["id"]}
+
+
+def test_a_scan_knows_a_job_whose_images_were_elsewhere(store: Store) -> None:
+    plan = make_plan(["l2"], seeds=[0])
+    here, there = (
+        plan.model_copy(update={"settings": tuple(_at(setting, root) for setting in plan.settings)})
+        for root in ("here", "there")
+    )
+    assert here.job(here.jobs[0]).id == there.job(there.jobs[0]).id == plan.jobs[0].id
+    store.add(make_record(here, here.jobs[0]))
+    assert store.scan(there).records.keys() == {plan.jobs[0].id}
+    joined, problems = join_plans([("a", here), ("b", there)])
+    assert (joined, problems) == (here, [])
+
+
+def _at(setting: BoardSetting, root: str) -> BoardSetting:
+    return setting.model_copy(update={"dataset": setting.dataset.model_copy(update={"locations": {"root": root}})})
+
+
 # Records that cannot be used
 
 WHOLE = text_of(make_record(PLAN, FIRST))
@@ -166,7 +204,7 @@ def edited_job(**changes: object) -> str:
         pytest.param("[]", "foreign: not a record", id="a list"),
         pytest.param("null", "foreign: not a record", id="null"),
         pytest.param('{"hello": "world"}', "foreign: not a record", id="another program's"),
-        pytest.param(edited(schema_version=2), "newer recbench: schema 2, this one reads 1", id="newer"),
+        pytest.param(edited(schema_version=3), "newer recbench: schema 3, this one reads 2", id="newer"),
         pytest.param('{"schema_version": 3, "jobs": []}', "newer recbench: schema 3", id="newer and quite different"),
         pytest.param(text_of(make_record(PLAN, SECOND)), f"foreign: it is of the job {SECOND.id}", id="of another job"),
         pytest.param(edited_job(seed=77), "foreign: it is of the job", id="its job was edited"),
@@ -423,7 +461,7 @@ def test_the_schema_holds_for_made_up_records() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        edited(schema_version=2),
+        edited(schema_version=3),
         edited(extra=1),
         edited(status="splendid"),
         edited(failure={"type": "E", "message": ""}),

@@ -60,6 +60,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="image_folder",
         factory="recbench_datasets.image_folder:ImageFolder",
+        locations=("root",),
         summary="any folder of images, cropped to a square and resized",
         parameters=(
             Parameter("root", str, "images", "the folder; searched with all folders in it, hidden files left out"),
@@ -85,6 +86,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="arrays",
         factory="recbench_datasets.arrays:Arrays",
+        locations=("root",),
         summary="uint8 arrays of images in .npy or .npz files",
         parameters=(
             Parameter("root", str, "data/arrays", "a folder with train.npy and test.npy, or an .npz or .npy file"),
@@ -128,6 +130,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="hcp",
         factory="recbench_datasets.hcp:Hcp",
+        locations=("root",),
         summary="random patches of slices of brain volumes in NIfTI files, grey",
         parameters=(
             root("hcp"),

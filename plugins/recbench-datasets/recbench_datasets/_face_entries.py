@@ -37,6 +37,7 @@ def face_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="celeba",
         factory="recbench_datasets.faces:CelebA",
+        locations=("root",),
         summary="CelebA: 202,599 aligned photographs of faces, cut to a square and resized",
         parameters=(
             root("celeba"),
@@ -83,6 +84,7 @@ def face_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="celeba_hq",
         factory="recbench_datasets.faces:CelebAHQ",
+        locations=("root",),
         summary="CelebA-HQ: 30,000 photographs of faces, resized",
         parameters=(
             root("celeba_hq"),
@@ -110,6 +112,7 @@ def face_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="selfie2anime",
         factory="recbench_datasets.faces:Selfie2Anime",
+        locations=("root",),
         summary="the drawn faces of selfie2anime: 3,400 for training and validation, 100 for testing",
         parameters=(
             root("selfie2anime"),

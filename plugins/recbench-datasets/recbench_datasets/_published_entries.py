@@ -97,6 +97,7 @@ def published_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="cifar10",
         factory="recbench_datasets.published:Cifar10",
+        locations=("root",),
         summary="CIFAR-10: 50,000 training and 10,000 test images in colour, 32 x 32",
         parameters=_published("cifar10"),
         files=_CIFAR10,
@@ -110,6 +111,7 @@ def published_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="cifar100",
         factory="recbench_datasets.published:Cifar100",
+        locations=("root",),
         summary="CIFAR-100: 50,000 training and 10,000 test images in colour, 32 x 32",
         parameters=_published("cifar100"),
         files=_CIFAR100,
@@ -124,6 +126,7 @@ def published_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="mnist",
         factory="recbench_datasets.published:Mnist",
+        locations=("root",),
         summary="MNIST: 60,000 training and 10,000 test images of digits, grey, 28 x 28",
         parameters=(root("mnist"), pad, *_published("mnist")[1:]),
         files=_MNIST,
@@ -137,6 +140,7 @@ def published_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="fashion_mnist",
         factory="recbench_datasets.published:FashionMnist",
+        locations=("root",),
         summary="Fashion-MNIST: 60,000 training and 10,000 test images of clothes, grey, 28 x 28",
         parameters=(root("fashion_mnist"), pad, *_published("fashion_mnist")[1:]),
         files=_FASHION_MNIST,
@@ -150,6 +154,7 @@ def published_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="svhn",
         factory="recbench_datasets.published:Svhn",
+        locations=("root",),
         summary="SVHN: 73,257 training and 26,032 test images of house numbers, in colour, 32 x 32",
         parameters=_published("svhn"),
         files=_SVHN,
@@ -166,6 +171,7 @@ def published_entries() -> Iterator[DatasetEntry]:
     yield DatasetEntry(
         name="stl10",
         factory="recbench_datasets.published:Stl10",
+        locations=("root",),
         summary="STL-10: 5,000 training (or 105,000 with the unlabelled) and 8,000 test images in colour, 96 x 96",
         parameters=(
             root("stl10"),

@@ -169,7 +169,7 @@ class Arrays(ArrayDataset):
         _ = self._layout
         if self.root.is_dir():
             return stamp(self.root, self.members.values())
-        return stamp(self.root.parent, [self.root])
+        return stamp(self.root, [self.root])
 
     def read(self) -> Parts:
         import numpy as np

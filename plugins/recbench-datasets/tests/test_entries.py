@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -11,6 +12,7 @@ import pytest
 from recbench.contracts.entries import ImageShape
 from recbench.errors import UserError
 from recbench_datasets import recbench_datasets
+from recbench_datasets.raw import stamp
 
 ENTRIES = {entry.name: entry for entry in recbench_datasets()}
 ROOTED = [name for name, entry in ENTRIES.items() if entry.parameter("root")]
@@ -43,6 +45,22 @@ def test_what_a_user_must_know_is_told(name):
 def test_the_defaults_contradict_nothing(name):
     entry = ENTRIES[name]
     assert not entry.refusals(ImageShape(3, 64, 64), entry.complete({}))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_only_the_root_is_a_location(name):
+    """Everything else decides which images there are."""
+    assert ENTRIES[name].locations == (("root",) if name in ROOTED else ())
+
+
+def test_a_stamp_tells_contents_apart_but_not_places(tmp_path):
+    folders = [tmp_path / name for name in ("one", "same", "other")]
+    for folder, content in zip(folders, (b"a" * 9000, b"a" * 9000, b"a" * 8999 + b"b"), strict=True):
+        folder.mkdir()
+        (folder / "train.npy").write_bytes(content)
+        os.utime(folder / "train.npy", (1e9, 1e9))
+    one, same, other = (stamp(folder, [folder / "train.npy"]) for folder in folders)
+    assert one == same != other
 
 
 @pytest.mark.parametrize("name", ROOTED)
