@@ -15,8 +15,9 @@ from typing import Any, cast
 
 from recbench.contracts.entries import LossEntry, MetricEntry
 from recbench.errors import PluginError
-from recbench.plan.model import Job, Method, job_of
+from recbench.plan.model import Job, Method, PlannedJob, job_of
 from recbench.plan.plan import Plan
+from recbench.plan.search import TrialResult
 from recbench.plugin.isolation import time_limit
 from recbench.plugin.registry import Registry
 
@@ -79,6 +80,26 @@ def check(
         lines = [_line(text, [m for m in methods if m], len(flights)) for text, methods in found.items()]
         raise PreflightError("\n".join(lines))
     return len(flights)
+
+
+def untried(
+    plan: Plan, records: Mapping[str, TrialResult], open_jobs: Sequence[PlannedJob]
+) -> Callable[[int, int], bool]:
+    """Return what tells :func:`check` which methods to try: those that are to run and have no finished job yet.
+
+    Args:
+        plan: as far as it has grown.
+        records: by job id.
+        open_jobs: the jobs that are to run.
+    """
+    done = {(job.setting, job.method) for job in plan.jobs if job.id in records and records[job.id].status != "failed"}
+    wanted = {(job.setting, job.method) for job in open_jobs} - done
+    begun = bool(done)  # of a plan with tuning: its losses have been tried
+
+    def asked(setting: int, method: int) -> bool:
+        return not begun if method < 0 else (setting, method) in wanted
+
+    return asked
 
 
 def _line(text: str, methods: list[str], total: int) -> str:

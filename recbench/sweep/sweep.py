@@ -196,7 +196,12 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
                 raise UserError(f"{start.settings[index].label}: {why}")
     fingerprints = {index: images.fingerprint for index, images in prepared.items()}
     if options.preflight:
-        _fly(start, store, registry, fingerprints, options, watcher)
+        growth, state = grown(start, store, fingerprints)
+        open_jobs = [job for job in state.to_run if options.only is None or job.id in options.only]
+        preflight.check(
+            start, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
+            only=preflight.untried(growth, state.records, open_jobs), note=watcher.note,
+        )  # fmt: skip
     start = _calibrated(start, store, registry, options, watcher)
     tried: set[str] = set()
     mended: set[str] = set()
@@ -243,26 +248,6 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             rounds.run(tasks, partial(_crashed, plan, store, registry, options))
             tried.update(planned.id for planned in to_run)
     return False
-
-
-def _fly(
-    plan: Plan, store: Store, registry: Registry, fingerprints: dict[int, str], options: Options, watcher: Watcher
-) -> None:
-    """Let every method that is to run, and has no finished job yet, take one step in a process of its own."""
-    grown_plan, state = grown(plan, store, fingerprints)
-    done = {(p.setting, p.method) for p in grown_plan.jobs if p.id in state.records and p not in state.to_run}
-    open_jobs = [p for p in state.to_run if options.only is None or p.id in options.only]
-    wanted = {(p.setting, p.method) for p in open_jobs} - done
-    started = bool(done) and plan.tuning is not None  # its losses have been tried
-
-    def only(setting: int, method: int) -> bool:
-        return not started if method < 0 else (setting, method) in wanted
-
-    if open_jobs or plan.tuning is not None:
-        preflight.check(
-            plan, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
-            only=only, note=watcher.note,
-        )  # fmt: skip
 
 
 def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Watcher) -> bool:
