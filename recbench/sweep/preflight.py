@@ -158,7 +158,7 @@ def _process(request: Mapping[str, Any], flights: Mapping[int, Any]) -> Iterator
     limit = _LIMITS * time_limit()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "recbench.job.preflight"],
+            [sys.executable, "-P", "-m", "recbench.job.preflight"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
