@@ -91,14 +91,7 @@ def rank(
                     "intervals, rank intervals or tiers"
                 )
         notes.extend(remarks(plan, setting))
-        warnings = {
-            f"{label}: {name}: {score.warning}"
-            for planned in jobs
-            if planned.id in records
-            for name, score in records[planned.id].scores.items()
-            if score.warning
-        }
-        notes.extend(sorted(warnings))
+        notes.extend(f"{label}: {warning}" for warning in _warnings(plan, jobs, records))
     if files is not None:
         notes.extend(dict.fromkeys(files.warnings))
     ranked = [planned for jobs in by_setting.values() for planned in jobs]
@@ -139,6 +132,19 @@ def _remarks(board: Board) -> Iterator[str]:
         if without:
             yield f"{board.setting}: {column.name} does not rank, since {', '.join(without)} cannot have a value for it"
         yield from _infinities(board, column)
+
+
+def _warnings(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> Iterator[str]:
+    """Yield the warnings of scores, with the methods that they are about unless they are about all."""
+    found: dict[str, list[str]] = {}
+    for planned in jobs:
+        for name, score in records[planned.id].scores.items() if planned.id in records else ():
+            if score.warning:
+                found.setdefault(f"{name}: {score.warning}", []).append(plan.methods[planned.method].label)
+    everyone = {plan.methods[planned.method].label for planned in jobs}
+    for warning, labels in sorted(found.items()):
+        named = list(dict.fromkeys(labels))
+        yield warning if len(named) == len(everyone) else f"{warning} ({_some(named)})"
 
 
 def _infinities(board: Board, column: Column) -> Iterator[str]:

@@ -82,7 +82,7 @@ def _text(found: Comparison) -> str:
     blocks += [f"only in {found.second}: {', '.join(found.only_second)}"] if found.only_second else []
     changes = [change for pair in found.pairs for change in pair.changes]
     significant = sum(change.verdict in ("better", "worse") for change in changes)
-    at = f"at {found.confidence:.0%} confidence, corrected for all of them"
+    at = f"at {found.confidence:.0%} confidence; p-values and intervals are corrected for all of them"
     blocks.append(f"{significant} of {len(changes)} scores differ significantly ({at})")
     return "\n\n".join(blocks) + "\n"
 

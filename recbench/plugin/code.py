@@ -13,7 +13,7 @@ from recbench.contracts.entries import DatasetEntry, Entry
 from recbench.errors import PluginError
 from recbench.plugin.manager import FILE, Plugin, module_of_file
 from recbench.plugin.reach import Module, Reach
-from recbench.plugin.sources import CORE, Locations, read
+from recbench.plugin.sources import CORE, Locations, is_foreign, is_standard, read
 
 _NUMBERS = ("value_range", "samples", "rounded")
 """Facts of entries that change numbers; the others are for people, or are checked before anything runs."""
@@ -49,19 +49,33 @@ def code_of(entry: Entry, plugin: Plugin, locations: Locations) -> Code:
     path = Path(plugin.origin) if plugin.distribution == FILE else None
     file = None if path is None else (module_of_file(path), path)
     declared_in = plugin.origin.partition(":")[0] if file is None else file[0]
-    module, name, facts = _root(entry.factory, declared_in)
-    tops = {each.partition(".")[0] for each in (module, declared_in)}
+    roots, facts = _roots(entry.factory, declared_in)
+    foreign = {module for module, _ in roots if _is_foreign(module, plugin.distribution, locations)}
+    tops = {
+        module.partition(".")[0] for module in (declared_in, *(module for module, _ in roots)) if module not in foreign
+    }
     reach = Reach(locations, plugin.distribution, tops, read, file)
-    found = _module(reach, module)
-    declaring = reach.module(declared_in)
-    if name is None or module.partition(".")[0] == CORE:
-        reach.whole(found)
-    else:
-        reach.attribute(found, (name,))
-    if facts is None and declaring is not None:
-        reach.whole(declaring)
+    reach.module(declared_in)
+    for module, name in roots:
+        if module in foreign:
+            reach.libraries.add(module.partition(".")[0])
+            facts.append(f"factory {module}:{name}")
+            continue
+        found = _module(reach, module)
+        if name is None or module.partition(".")[0] == CORE:
+            reach.whole(found)
+        else:
+            reach.attribute(found, (name,))
     reach.finish()
-    return Code(reach.digest([*(facts or ()), *_facts(entry)]), tuple(sorted(reach.libraries)))
+    return Code(reach.digest([*facts, *_facts(entry)]), tuple(sorted(reach.libraries)))
+
+
+def _is_foreign(module: str, own: str, locations: Locations) -> bool:
+    top = module.partition(".")[0]
+    place = locations.find(top)
+    if place is None or place.file is None or top == CORE:
+        return False
+    return is_standard(place) or is_foreign(top, place, own)
 
 
 def _module(reach: Reach, name: str) -> Module:
@@ -72,44 +86,54 @@ def _module(reach: Reach, name: str) -> Module:
     except OSError as error:
         raise PluginError(f"the source of the module {name} cannot be read: {error.strerror}") from None
     if found is None or found.location.file is None:
-        place = reach.locations.find(name)
-        raise PluginError(
-            f"the module {name} cannot be found"
-            if place is None
-            else f"the source of the module {name} cannot be found"
-        )
+        what = f"the module {name}" if reach.locations.find(name) is None else f"the source of the module {name}"
+        raise PluginError(f"{what} cannot be found")
     return found
 
 
-def _root(factory: str | Callable[..., Any], declared_in: str) -> tuple[str, str | None, list[str] | None]:
-    """Return the module of a factory, its name there, and the arguments that are bound to it as text.
+_Root = tuple[str, str | None]
+"""A module, and a name in it; None for all of the module."""
 
-    The name is None for a factory that is not found by name, such as a lambda; the arguments are None if they are not
-    plain data, so that the whole module that declares the entry has to count.
+
+def _roots(factory: str | Callable[..., Any], declared_in: str) -> tuple[list[_Root], list[str]]:
+    """Return where a factory and what is bound to it are, and the plain data that are bound to it, as text.
+
+    What is not found by name, such as a lambda, counts with all of its module.
     """
     if isinstance(factory, str):
         module, _, name = factory.partition(":")
-        return module, name, []
-    facts: list[str] | None = []
+        return [(module, name)], []
+    roots: list[_Root] = []
+    facts = []
     while isinstance(factory, partial):
-        given = _plain([list(factory.args), dict(sorted(factory.keywords.items()))])
-        facts = None if given is None or facts is None else [*facts, f"with {given}"]
+        given = _plain([list(factory.args), dict(sorted(factory.keywords.items()))], roots)
+        if given is None:
+            roots.append((declared_in, None))
+        facts.append(f"with {given}")
         factory = factory.func
-    module = getattr(factory, "__module__", None) or declared_in
-    name = getattr(factory, "__qualname__", "")
-    if not name.isidentifier() or getattr(sys.modules.get(module), name, None) is not factory:
-        return module, None, None
-    return module, name, facts
+    return [_named(factory, declared_in), *roots], facts
 
 
-def _plain(value: object) -> str | None:
-    """Return plain data as text; None if something else is in it."""
+def _named(found: object, declared_in: str) -> _Root:
+    module = getattr(found, "__module__", None) or declared_in
+    name = getattr(found, "__qualname__", "")
+    by_name = name.isidentifier() and getattr(sys.modules.get(module), name, None) is found
+    return module, name if by_name else None
+
+
+def _plain(value: object, roots: list[_Root] | None = None) -> str | None:
+    """Return plain data as text; None if something else is in it. Functions and classes are added to ``roots``."""
     if isinstance(value, (list, tuple)):
-        inner = [_plain(item) for item in value]
+        inner = [_plain(item, roots) for item in value]
         return None if None in inner else f"[{','.join(filter(None, inner))}]"
     if isinstance(value, dict):
-        inner = [_plain(item) for pair in value.items() for item in pair]
+        inner = [_plain(item, roots) for pair in value.items() for item in pair]
         return None if None in inner else f"{{{','.join(filter(None, inner))}}}"
+    if roots is not None and callable(value):
+        root = _named(value, "")
+        if root[1] is not None:
+            roots.append(root)
+        return root[1]
     return ascii(value) if value is None or type(value) in (bool, int, float, str) else None
 
 

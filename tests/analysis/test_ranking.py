@@ -484,3 +484,20 @@ def test_one_infinitely_bad_image_makes_a_method_the_worst(direction: str | floa
 def test_a_method_that_is_infinitely_good_on_all_images_stays_the_best() -> None:
     found = one_infinite("higher", {"a": 31.0, "perfect": None}, math.inf)
     assert [row.label for row in found.boards[0].rows] == ["perfect", "a"]
+
+
+def test_a_warning_about_some_methods_says_which() -> None:
+    plan = make_plan(["a", "b", "c"], [0, 1])
+    said = {0: "one image is exact", 1: "few images", 2: "few images"}
+    records = {}
+    for planned in plan.jobs:
+        warnings = {"psnr": said[planned.method], "mse": "for all"}
+        scores = {name: Score(mean=1.0, std=0.5, n=8, warning=warnings[name]) for name in plan.metrics}
+        records[planned.id] = make_record(plan, planned, scores)
+    notes = rank(plan, records).notes
+    setting = plan.settings[0].label
+    assert [note for note in notes if note.startswith(setting)] == [
+        f"{setting}: mse: for all",
+        f"{setting}: psnr: few images (b, c)",
+        f"{setting}: psnr: one image is exact (a)",
+    ]

@@ -275,6 +275,7 @@ def test_what_is_not_reached_does_not_count(tmp_path, code):
         ("partial(Mine, [{'a': VALUE}])", "from functools import partial"),
         ("partial(Mine, NUMBER)", "from functools import partial\nNUMBER = VALUE"),
         ("partial(Mine, object(), VALUE)", "from functools import partial"),
+        ("partial(Mine, other)", "from functools import partial\ndef other():\n    return VALUE"),
         ("lambda **params: Mine(VALUE)", ""),
         ("made(VALUE)", "def made(x):\n    def inner(**params):\n        return Mine(x)\n    return inner"),
         ("f'{__name__}:Mine'", "NOTHING = 1\n__all__ = ['Mine']\nMine.x = VALUE"),
@@ -287,6 +288,22 @@ def test_factories_of_every_form(tmp_path, factory, others):
         for value in ("101", "101", "102")
     ]
     assert found[0] == found[1] != found[2]
+
+
+def test_functions_that_are_bound_to_a_factory_count_one_by_one(tmp_path):
+    code = "from functools import partial\nclass Mine:\n    pass\ndef used():\n    pass\ndef other():\n    return VALUE"
+    found = {
+        code_of(tmp_path / "p.py", code.replace("VALUE", value), "partial(Mine, used)") for value in ("101", "102")
+    }
+    assert len(found) == 1
+
+
+def test_a_factory_of_a_library_counts_by_its_name(tmp_path):
+    """And is not followed through all of torch."""
+    code_of(tmp_path / "p.py", "from torch import nn", "nn.L1Loss")
+    reached = Registry(load_plugins([tmp_path / "p.py"])).get("losses", "mine").reached
+    assert reached.libraries == ("torch",)
+    assert reached.digest != code_of(tmp_path / "p.py", "from torch import nn", "nn.MSELoss")
 
 
 def test_data_next_to_a_module_that_its_code_names(tmp_path):
