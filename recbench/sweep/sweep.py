@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from typing import Any, Protocol
 
 from recbench.contracts.executor import Ended, Executor, Task
 from recbench.data.cache import Prepared, prepare
+from recbench.data.progress import DecodingProgress
 from recbench.errors import SuiteError, UserError
 from recbench.job.provenance import now, provenance
-from recbench.plan.model import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, PlannedJob
+from recbench.plan.model import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, ComponentSpec, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.search import grow
 from recbench.plugin.registry import Registry
@@ -269,8 +271,16 @@ def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> d
         key = setting.dataset.model_dump_json()
         if key not in done:
             with watcher.preparing(setting.dataset.name) as progress:
-                done[key] = prepare(setting.dataset, registry, cache, progress)
+                done[key] = _prepared(setting.dataset, registry, cache, progress)
         found[index] = done[key]
+    return found
+
+
+def _prepared(spec: ComponentSpec, registry: Registry, cache: Path, progress: DecodingProgress) -> Prepared:
+    found = prepare(spec, registry, cache, progress)
+    if Registry(registry.plugins).get("datasets", spec.name).code != spec.code:  # a new registry digests anew
+        shutil.rmtree(found.folder, ignore_errors=True)
+        raise UserError(f"the code of the dataset {spec.name} was edited while it was decoded; run the suite again")
     return found
 
 
