@@ -37,7 +37,12 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(number: signal.Signals) -> None:
-    """Have this process end with the coordinator, which may have died before: then no signal comes."""
+    """Have this process end with the coordinator, which may have died before: then no signal comes.
+
+    Does nothing in the jobs' processes, which inherit it and may fork, too.
+    """
+    if os.getpid() != SERVER:
+        return
     die_with_parent(number)
     _end(number, None)
 
