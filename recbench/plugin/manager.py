@@ -331,7 +331,7 @@ def _entries(batches: Iterable[Any], hook: str, wanted: type[Entry]) -> Iterator
 
 
 _IMPORTS_TORCH = re.compile(
-    rb"^\s*(?:from|import)\s+(?:torch|recbench\.contracts\.(?:architecture|checked|loss|metric))\b", re.MULTILINE
+    rb"^(?:from|import)\s+(?:torch|recbench\.contracts\.(?:architecture|checked|loss|metric))\b", re.MULTILINE
 )
 
 
