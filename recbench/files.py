@@ -62,8 +62,7 @@ def _irregular(path: str | Path, mode: int) -> OSError | None:
     """Return the error for a file of this mode; None if it is regular."""
     if stat.S_ISREG(mode):
         return None
-    what = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-    return OSError(errno.EINVAL, f"it is {what}, expected a regular file", str(path))
+    return OSError(errno.EINVAL, f"it is {_kind(mode)}, expected a regular file", str(path))
 
 
 def read_regular(path: str | Path, most: int) -> bytes:
@@ -104,21 +103,20 @@ def misplaced(folder: Path) -> str:
     as ``lock is a link``; empty if there is nothing. Folders in it are searched, links are not followed."""
     try:
         if folder.is_symlink() or not folder.is_dir():
-            return f"{folder.name} is {_kind(folder)}" if os.path.lexists(folder) else ""
+            return f"{folder.name} is {_kind(folder.lstat().st_mode)}" if os.path.lexists(folder) else ""
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.is_dir(follow_symlinks=False):
                 found = misplaced(Path(entry.path))
                 if found:
                     return f"{entry.name}/{found}"
             elif not entry.is_file(follow_symlinks=False):
-                return f"{entry.name} is {_kind(Path(entry.path))}"
+                return f"{entry.name} is {_kind(entry.stat(follow_symlinks=False).st_mode)}"
     except FileNotFoundError:  # it has just been removed
         return ""
     return ""
 
 
-def _kind(path: Path) -> str:
-    mode = path.lstat().st_mode
+def _kind(mode: int) -> str:
     return "a file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
@@ -169,7 +167,7 @@ def lock(folder: Path) -> Iterator[bool]:
             folder.mkdir(parents=True, exist_ok=True)
             above = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileExistsError, NotADirectoryError):
-            what = _kind(folder) if os.path.lexists(folder) else "below a file"
+            what = _kind(folder.lstat().st_mode) if os.path.lexists(folder) else "below a file"
             raise UserError(f"{folder} is {what}, expected a folder of recbench's own; remove or rename it") from None
         try:
             stream = os.fdopen(open_regular("lock", os.O_WRONLY | os.O_CREAT, folder=above), "w")
@@ -259,10 +257,7 @@ def writable_output(output: Path) -> Path:
     except (OSError, RuntimeError) as error:  # resolve raises RuntimeError for loops of links
         raise UserError(f"{output} cannot be written: {getattr(error, 'strerror', error)}") from None
     if not stat.S_ISREG(mode):
-        raise UserError(
-            f"{output} cannot be written: it is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, expected a regular "
-            "file or a new name"
-        )
+        raise UserError(f"{output} cannot be written: it is {_kind(mode)}, expected a regular file or a new name")
     return target
 
 

@@ -127,7 +127,7 @@ def validate_command(
     )
     plan = suite.plan
     for spec in {setting.dataset.model_dump_json(): setting.dataset for setting in plan.settings}.values():
-        check_images(spec.name, partial(has_images, registry.get("datasets", spec.name).create(spec.params)))
+        check_images(spec.name, partial(has_images, registry.get("datasets", spec.name).create(spec.arguments)))
     if preflight:
         check_device(device)
         flown = check(plan, registry, **loading(registry, plugin_files, blocked), device=device, note=err.print)

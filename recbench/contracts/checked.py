@@ -37,15 +37,18 @@ def described(value: Any) -> str:
     ('a float32 tensor (2, 1)', 'None', 'a float', 'a NumPy array (2,)')
     """
     if isinstance(value, Tensor):
-        kind = str(value.dtype).removeprefix("torch.")
-        return f"a{'n' if kind[0] in 'aeiou' else ''} {kind} tensor {tuple(value.shape)}"
+        return f"{_with_article(_dtype(value))} tensor {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"a NumPy array {value.shape}"
-    return (
-        "None"
-        if value is None
-        else f"a{'n' if type(value).__name__[0] in 'aeiouAEIOU' else ''} " + type(value).__name__
-    )
+    return "None" if value is None else _with_article(type(value).__name__)
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def wrong(part: str, call: str, wanted: str, came: str) -> ContractError:
@@ -105,8 +108,7 @@ def check_values(part: str, call: str, values: object, like: Tensor, *, connecte
         like: the decoded images, (B, C, H, W).
         connected: whether the values must have a gradient.
     """
-    dtype = str(like.dtype).removeprefix("torch.")
-    wanted = f"return a {dtype} tensor ({len(like)},), one value for each image"
+    wanted = f"return a {_dtype(like)} tensor ({len(like)},), one value for each image"
     if not (isinstance(values, Tensor) and values.shape == (len(like),) and values.dtype == like.dtype):
         raise wrong(part, call, wanted, f"it returned {described(values)}")
     if values.device.type != like.device.type:

@@ -21,14 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.contracts.architecture import Architecture
 from recbench.contracts.entries import ArchitectureEntry, LossEntry, Range
 from recbench.contracts.loss import Context, Loss
 from recbench.contracts.loss import Setting as LossSetting
 from recbench.data.cache import prepare
 from recbench.errors import RecbenchError, UserError
 from recbench.job.images import convert, take, to_range
-from recbench.job.parts import Model
+from recbench.job.parts import Model, create_architecture, create_loss
 from recbench.job.runner import choose_device, on_device, shape_of
 from recbench.job.step import autocast, make_optimizers
 from recbench.job.training import epoch_order, seed_everything
@@ -112,7 +111,7 @@ def measure(
     registered = registry.get("architectures", setting.architecture.name)
     image_range = cast(ArchitectureEntry, registered.entry).value_range
     seed_everything(seed, deterministic=config.deterministic)
-    architecture: Architecture = registered.create(setting.architecture.params, shape)
+    architecture = create_architecture(registered, setting.architecture.params, shape)
     architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss_setting = LossSetting(shape, architecture.latent_size)
 
@@ -120,7 +119,7 @@ def measure(
         entry = registry.get("losses", part.name)
         value_range = cast(LossEntry, entry.entry).value_range
         with _own_randomness(seed, device):
-            loss: Loss = entry.create(part.params, loss_setting).to(device)
+            loss = create_loss(entry, part.params, loss_setting).to(device)
         loss.train()
         auxiliary = loss.auxiliary()
         apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()

@@ -14,11 +14,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbench.contracts.architecture import Posterior
 from recbench.contracts.checked import (
@@ -79,9 +79,9 @@ Say = Callable[[str, str], None]
 """Called with ``"stage"``, ``"problem"`` or ``"note"`` and a text."""
 
 
-def images_of(shape: ImageShape, count: int, seed: int = 0) -> Tensor:
+def images_of(shape: ImageShape, count: int) -> Tensor:
     """Return made-up images with shading, an edge and texture, uint8 (count, C, H, W)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     small = torch.rand(count, shape.channels, 4, 4, generator=generator)
     shading = torch.nn.functional.interpolate(small, size=(shape.height, shape.width), mode="bilinear")
     noise = torch.rand(count, shape.channels, shape.height, shape.width, generator=generator)
@@ -111,7 +111,11 @@ class _Testbed:
     images: Tensor
     device: torch.device
     couples: bool
-    stage: Callable[[str], None]
+    say: Say
+
+    def stage(self, text: str) -> None:
+        """Say what is tried next: what is blamed if the process dies."""
+        self.say("stage", text)
 
     @property
     def precision(self) -> str:
@@ -129,7 +133,7 @@ class _Testbed:
         check_decoded(self.model.architecture_part, decoded, target)
         return decoded.float()
 
-    def train(self, say: Say) -> bool:
+    def train(self) -> bool:
         """Try everything that training does, part by part, and then one step of it.
 
         Returns:
@@ -161,7 +165,7 @@ class _Testbed:
             raise wrong(network, "decode", "be differentiable", "the decoded images have no gradient")
         wanted = self.in_loss_range(target)
         if not (finite and float(decoded.detach().abs().max()) < _HUGE * max(map(abs, model.image_range))):
-            say("note", f"{network}: untrained, it gives numbers so large that jobs are likely to diverge")
+            self.say("note", f"{network}: untrained, it gives numbers so large that jobs are likely to diverge")
             self.loss((0.9 * wanted + 0.1 * wanted.flip(-1)).requires_grad_(), wanted, z.detach().clamp(-1, 1))
             return False
         self.loss(self.in_loss_range(decoded), wanted, z)
@@ -176,7 +180,7 @@ class _Testbed:
         self.restore(state)
         self.stage(f"{part}: a step of training")
         with _blamed(part, "a step of training"):
-            step = Step(replace(model), job.training.model_copy(update={"compile": False}))
+            step = Step(model, job.training.model_copy(update={"compile": False}))
             for number in range(2):
                 terms = step(target, 1, number, checked=True)
         check_finite(part, "a step of training", terms)
@@ -197,7 +201,7 @@ class _Testbed:
             raise wrong(part, "forward", "depend on the decoded images", "no gradient reaches them")
         check_finite(part, "backward", gradient)
         aside = Context(z=z.detach(), epoch=1, step=0, training=True)
-        state = {name: value.detach().clone() for name, value in loss.state_dict().items()}
+        state = _state(loss)
 
         def again(first: Tensor, second: Tensor) -> Tensor:
             loss.load_state_dict(state)
@@ -244,14 +248,14 @@ class _Testbed:
         with _blamed(network, "evaluation"), torch.no_grad():
             check_independent(network, "encode and decode in evaluation", means, target, target, "")
 
-    def score(self, label: str, spec: MetricSpec, cache: Path, say: Say, *, ordinary: bool) -> None:
+    def score(self, label: str, spec: MetricSpec, cache: Path, *, ordinary: bool) -> None:
         """Try a metric on two batches; without the model if that gives no ordinary numbers."""
         metric, part = spec.metric, spec.part
         self.stage(f"{part}: evaluation")
         reference = Reference(self.images.to(self.device), "preflight", cache, self.device)
         with _blamed(part, "evaluation"):
             if isinstance(metric, ImageMetric):
-                self.score_images(metric, spec, say)
+                self.score_images(metric, spec)
             if not ordinary:
                 return
             try:
@@ -265,7 +269,7 @@ class _Testbed:
             check_range(part, "evaluation", values, spec.score_range)
 
     @torch.no_grad()
-    def score_images(self, metric: ImageMetric, spec: MetricSpec, say: Say) -> None:
+    def score_images(self, metric: ImageMetric, spec: MetricSpec) -> None:
         """Try a metric of single images on the images and on disturbed ones."""
         part = spec.part
         target = to_range(self.images[:_BATCH].to(self.device), (0.0, 1.0))
@@ -277,7 +281,9 @@ class _Testbed:
         if lost == len(values):
             raise wrong(part, "forward", "give each image a number", "it gave NaN")
         if lost:
-            say("note", f"{part}: forward gave NaN for {lost} of {len(values)} images; a job with such scores diverges")
+            self.say(
+                "note", f"{part}: forward gave NaN for {lost} of {len(values)} images; a job with such scores diverges"
+            )
             return
         check_range(part, "forward", values, spec.score_range)
         check_independent(part, "forward", lambda a, b: metric(a.clone(), b.clone()), decoded, target, "")
@@ -287,10 +293,7 @@ class _Testbed:
         return convert(images, self.model.image_range, self.model.loss_range)
 
     def state(self) -> list[dict[str, Tensor]]:
-        return [
-            {name: value.detach().clone() for name, value in module.state_dict().items()}
-            for module in (self.model.architecture, self.model.loss)
-        ]
+        return [_state(self.model.architecture), _state(self.model.loss)]
 
     def restore(self, state: list[dict[str, Tensor]]) -> None:
         for module, values in zip((self.model.architecture, self.model.loss), state, strict=True):
@@ -301,6 +304,11 @@ class _Testbed:
         if not (torch.equal(one, other) if exact else torch.allclose(one, other, rtol=1e-3, atol=1e-4)):
             came = f"two calls differ by up to {float((one - other).abs().max()):g}; is there state beside its buffers?"
             raise wrong(part, call, "give the same for the same images, seed and state", came)
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's state."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> None:
@@ -314,11 +322,8 @@ def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> N
         model, metrics = build(job, registry, shape, device)
         entry = registry.get("losses", job.loss.name).entry
         assert isinstance(entry, LossEntry)
-        trial = _Testbed(
-            model, job, images_of(shape, _EVALUATED), device, entry.couples(job.loss.params),
-            lambda text: say("stage", text),
-        )  # fmt: skip
-        ordinary = trial.train(say)
+        trial = _Testbed(model, job, images_of(shape, _EVALUATED), device, entry.couples(job.loss.params), say)
+        ordinary = trial.train()
         if ordinary:
             trial.evaluate()
     except RecbenchError as error:
@@ -327,7 +332,7 @@ def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> N
     with tempfile.TemporaryDirectory() as cache:
         for label, spec in metrics.items():
             try:
-                trial.score(label, spec, Path(cache), say, ordinary=ordinary)
+                trial.score(label, spec, Path(cache), ordinary=ordinary)
             except RecbenchError as error:
                 say("problem", str(error))
 

@@ -14,13 +14,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
-from recbench.contracts.loss import Context, Loss, Setting
-from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
+from recbench.contracts.loss import Context, Setting
+from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.data.arrays import check_header
 from recbench.data.image_files import UnusableImageError, image_count, is_deep, open_image
 from recbench.data.weights import missing
 from recbench.errors import UserError
 from recbench.job.images import convert, to_8_bits
+from recbench.job.parts import create_loss, create_metric
 from recbench.job.training import seed_everything
 from recbench.plugin.registry import Registered
 
@@ -95,7 +96,7 @@ def score_loss(
     entry = cast(LossEntry, registered.entry)
     params = _complete(registered, params, pair.shape)
     seed_everything(seed, deterministic=True)
-    loss: Loss = registered.create(params, Setting(pair.shape, latent_size=1))
+    loss = create_loss(registered, params, Setting(pair.shape, latent_size=1))
     loss.to(pair.decoded.dtype).eval()
     size = len(pair.decoded) if entry.couples(params) else BATCH
     values, norms = [], []
@@ -131,7 +132,7 @@ def score_metric(
     entry = cast(MetricEntry, registered.entry)
     params = _complete(registered, params, pair.shape)
     seed_everything(seed, deterministic=True)
-    metric: Metric = registered.create(params, pair.shape)
+    metric = create_metric(registered, params, pair.shape)
     metric.to(pair.decoded.dtype).eval()
     if isinstance(metric, BoundMetric):
         raise UserError(f"{entry.name} scores a model, not images: it needs the posterior of a trained one")

@@ -16,7 +16,7 @@ from recbench.contracts.architecture import Architecture
 from recbench.contracts.entries import ArchitectureEntry, ImageShape, Range
 from recbench.errors import RecbenchError
 from recbench.files import read_regular
-from recbench.job.parts import MetricSpec, Model, build
+from recbench.job.parts import MetricSpec, Model, build, create_architecture
 from recbench.plugin.registry import Registry
 from recbench.store.artifacts import MODEL, ArtifactError, read_model
 from recbench.store.record import File, Record
@@ -63,7 +63,7 @@ def load_architecture(
     """
     state = _state(store, record)
     registered = registry.get("architectures", record.job.architecture.name)
-    architecture: Architecture = registered.create(record.job.architecture.params, shape)
+    architecture = create_architecture(registered, record.job.architecture.params, shape)
     _fill(architecture, state, "architecture")
     architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return architecture, cast(ArchitectureEntry, registered.entry).value_range

@@ -134,12 +134,12 @@ def train(
     while position.epoch <= config.epochs:
         order = epoch_order(len(images), seed, position.epoch)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
-        unchecked = True
+        first = True
         while position.batch < batches:
             chosen = order[position.batch * batch_size : (position.batch + 1) * batch_size]
             target = to_range(take(images, chosen, device), model.image_range)
-            terms = step(target, position.epoch, position.step, checked=unchecked)
-            unchecked = False
+            terms = step(target, position.epoch, position.step, checked=first)
+            first = False
             sums += terms
             position.batch += 1
             position.step += 1

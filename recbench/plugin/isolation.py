@@ -153,7 +153,7 @@ def _forked(action: Callable[[], object], limit: float | None) -> tuple[Any, str
     with suppress(EOFError, pickle.UnpicklingError):
         return pickle.loads(content), ""  # noqa: S301 - of our own process
     code = os.waitstatus_to_exitcode(status)
-    return None, f"ended the process (exit code {code})" if code >= 0 else f"crashed the process ({_signal(-code)})"
+    return None, f"ended the process (exit code {code})" if code >= 0 else f"crashed the process ({signal_name(-code)})"
 
 
 def _watch(child: int, pipe: IO[bytes], deadline: float | None) -> tuple[bytes, int | None]:
@@ -187,7 +187,8 @@ def _end(child: int, *, group: bool) -> None:
             os.waitpid(child, 0)
 
 
-def _signal(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals have none, but a number."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

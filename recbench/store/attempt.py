@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recbench.errors import RecbenchError
-from recbench.files import UNFINISHED, full_disk_named, link_new
+from recbench.files import UNFINISHED, full_disk_named, link_new, sync_folder
 from recbench.store.artifacts import HISTORY
 from recbench.store.record import File, Record, sealed
 from recbench.store.store import Store
@@ -127,12 +127,12 @@ class AttemptFolder:
                 if self.held:
                     discard(self.path)
                 raise SupersededError("another process has finished the job") from None
-            _sync(self.job)
+            sync_folder(self.job)
             for other in attempts(self.job):
                 if other != self.path:
                     discard(other)
             _place(self.path, self.job, record.files or (HISTORY,))
-            _sync(self.job)
+            sync_folder(self.job)
         discard(self.path)
 
 
@@ -169,7 +169,7 @@ def finish(job: Path, record: Record) -> None:
     for path in attempts(job):
         for work in (path, *path.rglob(f"{_BEFORE}*")):
             _place(work, job, [name for name, file in record.files.items() if _holds(work / name, file)])
-        _sync(job)
+        sync_folder(job)
         discard(path)
     discard(job / CHECKPOINT)
 
@@ -225,12 +225,4 @@ def _write(file: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    _sync(file.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(file.parent)

@@ -18,7 +18,7 @@ from recbench.errors import PluginError
 from recbench.plan.model import Job, Method, PlannedJob, job_of
 from recbench.plan.plan import Plan
 from recbench.plan.search import TrialResult
-from recbench.plugin.isolation import time_limit
+from recbench.plugin.isolation import signal_name, time_limit
 from recbench.plugin.registry import Registry
 
 _LIMITS = 2
@@ -172,16 +172,17 @@ def _process(request: Mapping[str, Any], flights: Mapping[int, Any]) -> Iterator
         except BrokenPipeError:
             pass
         except TimeoutError:
+            os.killpg(process.pid, signal.SIGKILL)
             yield -1, "death", f"hung the process (nothing happened for {limit:g} s)"
             return
         finally:
-            if process.poll() is None and not _ends(process, 5):
+            if not _ends(process, 5):
                 os.killpg(process.pid, signal.SIGKILL)
             process.stdout.close()
             process.wait()
         code = process.returncode
         if code < 0:
-            yield -1, "death", f"ended the process ({signal.Signals(-code).name})"
+            yield -1, "death", f"ended the process ({signal_name(-code)})"
         elif code:
             errors.seek(0)
             last = errors.read().decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {code}"]

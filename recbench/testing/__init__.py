@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -48,6 +48,7 @@ _SIZES = (16, 32, 64, 128, 256)
 
 Variants = Mapping[str, Sequence[Mapping[str, Any]]]
 Offered = TypeVar("Offered", bound=Entry)
+Made = TypeVar("Made")
 
 
 def loss_cases(plugin: ModuleType | Iterable[LossEntry], variants: Variants | None = None) -> list[Case]:
@@ -64,34 +65,19 @@ def loss_cases(plugin: ModuleType | Iterable[LossEntry], variants: Variants | No
     Raises:
         ValueError: ``variants`` names a loss that the plugin does not offer, or a loss accepts none of these shapes.
     """
-    return [
-        Case(entry, params, shape, check)
-        for entry, params in _chosen(plugin, "recbench_losses", variants)
-        for shape in _shapes(entry, params)
-        for check in CHECKS
-    ]
+    return _cases(Case, CHECKS, plugin, "recbench_losses", variants)
 
 
 def architecture_cases(
     plugin: ModuleType | Iterable[ArchitectureEntry], variants: Variants | None = None
 ) -> list[ArchitectureCase]:
     """Return the cases of all checks for all architectures of a plugin; as :func:`loss_cases`."""
-    return [
-        ArchitectureCase(entry, params, shape, check)
-        for entry, params in _chosen(plugin, "recbench_architectures", variants)
-        for shape in _shapes(entry, params)
-        for check in ARCHITECTURE_CHECKS
-    ]
+    return _cases(ArchitectureCase, ARCHITECTURE_CHECKS, plugin, "recbench_architectures", variants)
 
 
 def metric_cases(plugin: ModuleType | Iterable[MetricEntry], variants: Variants | None = None) -> list[MetricCase]:
     """Return the cases of all checks for all metrics of a plugin; as :func:`loss_cases`."""
-    return [
-        MetricCase(entry, params, shape, check)
-        for entry, params in _chosen(plugin, "recbench_metrics", variants)
-        for shape in _shapes(entry, params)
-        for check in METRIC_CHECKS
-    ]
+    return _cases(MetricCase, METRIC_CHECKS, plugin, "recbench_metrics", variants)
 
 
 def dataset_cases(plugin: ModuleType | Iterable[DatasetEntry], variants: Variants | None = None) -> list[DatasetCase]:
@@ -108,6 +94,22 @@ def dataset_cases(plugin: ModuleType | Iterable[DatasetEntry], variants: Variant
         DatasetCase(entry, params, None, check)
         for entry, params in _chosen(plugin, "recbench_datasets", variants)
         for check in DATASET_CHECKS
+    ]
+
+
+def _cases(
+    kind: Callable[[Any, Mapping[str, Any], ImageShape, Callable[[Any], None]], Made],
+    checks: Iterable[Callable[[Any], None]],
+    plugin: ModuleType | Iterable[Entry],
+    hook: str,
+    variants: Variants | None,
+) -> list[Made]:
+    """Return a case of this kind for every entry, set of parameters, shape and check."""
+    return [
+        kind(entry, params, shape, check)
+        for entry, params in _chosen(plugin, hook, variants)
+        for shape in _shapes(entry, params)
+        for check in checks
     ]
 
 

@@ -13,8 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import recbench
 from recbench.cli import COMMANDS, cli
@@ -346,6 +348,23 @@ def test_output_that_cannot_be_written(recbench, ran, tmp_path):
         assert done.returncode == 2, target
         assert "Traceback" not in done.stderr
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_validate_looks_for_the_images_where_the_suite_says(recbench, tmp_path):
+    """``root`` is a location and no part of a job, and still what a data set is created with."""
+    for split in ("train", "test"):
+        (tmp_path / "mine" / split).mkdir(parents=True)
+        for number in range(4):
+            image = np.full((16, 16, 3), 40 * number + 20 * (split == "test"), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "mine" / split / f"{number}.png")
+    (tmp_path / "own.yaml").write_text(
+        "name: own\ndatasets: [{name: image_folder, params: {root: mine, size: 16}}]\n"
+        "architectures: [{name: vae_bredell, params: {widths: [8], latent_size: 4, hidden: 16}}]\n"
+        "losses: [{name: l2, kl_weight: 0.1}]\nseeds: [0]\ntraining: {epochs: 1}\nmetrics: [psnr]\n"
+    )
+    assert recbench("validate", "own.yaml").returncode == 0
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    assert "there is no folder mine" in recbench("validate", "own.yaml").stderr
 
 
 @pytest.mark.slow
