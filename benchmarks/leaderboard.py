@@ -22,7 +22,7 @@ from recbench.job.provenance import now, provenance
 from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
-from recbench.store.record import Data, Evaluated, Failure, File, Record, Score, Trained, sealed
+from recbench.store.record import SCHEMA, Data, Evaluated, Failure, File, Record, Score, Trained, sealed
 from recbench.store.store import Store
 from recbench.suite.suite import load_suite
 
@@ -90,7 +90,7 @@ def make(folder: Path, seeds: int, weights: int) -> tuple[Store, Plan]:
         )
         text = record.model_dump_json(indent=1)
         if chance > 0.9995:
-            text = generator.choice([text[:500], json.dumps({"schema_version": 2}), '{"hello": "world"}'])
+            text = generator.choice([text[:500], json.dumps({"schema_version": SCHEMA + 1}), '{"hello": "world"}'])
         path = store.record_file(planned.id)
         path.parent.mkdir(parents=True)
         path.write_bytes(sealed(text))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,10 @@ class _Errors:
     freedom: Numbers
     images: Numbers
 
+    def of(self, pairs: Any) -> _Errors:
+        """Return those of some pairs, chosen by an index of the matrices."""
+        return _Errors(self.seeds[pairs], self.freedom[pairs], self.images[pairs])
+
 
 def _errors(moments: ScoreMoments, sign: int = -1) -> _Errors:
     """Return the error variances, with a training's variance half the method's own and half the mean over all methods.
@@ -208,17 +213,16 @@ def pairwise(moments: ScoreMoments, target: float | None = None) -> Numbers:
     means = moments.means
     if not (moments.seeds > 1).any() and moments.images < 2:
         return np.ones((len(means), len(means)))
-    size = np.maximum(np.abs(means)[:, None], np.abs(means)[None, :])
+    pairs = np.triu_indices(len(means), 1)
+    first, second = (means[each] for each in pairs)
+    size = np.maximum(np.abs(first), np.abs(second))
     with np.errstate(invalid="ignore"):
-        found = _p_of_zero(means[:, None] - means[None, :], size, _errors(moments), moments.images)
+        found = _p_of_zero(first - second, size, _errors(moments).of(pairs), moments.images)
         if target is not None:
-            size = np.maximum(size, abs(target))
-            sums = (means - target)[:, None] + (means - target)[None, :]
-            found = np.maximum(found, _p_of_zero(sums, size, _errors(moments, 1), moments.images))
-    upper = np.triu_indices(len(found), 1)
-    symmetric = np.ones_like(found)
-    symmetric[upper] = found[upper]
-    symmetric.T[upper] = found[upper]
+            size, sums = np.maximum(size, abs(target)), (first - target) + (second - target)
+            found = np.maximum(found, _p_of_zero(sums, size, _errors(moments, 1).of(pairs), moments.images))
+    symmetric = np.ones((len(means), len(means)))
+    symmetric[pairs] = symmetric.T[pairs] = found
     return symmetric
 
 
@@ -276,7 +280,7 @@ def _ends(estimate: float, errors: _Errors, both: ScoreMoments, confidence: floa
     """Return the estimates that would not be rejected, between the first two methods."""
     if (not (both.seeds > 1).any() and both.images < 2) or not np.isfinite(estimate):
         return np.nan, np.nan
-    one = _Errors(errors.seeds[0, 1], errors.freedom[0, 1], errors.images[0, 1])
+    one = errors.of((0, 1))
     total = float(one.seeds + one.images)
     if total == 0:
         return estimate, estimate
