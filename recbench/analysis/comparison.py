@@ -396,5 +396,5 @@ def earlier_version(source: RecordSource, plan: Plan, method: str, code: str) ->
     changed = found.model_copy(update={"loss": found.loss.model_copy(update={"code": meant[0]})})
     methods = tuple(changed if one is found else one for one in plan.methods)
     plan = plan.model_copy(update={"methods": methods})
-    jobs = tuple(planned.model_copy(update={"id": plan.job(planned).id}) for planned in plan.jobs)
+    jobs = tuple(planned.model_copy(update={"id": plan.id_of(planned)}) for planned in plan.jobs)
     return plan.model_copy(update={"jobs": jobs})

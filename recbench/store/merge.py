@@ -16,7 +16,7 @@ from pathlib import Path
 from recbench.errors import UserError
 from recbench.files import lock, read_regular, write_atomically
 from recbench.plan.merge import join_plans
-from recbench.plan.model import SUITE_NAME
+from recbench.plan.model import SUITE_NAME, identity
 from recbench.plan.plan import Plan, sealed_plan
 from recbench.store import artifacts
 from recbench.store.archive import MOST_SUITE, Archive, opened
@@ -284,7 +284,8 @@ class _SourceSelection:
     def _check(self, job_id: str, source: RecordSource, raw: bytes) -> None:
         """Raise a ValueError if a record or one of its files is damaged, or if it is not of the planned job."""
         record = parse_record(job_id, raw)
-        if record.job.form != self.plan.job(self.planned[job_id]).form:
+        planned = self.plan.job(self.planned[job_id]).form
+        if identity(record.job.form, record.schema_version) != identity(planned, record.schema_version):
             raise ValueError("it is not of the job that the plan specifies")
         for name in artifacts.ALL:
             source.file(record, name)

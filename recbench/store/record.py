@@ -7,15 +7,14 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from recbench.contracts.executor import Reason
-from recbench.plan.model import Frozen, Job
+from recbench.plan.model import SCHEMA, ComponentSpec, Frozen, Job, digest, identity
 
-SCHEMA = 2
 JobStatus = Literal["done", "failed", "diverged"]
 LARGEST = 1e100
 """No finite number that a job measures is as large: they come from sums and squares of 32-bit floats."""
@@ -153,7 +152,7 @@ class Result(Frozen):
         }
     )
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2] = SCHEMA
     job_id: str
     suite: str
     status: JobStatus
@@ -198,6 +197,23 @@ def check_scores(result: Result, metrics: Mapping[str, object]) -> None:
 
 _AnyResult = TypeVar("_AnyResult", bound=Result)
 
+
+def fitted(record: Record, metrics: Mapping[str, ComponentSpec]) -> Record:
+    """Return a record with the scores that these metrics, by label, have given, and no others.
+
+    A score counts only if it comes from the same code with the same parameters.
+    """
+    return only(record, {label for label, spec in metrics.items() if record.job.metrics.get(label) == spec})
+
+
+def only(result: _AnyResult, labels: Collection[str]) -> _AnyResult:
+    """Return a result with the scores of the metrics of these labels alone."""
+    if all(label in labels for label in (*result.scores, *result.without)):
+        return result
+    scores = {label: score for label, score in result.scores.items() if label in labels}
+    without = tuple(label for label in result.without if label in labels)
+    return result.model_copy(update={"scores": scores, "without": without})
+
 _SEAL = b',\n "checksum": "'
 
 
@@ -221,7 +237,7 @@ def parse_record(job_id: str, raw: bytes) -> Record:
         ValueError: it is not a record of this job that this version can read; the text says why.
     """
     record = validated(Record, raw)
-    check_owner(job_id, record.job_id, record.job.id)
+    check_owner(job_id, record.job_id, digest(identity(record.job.form, record.schema_version)))
     return record
 
 
