@@ -181,7 +181,8 @@ class ScoreFiles:
         except ArtifactError as error:
             self.warnings.append(f"job {scored.job_id}: its {SCORES} cannot be read ({error})")
             return None
-        mean = float(values.mean()) if len(values) else np.nan
+        with np.errstate(over="ignore", invalid="ignore"):  # of scores that are not those of the record
+            mean = float(values.mean()) if len(values) else np.nan
         if len(values) != scored.score.n or not np.isclose(mean, scored.score.mean, rtol=1e-9, atol=0):
             self.warnings.append(f"job {scored.job_id}: its {SCORES} does not match the {metric} of its record")
             return None

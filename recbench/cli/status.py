@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def _seconds_left(plan: Plan, state: PlanState, at_work: Mapping[str, RunningJob
         return None if waiting else 0.0
     left = sum(found.seconds_left for found in living)
     done = [job.id for job in plan.jobs if job.id in state.records and state.records[job.id].status == "done"]
-    times = [_seconds(store.read(job_id)) for job_id in done[-_SAMPLE:]]
+    times = []
+    for job_id in done[-_SAMPLE:]:
+        with suppress(ValueError):  # damaged in a part that the board does not need
+            times.append(_seconds(store.read(job_id)))
     unknown = waiting + len(at_work) - len(living)
     if unknown and not times:
         return None

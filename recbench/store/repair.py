@@ -7,16 +7,17 @@ rest. Imports no torch.
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from recbench.files import lock, write_atomically
 from recbench.store.artifacts import HISTORY
 from recbench.store.attempt import CHECKPOINT, PREFIX, RECORD, finish
-from recbench.store.record import File, Record
+from recbench.store.record import File
 from recbench.store.store import Store
 
 PATIENCE = 10.0
@@ -32,21 +33,23 @@ def repaired(store: Store, job_ids: Iterable[str]) -> dict[str, str]:
     unfit = {}
     for job_id in job_ids:
         folder = store.folder(job_id)
-        with suppress(OSError, ValueError):  # reported when the record is used
+        with suppress(
+            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
+        ):  # reported when the record is used
             there = _entries(folder)
-            record = store.read(job_id)
-            if record is None or record.status == "failed":
-                continue
             deadline = time.monotonic() + PATIENCE
             while any(name.startswith(PREFIX) or name == CHECKPOINT for name in there):
                 with lock(folder) as mine:
-                    if mine:
+                    record = store.read(job_id)
+                    if mine and record is not None and record.status != "failed":
                         finish(folder, record)
                 there = _entries(folder)
                 if mine or time.monotonic() > deadline:
                     break
                 time.sleep(0.05)
-            why = _unfit(folder, record, there)
+            # Only what is needed: whoever called has checked the records, and there may be ten thousand.
+            files = json.loads(store.record_file(job_id).read_bytes())["files"]
+            why = _unfit(folder, {name: File.model_validate(file) for name, file in files.items()}, there)
             if why:
                 unfit[job_id] = why
     return unfit
@@ -57,10 +60,10 @@ def _entries(folder: Path) -> dict[str, os.stat_result]:
         return {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
 
 
-def _unfit(folder: Path, record: Record, there: dict[str, os.stat_result]) -> str:
+def _unfit(folder: Path, files: Mapping[str, File], there: dict[str, os.stat_result]) -> str:
     """Return the first file that is not as the record says, and cannot be repaired; empty if there is none."""
     written = there[RECORD].st_mtime_ns
-    for name, described in record.files.items():
+    for name, described in files.items():
         facts = there.get(name)
         if facts is None:
             continue

@@ -6,11 +6,8 @@ Imports no torch.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +18,6 @@ from types import FrameType, MappingProxyType
 from typing import Any, Protocol
 
 from recbench.contracts.executor import Ended, Executor, Task
-from recbench.data.cache import Prepared, prepare
 from recbench.errors import SuiteError, UserError
 from recbench.job.provenance import now, provenance
 from recbench.plan.model import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, PlannedJob
@@ -36,6 +32,7 @@ from recbench.store.store import Store
 from recbench.suite.suite import Suite
 from recbench.sweep import preflight
 from recbench.sweep.attempts import Limits, Listener, Rounds
+from recbench.sweep.preparation import calibrated, decoded
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     start = scales.filled_in(start, store.root, registry)
     if suite.lacking and (grown(start, store)[1].to_run or any(search.scale is None for search in start.searches)):
         raise SuiteError(suite.lacking)
-    prepared = _prepare(start, registry, options.cache, watcher)
+    prepared = decoded(start, registry, options.cache, watcher.preparing, watcher.note)
     for index, images in prepared.items():
         for needed, why in (
             (start.settings[index].training.schedule == "plateau", NEEDS_VALIDATION),
@@ -202,7 +199,10 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             start, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
             only=preflight.untried(growth, state.records, open_jobs), note=watcher.note,
         )  # fmt: skip
-    start = _calibrated(start, store, registry, options, watcher)
+    start = calibrated(
+        start, store.root, registry, cache=options.cache, plugin_files=options.plugin_files, blocked=options.blocked,
+        device=options.device, note=watcher.note,
+    )  # fmt: skip
     tried: set[str] = set()
     mended: set[str] = set()
     checked: set[str] = set()
@@ -290,51 +290,6 @@ def _title(plan: Plan, planned: PlannedJob) -> str:
     parts = [plan.methods[planned.method].label, f"seed {planned.seed}"]
     parts += [plan.settings[planned.setting].label] if len(plan.settings) > 1 else []
     return ", ".join([*parts, *([planned.split] if planned.split != "test" else [])])
-
-
-def _prepare(plan: Plan, registry: Registry, cache: Path, watcher: Watcher) -> dict[int, Prepared]:
-    """Decode every data set of the plan once, here, so that jobs only read."""
-    done: dict[str, Prepared] = {}
-    found = {}
-    for index, setting in enumerate(plan.settings):
-        key = setting.dataset.model_dump_json()
-        if key not in done:
-            with watcher.preparing(setting.dataset.name) as progress:
-                done[key] = prepare(setting.dataset, registry, cache, progress)
-            if done[key].replaced:
-                watcher.note(done[key].replaced)
-        found[index] = done[key]
-    return found
-
-
-def _calibrated(plan: Plan, store: Store, registry: Registry, options: Options, watcher: Watcher) -> Plan:
-    """Return the plan with the scales of all losses. Unknown ones are measured in a separate process, since this one
-    imports no torch."""
-    plan = scales.filled_in(plan, store.root, registry)
-    missing = scales.lacking(plan)
-    if plan.tuning is None or not missing:
-        return plan
-    names = ", ".join(dict.fromkeys(loss.label for loss in missing))
-    watcher.note(f"calibrating the scale of {names}, over {plan.tuning.calibration_steps} steps of training")
-    request = {
-        "plan": json.loads(plan.model_dump_json()),
-        "root": str(store.root),
-        "cache": str(options.cache),
-        "plugin_files": options.plugin_files,
-        "blocked": options.blocked,
-        "device": options.device,
-        "seed": plan.tuning.calibration_seed,
-        "steps": plan.tuning.calibration_steps,
-    }
-    command = [sys.executable, "-P", "-m", "recbench.job.calibration"]
-    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)  # noqa: S603
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it left no word"]
-        raise UserError(f"the losses could not be calibrated: {last[0]}")
-    plan = scales.filled_in(plan, store.root, registry)
-    if scales.lacking(plan):  # a plugin can end a process with exit code 0
-        raise UserError("the losses could not be calibrated: the process ended before it was done (exit code 0)")
-    return plan
 
 
 def _check_writable(root: Path) -> None:

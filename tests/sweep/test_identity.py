@@ -213,3 +213,43 @@ def test_no_record_is_of_code_that_did_not_run(tmp_path: Path, environment: dict
     again = [record for record in records(tmp_path / "results") if record["job"]["loss"]["code"] not in planned]
     assert len(again) == 6
     assert all(record["trained"]["final"]["reconstruction"] > 3e3 for record in again)
+
+
+EDITED = """\
+from pathlib import Path
+
+import numpy as np
+from recbench import Dataset, DatasetEntry, ImageShape, hookimpl
+
+
+class Edited(Dataset):
+    duplicates = "keep"
+    shape = ImageShape(3, 16, 16)
+
+    def source(self):
+        return "drawn"
+
+    def images(self, split):
+        import drawing
+
+        Path(drawing.__file__).write_text("BRIGHT = 9")
+        yield np.full((16, 16, 3), drawing.BRIGHT, dtype=np.uint8)
+
+
+@hookimpl
+def recbench_datasets():
+    yield DatasetEntry(name="edited", factory=Edited, summary="edited by somebody while it is decoded")
+"""
+
+
+def test_no_images_are_kept_of_code_that_was_edited_meanwhile(tmp_path: Path, recbench: Recbench) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "drawing.py").write_text("BRIGHT = 8")
+    (tmp_path / "edited.py").write_text(EDITED)
+    suite(tmp_path, "data")
+    run = ("run", "same.yaml", "--plugin", TINY, "--plugin", "edited.py", "--set", "datasets=[edited]")
+    path = {"PYTHONPATH": str(tmp_path / "lib"), "RECBENCH_CACHE": str(tmp_path / "cache")}
+    done = recbench(*run, **path)
+    assert done.returncode == 2
+    assert "the code of the dataset edited was edited while it was decoded; run the suite again" in done.stderr
+    assert not list(tmp_path.glob("cache/images/*"))

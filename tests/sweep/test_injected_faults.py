@@ -304,7 +304,7 @@ def test_a_plugin_file_that_hangs_is_an_error_that_says_so(tmp_path: Path, recbe
     (tmp_path / "slow.py").write_text(source)
     done = recbench("list", "losses", "--plugin", "slow.py", RECBENCH_PLUGIN_SECONDS="2")
     assert done.returncode == 2
-    assert "slow.py cannot be used: TimeLimitExceeded: not finished after 2 s" in done.stderr
+    assert "slow.py cannot be used: importing it hung the process (not finished after 2 s" in done.stderr
 
 
 # 11. What is read back never runs
