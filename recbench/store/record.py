@@ -66,7 +66,8 @@ class Cost(Frozen):
 
 
 class Failure(Frozen):
-    """The reason why a job has no scores. A diverged job met NaN or infinity at ``epoch`` and ``step`` (from 1)."""
+    """The reason why a job has no scores. A diverged job met NaN or infinity at ``epoch`` and ``step`` (from 1); where
+    training was done, ``metric`` is the label of the metric at fault, and the model is kept to be scored."""
 
     type: str
     reason: Reason = Field("exception", description="the reason as one of a few fixed words")
@@ -74,6 +75,7 @@ class Failure(Frozen):
     traceback: str = ""
     epoch: Count | None = None
     step: Count | None = None
+    metric: str = ""
 
 
 class Data(Frozen):
@@ -123,6 +125,14 @@ class Provenance(Frozen):
     finished: str
 
 
+class Rescored(Frozen):
+    """A later scoring of the stored model: the labels of its metrics, and where and with what it was done."""
+
+    metrics: tuple[str, ...]
+    seconds: Amount
+    provenance: Provenance
+
+
 class File(Frozen):
     """A file next to the record."""
 
@@ -135,6 +145,8 @@ class File(Frozen):
         return cls(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
+KEPT = ("protocol", "data", "trained", "cost", "files")
+"""What a record says of training, whether or not its model could be scored."""
 _SCORED = ("protocol", "data", "evaluated")
 
 
@@ -182,6 +194,7 @@ class Record(Result):
     job: Job
     trained: Trained | None = None
     provenance: Provenance
+    rescored: tuple[Rescored, ...] = Field((), description="later scorings of the stored model, in order")
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
@@ -213,6 +226,7 @@ def only(result: _AnyResult, labels: Collection[str]) -> _AnyResult:
     scores = {label: score for label, score in result.scores.items() if label in labels}
     without = tuple(label for label in result.without if label in labels)
     return result.model_copy(update={"scores": scores, "without": without})
+
 
 _SEAL = b',\n "checksum": "'
 

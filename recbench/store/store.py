@@ -52,9 +52,8 @@ def _scanned(job: dict[str, Any], info: ValidationInfo) -> _ScannedJob:
     form = canonical(job)
     mine = identity(form, info.data.get("schema_version", SCHEMA)) if isinstance(form, dict) else form
     metrics = form.get("metrics") if isinstance(form, dict) else None
-    if not isinstance(metrics, dict):
-        raise ValueError("it has no metrics")
-    return _ScannedJob(str(job_id) if mine == expected else digest(mine), metrics)
+    known = metrics if isinstance(metrics, dict) else {}
+    return _ScannedJob(str(job_id) if mine == expected else digest(mine), known)
 
 
 class _ScannedRecord(Result):
