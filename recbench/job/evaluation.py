@@ -22,7 +22,7 @@ from recbench.contracts.loss import Context, Likelihood
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.errors import RecbenchError
 from recbench.job.images import convert, take, to_8_bits, to_range
-from recbench.job.parts import MetricSpec, Model, seed_globally
+from recbench.job.parts import MetricSpec, Model, own_random_states
 from recbench.job.step import autocast
 from recbench.job.training import reconstruct
 from recbench.plan.model import Training
@@ -74,8 +74,15 @@ def evaluate(
     Raises:
         NotFinite: a reconstruction or a KL term is NaN or infinite, or a score is NaN.
     """
+    # Metrics that draw give the same scores after training and later, from the stored model.
+    with own_random_states(reference.device):
+        return _evaluate(model, metrics, reference, batch_size, config)
+
+
+def _evaluate(
+    model: Model, metrics: Mapping[str, MetricSpec], reference: Reference, batch_size: int, config: Training
+) -> Evaluation:
     device, images, precision = reference.device, reference.images, config.precision
-    seed_globally(0)  # metrics that draw give the same scores after training and later, from the stored model
     model.architecture.eval()
     model.loss.eval()
     singles = {name: spec.metric for name, spec in metrics.items() if isinstance(spec.metric, ImageMetric)}

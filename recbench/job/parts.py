@@ -82,14 +82,14 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
     for label, part in job.metrics.items():
         registered = registry.get("metrics", part.name)
         entry = cast(MetricEntry, registered.entry)
-        with _apart(device):
+        with own_random_states(device):
             metric = create_metric(registered, part.params, shape).to(device)
         metrics[label] = MetricSpec(metric, entry.samples, entry.rounded, entry.score_range, str(registered))
     return model, metrics
 
 
 @contextmanager
-def _apart(device: torch.device) -> Iterator[None]:
+def own_random_states(device: torch.device) -> Iterator[None]:
     """Give a block random states of its own: Python's, NumPy's and torch's."""
     python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - a plugin may use the global state
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
