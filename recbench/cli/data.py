@@ -107,7 +107,7 @@ def prepare_command(
     with count_bar(f"decoding {name}") as progress:
         prepared = images.prepare(part, registry, cache, progress)
     if prepared.replaced:
-        click.echo(prepared.replaced, err=True)
+        echo(prepared.replaced, err=True)
     if prepared.left_out:
         echo(f"left out: {prepared.left_out}", err=True)
     echo(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")

@@ -136,7 +136,7 @@ def validate_command(
     if preflight:
         check_device(device)
         flown = check(plan, registry, **loading(registry, plugin_files, blocked), device=device, note=err.print)
-        click.echo(f"preflight: {flown} methods took a step and kept to their contracts")
+        echo(f"preflight: {flown} methods took a step and kept to their contracts")
     if plan.tuning is not None:
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"

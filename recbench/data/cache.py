@@ -94,6 +94,8 @@ def prepare(spec: ComponentSpec, registry: Registry, cache: Path, progress: Deco
     if found is not None and not _damage(found):
         return found
     try:
+        with full_disk_named(cache):
+            (cache / "locks").mkdir(parents=True, exist_ok=True)
         with full_disk_named(cache), _waited_for(cache / "locks" / folder.name):
             found = _find(folder)
             damage = _damage(found) if found is not None else ""

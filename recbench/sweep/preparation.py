@@ -1,4 +1,4 @@
-"""What comes before the jobs of a sweep: data sets are decoded, and the scales of losses measured. Imports no torch."""
+"""Preparation of a sweep: data sets are decoded, and the scales of losses measured. Imports no torch."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def images_are_independent_in_evaluation(case: ArchitectureCase) -> None:
 
 def same_seed_gives_same_passes(case: ArchitectureCase) -> None:
     """Two networks made and used with one seed give bitwise equal images, with deterministic algorithms only."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
     try:
         ends = []
         for _ in range(2):
@@ -110,7 +110,7 @@ def same_seed_gives_same_passes(case: ArchitectureCase) -> None:
                 torch.manual_seed(1)
                 ends.append(network.decode(network.encode(case.images()).sample()))
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.set_deterministic_debug_mode(before)
     assert torch.equal(*ends), "two runs with the same seed give different images"
 
 

@@ -148,7 +148,7 @@ def test_a_disk_may_be_full_at_any_call(
         if call == "fsync":
             patched.setattr(os, "fsync", full)
         else:
-            patched.setattr(Path, "open", full)
+            patched.setattr("recbench.job.checkpoint.open_regular", full)
         with pytest.raises(OutOfSpaceError, match="no space left"):
             checkpoint.save(Position(step=2))
     assert load(tmp_path) == 1

@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +189,14 @@ def test_a_checkpoint_of_other_images_is_not_continued(tmp_path: Path) -> None:
     """The place of a data set is no part of a job, and other images may be there by now."""
     stopped = watch(stop=lambda: True)
     with pytest.raises(Interrupted):
-        train(make(), replace(IMAGES, fingerprint="one"), CONFIG, 0, tmp_path, stopped)
+        train(make(), IMAGES, CONFIG, 0, tmp_path, stopped, origin="one")
     seen = {}
     for fingerprint in ("one", "other"):
         folder = tmp_path / fingerprint
         shutil.copytree(tmp_path / "checkpoint", folder / "checkpoint")
         steps = []
         counting = watch(stop=lambda steps=steps: bool(steps.append(1)))
-        train(make(), replace(IMAGES, fingerprint=fingerprint), CONFIG, 0, folder, counting)
+        train(make(), IMAGES, CONFIG, 0, folder, counting, origin=fingerprint)
         seen[fingerprint] = len(steps)
     assert seen == {"one": 5, "other": 6}
 

@@ -222,7 +222,7 @@ RECORD_CHANGES: dict[str, tuple[str, Any]] = {
     "a file of a size beyond all": ("files", {"images.npz": {"bytes": 10**40, "sha256": "a" * 64}}),
     "scores of other metrics": ("scores", {}),
     "another job": ("job_id", "0" * 16),
-    "another version": ("schema_version", 2),
+    "another version": ("schema_version", 3),
     "no status": ("status", None),
 }
 

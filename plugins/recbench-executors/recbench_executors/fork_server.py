@@ -37,8 +37,11 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(number: signal.Signals) -> None:
-    """Have this process end with the coordinator, which may have died before: then no signal comes."""
-    if os.getpid() != SERVER:  # a job that forks: its parent is this server
+    """Have this process end with the coordinator, which may have died before: then no signal comes.
+
+    Does nothing in the jobs' processes, which inherit it and may fork, too.
+    """
+    if os.getpid() != SERVER:
         return
     die_with_parent(number)
     _end(number, None)
