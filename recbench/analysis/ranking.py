@@ -144,7 +144,7 @@ def _remarks(board: Board, unscored: Collection[tuple[str, str]]) -> Iterator[st
         without = [label for label in lacking if label not in missing]
         if missing:
             yield (
-                f"{board.setting}: {column.name} does not rank, since jobs of {_some(missing)} are not scored with it as "
+                f"{board.setting}: {column.name} does not rank, since {_some(missing)} are not scored with it as "
                 "the suite has it: 'recbench evaluate SUITE' does that"
             )
         if without:
