@@ -72,10 +72,7 @@ def differences(first: Record, second: Record) -> list[str]:
 
 
 def metric_differences(first: Record, second: Record) -> list[str]:
-    """Return one line per metric that both records have scores of, but not by the same code with the same parameters.
-
-    Such scores are not compared.
-    """
+    """Return one line per difference between metrics of one label, which keeps their scores from being compared."""
     one, other = first.job.metrics, second.job.metrics
     return [
         _line(path, *values)
