@@ -85,7 +85,7 @@ def _print_jobs(plan: Plan, state: PlanState) -> None:
     to_score = {planned.id for planned in state.to_score}
     for planned in plan.jobs:
         record = state.records.get(planned.id)
-        status = record.status if record else "unusable" if planned.id in state.unusable else "missing"
+        status = str(record.status) if record else "unusable" if planned.id in state.unusable else "missing"
         status = "lacks model" if planned.id in state.lost else "to score" if planned.id in to_score else status
         method, setting = plan.methods[planned.method].label, plan.settings[planned.setting].label
         rows.append((planned.id, status, method, str(planned.seed), setting))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
@@ -21,7 +21,7 @@ NUMERICS = 1
 """Version of the numbers that training and evaluation produce. Raised whenever the same job would give different
 numbers, so that old and new records are never mixed; a test pins the numbers of a small job to it."""
 
-SCHEMA = 2
+SCHEMA: Final = 2
 """Version of records and plans that is written."""
 
 NEEDS_VALIDATION = "schedule: plateau follows the validation loss, but the data set has no validation images"

@@ -188,7 +188,12 @@ def _is_finite(value: object) -> bool:
 
 
 def write_scores(folder: Path, per_image: Mapping[str, NDArray[np.float64]]) -> None:
-    """Write the scores of all test images, a column (N,) for each metric; 32-bit numbers where they lose nothing."""
+    """Write the scores of all test images, a column (N,) for each metric."""
+    write_atomically(folder / SCORES, scores_content(per_image))
+
+
+def scores_content(per_image: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """Return the content of a ``scores.parquet``, with 32-bit numbers where they lose nothing."""
     import pyarrow
     from pyarrow import parquet
 
@@ -196,7 +201,7 @@ def write_scores(folder: Path, per_image: Mapping[str, NDArray[np.float64]]) -> 
     stream = io.BytesIO()
     encoding = dict.fromkeys(per_image, "BYTE_STREAM_SPLIT")
     parquet.write_table(table, stream, compression="zstd", use_dictionary=False, column_encoding=encoding)
-    write_atomically(folder / SCORES, stream.getvalue())
+    return stream.getvalue()
 
 
 def _narrow(values: NDArray[np.float64]) -> NDArray[Any]:

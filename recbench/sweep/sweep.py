@@ -170,8 +170,8 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     return False
 
 
-def _chosen(jobs: Sequence[PlannedJob], options: Options) -> list[PlannedJob]:
-    return [job for job in jobs if options.only is None or job.id in options.only]
+def _chosen(jobs: Sequence[PlannedJob], options: Options) -> tuple[PlannedJob, ...]:
+    return tuple(job for job in jobs if options.only is None or job.id in options.only)
 
 
 def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Watcher) -> bool:
