@@ -83,7 +83,7 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _with_metrics(first: Plan, second: Plan) -> Plan:
-    """Return the first plan with the metrics of both. Boards leave out of the ranks what some method is not scored by."""
+    """Return the first plan with the metrics of both; boards leave out of the ranks what some method lacks."""
     added = [column for column in second.columns if column.name not in first.metrics]
     return first.model_copy(
         update={

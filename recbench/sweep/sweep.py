@@ -108,10 +108,10 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     if options.preflight:
         growth, state = grown(start, store, fingerprints)
         open_jobs = _chosen(state.to_run, options) if options.train else ()
-        to_score = [job for job in _chosen(state.to_score, options) if job.id in state.stale]
+        rescored = [job for job in _chosen(state.to_score, options) if job.id in state.stale]
         preflight.check(
             start, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
-            only=preflight.untried(growth, state.records, open_jobs, to_score), note=watcher.note,
+            only=preflight.untried(growth, state.records, open_jobs, rescored), note=watcher.note,
         )  # fmt: skip
     if options.train:
         start = calibrated(
