@@ -132,7 +132,7 @@ def _outside(pair: ImagePair) -> str:
     if pair.value_range[0] <= low and high <= pair.value_range[1]:
         return ""
     stated = f"{pair.value_range[0]:g} to {pair.value_range[1]:g}"
-    return f"warning: the images have values from {low:g} to {high:g}, outside of the range {stated} (--range)"
+    return f"warning: the images have values from {low:g} to {high:g}, outside of {stated}, the range of --range"
 
 
 def _range(text: str) -> tuple[float, float]:

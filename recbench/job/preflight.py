@@ -51,6 +51,8 @@ from recbench.plan.model import Frozen, Job
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 
+_HUGE = 1e4
+"""Decoded images beyond this many times the value range are no ordinary ones."""
 _TRAINED, _EVALUATED, _BATCH = 4, 7, 4
 """Numbers of images: of a step, of evaluation, and of the first of its two batches."""
 
@@ -127,8 +129,13 @@ class _Testbed:
         check_decoded(self.model.architecture_part, decoded, target)
         return decoded.float()
 
-    def train(self) -> None:
-        """Try everything that training does, part by part, and then one step of it."""
+    def train(self, say: Say) -> bool:
+        """Try everything that training does, part by part, and then one step of it.
+
+        Returns:
+            Whether the untrained network gives ordinary numbers. One that does not breaks no contract, but nothing can
+            be said of what follows; its loss is tried on made-up images instead.
+        """
         model, job = self.model, self.job
         network, part = model.architecture_part, model.loss_part
         model.architecture.train()
@@ -139,18 +146,25 @@ class _Testbed:
         with _blamed(network, "encode"), read_only(network, "encode", images=target):
             posterior = self.encode(target)
             kl = posterior.kl()
-        check_finite(network, "the posterior's kl()", kl)
+        if kl.isnan().any():
+            raise wrong(network, "the posterior's kl()", "be a number", "it is NaN for ordinary images")
         with _blamed(network, "the posterior's sample()"):
             z = posterior.sample()
         check_latent(network, z, len(target), model.architecture.latent_size)
         self.stage(f"{network}: decode")
         with _blamed(network, "decode"), read_only(network, "decode", z=z):
             decoded = self.decode(z, target)
-        check_finite(network, "decode", decoded)
+        finite = bool(kl.isfinite().all() and z.isfinite().all())
+        if finite and decoded.isnan().any():
+            raise wrong(network, "decode", "return numbers", "it returned NaN for ordinary images")
         if not decoded.requires_grad:
             raise wrong(network, "decode", "be differentiable", "the decoded images have no gradient")
-        seen, wanted = self.in_loss_range(decoded), self.in_loss_range(target)
-        self.loss(seen, wanted, z)
+        wanted = self.in_loss_range(target)
+        if not (finite and float(decoded.detach().abs().max()) < _HUGE * max(map(abs, model.image_range))):
+            say("note", f"{network}: untrained, it gives numbers so large that jobs are likely to diverge")
+            self.loss((0.9 * wanted + 0.1 * wanted.flip(-1)).requires_grad_(), wanted, z.detach().clamp(-1, 1))
+            return False
+        self.loss(self.in_loss_range(decoded), wanted, z)
         self.stage(f"{network}: a second pass with the same seed")
         ends = []
         for _ in range(2):
@@ -166,6 +180,7 @@ class _Testbed:
             for number in range(2):
                 terms = step(target, 1, number, checked=True)
         check_finite(part, "a step of training", terms)
+        return True
 
     def loss(self, decoded: Tensor, target: Tensor, z: Tensor) -> None:
         """Try the loss on decoded images, in its value range."""
@@ -229,14 +244,16 @@ class _Testbed:
         with _blamed(network, "evaluation"), torch.no_grad():
             check_independent(network, "encode and decode in evaluation", means, target, target, "")
 
-    def score(self, label: str, spec: MetricSpec, cache: Path, say: Say) -> None:
-        """Try a metric on two batches."""
+    def score(self, label: str, spec: MetricSpec, cache: Path, say: Say, *, ordinary: bool) -> None:
+        """Try a metric on two batches; without the model if that gives no ordinary numbers."""
         metric, part = spec.metric, spec.part
         self.stage(f"{part}: evaluation")
         reference = Reference(self.images.to(self.device), "preflight", cache, self.device)
         with _blamed(part, "evaluation"):
             if isinstance(metric, ImageMetric):
                 self.score_images(metric, spec, say)
+            if not ordinary:
+                return
             try:
                 found = evaluate(self.model, {label: spec}, reference, batch_size=_BATCH, config=self.job.training)
             except NotFinite as error:
@@ -301,15 +318,16 @@ def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> N
             model, job, images_of(shape, _EVALUATED), device, entry.couples(job.loss.params),
             lambda text: say("stage", text),
         )  # fmt: skip
-        trial.train()
-        trial.evaluate()
+        ordinary = trial.train(say)
+        if ordinary:
+            trial.evaluate()
     except RecbenchError as error:
         say("problem", str(error))
         return
     with tempfile.TemporaryDirectory() as cache:
         for label, spec in metrics.items():
             try:
-                trial.score(label, spec, Path(cache), say)
+                trial.score(label, spec, Path(cache), say, ordinary=ordinary)
             except RecbenchError as error:
                 say("problem", str(error))
 

@@ -194,6 +194,7 @@ ARCHITECTURES = {
         network(init="self.n = 0", encode=f"self.n += 1; images = images + self.n; {ENCODE}"),
         "two calls differ",
     ),
+    "NaN": (network(decode=f"{DECODE} * math.nan"), "returned NaN"),
     "detached images": (network(decode=f"{DECODE}.detach()"), "no gradient"),
 }
 METRICS = {
@@ -229,6 +230,7 @@ RIGHT = {
     "prints": loss(f"print('hello'); return {SQUARES}"),
     "a network": network(),
     "an autoencoder": network("return Deterministic(self.encoder(images.flatten(1))[:, :4])"),
+    "diverges soon": network("m, v = self.encoder(images.flatten(1)).chunk(2, 1); return Gaussian(m, v + 200)"),
     "a metric": metric("return (decoded - target).abs().mean((1, 2, 3))", ", score_range=(0, 1)"),
     "a metric of the set": set_metric("self.n = len(decoded)", "return np.float32(self.n)"),
 }

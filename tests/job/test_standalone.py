@@ -98,7 +98,7 @@ def test_the_range_is_converted_to_that_of_the_loss(call: Call, arrays: Path) ->
     halves = [norm / 2 for norm in expected["grad_norm"]]  # by the images as they were given
     assert found["grad_norm"] == pytest.approx(halves, rel=1e-5)
     unsaid = call("score", "loss", "l2", *pair)
-    assert "values from -1 to 1, outside of the range 0 to 1 (--range)" in unsaid.stderr
+    assert "values from -1 to 1, outside of 0 to 1, the range of --range" in unsaid.stderr
 
 
 def test_a_metric_sees_rounded_images(call: Call, arrays: Path) -> None:
