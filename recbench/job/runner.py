@@ -23,7 +23,7 @@ from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.observers import Observers
 from recbench.job.parts import MetricSpec, Model, build
 from recbench.job.provenance import now, provenance
-from recbench.job.scoring import is_scorable, rescored, score, stale
+from recbench.job.scoring import adopt, is_scorable, rescored, score, stale
 from recbench.job.stored_model import StoredModelError, load_model
 from recbench.job.training import Diverged, Interrupted, TrainingImages, Watch, seed_everything, train
 from recbench.plan.model import Job
@@ -177,6 +177,7 @@ class _Attempt:
         self.suite = suite
         self.task = task
         self.folder = Path(task.folder)
+        self.store = Store(self.folder.parent.parent)
         self.work = work
         self.before = before
         self.plugins = plugins
@@ -198,7 +199,7 @@ class _Attempt:
             self.work.replace(record)
         else:
             aside: set[JobStatus] = {"failed"} if self.before is None else {"failed", self.before.status}
-            self.work.publish(Store(self.folder.parent.parent), record, aside)
+            self.work.publish(self.store, record, aside)
 
     def run(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record | None:
         """Return the record; None if the one that there is stays."""
@@ -222,22 +223,23 @@ class _Attempt:
                 if self.is_done:
                     raise
                 warn(self.folder, f"{error}; it is trained again")
+        elif self.is_done:
+            raise StoredModelError("it has no model that was trained on these images")
+        adopted = adopt(self.store, self.job, registry, prepared, self.device, self.work.path)
+        if adopted is not None:
+            model, built, self.kept = adopted
+            return self.evaluated(model, built, prepared, {})
         return self.trained(registry, prepared, progress, stop)
 
     def scored(self, before: Record, registry: Registry, prepared: Prepared) -> Record | None:
         """Score the stored model, which trains nothing."""
         wanted = stale(before, self.job.metrics) if self.is_done else self.job.metrics
-        store = Store(self.folder.parent.parent)
-        model, built = load_model(store, before, registry, shape_of(prepared), self.device, wanted)
+        model, built = load_model(self.store, before, registry, shape_of(prepared), self.device, wanted)
         check_code(self.job, self.plugins)
         if not self.is_done:
             self.kept = {name: getattr(before, name) for name in ("trained", "cost", "files")}
             return self.evaluated(model, built, prepared, artifacts.kept_traces(self.folder, before.files))
-
-        def again(metrics: Mapping[str, MetricSpec]) -> Evaluation:
-            return self.evaluate(model, metrics, prepared)
-
-        new = score(wanted, built, again)
+        new = score(wanted, built, lambda metrics: self.evaluate(model, metrics, prepared))
         for trouble in new.troubles:
             warn(self.folder, trouble)
         check_code(self.job, self.plugins)
@@ -247,13 +249,10 @@ class _Attempt:
         return rescored(before, new, self.folder, self.work.path, self.provenance())
 
     def trained(
-        self,
-        registry: Registry,
-        prepared: Prepared,
-        progress: Callable[[JobProgress], None],
-        stop: Callable[[], bool],
+        self, registry: Registry, prepared: Prepared, progress: Callable[[JobProgress], None], stop: Callable[[], bool]
     ) -> Record:
         job, config = self.job, self.job.training
+        seed_everything(job.seed, deterministic=config.deterministic)  # again: the model may have been loaded in vain
         model, metrics = build(job, registry, shape_of(prepared), self.device)
         check_code(job, self.plugins)  # before a checkpoint is written
 

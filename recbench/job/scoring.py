@@ -3,22 +3,31 @@ metric failed. Scores that there are already stay as they are, bit for bit."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recbench.contracts.entries import ImageShape
+from recbench.data.cache import Prepared
 from recbench.errors import RecbenchError
+from recbench.files import write_atomically
 from recbench.job.evaluation import Evaluation
-from recbench.job.parts import MetricSpec
-from recbench.plan.model import ComponentSpec
+from recbench.job.parts import MetricSpec, Model
+from recbench.job.stored_model import StoredModelError, load_model
+from recbench.plan.model import ComponentSpec, EvaluationSplit, Job
+from recbench.plugin.registry import Registry
 from recbench.store import artifacts
-from recbench.store.artifacts import MODEL, SCORES, TRACES, ArtifactError
+from recbench.store.artifacts import HISTORY, MODEL, SCORES, TRACES, ArtifactError
 from recbench.store.record import Provenance, Record, Rescored
+from recbench.store.store import Store
 
 
 def stale(record: Record, metrics: Mapping[str, ComponentSpec]) -> dict[str, ComponentSpec]:
@@ -34,6 +43,41 @@ def is_scorable(record: Record | None, fingerprint: str) -> bool:
         and record.data is not None
         and (record.data.fingerprint == fingerprint)
     )
+
+
+def adopt(
+    store: Store, job: Job, registry: Registry, prepared: Prepared, device: torch.device, work: Path
+) -> tuple[Model, dict[str, MetricSpec], dict[str, Any]] | None:
+    """Return the model of the job that differs only in the split that it is scored on: it had the same training.
+
+    What training has left is copied to the folder ``work``. A job whose loss or metrics have traces is not taken, since
+    these are of the images that it is scored on.
+
+    Returns:
+        The model, the job's own metrics, and what a record says of training; None if there is no such model.
+    """
+    other: EvaluationSplit = "validation" if job.split == "test" else "test"
+    try:
+        record = store.read(job.model_copy(update={"split": other}).id)
+    except ValueError:  # reported when it is used
+        return None
+    if record is None or record.trained is None or not is_scorable(record, prepared.fingerprint):
+        return None
+    folder = store.folder(record.job_id)
+    if TRACES in record.files or not artifacts.has_model(folder):
+        return None
+    _, channels, height, width = prepared.load("train").shape
+    try:
+        shape = ImageShape(channels, height, width)
+        model, metrics = load_model(store, record, registry, shape, device, job.metrics)
+        for name in (HISTORY, MODEL):
+            write_atomically(work / name, artifacts.content(folder, name, record.files))
+    except (StoredModelError, ArtifactError):
+        return None
+    sys.stdout.write(f"the model is that of job {record.job_id}, which had the same training\n")
+    trained = record.trained.model_copy(update={"job": record.trained.job or record.job_id})
+    files = {name: record.files[name] for name in (HISTORY, MODEL)}
+    return model, metrics, {"trained": trained, "cost": record.cost, "files": files}
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def joined(source: RecordSource, record: Record, gains: Sequence[Gain]) -> tuple
     for gain in gains:
         other = gain.record
         theirs = _columns(gain.source, other)
-        columns = {**theirs, **columns} if not columns else columns
+        columns = columns or dict(theirs)
         for label in gain.labels:
             metrics[label] = other.job.metrics[label]
             scores.pop(label, None)

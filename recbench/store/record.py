@@ -97,6 +97,7 @@ class Trained(Frozen):
     seconds: Amount
     images_per_second: Amount
     final: dict[str, Finite] = Field(description="the last line of history.jsonl")
+    job: str = Field("", description="id of the job that trained the model, if it was scored on another split")
 
 
 class Evaluated(Frozen):

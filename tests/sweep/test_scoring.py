@@ -231,3 +231,46 @@ def test_an_interrupted_scoring_is_finished(tmp_path: Path, recbench: Recbench) 
     assert "nothing to run" in again.stderr
     assert (job / "scores.parquet").read_bytes() == whole
     assert not attempt.exists()
+
+
+TUNED = """\
+name: scored
+datasets: [blobs]
+architectures: [linear]
+losses: [{{name: l2, scale: 1}}]
+seeds: [0, 1]
+training: {{epochs: 2, batch_size: 16, learning_rate: 1e-2}}
+metrics: [{metrics}]
+tuning: {{budget: 2, kl_weight: {{low: 1e-3, high: 1}}, select: {{metric: {select}}}}}
+"""
+
+
+def test_what_is_chosen_is_not_trained_again_and_another_metric_selects_without_training(
+    tmp_path: Path, recbench: Recbench
+) -> None:
+    write(tmp_path, "psnr")
+    (tmp_path / "scored.yaml").write_text(TUNED.format(metrics="psnr", select="psnr"))
+    first = recbench(*command())
+    assert first.returncode == 0, first.stderr
+    found = {job.name: record(job) for job in jobs(tmp_path)}
+    assert len(found) == 4
+    by_split = {split: {i for i, one in found.items() if one["job"]["split"] == split} for split in SPLITS}
+    (chosen,) = (i for i in by_split["test"] if found[i]["job"]["seed"] == 0)
+    trained_by = found[chosen]["trained"]["job"]
+    assert trained_by in by_split["validation"]
+    assert found[trained_by]["trained"] | {"job": trained_by} == found[chosen]["trained"]
+    assert found[trained_by]["files"]["model.safetensors"] == found[chosen]["files"]["model.safetensors"]
+    assert found[trained_by]["scores"] != found[chosen]["scores"]
+    (other,) = by_split["test"] - {chosen}
+    assert found[other]["trained"]["job"] == ""
+
+    before = {job: facts(job) for job in jobs(tmp_path)}
+    (tmp_path / "scored.yaml").write_text(TUNED.format(metrics="psnr, offset", select="offset"))
+    again = recbench(*command())
+    assert again.returncode == 0, again.stderr
+    assert all(facts(job) == files for job, files in before.items())
+    trials = [record(job) for job in jobs(tmp_path) if record(job)["job"]["split"] == "validation"]
+    assert all(trial["scores"].keys() == {"psnr", "offset"} for trial in trials)
+
+
+SPLITS = ("validation", "test")
