@@ -131,7 +131,14 @@ def coordinate(folder: Path, jobs: int) -> None:
     store = Store(folder / "results" / f"scale-{jobs}")
     where = provenance(registry.plugins, device="cpu", threads=1, started=now())
     start, cpu = time.perf_counter(), time.process_time()
-    run(suite, store, registry, Writer(suite.plan, store, where), Options(cache=folder / "cache"), Silence())
+    run(
+        suite,
+        store,
+        registry,
+        Writer(suite.plan, store, where),
+        Options(cache=folder / "cache", preflight=False),
+        Silence(),
+    )
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = peak_memory()
     each, cpu = 1000 * seconds / jobs, 1000 * cpu / jobs

@@ -140,7 +140,7 @@ def _tiny_results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path
     (folder / "tiny.yaml").write_text(TINY_SUITE)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RECBENCH_")}
     command = [sys.executable, "-m", "recbench", "run", "tiny.yaml", "--plugin", str(TINY), "--device", "cpu"]
-    environment |= {"RECBENCH_CACHE": str(cache), "NO_COLOR": "1"}
+    environment |= {"RECBENCH_CACHE": str(cache), "RECBENCH_PREFLIGHT": "0", "NO_COLOR": "1"}
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=300)
     return folder / "results"
 

@@ -332,6 +332,15 @@ def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> N
                 say("problem", str(error))
 
 
+def _device(wanted: str, say: Say) -> torch.device:
+    """Return the device that jobs are to have; the CPU stands in where it is another machine's."""
+    try:
+        return choose_device(wanted)
+    except RecbenchError as error:
+        say("note", f"preflight runs on the CPU: {error}")
+        return torch.device("cpu")
+
+
 def main() -> int:
     """Try the methods of a :class:`FlightPlan` on standard input. What plugins print goes to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -346,7 +355,7 @@ def main() -> int:
         with respected(f"the plugin file {files}" if files else "an installed plugin", "importing it"):
             plugins = load_plugins(request.plugin_files, request.blocked)
         registry = Registry(plugins)
-        device = choose_device(request.device)
+        device = _device(request.device, say_of(-1))
     except RecbenchError as error:
         say_of(-1)("problem", str(error))
         return 0

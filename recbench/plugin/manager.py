@@ -330,10 +330,15 @@ def _entries(batches: Iterable[Any], hook: str, wanted: type[Entry]) -> Iterator
             yield entry
 
 
+_IMPORTS_TORCH = re.compile(
+    rb"^(?:from|import)\s+(?:torch|recbench\.contracts\.(?:architecture|checked|loss|metric))\b", re.MULTILINE
+)
+
+
 def _import_torch_for(path: Path) -> None:
     """Import torch before a fork whose child would, so that its seconds are spent once; errors come when it is used."""
     with suppress(Exception):
-        if re.search(rb"^\s*(?:from|import)\s+(?:torch|recbench\.contracts)\b", path.read_bytes(), re.MULTILINE):
+        if _IMPORTS_TORCH.search(path.read_bytes()):
             importlib.import_module("torch")
 
 

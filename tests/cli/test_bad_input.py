@@ -167,7 +167,10 @@ def test_a_plugin_whose_import_raises(refused, recbench, install, done):
     site = install("recbench-broken", "broken = broken_plugin", broken_plugin="raise SystemExit('on purpose')\n")
     error = refused("validate", "tiny.yaml", "--plugin", TINY, "--set", "losses=[mine]", PYTHONPATH=str(site))
     assert "there is no loss 'mine'" in error
-    assert "recbench-broken 1.0 (broken): SystemExit: on purpose; see 'recbench plugins'" in error
+    assert (
+        "recbench-broken 1.0 (broken): importing it ended the process (SystemExit: on purpose); see 'recbench plugins'"
+        in error
+    )
     assert contents(done / "results") == before
     result = recbench(*RUN, PYTHONPATH=str(site))
     assert result.returncode == 0, "what does not need it goes on"
@@ -224,13 +227,13 @@ def damage_foreign(file: Path) -> None:
 
 
 def damage_newer(file: Path) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 2, "new": "field"}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 3, "new": "field"}))
 
 
 DAMAGES = {
     "truncated": (damage_truncated, "truncated or damaged: not valid JSON"),
     "foreign": (damage_foreign, "foreign: not a record of recbench"),
-    "newer": (damage_newer, "from a newer recbench: schema 2, this one reads 1"),
+    "newer": (damage_newer, "from a newer recbench: schema 3, this one reads 2"),
 }
 
 

@@ -353,9 +353,7 @@ def test_output_to_a_device_or_link_does_not_replace_it(recbench, ran, tmp_path)
     fifo, target, link = tmp_path / "fifo", tmp_path / "target.csv", tmp_path / "link.csv"
     os.mkfifo(fifo)
     link.symlink_to(target)
-    with subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE, text=True) as reader:
-        assert recbench("leaderboard", *at(ran), "--format", "csv", "--output", fifo).returncode == 0
-        assert reader.communicate(timeout=60)[0].startswith("suite,")
+    assert recbench("leaderboard", *at(ran), "--format", "csv", "--output", fifo).returncode == 2
     assert fifo.is_fifo()
     assert recbench("leaderboard", *at(ran), "--format", "csv", "--output", link).returncode == 0
     assert link.is_symlink()

@@ -363,4 +363,5 @@ def test_preflight_leaves_no_files(recbench: Recbench, tmp_path: Path, monkeypat
         str(plugin),
         TMPDIR=str(tmp_path / "tmp"),
     )
-    assert not list((tmp_path / "tmp").iterdir())
+    left = [path.name for path in (tmp_path / "tmp").iterdir() if not path.name.startswith("torchinductor_")]  # torch's
+    assert not left

@@ -43,7 +43,7 @@ seeds: {seeds}
 training: {{epochs: {epochs}, batch_size: 16, learning_rate: 1e-2}}
 metrics: [psnr, ssim]
 """
-EPOCHS = 30
+EPOCHS = 60
 """Of 0.2 s each: long enough for something to happen to them."""
 
 
@@ -259,7 +259,7 @@ def test_preempted_jobs_go_back_to_the_queue_with_their_checkpoints(
     cluster: Cluster, sweep: Callable[..., Sweep], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """In a partition whose preempted jobs Slurm would cancel, and not put back by itself."""
-    long = 3 * EPOCHS  # Slurm looks for jobs to preempt every five seconds only
+    long = 90  # Slurm looks for jobs to preempt every five seconds only
     undisturbed = Sweep(cluster, tmp_path_factory.mktemp("local"), "local", 1, epochs=long)
     undisturbed.run("jobs=1", "threads=1", executor="local")
     one = sweep(1, epochs=long)
