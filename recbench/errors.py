@@ -10,7 +10,13 @@ from typing import Any
 
 
 class RecbenchError(Exception):
-    """Base class of all errors that recbench raises on purpose."""
+    """Base class of all errors that recbench raises on purpose.
+
+    Attributes:
+        metric: label of the metric in whose code it was raised, if any.
+    """
+
+    metric: str = ""
 
 
 class UserError(RecbenchError):

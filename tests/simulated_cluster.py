@@ -50,7 +50,8 @@ from recbench.store.record import Data, Evaluated, Provenance, Record, Score, Tr
 from recbench.store.store import Store
 from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.attempts import Limits
-from recbench.sweep.sweep import Options, inspect
+from recbench.sweep.state import inspect
+from recbench.sweep.sweep import Options
 from recbench.sweep.sweep import run as run_sweep
 
 NODES, GPUS_PER_NODE = 8, 8

@@ -15,7 +15,7 @@ import numpy as np
 
 from recbench.analysis import statistics
 from recbench.analysis.per_image import finite_scores
-from recbench.analysis.protocols import differences
+from recbench.analysis.protocols import differences, metric_differences
 from recbench.analysis.statistics import Numbers, ScoreMoments
 from recbench.errors import UserError, did_you_mean
 from recbench.plan.merge import flat
@@ -23,8 +23,8 @@ from recbench.plan.model import Column, Frozen, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.selection import usable
 from recbench.store.artifacts import SCORES, read_scores
-from recbench.store.merge import FolderSource, RecordSource
-from recbench.store.record import Number, Record, parse_record
+from recbench.store.merge import RecordSource
+from recbench.store.record import Number, Record, fitted, parse_record
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class ComparedPair(Frozen):
     Attributes:
         changed: how their specifications differ.
         protocol: how their protocols differ, if the caller insisted on comparing them.
+        metrics: how metrics of the same label differ; they are compared only if the caller insisted.
         same: whether all their jobs are the same, so that there is nothing to compare.
         seeds: how many seeds are done.
     """
@@ -83,6 +84,7 @@ class ComparedPair(Frozen):
     methods: tuple[str, str]
     changed: tuple[str, ...]
     protocol: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     same: bool = False
     seeds: tuple[int, int]
     changes: tuple[Change, ...] = ()
@@ -132,7 +134,7 @@ def compare(first: Side, second: Side, *, anyway: bool = False, confidence: floa
                 ]
             )
         )
-    pairs = [_pair(first, second, a, b, each) for (a, b), each in zip(places, found, strict=True)]
+    pairs = [_pair(first, second, a, b, each, anyway) for (a, b), each in zip(places, found, strict=True)]
     taken = {a for a, _ in places}, {b for _, b in places}
     records = [(each.first[0], each.second[0]) for each in found if each.first and each.second]
     return Comparison(
@@ -190,7 +192,7 @@ def _records(side: Side, jobs: Sequence[PlannedJob]) -> list[Record]:
     for planned in jobs:
         try:
             raw = side.source.raw(planned.id)
-            record = parse_record(planned.id, raw) if raw is not None else None
+            record = fitted(parse_record(planned.id, raw), side.plan.metrics) if raw is not None else None
         except ValueError as error:
             raise UserError(f"{side.name}: the record of job {planned.id} cannot be used: {error}") from None
         if record is not None and record.status == "done":
@@ -210,7 +212,9 @@ def _refusals(places: Sequence[tuple[_Place, _Place]], found: Sequence[_Found]) 
 _Changes = list[tuple[Change, ScoreMoments | None]]  # before the tests, with the moments of second and first
 
 
-def _pair(first: Side, second: Side, a: _Place, b: _Place, found: _Found) -> tuple[ComparedPair, _Changes]:
+def _pair(
+    first: Side, second: Side, a: _Place, b: _Place, found: _Found, anyway: bool
+) -> tuple[ComparedPair, _Changes]:
     ids = [{record.job_id for record in records} for records in (found.first, found.second)]
     same = bool(ids[0]) and ids[0] == ids[1]
     both = bool(found.first) and bool(found.second)
@@ -219,10 +223,11 @@ def _pair(first: Side, second: Side, a: _Place, b: _Place, found: _Found) -> tup
         methods=(a[1], b[1]),
         changed=_changed(first, a[1], second, b[1], found),
         protocol=tuple(differences(found.first[0], found.second[0])) if both else (),
+        metrics=tuple(metric_differences(found.first[0], found.second[0])) if both else (),
         same=same,
         seeds=(len(found.first), len(found.second)),
     )
-    return pair, list(_changes(first, second, found)) if both and not same else []
+    return pair, list(_changes(first, second, found, anyway)) if both and not same else []
 
 
 def _changed(first: Side, one: str, second: Side, other: str, found: _Found) -> tuple[str, ...]:
@@ -252,12 +257,13 @@ def _environment(one: Record, other: Record) -> tuple[str, ...]:
     )
 
 
-def _changes(first: Side, second: Side, found: _Found) -> Iterator[tuple[Change, ScoreMoments | None]]:
+def _changes(first: Side, second: Side, found: _Found, anyway: bool) -> Iterator[tuple[Change, ScoreMoments | None]]:
     columns = {column.name: column for column in second.plan.columns}
     for column in first.plan.columns:
         name = column.name
         records = [*found.first, *found.second]
-        if name in columns and all(name in record.scores for record in records):
+        equal = anyway or first.plan.metrics[name] == second.plan.metrics.get(name)
+        if name in columns and equal and all(name in record.scores for record in records):
             scores = _scores(first, found.first, column), _scores(second, found.second, column)
             yield _change(column, found, *scores)
 
@@ -359,42 +365,3 @@ def _judged(change: Change, moments: ScoreMoments, p: float, factor: float, conf
     if verdict != "equal" and p * factor <= alpha:
         verdict = "better" if column.cost(change.second) < column.cost(change.first) else "worse"
     return change.model_copy(update={"p": min(p * factor, 1.0), "low": ends[0], "high": ends[1], "verdict": verdict})
-
-
-def earlier_version(source: RecordSource, plan: Plan, method: str, code: str) -> Plan:
-    """Return the plan with an earlier version of one method, whose records are still in the suite's folder.
-
-    Args:
-        source: the suite's folder.
-        plan: the suite's plan.
-        method: its label.
-        code: the first characters of the digest of the earlier code.
-
-    Raises:
-        UserError: no record, or more than one version, matches; the text lists the digests.
-    """
-    found = next((one for one in plan.methods if one.label == method), None)
-    if found is None or not isinstance(source, FolderSource):
-        raise UserError(
-            f"{source.name}: METHOD@CODE needs a method of a results folder, not of an archive; got '{method}'"
-        )
-    store = source.store
-    codes = set()
-    for folder in sorted((store.root / "jobs").iterdir()):
-        try:
-            job, _ = store.read_task(folder.name)
-        except ValueError:
-            continue
-        if (job.loss.name, job.loss.params, job.kl_weight) == (found.loss.name, found.loss.params, found.kl_weight):
-            codes.add(job.loss.code)
-    meant = sorted(known for known in codes if known.startswith(code))
-    if len(meant) != 1:
-        raise UserError(
-            f"{source.name}: expected one version of {method} whose code begins with '{code}', found {len(meant)}; "
-            f"recorded versions: {', '.join(sorted(codes)) or 'none'}"
-        )
-    changed = found.model_copy(update={"loss": found.loss.model_copy(update={"code": meant[0]})})
-    methods = tuple(changed if one is found else one for one in plan.methods)
-    plan = plan.model_copy(update={"methods": methods})
-    jobs = tuple(planned.model_copy(update={"id": plan.job(planned).id}) for planned in plan.jobs)
-    return plan.model_copy(update={"jobs": jobs})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recbench.plan.model import METHOD, Job, PlannedJob, brief
+from recbench.plan.model import METHOD, PlannedJob, brief, identity
 from recbench.plan.plan import Plan
 from recbench.store.record import Data, Record, Result
 
@@ -31,13 +31,19 @@ def explain_protocols(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[s
         facts: list[str] = []
         if len(fingerprints) > 1 and found.data is not None:
             facts.append(_images(found.data))
-        if fingerprint is not None and plan.job(theirs[0]).protocol(fingerprint) != protocol:
+        if fingerprint is not None and _follows(plan, theirs[0], found) != protocol:
             facts.append(
                 f"their protocol hash {protocol} does not follow from their job and images: they were made by another "
                 "version of recbench, or changed afterwards"
             )
         if len(by_key) > 1 or facts:
             yield f"{_whose(plan, theirs)} ({'; '.join(facts) or f'protocol {protocol}'})"
+
+
+def _follows(plan: Plan, planned: PlannedJob, found: Result) -> str:
+    """Return the protocol that follows from a job and the images of its record."""
+    assert found.data is not None, "it has a fingerprint"
+    return plan.job(planned).protocol(found.data.fingerprint, found.schema_version)
 
 
 def _images(data: Data) -> str:
@@ -54,9 +60,10 @@ def _whose(plan: Plan, jobs: Sequence[PlannedJob], most: int = 3) -> str:
 def differences(first: Record, second: Record) -> list[str]:
     """Return one line per difference that keeps two records from being compared; empty if their protocols are the same.
 
-    Compared are data set, architecture, training, metrics, their code, and the images: all but method and seed.
+    Compared are data set, architecture, training, their code, and the images: all but method and seed. Metrics are
+    compared one by one (:func:`metric_differences`), but those of records of schema 1 are part of their protocol.
     """
-    found = [_line(path, one, other) for path, one, other in _differing(_shared(first.job), _shared(second.job), "")]
+    found = [_line(path, one, other) for path, one, other in _differing(_shared(first), _shared(second), "")]
     if first.data is not None and second.data is not None and first.data.fingerprint != second.data.fingerprint:
         found.append(f"images: {_images(first.data)}, and {_images(second.data)}")
     if not found and first.protocol != second.protocol:
@@ -64,8 +71,22 @@ def differences(first: Record, second: Record) -> list[str]:
     return found
 
 
-def _shared(job: Job) -> dict[str, Any]:
-    return {name: value for name, value in job.form.items() if name not in METHOD}
+def metric_differences(first: Record, second: Record) -> list[str]:
+    """Return one line per difference between metrics of one label, which keeps their scores from being compared."""
+    one, other = first.job.metrics, second.job.metrics
+    return [
+        _line(path, *values)
+        for label in one
+        if label in other
+        for path, *values in _differing(
+            one[label].model_dump(mode="json"), other[label].model_dump(mode="json"), f"metrics.{label}"
+        )
+    ]
+
+
+def _shared(record: Record) -> dict[str, Any]:
+    form = identity(record.job.form, record.schema_version)
+    return {name: value for name, value in form.items() if name not in METHOD}
 
 
 def _line(path: str, one: object, other: object) -> str:

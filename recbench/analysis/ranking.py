@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from recbench.analysis.board import Board, Leaderboard, MetricCell, OverallVerdict, Row, Verdict
@@ -84,7 +84,7 @@ def rank(
         for protocol in groups or [None]:
             board = _BoardBuilder(plan, setting, protocol, jobs, records, files, confidence, time_to).board()
             boards.append(board)
-            notes.extend(_remarks(board))
+            notes.extend(_remarks(board, _unscored(plan, jobs, records)))
             if confidence is not None and board.confidence is None:
                 notes.append(
                     f"{label}: more than {MOST_COMPARED} methods: not all pairs are compared, so there are no "
@@ -125,10 +125,28 @@ def rank_stored(
     return leaderboard
 
 
-def _remarks(board: Board) -> Iterator[str]:
+def _unscored(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> set[tuple[str, str]]:
+    """Return the metrics that finished jobs are not scored with as the plan has them, each with the method's label."""
+    return {
+        (name, plan.methods[planned.method].label)
+        for planned in jobs
+        if (record := records.get(planned.id)) is not None and record.status == "done"
+        for name in plan.metrics
+        if name not in record.scores and name not in record.without
+    }
+
+
+def _remarks(board: Board, unscored: Collection[tuple[str, str]]) -> Iterator[str]:
     """Yield a note for each metric that some ranked method has no value for, and which therefore does not count."""
     for column in board.columns:
-        without = [row.label for row in board.rows if row.status == "ranked" and column.name not in row.cells]
+        lacking = [row.label for row in board.rows if row.status == "ranked" and column.name not in row.cells]
+        missing = [label for label in lacking if (column.name, label) in unscored]
+        without = [label for label in lacking if label not in missing]
+        if missing:
+            yield (
+                f"{board.setting}: {column.name} does not rank, since {_some(missing)} are not scored with it as "
+                "the suite has it: 'recbench evaluate SUITE' does that"
+            )
         if without:
             yield f"{board.setting}: {column.name} does not rank, since {', '.join(without)} cannot have a value for it"
         yield from _infinities(board, column)

@@ -31,6 +31,7 @@ COMMANDS = {
         "recbench.cli.status",
         "Show the progress of a suite: jobs done, running and failed, and the time left.",
     ),
+    "evaluate": ("recbench.cli.evaluate", "Score the stored models of a suite by metrics that are new or changed."),
     "retry": ("recbench.cli.retry", "Run the failed jobs of a suite again."),
     "logs": ("recbench.cli.logs", "Print the log of a job."),
     "clean": ("recbench.cli.clean", "List the files that a suite no longer needs, and remove them with --yes."),

@@ -45,7 +45,7 @@ def across_command(
     """
     from recbench.analysis.across import across
     from recbench.analysis.ranking import rank
-    from recbench.sweep.sweep import inspect
+    from recbench.sweep.state import inspect
 
     boards = []
     for suite in dict.fromkeys(suites) or (None,):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side, compare, earlier_version
+from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side, compare
+from recbench.analysis.earlier import earlier_version
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo
@@ -93,6 +94,7 @@ def _block(pair: ComparedPair, confidence: float) -> str:
     lines = [f"{methods} ({settings}), {pair.seeds[0]} and {pair.seeds[1]} seeds"]
     lines += [f"  {line}" for line in pair.changed]
     lines += [f"  other protocol: {line}" for line in pair.protocol]
+    lines += [f"  other metric: {line}" for line in pair.metrics]
     if pair.same:
         return "\n".join([*lines, "  the same jobs"])
     if not pair.changes:

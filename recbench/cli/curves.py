@@ -18,7 +18,7 @@ from recbench.plan.model import Column
 from recbench.plan.plan import Plan
 from recbench.render.text import head, number
 from recbench.store.record import Result
-from recbench.sweep.sweep import inspect
+from recbench.sweep.state import inspect
 
 
 @click.command("curves")

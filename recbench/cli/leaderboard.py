@@ -18,7 +18,7 @@ from recbench.files import write_output
 from recbench.plan.plan import Plan
 from recbench.render.leaderboard import FORMATS
 from recbench.render.published import added, to_text
-from recbench.sweep.sweep import inspect
+from recbench.sweep.state import inspect
 
 
 @click.command("leaderboard")

@@ -20,7 +20,8 @@ from recbench.contracts.executor import Event, JobProgress
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
 from recbench.store.record import Record
-from recbench.sweep.sweep import PlanState, Watcher
+from recbench.sweep.state import PlanState
+from recbench.sweep.sweep import Watcher
 
 _COLOURS = {"done": "green", "failed": "red", "diverged": "magenta"}
 
@@ -54,9 +55,12 @@ class LiveView(Watcher):
     def begin(self, plan: Plan, state: PlanState, how: str) -> None:
         self.plan = plan
         self.planned = {planned.id: planned for planned in plan.jobs}
-        self.total, self.ended = len(state.to_run), {}
-        done = len(plan.jobs) - len(state.to_run)
-        text = f"{plan.suite}: {self.total} of {len(plan.jobs)} jobs to run ({done} done before), {how}"
+        self.total, self.ended = state.open, {}
+        jobs, scored = len(plan.jobs), len(state.to_score)
+        text = f"{len(state.to_run)} of {jobs} jobs to run ({jobs - len(state.to_run)} done before)"
+        if scored:
+            text = f"{text}, {scored} to score" if state.to_run else f"{scored} of {jobs} stored models to score"
+        text = f"{plan.suite}: {text}, {how}"
         err.print(Text(text), soft_wrap=True)
         self.started = time.monotonic()
         if err.is_terminal:

@@ -72,7 +72,7 @@ def gathered(store: Store) -> Content:
     """Return the content of a report on a store, ranked anew."""
     from recbench.analysis.ranking import rank_stored
     from recbench.report.content import gather
-    from recbench.sweep.sweep import inspect
+    from recbench.sweep.state import inspect
 
     plan = store.read_plan()
     state = inspect(plan, store)

@@ -17,7 +17,7 @@ from recbench.files import lock
 from recbench.plugin.registry import Registry
 from recbench.store.record import JobStatus
 from recbench.store.store import Store
-from recbench.sweep.sweep import PlanState, inspect
+from recbench.sweep.state import PlanState, inspect
 
 
 @click.command("retry")

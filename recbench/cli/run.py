@@ -23,7 +23,7 @@ from recbench.store import scales
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
 from recbench.sweep.preflight import check
-from recbench.sweep.sweep import PlanState, grown
+from recbench.sweep.state import PlanState, grown
 
 _suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
@@ -82,20 +82,25 @@ def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:
 
 def _print_jobs(plan: Plan, state: PlanState) -> None:
     rows = []
+    to_score = {planned.id for planned in state.to_score}
     for planned in plan.jobs:
         record = state.records.get(planned.id)
-        status = record.status if record else "unusable" if planned.id in state.unusable else "missing"
+        status = str(record.status) if record else "unusable" if planned.id in state.unusable else "missing"
+        status = "lacks model" if planned.id in state.lost else "to score" if planned.id in to_score else status
         method, setting = plan.methods[planned.method].label, plan.settings[planned.setting].label
         rows.append((planned.id, status, method, str(planned.seed), setting))
     print_table(f"{plan.suite}: {len(plan.jobs)} jobs", ("job", "status", "method", "seed", "setting"), rows)
     done = len(plan.jobs) - len(state.to_run)
-    err.print(f"{done} done, {len(state.to_run)} to run; nothing was run")
+    scored = f", {len(to_score)} to score" if to_score else ""
+    err.print(f"{done} done, {len(state.to_run)} to run{scored}; nothing was run")
     later = sum(plan.counts) - len(plan.jobs)
     if later:
         when = "once the scales of the losses are calibrated, and" if scales.lacking(plan) else "as"
         err.print(f"{later} more follow {when} tuning continues")
     for job_id, reason in state.unusable.items():
         err.print(f"job {job_id}: its record cannot be used: {reason}", soft_wrap=True)
+    for job_id, reason in state.lost.items():
+        err.print(f"job {job_id}: {reason}; it is trained again", soft_wrap=True)
 
 
 @click.command("validate")

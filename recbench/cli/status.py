@@ -25,7 +25,7 @@ from recbench.store import heartbeat
 from recbench.store.heartbeat import RunningJob
 from recbench.store.record import Record
 from recbench.store.store import Store
-from recbench.sweep.sweep import PlanState, inspect
+from recbench.sweep.state import PlanState, inspect
 
 _SAMPLE = 20
 """The number of finished jobs from whose times the time left is estimated."""
@@ -127,6 +127,8 @@ def status_command(
     counts = [f"{len(status.named('done'))} of {len(status.plan.jobs)} jobs done", f"{len(status.at_work)} running"]
     counts += [f"{len(jobs)} {word}" for word in ("failed", "diverged") if (jobs := status.named(word))]
     counts += [f"{status.waiting} waiting"]
+    if scored := len(status.state.to_score):
+        counts += [f"{scored} to score"]
     left = status.seconds_left
     if left is None:
         tail = "" if status.at_work else "; no job is running; 'recbench run' continues"
@@ -146,6 +148,8 @@ def status_command(
             print_table(word, ("job", "method", "state", "why"), _trouble_rows(status, word))
     for job_id, reason in status.state.unusable.items():
         err.print(f"job {job_id}: its record cannot be used: {reason}", soft_wrap=True)
+    for job_id, reason in status.state.lost.items():
+        err.print(f"job {job_id}: {reason}; 'recbench run' trains it again", soft_wrap=True)
 
 
 def _queues(store: Store, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Code shared by ``recbench run`` and ``recbench retry``: options, running the sweep, and printing the outcome."""
+"""Code shared by ``recbench run``, ``evaluate`` and ``retry``: options, running the sweep, and printing the outcome."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from recbench.contracts.entries import TrackerEntry
 from recbench.contracts.executor import Executor
 from recbench.data.cache import default_cache
 from recbench.errors import UserError
+from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.render.contact_sheet import write_pictures
 from recbench.render.leaderboard import write_all
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
 from recbench.sweep.attempts import Limits
-from recbench.sweep.sweep import Options, inspect
+from recbench.sweep.state import PlanState, inspect
+from recbench.sweep.sweep import Options
 from recbench.sweep.sweep import run as run_sweep
 
 
@@ -104,6 +106,7 @@ def options_of(
     blocked: tuple[str, ...],
     wanted: Mapping[str, Mapping[str, Any]],
     only: frozenset[str] | None = None,
+    train: bool = True,
     **settings: Unpack[Settings],
 ) -> tuple[Executor, Options]:
     """Return the executor and the options of the sweep.
@@ -114,6 +117,7 @@ def options_of(
         blocked: plugins and distributions not to load.
         wanted: parameters of executors from the suite, by name.
         only: ids of the only jobs to run; None for all.
+        train: whether jobs may be trained, or stored models scored only.
         **settings: the values of the command-line options.
 
     Raises:
@@ -132,6 +136,7 @@ def options_of(
         timeout=parse_duration(timeout, "--timeout") if timeout is not None else None,
         limits=Limits(settings["retries"], settings["max_failures"]),
         only=only,
+        train=train,
         engine=(settings["executor"], params),
     )
 
@@ -158,7 +163,10 @@ def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, 
     with LiveView() as view:
         finished = run_sweep(suite, store, registry, executor, options, view)
     if finished and not view.total:
-        err.print(f"{suite.plan.suite}: all {len(store.read_plan().jobs)} jobs are done; nothing to run")
+        if options.train:
+            err.print(f"{suite.plan.suite}: all {len(store.read_plan().jobs)} jobs are done; nothing to run")
+        else:
+            err.print(f"{suite.plan.suite}: no stored model is to be scored")
     plan = store.read_plan()  # tuning may have added jobs
     state = inspect(plan, store)
     leaderboard = rank_stored(plan, store, state.records, state.unusable)
@@ -166,10 +174,20 @@ def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, 
     write_pictures(plan, leaderboard.boards, state.records, store)
     print_leaderboard(leaderboard)
     err.print(f"leaderboard, images and records are in {store.root}", soft_wrap=True)
-    return _exit_code(finished, leaderboard)
+    _tell_unscored(plan, state)
+    return _exit_code(finished, leaderboard, state)
 
 
-def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
+def _tell_unscored(plan: Plan, state: PlanState) -> None:
+    """Name the finished jobs that have no score of some metric."""
+    names = {job.id: f"job {job.id} ({plan.methods[job.method].label}, seed {job.seed})" for job in plan.jobs}
+    for job_id, labels in state.stale.items():
+        why = state.lost.get(job_id, f"it has no scores of {', '.join(labels)} as the suite has them")
+        then = "'recbench run' trains it again" if job_id in state.lost else "'recbench evaluate' tries again"
+        err.print(f"{names[job_id]}: {why}; {then}", soft_wrap=True)
+
+
+def _exit_code(finished: bool, leaderboard: Leaderboard, state: PlanState) -> int:
     if not finished:
         err.print("interrupted; the same command continues")
         return 130
@@ -177,7 +195,7 @@ def _exit_code(finished: bool, leaderboard: Leaderboard) -> int:
         bad = leaderboard.jobs - leaderboard.done
         err.print(f"{bad} of {leaderboard.jobs} jobs have no scores; failed ones run again with the same command")
         return 1
-    return 0
+    return 1 if state.stale else 0
 
 
 def _executor(registry: Registry, wanted: Mapping[str, Any], settings: Settings) -> tuple[Executor, dict[str, Any]]:

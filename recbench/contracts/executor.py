@@ -33,8 +33,9 @@ class Task:
         timeout: seconds that this attempt may run, not counting the time it waits to start; None for no limit. The
             executor enforces it from outside, since a job that hangs cannot: it kills the job with all its child
             processes and yields :class:`Ended` with the reason ``"timeout"``.
-        supersedes: identity of the failed record that this attempt replaces, or empty. A failed record with another
-            identity was written by another process in the meantime, and is kept.
+        supersedes: identity of the record that this attempt replaces, or empty: that of a failure, or one whose stored
+            model is to be scored. A record with another identity was written by another process in the meantime, and is
+            kept.
         title: name of the job for people: its method, its seed and, if there are several, its setting.
         trackers: names of the trackers of the job, each with its complete parameters.
     """

@@ -22,7 +22,7 @@ from recbench.contracts.loss import Context, Likelihood
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.errors import RecbenchError
 from recbench.job.images import convert, take, to_8_bits, to_range
-from recbench.job.parts import MetricSpec, Model
+from recbench.job.parts import MetricSpec, Model, own_random_states
 from recbench.job.step import autocast
 from recbench.job.training import reconstruct
 from recbench.plan.model import Training
@@ -74,6 +74,14 @@ def evaluate(
     Raises:
         NotFinite: a reconstruction or a KL term is NaN or infinite, or a score is NaN.
     """
+    # Metrics that draw give the same scores after training and later, from the stored model.
+    with own_random_states(reference.device):
+        return _evaluate(model, metrics, reference, batch_size, config)
+
+
+def _evaluate(
+    model: Model, metrics: Mapping[str, MetricSpec], reference: Reference, batch_size: int, config: Training
+) -> Evaluation:
     device, images, precision = reference.device, reference.images, config.precision
     model.architecture.eval()
     model.loss.eval()
@@ -85,7 +93,7 @@ def evaluate(
     recon = {name: metric for name, metric in sets.items() if not metrics[name].samples}
     generative = {name: metric for name, metric in sets.items() if metrics[name].samples}
     for name, metric in sets.items():
-        with _named(metrics[name].part, "prepare", images=reference.images):
+        with _named(name, metrics[name].part, "prepare", images=reference.images):
             metric.prepare(reference)
     per_image: dict[str, list[Tensor]] = {}
     rates: list[Tensor] = []
@@ -108,20 +116,20 @@ def evaluate(
         saved = to_range(rounded, _UNIT)
         for name, single in singles.items():
             shown = saved if metrics[name].rounded else decoded
-            with _named(metrics[name].part, "forward", decoded=shown, target=real):
+            with _named(name, metrics[name].part, "forward", decoded=shown, target=real):
                 values = single(shown, real)
                 check_scores(metrics[name].part, "forward", values, len(shown))
             per_image.setdefault(name, []).append(values.double())
         for name, metric in recon.items():
             shown = saved if metrics[name].rounded else decoded
-            with _named(metrics[name].part, "update", decoded=shown, target=real):
+            with _named(name, metrics[name].part, "update", decoded=shown, target=real):
                 metric.update(shown, real)
         if bounds:
             log_prob = torch.full_like(kl, math.nan)
             if any(bound.needs_log_prob for bound in bounds.values()):
                 log_prob = _log_prob(model, posterior, seen, config, batch=start // batch_size)
             for name, bound in bounds.items():
-                with _named(metrics[name].part, "forward", log_prob=log_prob, kl=kl):
+                with _named(name, metrics[name].part, "forward", log_prob=log_prob, kl=kl):
                     values = bound(log_prob.double(), kl.double())
                     check_scores(metrics[name].part, "forward", values, len(kl))
                 per_image.setdefault(name, []).append(values.double())
@@ -132,7 +140,7 @@ def evaluate(
         start += len(samples)
         for name, metric in generative.items():
             shown = saved if metrics[name].rounded else samples
-            with _named(metrics[name].part, "update", decoded=shown, target=real):
+            with _named(name, metrics[name].part, "update", decoded=shown, target=real):
                 metric.update(shown, real)
     rate = torch.cat(rates).cpu().numpy()
     found = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
@@ -145,7 +153,7 @@ def evaluate(
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
     traces = {}
     for name, metric in sets.items():
-        with _named(metrics[name].part, "trace"):
+        with _named(name, metrics[name].part, "trace"):
             traced = metric.trace()
             check_trace(metrics[name].part, "trace", traced, None)
         traces.update({f"{name}_{key}": value.cpu() for key, value in traced.items()})
@@ -153,15 +161,18 @@ def evaluate(
 
 
 @contextmanager
-def _named(part: str, call: str, **inputs: Tensor) -> Iterator[None]:
+def _named(label: str, part: str, call: str, **inputs: Tensor) -> Iterator[None]:
     """Name the metric in whatever goes wrong in a block of its code, and see that it leaves its inputs alone."""
     try:
         with respected(part, call, **inputs):
             yield
-    except RecbenchError:
+    except RecbenchError as error:
+        error.metric = label
         raise
     except Exception as error:
-        raise MetricError(f"{part}: {call} raised {type(error).__name__}: {error}") from error
+        named = MetricError(f"{part}: {call} raised {type(error).__name__}: {error}")
+        named.metric = label
+        raise named from error
 
 
 def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Training, batch: int) -> Tensor:
@@ -182,14 +193,16 @@ def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Traini
 def _score(name: str, spec: MetricSpec, metric: SetMetric | None, values: NDArray[np.float64] | None) -> Score:
     if values is None:
         assert metric is not None
-        with _named(spec.part, "compute"):
+        with _named(name, spec.part, "compute"):
             mean, spread, count = check_score(spec.part, metric.compute()), None, 0
     else:
         with np.errstate(invalid="ignore"):  # the spread of infinite scores (PSNR of equal images) is not a number
             mean, spread, count = float(values.mean()), float(values.std()), len(values)
     if math.isnan(mean):
         which = f" for {int(np.isnan(values).sum())} of the {count}" if values is not None else " on the"
-        raise NotFinite(f"the metric {name} gave NaN{which} test images")
+        error = NotFinite(f"the metric {name} gave NaN{which} test images")
+        error.metric = name
+        raise error
     std = None if spread is None or math.isnan(spread) else spread
     infinite = {} if values is None else {"infinite": int(np.isinf(values).sum()), "finite": _finite_mean(values)}
     return Score(mean=mean, std=std, n=count, warning=spec.metric.warning, **infinite)

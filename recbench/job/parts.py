@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -55,7 +58,8 @@ class MetricSpec:
 
 
 def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, MetricSpec]]:
-    """Create a job's network, loss and metrics on a device. Weights come from torch's global random state.
+    """Create a job's network, loss and metrics on a device. Weights come from torch's global random state, which
+    metrics leave as it is: what they draw depends neither on the job nor on each other.
 
     Raises:
         PluginError: one of them cannot be created.
@@ -78,9 +82,30 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
     for label, part in job.metrics.items():
         registered = registry.get("metrics", part.name)
         entry = cast(MetricEntry, registered.entry)
-        metric = create_metric(registered, part.params, shape).to(device)
+        with own_random_states(device):
+            metric = create_metric(registered, part.params, shape).to(device)
         metrics[label] = MetricSpec(metric, entry.samples, entry.rounded, entry.score_range, str(registered))
     return model, metrics
+
+
+@contextmanager
+def own_random_states(device: torch.device) -> Iterator[None]:
+    """Give a block random states of its own: Python's, NumPy's and torch's."""
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - a plugin may use the global state
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed_globally(0)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def seed_globally(seed: int) -> None:
+    """Seed the global random states of Python, NumPy and torch, on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - a plugin may use the global state
+    torch.manual_seed(seed)
 
 
 def create_architecture(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> Architecture:

@@ -21,16 +21,19 @@ from recbench.files import FULL, full_disk_named, lock
 from recbench.job.code import check_code, libraries
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.observers import Observers
-from recbench.job.parts import Model, build
+from recbench.job.parts import MetricSpec, Model, build
 from recbench.job.provenance import now, provenance
+from recbench.job.scoring import adopt, is_scorable, rescored, score, stale
+from recbench.job.stored_model import StoredModelError, load_model
 from recbench.job.training import Diverged, Interrupted, TrainingImages, Watch, seed_everything, train
 from recbench.plan.model import Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
 from recbench.plugin.sources import record_imports
 from recbench.store import artifacts, heartbeat
+from recbench.store.artifacts import HISTORY, IMAGES, MODEL, SCORES, TRACES
 from recbench.store.attempt import CHECKPOINT, WARNINGS, AttemptFolder, SupersededError, discard, finish, warn
-from recbench.store.record import Cost, Data, Evaluated, Failure, File, Record, Trained
+from recbench.store.record import Cost, Data, Evaluated, Failure, JobStatus, Provenance, Record, Trained
 from recbench.store.store import Store
 
 Outcome = Literal["recorded", "interrupted", "busy"]
@@ -64,12 +67,16 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
         job, suite = store.read_task(task.job_id)
         record_imports()
         try:
+            before = store.read(task.job_id)
+            if before is not None and before.files:
+                finish(folder, before)
             work = AttemptFolder.begin(folder)
             if _settled(store, task):  # by the attempt that this one took over from
                 return "recorded"
             work.clear()
             (folder / WARNINGS).unlink(missing_ok=True)
-            return _run(_Attempt(job, suite, task, load_plugins(task.plugin_files, task.blocked), work), progress, stop)
+            plugins = load_plugins(task.plugin_files, task.blocked)
+            return _run(_Attempt(job, suite, task, plugins, work, before), progress, stop)
         except SupersededError:
             return "recorded" if store.settled(task.job_id, task.supersedes) else "busy"
 
@@ -100,28 +107,41 @@ def _run(attempt: _Attempt, progress: Callable[[JobProgress], None], stop: Calla
             return "interrupted"
         except (OutOfSpaceError, SupersededError, KeyboardInterrupt):
             raise
-        except Diverged as error:
-            failure = Failure(
-                type="Diverged", reason="diverged", message=str(error), epoch=error.epoch, step=error.step
-            )
-            record = attempt.record("diverged", failure=failure)
-        except NotFinite as error:
-            failure = Failure(type="NotFinite", reason="diverged", message=str(error))
-            record = attempt.record("diverged", failure=failure)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it goes into the record
             work.check()
             _name_full_disk(error, folder)
-            failure = Failure(
-                type=type(error).__name__,
-                reason=reason_of(error),
-                message=str(error),
-                traceback=traceback.format_exc(),
-            )
-            record = attempt.record("failed", failure=failure)
-        work.publish(Store(folder.parent.parent), record)
+            if attempt.is_done:
+                traceback.print_exc()
+                warn(folder, f"its stored model was not scored: {type(error).__name__}: {error}")
+                record = None
+            else:
+                record = _failed(attempt, error)
+        if record is not None:
+            attempt.publish(record)
+        discard(work.path)
         discard(folder / CHECKPOINT)
-        attempt.observers.notify("recbench_job_ended", job_id=job.id, record=record.model_dump(mode="json"))
+        if record is not None:
+            attempt.observers.notify("recbench_job_ended", job_id=job.id, record=record.model_dump(mode="json"))
         return "recorded"
+
+
+def _failed(attempt: _Attempt, error: Exception) -> Record:
+    """Return the record of a job that raised an error."""
+    if isinstance(error, Diverged):
+        failure = Failure(type="Diverged", reason="diverged", message=str(error), epoch=error.epoch, step=error.step)
+        return attempt.record("diverged", failure=failure)
+    metric = error.metric if isinstance(error, RecbenchError) else ""
+    if isinstance(error, NotFinite):
+        failure = Failure(type="NotFinite", reason="diverged", message=str(error), metric=metric)
+        return attempt.record("diverged", failure=failure, **attempt.kept)
+    failure = Failure(
+        type=type(error).__name__,
+        reason=reason_of(error),
+        message=str(error),
+        traceback="".join(traceback.format_exception(error)),
+        metric=metric,
+    )
+    return attempt.record("failed", failure=failure, **attempt.kept)
 
 
 def _name_full_disk(error: BaseException, folder: Path) -> None:
@@ -150,20 +170,39 @@ _NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STAT
 class _Attempt:
     """One attempt at a job; collects facts on the way, for the record of a failure too."""
 
-    def __init__(self, job: Job, suite: str, task: Task, plugins: Plugins, work: AttemptFolder) -> None:
+    def __init__(
+        self, job: Job, suite: str, task: Task, plugins: Plugins, work: AttemptFolder, before: Record | None
+    ) -> None:
         self.job = job
         self.suite = suite
         self.task = task
         self.folder = Path(task.folder)
+        self.store = Store(self.folder.parent.parent)
         self.work = work
+        self.before = before
         self.plugins = plugins
         self.observers = Observers(plugins, task, suite)
         self.started = now()
         self.device = choose_device(task.device)
         self.prepared: Prepared | None = None
         self.libraries: set[str] = set()
+        self.kept: dict[str, Any] = {}
+        """What the record of a failure says of training, once that is done."""
 
-    def run(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
+    @property
+    def is_done(self) -> bool:
+        """True if the job has a record with scores, which stays unless there are more."""
+        return self.before is not None and self.before.status == "done"
+
+    def publish(self, record: Record) -> None:
+        if self.is_done:
+            self.work.replace(record)
+        else:
+            aside: set[JobStatus] = {"failed"} if self.before is None else {"failed", self.before.status}
+            self.work.publish(self.store, record, aside)
+
+    def run(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record | None:
+        """Return the record; None if the one that there is stays."""
         self.libraries = libraries(self.job, check_code(self.job, self.plugins))
         try:
             return self.done(progress, stop)
@@ -171,13 +210,49 @@ class _Attempt:
             check_code(self.job, self.plugins)  # no record, of whatever status, is of other code
             raise
 
-    def done(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record:
-        job, config = self.job, self.job.training
+    def done(self, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Record | None:
         registry = Registry(self.plugins)
-        self.prepared = prepared = prepare(job.dataset, registry, Path(self.task.cache))
+        self.prepared = prepared = prepare(self.job.dataset, registry, Path(self.task.cache))
         if prepared.replaced:
             warn(self.folder, prepared.replaced)
-        seed_everything(job.seed, deterministic=config.deterministic)
+        seed_everything(self.job.seed, deterministic=self.job.training.deterministic)
+        if self.before is not None and is_scorable(self.before, prepared.fingerprint):
+            try:
+                return self.scored(self.before, registry, prepared)
+            except StoredModelError as error:
+                if self.is_done:
+                    raise
+                warn(self.folder, f"{error}; it is trained again")
+        elif self.is_done:
+            raise StoredModelError("it has no model that was trained on these images")
+        adopted = adopt(self.store, self.job, registry, prepared, self.device, self.work.path)
+        if adopted is not None:
+            model, built, self.kept = adopted
+            return self.evaluated(model, built, prepared, {})
+        return self.trained(registry, prepared, progress, stop)
+
+    def scored(self, before: Record, registry: Registry, prepared: Prepared) -> Record | None:
+        """Score the stored model, which trains nothing."""
+        wanted = stale(before, self.job.metrics) if self.is_done else self.job.metrics
+        model, built = load_model(self.store, before, registry, shape_of(prepared), self.device, wanted)
+        check_code(self.job, self.plugins)
+        if not self.is_done:
+            self.kept = {name: getattr(before, name) for name in ("trained", "cost", "files")}
+            return self.evaluated(model, built, prepared, artifacts.kept_traces(self.folder, before.files))
+        new = score(wanted, built, lambda metrics: self.evaluate(model, metrics, prepared))
+        for trouble in new.troubles:
+            warn(self.folder, trouble)
+        check_code(self.job, self.plugins)
+        self.work.check()
+        if not new.metrics:
+            return None
+        return rescored(before, new, self.folder, self.work.path, self.provenance())
+
+    def trained(
+        self, registry: Registry, prepared: Prepared, progress: Callable[[JobProgress], None], stop: Callable[[], bool]
+    ) -> Record:
+        job, config = self.job, self.job.training
+        seed_everything(job.seed, deterministic=config.deterministic)  # again: the model may have been loaded in vain
         model, metrics = build(job, registry, shape_of(prepared), self.device)
         check_code(job, self.plugins)  # before a checkpoint is written
 
@@ -197,43 +272,65 @@ class _Attempt:
         origin = f"{job.id} {prepared.fingerprint}"
         position, traces = train(model, data, config, job.seed, self.folder, watch, self.work.path, origin)
         peak = peak_memory(self.device)
-
-        start = time.perf_counter()
-        reference = Reference(
-            images=on_device(prepared, job.split, self.device),
-            fingerprint=f"{prepared.fingerprint} {job.split}",
-            cache=Path(self.task.cache) / "references",
-            device=self.device,
-        )
-        evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=config)
-        seconds = time.perf_counter() - start
         batch_size = min(config.batch_size, prepared.counts["train"])
-        final = artifacts.read_history(self.work.path)[-1]
-        check_code(job, self.plugins)
+        speed = round(position.step * batch_size / position.seconds, 2)
+        trained = Trained(
+            epochs=config.epochs,
+            steps=position.step,
+            parameters=_count(model.architecture),
+            loss_parameters=_count(model.loss),
+            seconds=round(position.seconds, 3),
+            images_per_second=speed,
+            final=artifacts.read_history(self.work.path)[-1],
+        )
+        cost = Cost(
+            images_per_second=speed,
+            step_milliseconds=round(1000 * position.seconds / position.step, 3),
+            peak_memory_bytes=peak,
+            parameters=trained.parameters,
+        )
+        self.work.check()
+        artifacts.write_model(self.work.path, {"architecture": model.architecture, "loss": model.loss})
+        if traces:
+            artifacts.write_traces(self.work.path, traces)
+        names = [HISTORY, MODEL, *([TRACES] if traces else [])]
+        self.kept = {"trained": trained, "cost": cost, "files": artifacts.describe(self.work.path, names)}
+        return self.evaluated(model, metrics, prepared, traces)
+
+    def evaluated(
+        self, model: Model, metrics: Mapping[str, MetricSpec], prepared: Prepared, traces: Mapping[str, torch.Tensor]
+    ) -> Record:
+        """Score the trained model by all metrics; return the record, after writing the files that it describes."""
+        start = time.perf_counter()
+        evaluation = self.evaluate(model, metrics, prepared)
+        seconds = time.perf_counter() - start
+        check_code(self.job, self.plugins)
+        self.work.check()
+        names = [SCORES, IMAGES]
+        artifacts.write_scores(self.work.path, evaluation.per_image)
+        artifacts.write_images(self.work.path, evaluation.pictures)
+        if evaluation.traces:
+            artifacts.write_traces(self.work.path, {**traces, **evaluation.traces})
+            names.append(TRACES)
+        files = {**self.kept["files"], **artifacts.describe(self.work.path, names)}
         return self.record(
             "done",
             scores=evaluation.scores,
-            without=tuple(label for label in job.metrics if label not in evaluation.scores),
-            trained=Trained(
-                epochs=config.epochs,
-                steps=position.step,
-                parameters=_count(model.architecture),
-                loss_parameters=_count(model.loss),
-                seconds=round(position.seconds, 3),
-                images_per_second=round(position.step * batch_size / position.seconds, 2),
-                final=final,
-            ),
-            cost=Cost(
-                images_per_second=round(position.step * batch_size / position.seconds, 2),
-                step_milliseconds=round(1000 * position.seconds / position.step, 3),
-                peak_memory_bytes=peak,
-                parameters=_count(model.architecture),
-            ),
-            evaluated=Evaluated(n=prepared.counts[job.split], kl=evaluation.kl, seconds=round(seconds, 3)),
-            files=self.write_files(model, evaluation, {**traces, **evaluation.traces}),
+            without=tuple(label for label in self.job.metrics if label not in evaluation.scores),
+            evaluated=Evaluated(n=prepared.counts[self.job.split], kl=evaluation.kl, seconds=round(seconds, 3)),
+            **{**self.kept, "files": files},
         )
 
-    def record(self, status: Literal["done", "failed", "diverged"], **known: Any) -> Record:
+    def evaluate(self, model: Model, metrics: Mapping[str, MetricSpec], prepared: Prepared) -> Evaluation:
+        reference = Reference(
+            images=on_device(prepared, self.job.split, self.device),
+            fingerprint=f"{prepared.fingerprint} {self.job.split}",
+            cache=Path(self.task.cache) / "references",
+            device=self.device,
+        )
+        return evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=self.job.training)
+
+    def record(self, status: JobStatus, **known: Any) -> Record:
         data = self.prepared and Data(fingerprint=self.prepared.fingerprint, **self.prepared.counts)
         return Record(
             job_id=self.job.id,
@@ -242,26 +339,18 @@ class _Attempt:
             job=self.job,
             protocol=self.job.protocol(self.prepared.fingerprint) if self.prepared else None,
             data=data,
-            provenance=provenance(
-                self.plugins,
-                device=device_name(self.device),
-                threads=torch.get_num_threads(),
-                started=self.started,
-                libraries=self.libraries,
-            ),
+            provenance=self.provenance(),
             **known,
         )
 
-    def write_files(self, model: Model, evaluation: Evaluation, traces: Mapping[str, torch.Tensor]) -> dict[str, File]:
-        """Write all artifacts, each atomically; return their sizes and checksums."""
-        self.work.check()
-        work = self.work.path
-        if traces:
-            artifacts.write_traces(work, traces)
-        artifacts.write_scores(work, evaluation.per_image)
-        artifacts.write_images(work, evaluation.pictures)
-        artifacts.write_model(work, {"architecture": model.architecture, "loss": model.loss})
-        return artifacts.describe(work, artifacts.ALL if traces else artifacts.ALWAYS)
+    def provenance(self) -> Provenance:
+        return provenance(
+            self.plugins,
+            device=device_name(self.device),
+            threads=torch.get_num_threads(),
+            started=self.started,
+            libraries=self.libraries,
+        )
 
 
 def shape_of(prepared: Prepared) -> ImageShape:

@@ -17,6 +17,7 @@ from recbench.contracts.entries import ArchitectureEntry, ImageShape, Range
 from recbench.errors import RecbenchError
 from recbench.files import read_regular
 from recbench.job.parts import MetricSpec, Model, build, create_architecture
+from recbench.plan.model import ComponentSpec
 from recbench.plugin.registry import Registry
 from recbench.store.artifacts import MODEL, ArtifactError, read_model
 from recbench.store.record import File, Record
@@ -33,22 +34,29 @@ class StoredModelError(RecbenchError):
 
 
 def load_model(
-    store: Store, record: Record, registry: Registry, shape: ImageShape, device: torch.device
+    store: Store,
+    record: Record,
+    registry: Registry,
+    shape: ImageShape,
+    device: torch.device,
+    metrics: Mapping[str, ComponentSpec] | None = None,
 ) -> tuple[Model, dict[str, MetricSpec]]:
-    """Load the network and the loss of a finished job as they were after training, in evaluation mode, and its metrics.
+    """Load the network and the loss of a job as they were after training, in evaluation mode, and metrics.
 
     Args:
         shape: of the data set's images.
+        metrics: by label; None for those of the record.
 
     Raises:
-        StoredModelError: the file is missing, damaged or of another network; or the job is not done.
+        StoredModelError: the file is missing, damaged or of another network; or the job has left none.
         RecbenchError: an entry is not installed, or pretrained weights that it needs are missing.
     """
     state = _state(store, record)
-    model, metrics = build(record.job, registry, shape, device)
+    job = record.job if metrics is None else record.job.model_copy(update={"metrics": dict(metrics)})
+    model, built = build(job, registry, shape, device)
     _fill(model.architecture, state, "architecture")
     _fill(model.loss, state, "loss")
-    return model, metrics
+    return model, built
 
 
 def load_architecture(
@@ -70,7 +78,7 @@ def load_architecture(
 
 
 def _state(store: Store, record: Record) -> dict[str, Tensor]:
-    if record.status != "done" or MODEL not in record.files:
+    if MODEL not in record.files:
         raise StoredModelError(f"job {record.job_id} left no model: it is {record.status}")
     expected, path = record.files[MODEL], store.folder(record.job_id) / MODEL
     trained = record.trained.parameters + record.trained.loss_parameters if record.trained is not None else 0

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +24,7 @@ from recbench.contracts.loss import Context, Loss
 from recbench.errors import RecbenchError
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
 from recbench.job.images import convert, take, to_range
-from recbench.job.parts import Model
+from recbench.job.parts import Model, seed_globally
 from recbench.job.step import Step, autocast, make_schedule
 from recbench.plan.model import NEEDS_VALIDATION, Training
 
@@ -63,9 +61,7 @@ class Watch:
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:
     """Seed Python, NumPy and torch on all devices, and choose deterministic algorithms if wanted."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - a plugin may use the global state
-    torch.manual_seed(seed)
+    seed_globally(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # What use_deterministic_algorithms does, but for importing the compiler for two seconds; a Step that compiles does.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")

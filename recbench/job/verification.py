@@ -158,7 +158,7 @@ def _images(store: Store, record: Record, registry: Registry, cache: Path) -> Pr
 
 def _protocol(record: Record) -> ScoreCheck:
     assert record.data is not None, "the job is done"
-    expected = record.job.protocol(record.data.fingerprint)
+    expected = record.job.protocol(record.data.fingerprint, record.schema_version)
     if record.protocol == expected:
         return ScoreCheck(name="protocol", state="fine", says=f"{expected} follows from the job and its images")
     return ScoreCheck(name="protocol", state="wrong", says=f"{record.protocol}, but {expected} follows from the job")

@@ -27,23 +27,30 @@ def join_plans(named: Sequence[tuple[str, Plan]]) -> tuple[Plan | None, list[str
         if reasons:
             problems += [f"the plans of {joined.suite} in {first} and {name} differ in {reason}" for reason in reasons]
         elif joined.tuning is not None:
+            wider = _with_metrics(joined, plan)
+            joined = wider
             if {job.id for job in joined.jobs} < {job.id for job in plan.jobs}:
-                joined = plan
+                shared = {"metrics": wider.metrics, "columns": wider.columns, "ranking": wider.ranking}
+                joined = plan.model_copy(update=shared)
         elif plan != joined:
-            joined = _union(joined, plan)
+            joined = _union(_with_metrics(joined, plan), plan)
     return (None if problems else joined), problems
 
 
 def _incompatible(first: Plan, second: Plan) -> Iterator[str]:
+    if first.schema_version != second.schema_version:
+        yield f"their schema ({first.schema_version}, {second.schema_version}): the same job has two ids"
     for label in sorted({*first.metrics, *second.metrics}):
         one, other = first.metrics.get(label), second.metrics.get(label)
-        if one is None or other is None:
-            yield f"the metric {label}, which only one of them has"
-        elif one != other:
+        if one is not None and other is not None and one != other:
             yield f"the metric {label}: {'; '.join(differences(one, other))}"
-    if set(first.metrics) == set(second.metrics) and first.columns != second.columns:
+        elif (one is None or other is None) and first.schema_version == 1:
+            yield f"the metric {label}, which only one of them has"
+    both = set(first.metrics) & set(second.metrics)
+    shown = [{column.name: column for column in plan.columns if column.name in both} for plan in (first, second)]
+    if shown[0] != shown[1]:
         yield "how metrics are shown (direction, unit, family or digits)"
-    if set(first.ranking) != set(second.ranking):
+    if set(first.ranking) & both != set(second.ranking) & both:
         yield f"the metrics that are ranked ({', '.join(first.ranking)}; {', '.join(second.ranking)})"
     if first.tuning != second.tuning:
         yield "their tuning"
@@ -73,6 +80,18 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
+
+
+def _with_metrics(first: Plan, second: Plan) -> Plan:
+    """Return the first plan with the metrics of both; boards leave out of the ranks what some method lacks."""
+    added = [column for column in second.columns if column.name not in first.metrics]
+    return first.model_copy(
+        update={
+            "metrics": {**first.metrics, **{column.name: second.metrics[column.name] for column in added}},
+            "columns": (*first.columns, *added),
+            "ranking": tuple(dict.fromkeys((*first.ranking, *second.ranking))),
+        }
+    )
 
 
 def _union(first: Plan, second: Plan) -> Plan:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
@@ -20,6 +20,9 @@ from recbench.errors import quoted
 NUMERICS = 1
 """Version of the numbers that training and evaluation produce. Raised whenever the same job would give different
 numbers, so that old and new records are never mixed; a test pins the numbers of a small job to it."""
+
+SCHEMA: Final = 2
+"""Version of records and plans that is written."""
 
 NEEDS_VALIDATION = "schedule: plateau follows the validation loss, but the data set has no validation images"
 
@@ -96,7 +99,7 @@ class Training(Frozen):
 
 
 class Job(Frozen):
-    """Everything that determines a job's result."""
+    """Everything that determines a job's result: what trains its model, and the metrics that score it."""
 
     numerics: int = NUMERICS
     dataset: ComponentSpec
@@ -110,7 +113,7 @@ class Job(Frozen):
 
     @property
     def form(self) -> dict[str, Any]:
-        """The canonical form: all that defines the job.
+        """The canonical form: all that defines the job, and its metrics.
 
         Goes through JSON, where infinity is text, so that a job keeps its id when it is written and read back.
         """
@@ -118,16 +121,18 @@ class Job(Frozen):
 
     @property
     def id(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical form."""
-        return digest(self.form)
+        """First 16 hexadecimal digits of the SHA-256 of the canonical form without metrics, which train nothing."""
+        return digest(identity(self.form))
 
-    def protocol(self, fingerprint: str) -> str:
-        """Return the hash of everything that two records must share to be comparable: all but method and seed.
+    def protocol(self, fingerprint: str, schema: int = SCHEMA) -> str:
+        """Return the hash of everything that two records must share to be comparable: all but method, seed and metrics,
+        which are compared one by one.
 
         Args:
             fingerprint: fingerprint of the images that the job was trained and scored on.
+            schema: of the record.
         """
-        shared = {name: value for name, value in self.form.items() if name not in METHOD}
+        shared = {name: value for name, value in identity(self.form, schema).items() if name not in METHOD}
         return digest({**shared, "fingerprint": fingerprint})
 
 
@@ -141,6 +146,16 @@ def canonical(job: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(dataset, dict) or "locations" not in dataset:
         return job
     return {**job, "dataset": {name: value for name, value in dataset.items() if name != "locations"}}
+
+
+def identity(form: dict[str, Any], schema: int = SCHEMA) -> dict[str, Any]:
+    """Return the part of a job's canonical form that its id is made of: all but its metrics.
+
+    Args:
+        form: the canonical form.
+        schema: of the record or plan; the ids of schema 1 were made of the metrics too.
+    """
+    return form if schema == 1 else {name: value for name, value in form.items() if name != "metrics"}
 
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError, model_validator
 
 from recbench.plan.model import (
+    SCHEMA,
     BoardSetting,
     Column,
     ComponentSpec,
@@ -17,6 +18,8 @@ from recbench.plan.model import (
     Method,
     PlannedJob,
     PublishedScore,
+    digest,
+    identity,
     job_of,
     with_checksum,
     without_checksum,
@@ -35,7 +38,7 @@ class Plan(Frozen):
     are the candidates, whose jobs are scored on the validation images, and the ones chosen among them.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2] = SCHEMA
     suite: str
     description: str = ""
     metrics: dict[str, ComponentSpec]
@@ -78,13 +81,17 @@ class Plan(Frozen):
         setting, method = self.settings[planned.setting], self.methods[planned.method]
         return job_of(setting, method, self.metrics, planned.seed, planned.split)
 
+    def id_of(self, planned: PlannedJob) -> str:
+        """Return the id of the full job behind one line of the plan, by the rule of the plan's schema."""
+        return digest(identity(self.job(planned).form, self.schema_version))
+
     def forms(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the id and the canonical form of every job; much faster than job by job."""
+        """Yield the id of every job and what it is made of, in canonical form; much faster than job by job."""
         shared: dict[tuple[int, int, str], dict[str, Any]] = {}
         for planned in self.jobs:
             key = planned.setting, planned.method, planned.split
             if key not in shared:
-                shared[key] = self.job(planned).form
+                shared[key] = identity(self.job(planned).form, self.schema_version)
             yield planned.id, {**shared[key], "seed": planned.seed}
 
     @property

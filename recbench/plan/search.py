@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from recbench.contracts.direction import cost
-from recbench.plan.model import EvaluationSplit, Method, PlannedJob, PublishedScore, brief, digest, job_of
+from recbench.plan.model import EvaluationSplit, Method, PlannedJob, PublishedScore, brief, digest, identity, job_of
 from recbench.plan.plan import Plan
 from recbench.plan.selection import at_edge, select, usable
 from recbench.plan.strategies import KL_WEIGHT, OptunaStudy, Values, candidates, rounded
@@ -155,7 +155,7 @@ class _Growth:
 
     def jobs(self, setting: int, method: int, seeds: Iterable[int], split: EvaluationSplit) -> dict[str, PlannedJob]:
         job = job_of(self.plan.settings[setting], self.methods[method], self.plan.metrics, 0, split)
-        form = job.form
+        form = identity(job.form)
         planned = {}
         for seed in seeds:
             job_id = digest({**form, "seed": seed})

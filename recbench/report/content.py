@@ -32,7 +32,7 @@ from recbench.store.artifacts import (
     read_traces,
     readable_epochs,
 )
-from recbench.store.record import File, Record, Result
+from recbench.store.record import File, Record, Result, fitted
 from recbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -262,8 +262,7 @@ def gather(
         unusable: by job id, why a record cannot be used.
         store: the store with the jobs' artifacts.
     """
-    shapes = [setting.shape for setting in plan.settings]
-    jobs = tuple(_job(planned, records, unusable, store, shapes[planned.setting]) for planned in plan.jobs)
+    jobs = tuple(_job(plan, planned, records, unusable, store) for planned in plan.jobs)
     names = slugs([method.label for method in plan.methods])
     # A tuned method may share its label with candidates, which do not have rows on a board.
     tested = {(job.setting, plan.methods[job.method].label): job.method for job in plan.jobs if job.split == "test"}
@@ -305,16 +304,14 @@ def _belongs(job: JobView, board: Board) -> bool:
 
 
 def _job(
-    planned: PlannedJob,
-    records: Mapping[str, Result],
-    unusable: Mapping[str, str],
-    store: Store,
-    shape: tuple[int, int, int],
+    plan: Plan, planned: PlannedJob, records: Mapping[str, Result], unusable: Mapping[str, str], store: Store
 ) -> JobView:
+    shape = plan.settings[planned.setting].shape
     folder, record = store.folder(planned.id), None
     if planned.id in records:
         try:
             record = store.read(planned.id)
+            record = fitted(record, plan.metrics) if record is not None else None
         except ValueError as error:  # changed since it was ranked, or damaged in a part that leaderboards do not read
             return JobView(planned, folder, "unusable", None, str(error))
     if record is not None:

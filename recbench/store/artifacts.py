@@ -189,11 +189,27 @@ def _is_finite(value: object) -> bool:
 
 def write_scores(folder: Path, per_image: Mapping[str, NDArray[np.float64]]) -> None:
     """Write the scores of all test images, a column (N,) for each metric."""
-    import pandas
+    write_atomically(folder / SCORES, scores_content(per_image))
 
+
+def scores_content(per_image: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """Return the content of a ``scores.parquet``, with 32-bit numbers where they lose nothing."""
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({name: _narrow(values) for name, values in per_image.items()})
     stream = io.BytesIO()
-    pandas.DataFrame(per_image).to_parquet(stream, index=False)
-    write_atomically(folder / SCORES, stream.getvalue())
+    encoding = dict.fromkeys(per_image, "BYTE_STREAM_SPLIT")
+    parquet.write_table(table, stream, compression="zstd", use_dictionary=False, column_encoding=encoding)
+    return stream.getvalue()
+
+
+def _narrow(values: NDArray[np.float64]) -> NDArray[Any]:
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return narrow if np.array_equal(narrow.astype(np.float64), values, equal_nan=True) else values
 
 
 def read_scores(
@@ -270,6 +286,18 @@ def read_traces(folder: Path, files: Files | None = None) -> dict[str, NDArray[n
         ArtifactError: the file is missing, as of most jobs, damaged, or not the one that the record describes.
     """
     return _read_arrays(folder, TRACES, files, None, _MOST[TRACES])
+
+
+def kept_traces(folder: Path, files: Files) -> dict[str, Tensor]:
+    """Return the traces that a record describes, as they were given to :func:`write_traces`; empty if there are none,
+    or if they cannot be read."""
+    import torch
+
+    try:
+        found = read_traces(folder, files) if TRACES in files else {}
+    except ArtifactError:
+        return {}
+    return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
 def _write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

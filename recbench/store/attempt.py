@@ -16,14 +16,14 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 
 from recbench.errors import RecbenchError
 from recbench.files import UNFINISHED, full_disk_named, link_new, sync_folder
 from recbench.store.artifacts import HISTORY
-from recbench.store.record import File, Record, sealed
+from recbench.store.record import File, JobStatus, Record, sealed
 from recbench.store.store import Store
 
 PREFIX = "attempt-"
@@ -99,17 +99,42 @@ class AttemptFolder:
             else:
                 file.unlink()
 
-    def publish(self, store: Store, record: Record) -> None:
+    def replace(self, record: Record) -> None:
+        """Put a record with more scores, of the same training, in the place of the job's record, which the caller knows
+        since it has begun; then the files that it describes, and remove the folder.
+
+        Raises:
+            SupersededError: another attempt has taken over.
+            OutOfSpaceError: the file system is full.
+        """
+        self.check()
+        with full_disk_named(self.job):
+            try:
+                _write(self.path / RECORD, sealed(record.model_dump_json(indent=1)))
+                (self.path / RECORD).replace(self.job / RECORD)  # fails where another attempt has moved the folder
+            except FileNotFoundError:
+                raise SupersededError("another process has taken over the job") from None
+            sync_folder(self.job)
+            _place(self.path, self.job, record.files)
+            sync_folder(self.job)
+        discard(self.path)
+
+    def publish(self, store: Store, record: Record, aside: Set[JobStatus] = frozenset({"failed"})) -> None:
         """Write the record, bring the files that it describes to their places, and remove the folder.
+
+        Args:
+            store: of the job.
+            record: the record.
+            aside: an earlier record with one of these statuses is kept under another name.
 
         Raises:
             SupersededError: another attempt has taken over, or the job has a record that is not a failure.
             ValueError: the job has a record that cannot be used.
             OutOfSpaceError: the file system is full.
         """
-        self.adopt(store, record, sealed(record.model_dump_json(indent=1)))
+        self.adopt(store, record, sealed(record.model_dump_json(indent=1)), aside)
 
-    def adopt(self, store: Store, record: Record, raw: bytes) -> None:
+    def adopt(self, store: Store, record: Record, raw: bytes, aside: Set[JobStatus] = frozenset({"failed"})) -> None:
         """Publish a record as the bytes that were written elsewhere; see :meth:`publish`."""
         self.check()
         kept = None
@@ -117,7 +142,7 @@ class AttemptFolder:
             try:
                 _write(self.path / RECORD, raw)
                 if store.read(record.job_id) is not None:
-                    kept = store.keep_aside(record.job_id, {"failed"})
+                    kept = store.keep_aside(record.job_id, aside)
                 link_new(self.path / RECORD, self.job / RECORD)
             except (FileExistsError, FileNotFoundError):
                 if kept is not None:
@@ -160,11 +185,11 @@ def discard(path: Path) -> None:
 
 
 def finish(job: Path, record: Record) -> None:
-    """Bring the files of a finished job to their places where the process that wrote its record did not get that far,
-    and remove what is left of attempts.
+    """Bring the files of a job to their places where the process that wrote its record did not get that far, and remove
+    what is left of attempts.
 
     Args:
-        record: done or diverged, so that nobody works on the job any more.
+        record: that of the job, on which nobody works now; if it failed, its model was kept.
     """
     for path in attempts(job):
         for work in (path, *path.rglob(f"{_BEFORE}*")):

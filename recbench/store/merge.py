@@ -20,7 +20,9 @@ from recbench.plan.model import SUITE_NAME
 from recbench.plan.plan import Plan, sealed_plan
 from recbench.store import artifacts
 from recbench.store.archive import MOST_SUITE, Archive, opened
-from recbench.store.record import MOST_BYTES, File, Record, parse_record
+from recbench.store.attempt import AttemptFolder
+from recbench.store.choice import SourceSelection, counted
+from recbench.store.record import MOST_BYTES, File, Record
 from recbench.store.store import Store
 
 
@@ -201,15 +203,15 @@ def merge(found: Sequence[RecordSource], into: Path, prefer: Path | None = None)
         plan, reasons = join_plans([(source.name, source.plan) for source in mine])
         problems += reasons
         if plan is not None:
-            chosen = _SourceSelection(plan, mine, there, prefer)
+            chosen = SourceSelection(plan, mine, there, prefer)
             problems += [*chosen.problems, *_misplaced(Store(target), chosen)]
             work.append((Store(target), plan, mine, chosen))
     if problems:
-        raise UserError("\n  ".join([f"nothing was merged: {_counted(len(problems), 'problem')}", *problems]))
+        raise UserError("\n  ".join([f"nothing was merged: {counted(len(problems), 'problem')}", *problems]))
     return [_write(store, plan, mine, chosen) for store, plan, mine, chosen in work]
 
 
-def _misplaced(store: Store, chosen: _SourceSelection) -> Iterator[str]:
+def _misplaced(store: Store, chosen: SourceSelection) -> Iterator[str]:
     """Yield what must be removed from the target before anything can be written there."""
     store.check_folders()
     for job_id in chosen.taken:
@@ -218,117 +220,32 @@ def _misplaced(store: Store, chosen: _SourceSelection) -> Iterator[str]:
             yield f"job {job_id}: in {store.folder(job_id)} {found}, where recbench writes; remove it"
 
 
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'s' if number != 1 else ''}"
-
-
-# Records
-
-
-class _SourceSelection:
-    """The source that each job's record is taken from, and the problems that prevent merging."""
-
-    def __init__(
-        self, plan: Plan, found: Sequence[RecordSource], there: RecordSource | None, prefer: Path | None
-    ) -> None:
-        self.taken: dict[str, RecordSource] = {}
-        self.records: dict[str, Record] = {}
-        self.equal: dict[str, list[RecordSource]] = {}
-        self.problems: list[str] = []
-        self.notes: list[str] = []
-        self.plan = plan
-        self.there = there
-        self.planned = {job.id: job for job in plan.jobs}
-        preferred = prefer.resolve() if prefer else None
-        self.repeated: list[str] = []
-        for job_id in self.planned:
-            self._choose(job_id, found, preferred)
-        if self.repeated:
-            self.notes.append(
-                f"{_counted(len(self.repeated), 'job')} ran more than once, with equal scores; each counts once"
-            )
-
-    def _choose(self, job_id: str, found: Sequence[RecordSource], preferred: Path | None) -> None:
-        raws: dict[bytes, list[RecordSource]] = {}
-        for source in found:
-            try:
-                raw = source.raw(job_id)
-                if raw is not None:
-                    self._check(job_id, source, raw)
-                    raws.setdefault(raw, []).append(source)
-            except ValueError as error:
-                self.problems.append(f"{self._name(job_id)}: its record in {source.name} cannot be used: {error}")
-        records = {raw: parse_record(job_id, raw) for raw in raws}
-        standing = [raw for raw, record in records.items() if record.status != "failed"]
-        candidates = standing or list(raws)
-        liked = [raw for raw in candidates if any(_is(source, preferred) for source in raws[raw])]
-        there = [raw for raw in standing if self.there in raws[raw]]
-        if there and liked and liked != there:
-            self.problems.append(
-                f"{self._name(job_id)}: its record in the target is never replaced, not even with --prefer"
-            )
-        elif len(standing) > 1 and not liked and not _are_equal([records[raw] for raw in standing]):
-            self.problems.append(self._clash(job_id, [(raws[raw][0], records[raw]) for raw in standing]))
-        elif candidates:
-            chosen = (liked or there or candidates)[0]
-            self.taken[job_id], self.records[job_id] = raws[chosen][0], records[chosen]
-            self.equal[job_id] = raws[chosen]
-            if len(standing) > 1 and not liked:
-                self.repeated.append(job_id)
-            elif len(raws) > 1:
-                others = ", ".join(raws[raw][0].name for raw in raws if raw != chosen)
-                self.notes.append(
-                    f"{self._name(job_id)}: the record in {raws[chosen][0].name} is used, not that in {others}"
-                )
-
-    def _check(self, job_id: str, source: RecordSource, raw: bytes) -> None:
-        """Raise a ValueError if a record or one of its files is damaged, or if it is not of the planned job."""
-        record = parse_record(job_id, raw)
-        if record.job.form != self.plan.job(self.planned[job_id]).form:
-            raise ValueError("it is not of the job that the plan specifies")
-        for name in artifacts.ALL:
-            source.file(record, name)
-
-    def _name(self, job_id: str) -> str:
-        planned = self.planned[job_id]
-        return f"job {job_id} ({self.plan.methods[planned.method].label}, seed {planned.seed})"
-
-    def _clash(self, job_id: str, records: Sequence[tuple[RecordSource, Record]]) -> str:
-        what = "with different scores" if len({record.status for _, record in records}) == 1 else "with different ends"
-        listed = " and ".join(f"{source.name} ({record.provenance.finished})" for source, record in records)
-        return f"{self._name(job_id)} was run more than once, {what}: {listed}; choose one with --prefer SOURCE"
-
-
-def _are_equal(records: Sequence[Record]) -> bool:
-    """Return whether records of one job say the same about it, though not of the same run."""
-    first, *others = records
-    return all((each.status, each.scores, each.data) == (first.status, first.scores, first.data) for each in others)
-
-
-def _is(source: RecordSource, path: Path | None) -> bool:
-    return path is not None and (Path(source.name).resolve() == path or Path(source.name).resolve().parent == path)
-
-
 # Writing
 
 
-def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: _SourceSelection) -> Merged:
+def _write(store: Store, plan: Plan, found: Sequence[RecordSource], chosen: SourceSelection) -> Merged:
     merged = Merged(plan.suite, jobs=len(plan.jobs), notes=list(chosen.notes))
     merged.done = sum(record.status == "done" for record in chosen.records.values())
     for job_id, source in chosen.taken.items():
-        record = chosen.records[job_id]
+        record, raw, made = chosen.merged(job_id)
         folder = store.folder(job_id)
         here = None
         with suppress(OSError):
             here = read_regular(store.record_file(job_id), MOST_BYTES)
-        raw = source.raw(job_id)
-        assert raw is not None, "it was read before"
         if here != raw:
             _set_unfinished_aside(store, job_id)
         with lock(folder) as mine:
             if not mine:
                 raise UserError(f"job {job_id} is being run in {store.root}; merge again when it is done")
-            files = _missing_files(folder, record, chosen.equal[job_id])
+            if made and source is chosen.there:
+                attempt = AttemptFolder.begin(folder)
+                for name, content in made.items():
+                    write_atomically(attempt.path / name, content)
+                attempt.replace(record)
+                merged.present += 1
+                merged.completed.append(job_id)
+                continue
+            files = {**_missing_files(folder, record, chosen.equal[job_id]), **made}
             for name, content in files.items():
                 write_atomically(folder / name, content)
             if here == raw:

@@ -7,15 +7,14 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from recbench.contracts.executor import Reason
-from recbench.plan.model import Frozen, Job
+from recbench.plan.model import SCHEMA, ComponentSpec, Frozen, Job, digest, identity
 
-SCHEMA = 2
 JobStatus = Literal["done", "failed", "diverged"]
 LARGEST = 1e100
 """No finite number that a job measures is as large: they come from sums and squares of 32-bit floats."""
@@ -67,7 +66,8 @@ class Cost(Frozen):
 
 
 class Failure(Frozen):
-    """The reason why a job has no scores. A diverged job met NaN or infinity at ``epoch`` and ``step`` (from 1)."""
+    """The reason why a job has no scores. A diverged job met NaN or infinity at ``epoch`` and ``step`` (from 1); where
+    training was done, ``metric`` is the label of the metric at fault, and the model is kept to be scored."""
 
     type: str
     reason: Reason = Field("exception", description="the reason as one of a few fixed words")
@@ -75,6 +75,7 @@ class Failure(Frozen):
     traceback: str = ""
     epoch: Count | None = None
     step: Count | None = None
+    metric: str = ""
 
 
 class Data(Frozen):
@@ -96,6 +97,7 @@ class Trained(Frozen):
     seconds: Amount
     images_per_second: Amount
     final: dict[str, Finite] = Field(description="the last line of history.jsonl")
+    job: str = Field("", description="id of the job that trained the model, if it was scored on another split")
 
 
 class Evaluated(Frozen):
@@ -124,6 +126,14 @@ class Provenance(Frozen):
     finished: str
 
 
+class Rescored(Frozen):
+    """A later scoring of the stored model: the labels of its metrics, and where and with what it was done."""
+
+    metrics: tuple[str, ...]
+    seconds: Amount
+    provenance: Provenance
+
+
 class File(Frozen):
     """A file next to the record."""
 
@@ -136,6 +146,8 @@ class File(Frozen):
         return cls(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
+KEPT = ("protocol", "data", "trained", "cost", "files")
+"""What a record says of training, whether or not its model could be scored."""
 _SCORED = ("protocol", "data", "evaluated")
 
 
@@ -153,7 +165,7 @@ class Result(Frozen):
         }
     )
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2] = SCHEMA
     job_id: str
     suite: str
     status: JobStatus
@@ -183,6 +195,7 @@ class Record(Result):
     job: Job
     trained: Trained | None = None
     provenance: Provenance
+    rescored: tuple[Rescored, ...] = Field((), description="later scorings of the stored model, in order")
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
@@ -197,6 +210,24 @@ def check_scores(result: Result, metrics: Mapping[str, object]) -> None:
 
 
 _AnyResult = TypeVar("_AnyResult", bound=Result)
+
+
+def fitted(record: Record, metrics: Mapping[str, ComponentSpec]) -> Record:
+    """Return a record with the scores that these metrics, by label, have given, and no others.
+
+    A score counts only if it comes from the same code with the same parameters.
+    """
+    return only(record, {label for label, spec in metrics.items() if record.job.metrics.get(label) == spec})
+
+
+def only(result: _AnyResult, labels: Collection[str]) -> _AnyResult:
+    """Return a result with the scores of the metrics of these labels alone."""
+    if all(label in labels for label in (*result.scores, *result.without)):
+        return result
+    scores = {label: score for label, score in result.scores.items() if label in labels}
+    without = tuple(label for label in result.without if label in labels)
+    return result.model_copy(update={"scores": scores, "without": without})
+
 
 _SEAL = b',\n "checksum": "'
 
@@ -221,7 +252,7 @@ def parse_record(job_id: str, raw: bytes) -> Record:
         ValueError: it is not a record of this job that this version can read; the text says why.
     """
     record = validated(Record, raw)
-    check_owner(job_id, record.job_id, record.job.id)
+    check_owner(job_id, record.job_id, digest(identity(record.job.form, record.schema_version)))
     return record
 
 

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, PlainValidator, ValidationInfo
 
 from recbench.errors import UserError
 from recbench.files import link_new, misplaced, read_regular, unfinished, update, write_atomically
-from recbench.plan.model import Frozen, Job, canonical, digest
+from recbench.plan.model import SCHEMA, Frozen, Job, canonical, digest, identity
 from recbench.plan.plan import MOST_PLAN, Plan, parse_plan, sealed_plan
 from recbench.store import heartbeat
 from recbench.store.record import (
@@ -29,27 +29,40 @@ from recbench.store.record import (
     Result,
     check_owner,
     check_scores,
+    only,
     parse_record,
     sealed,
     validated,
 )
 
 
-def _id_of(job: dict[str, Any], info: ValidationInfo) -> str:
-    """Return the id of a job in canonical form. The context holds the expected id and form: comparing forms is cheaper
-    than hashing them."""
+@dataclass(frozen=True)
+class _ScannedJob:
+    """The id of a record's job, and its metrics by label, as JSON has them."""
+
+    id: str
+    metrics: dict[str, Any]
+
+
+def _scanned(job: dict[str, Any], info: ValidationInfo) -> _ScannedJob:
+    """Return what is kept of a job in canonical form. The context holds the expected id and what it is made of:
+    comparing is cheaper than hashing."""
     assert info.context is not None, "set by scan"
-    job_id, form = info.context
-    mine = canonical(job)
-    return str(job_id) if mine == form else digest(mine)
+    job_id, expected = info.context
+    form = canonical(job)
+    mine = identity(form, info.data.get("schema_version", SCHEMA)) if isinstance(form, dict) else form
+    metrics = form.get("metrics") if isinstance(form, dict) else None
+    known = metrics if isinstance(metrics, dict) else {}
+    return _ScannedJob(str(job_id) if mine == expected else digest(mine), known)
 
 
 class _ScannedRecord(Result):
-    """A record as a scan reads it: only what leaderboards need is checked, and only the id of the job is kept."""
+    """A record as a scan reads it: only what leaderboards need is checked, and only id and metrics of the job are
+    kept."""
 
     model_config = ConfigDict(extra="ignore")
 
-    job: Annotated[str, PlainValidator(_id_of)]
+    job: Annotated[_ScannedJob, PlainValidator(_scanned)]
 
 
 class _Specification(Frozen):
@@ -67,10 +80,17 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Scan:
-    """The records of a plan's jobs, as far as there are any."""
+    """The records of a plan's jobs, as far as there are any.
+
+    Attributes:
+        records: by job id, with the scores that count: those by the metrics of the plan, as they are now.
+        stale: the labels of the plan's metrics that a record is not scored with, or not as they are now, by job id;
+            only of jobs that lack some.
+    """
 
     records: dict[str, Result]
     damaged: tuple[Damaged, ...]
+    stale: dict[str, tuple[str, ...]]
 
 
 class Store:
@@ -99,19 +119,24 @@ class Store:
     def scan(self, plan: Plan) -> Scan:
         """Return the records of a plan's jobs that exist, and those that cannot be used."""
         records: dict[str, Result] = {}
+        stale: dict[str, tuple[str, ...]] = {}
         damaged = []
+        metrics = {label: json.loads(spec.model_dump_json()) for label, spec in plan.metrics.items()}
         with _gc_paused():
             for job_id, form in plan.forms():
                 try:
                     raw = self._raw(job_id)
                     if raw is not None:
                         record = validated(_ScannedRecord, raw, (job_id, form))
-                        check_owner(job_id, record.job_id, record.job)
-                        check_scores(record, form["metrics"])
-                        records[job_id] = record
+                        check_owner(job_id, record.job_id, record.job.id)
+                        check_scores(record, record.job.metrics)
+                        lacking = [label for label, spec in metrics.items() if record.job.metrics.get(label) != spec]
+                        if lacking:
+                            stale[job_id] = tuple(lacking)
+                        records[job_id] = only(record, metrics.keys() - set(lacking))
                 except ValueError as error:
                     damaged.append(Damaged(job_id, str(error)))
-        return Scan(records, tuple(damaged))
+        return Scan(records, tuple(damaged), stale)
 
     def read(self, job_id: str) -> Record | None:
         """Return the record of a job; None if it has none.
@@ -186,18 +211,17 @@ class Store:
             return ""
 
     def settled(self, job_id: str, supersedes: str = "") -> bool:
-        """Return whether a job has a final record: done, diverged, or a failure that is not to be superseded.
+        """Return whether a job has a record that is not to be superseded.
 
         Args:
             job_id: the job.
-            supersedes: the :meth:`identity` of an earlier failure that is to be replaced by running the job again (see
-                :class:`~recbench.contracts.executor.Task`).
+            supersedes: the :meth:`identity` of an earlier record that is to be replaced: a failure by running the job
+                again, another one by scoring its model again (see :class:`~recbench.contracts.executor.Task`).
 
         Raises:
             ValueError: its record cannot be used.
         """
-        record = self.read(job_id)
-        return record is not None and (record.status != "failed" or self.identity(job_id) != supersedes)
+        return self.read(job_id) is not None and self.identity(job_id) != supersedes
 
     def write_task(self, job: Job, suite: str) -> None:
         """Write a job's specification (``job.json``) into its folder, for the process that will run it."""

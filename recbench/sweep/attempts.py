@@ -199,6 +199,8 @@ class Rounds:
             return
         if record is None:  # another process runs it
             return
+        if event.outcome == "crashed" and record.status == "done":
+            self.listener.note(f"the model of job {event.job_id} was not scored: {event.detail}")
         if record.status == "failed":
             self.failures += 1
             if self._again(job, lost=record.failure is not None and record.failure.reason == "lost"):

@@ -83,18 +83,24 @@ def check(
 
 
 def untried(
-    plan: Plan, records: Mapping[str, TrialResult], open_jobs: Sequence[PlannedJob]
+    plan: Plan,
+    records: Mapping[str, TrialResult],
+    open_jobs: Sequence[PlannedJob],
+    to_score: Sequence[PlannedJob] = (),
 ) -> Callable[[int, int], bool]:
-    """Return what tells :func:`check` which methods to try: those that are to run and have no finished job yet.
+    """Return what tells :func:`check` which methods to try: those that are to run and have no finished job yet, and
+    where there are new metrics, one under each setting.
 
     Args:
         plan: as far as it has grown.
         records: by job id.
         open_jobs: the jobs that are to run.
+        to_score: the jobs whose models are to be scored by new metrics.
     """
     done = {(job.setting, job.method) for job in plan.jobs if job.id in records and records[job.id].status != "failed"}
     wanted = {(job.setting, job.method) for job in open_jobs} - done
-    begun = bool(done)  # of a plan with tuning: its losses have been tried
+    wanted |= set({job.setting: (job.setting, job.method) for job in to_score}.values())
+    begun = bool(done) and not to_score  # of a plan with tuning: its losses have been tried
 
     def asked(setting: int, method: int) -> bool:
         return not begun if method < 0 else (setting, method) in wanted

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,10 +22,10 @@ from recbench.errors import SuiteError, UserError
 from recbench.job.provenance import now, provenance
 from recbench.plan.model import NEEDS_VALIDATION, TUNING_NEEDS_VALIDATION, PlannedJob
 from recbench.plan.plan import Plan
-from recbench.plan.search import grow
 from recbench.plugin.registry import Registry
 from recbench.store import scales
-from recbench.store.record import Failure, Record, Result
+from recbench.store.artifacts import MODEL
+from recbench.store.record import KEPT, Failure, Record
 from recbench.store.repair import repaired
 from recbench.store.reuse import take_over
 from recbench.store.store import Store
@@ -33,6 +33,7 @@ from recbench.suite.suite import Suite
 from recbench.sweep import preflight
 from recbench.sweep.attempts import Limits, Listener, Rounds
 from recbench.sweep.preparation import calibrated, decoded
+from recbench.sweep.state import PlanState, grown
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Options:
         timeout: seconds that an attempt at a job may run; None: as long as it takes.
         limits: how much may go wrong.
         only: ids of the jobs to run; None: all that are not done.
+        train: whether jobs that need it are trained; otherwise only stored models are scored.
         preflight: whether methods that have no finished job yet take one step, in a process of its own, beforehand.
         engine: name and parameters of the executor, for ``recbench status``, which asks it about its queue.
     """
@@ -61,23 +63,9 @@ class Options:
     timeout: float | None = None
     limits: Limits = field(default_factory=Limits)
     only: frozenset[str] | None = None
+    train: bool = True
     preflight: bool = True
     engine: tuple[str, Mapping[str, Any]] = ("local", MappingProxyType({}))
-
-
-@dataclass(frozen=True)
-class PlanState:
-    """The state of a plan in a store.
-
-    Attributes:
-        records: usable records by job id, whatever their status.
-        unusable: job ids with a record that cannot be used, and why.
-        to_run: jobs without a record, or with one of a failure, in the plan's order.
-    """
-
-    records: dict[str, Result]
-    unusable: dict[str, str]
-    to_run: tuple[PlannedJob, ...]
 
 
 class Watcher(Listener, Protocol):
@@ -90,84 +78,9 @@ class Watcher(Listener, Protocol):
         """Handle the start of jobs."""
 
 
-def inspect(plan: Plan, store: Store, fingerprints: dict[int, str] | None = None) -> PlanState:
-    """Compare a plan with a store; changes nothing.
-
-    Args:
-        fingerprints: of the prepared images, by setting; a record of other images cannot be used.
-    """
-    scan = store.scan(plan)
-    unusable = {damaged.job_id: damaged.reason for damaged in scan.damaged}
-    records = dict(scan.records)
-    for planned in plan.jobs:
-        record, wanted = records.get(planned.id), (fingerprints or {}).get(planned.setting)
-        if wanted and record and record.data and record.data.fingerprint != wanted:
-            dataset = plan.settings[planned.setting].dataset.name
-            unusable[planned.id] = f"the images of {dataset} have changed since it was made"
-            del records[planned.id]
-    open_jobs = (p for p in plan.jobs if p.id not in records or records[p.id].status == "failed")
-    return PlanState(records, unusable, tuple(open_jobs))
-
-
-class _Records(Mapping[str, Result]):
-    """Records by job id for a plan that grows: those that were scanned, and others as they are asked for.
-
-    A failure that is going to be run again is none yet.
-    """
-
-    def __init__(self, plan: Plan, store: Store, fingerprints: Mapping[int, str], tried: Collection[str]) -> None:
-        self.store = store
-        self.tried = tried
-        self.fingerprints = {plan.settings[i].dataset.identity: wanted for i, wanted in fingerprints.items()}
-        self.known: dict[str, Result | None] = {}
-
-    def __getitem__(self, job_id: str) -> Result:
-        record = self.known[job_id] if job_id in self.known else self.read(job_id)
-        if record is None or (record.status == "failed" and job_id not in self.tried):
-            raise KeyError(job_id)
-        self.known[job_id] = record
-        return record
-
-    def read(self, job_id: str) -> Result | None:
-        try:
-            record = self.store.read(job_id)
-        except ValueError:
-            return None  # inspect tells why, once the job is in the plan
-        wanted = self.fingerprints.get(record.job.dataset.identity) if record else None
-        return None if wanted and record and record.data and record.data.fingerprint != wanted else record
-
-    def __iter__(self) -> Iterator[str]:
-        return (job_id for job_id in self.known if job_id in self)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def grown(
-    plan: Plan, store: Store, fingerprints: dict[int, str] | None = None, tried: Collection[str] = ()
-) -> tuple[Plan, PlanState]:
-    """Return the plan, grown as far as the records allow, and its state in the store; changes nothing.
-
-    Args:
-        tried: ids of the jobs whose failures count: they ran just now. Others are to run again first.
-    """
-    if plan.tuning is None:
-        return plan, inspect(plan, store, fingerprints)
-    records = _Records(plan, store, fingerprints or {}, tried)
-    unusable: dict[str, str] = {}
-    plan = grow(plan, {})
-    while new := [planned for planned in plan.jobs if planned.id not in records.known]:
-        state = inspect(plan.model_copy(update={"jobs": tuple(new)}), store, fingerprints)
-        unusable.update(state.unusable)
-        records.known.update({planned.id: state.records.get(planned.id) for planned in new})
-        plan = grow(plan, records)
-    held = {p.id: record for p in plan.jobs if (record := records.known[p.id]) is not None}
-    open_jobs = (p for p in plan.jobs if p.id not in held or held[p.id].status == "failed")
-    return plan, PlanState(held, {p.id: unusable[p.id] for p in plan.jobs if p.id in unusable}, tuple(open_jobs))
-
-
 def run(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, watcher: Watcher) -> bool:
-    """Run every job that the store has no record of; returns False if the sweep was interrupted.
+    """Train and score every job that the store has no record of, and score stored models by metrics that are new or
+    have changed; returns False if the sweep was interrupted.
 
     The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once. A terminal that
     is closed changes nothing.
@@ -181,7 +94,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     _check_writable(store.root)
     store.check_folders()
     start = scales.filled_in(start, store.root, registry)
-    if suite.lacking and (grown(start, store)[1].to_run or any(search.scale is None for search in start.searches)):
+    if suite.lacking and (grown(start, store)[1].open or any(search.scale is None for search in start.searches)):
         raise SuiteError(suite.lacking)
     prepared = decoded(start, registry, options.cache, watcher.preparing, watcher.note)
     for index, images in prepared.items():
@@ -194,15 +107,17 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     fingerprints = {index: images.fingerprint for index, images in prepared.items()}
     if options.preflight:
         growth, state = grown(start, store, fingerprints)
-        open_jobs = [job for job in state.to_run if options.only is None or job.id in options.only]
+        open_jobs = _chosen(state.to_run, options) if options.train else ()
+        rescored = [job for job in _chosen(state.to_score, options) if job.id in state.stale]
         preflight.check(
             start, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
-            only=preflight.untried(growth, state.records, open_jobs), note=watcher.note,
+            only=preflight.untried(growth, state.records, open_jobs, rescored), note=watcher.note,
         )  # fmt: skip
-    start = calibrated(
-        start, store.root, registry, cache=options.cache, plugin_files=options.plugin_files, blocked=options.blocked,
-        device=options.device, note=watcher.note,
-    )  # fmt: skip
+    if options.train:
+        start = calibrated(
+            start, store.root, registry, cache=options.cache, plugin_files=options.plugin_files,
+            blocked=options.blocked, device=options.device, note=watcher.note,
+        )  # fmt: skip
     tried: set[str] = set()
     mended: set[str] = set()
     checked: set[str] = set()
@@ -213,7 +128,9 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             settled = [job_id for job_id, record in state.records.items() if record.status != "failed"]
             unfit = repaired(store, [job_id for job_id in settled if job_id not in checked])
             checked.update(settled)
-            for job_id, why in (*state.unusable.items(), *unfit.items()):
+            lost = {job.id: state.lost[job.id] for job in _chosen(state.to_run, options) if job.id in state.lost}
+            unusable = {**state.unusable, **unfit, **lost}
+            for job_id, why in unusable.items() if options.train else ():
                 target = store.set_aside(job_id, why)
                 if job_id not in mended:  # it may have been made just now, and damaged since; once is enough
                     tried.discard(job_id)
@@ -221,33 +138,40 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
                 watcher.note(
                     f"the record of job {job_id} cannot be used ({why}); it was moved to {target}, the job runs again"
                 )
-            if unfit:
+            if options.train and (unfit or lost):
                 continue
-            wanted = (planned for planned in state.to_run if options.only is None or planned.id in options.only)
-            to_run = tuple(planned for planned in wanted if planned.id not in tried)
-            if _set_misplaced_aside(store, to_run, watcher):
+            to_run = tuple(job for job in _chosen(state.to_run, options) if job.id not in tried and options.train)
+            to_score = tuple(
+                job for job in _chosen(state.to_score, options) if job.id not in tried and job.id not in unusable
+            )
+            if _set_misplaced_aside(store, (*to_run, *to_score), watcher):
                 continue
             taken = take_over(store, plan, to_run, fingerprints)
             if taken:
                 where = ", ".join(dict.fromkeys(taken.values()))
                 watcher.note(f"{len(taken)} jobs were already done for other suites, and were taken over from {where}")
                 continue
-            tasks = _tasks(plan, replace(state, to_run=to_run), store, options)
+            now_open = replace(state, to_run=to_run, to_score=to_score)
+            tasks = _tasks(plan, now_open, store, options)
             if tasks:
                 executor.check(tasks)
             store.write_plan(plan, suite.resolved)
             if not tasks or (rounds is not None and rounds.given_up):
                 return True
-            for planned in to_run:
+            for planned in (*to_run, *to_score):
                 store.write_task(plan.job(planned), plan.suite)
             if rounds is None:
                 rounds = Rounds(store, executor, options.limits, watcher, interrupted)
             if type(executor).queue is not Executor.queue:  # it has one
                 store.write_engine(*options.engine)
-            watcher.begin(plan, replace(state, to_run=to_run), executor.describe(len(tasks)))
+            watcher.begin(plan, now_open, executor.describe(len(tasks)))
             rounds.run(tasks, partial(_crashed, plan, store, registry, options))
-            tried.update(planned.id for planned in to_run)
+            tried.update(planned.id for planned in (*to_run, *to_score))
     return False
+
+
+def _chosen(jobs: Sequence[PlannedJob], options: Options) -> tuple[PlannedJob, ...]:
+    return tuple(job for job in jobs if options.only is None or job.id in options.only)
 
 
 def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Watcher) -> bool:
@@ -262,10 +186,10 @@ def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Wa
 
 
 def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list[Task]:
-    """Return the tasks of a state's missing jobs."""
+    """Return the tasks of a state's open jobs."""
     root, cache = store.root.resolve(), str(options.cache.resolve())
     tasks = []
-    for planned in state.to_run:
+    for planned in (*state.to_run, *state.to_score):
         tasks.append(
             Task(
                 job_id=planned.id,
@@ -304,16 +228,18 @@ def _check_writable(root: Path) -> None:
 
 
 def _crashed(plan: Plan, store: Store, registry: Registry, options: Options, event: Ended) -> Record:
-    """Write the record of a job whose process died without leaving one."""
+    """Return the record of a job whose process died without leaving one. A model that it was to score is kept."""
     planned = next(job for job in plan.jobs if job.id == event.job_id)
     log = store.folder(event.job_id) / "log.txt"
     kind = "TimedOut" if event.reason == "timeout" else "ProcessDied"
+    before = store.read(event.job_id)
+    kept = {name: getattr(before, name) for name in KEPT} if before is not None and MODEL in before.files else {}
     return Record(
         job_id=event.job_id,
         suite=plan.suite,
         status="failed",
         job=plan.job(planned),
-        protocol=None,
+        **{"protocol": None, **kept},
         failure=Failure(type=kind, reason=event.reason, message=event.detail, traceback=_tail(log)),
         provenance=provenance(registry.plugins, device=options.device, threads=0, started=now()),
     )

@@ -12,7 +12,8 @@ import pandas
 import pytest
 from scipy import stats
 
-from recbench.analysis.comparison import Comparison, Side, compare, earlier_version
+from recbench.analysis.comparison import Comparison, Side, compare
+from recbench.analysis.earlier import earlier_version
 from recbench.errors import UserError
 from recbench.plan.model import Column, PlannedJob
 from recbench.plan.plan import Plan

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from recbench.analysis.protocols import differences
+from recbench.analysis.protocols import differences, metric_differences
 from recbench.analysis.ranking import rank
 from recbench.plan.model import ComponentSpec
 from recbench.store.record import Data, Record
@@ -48,12 +48,18 @@ def test_method_and_seed_are_no_differences() -> None:
     )
 
 
-def test_a_metric_that_only_one_has_is_absent_from_the_other() -> None:
+def test_metrics_are_compared_one_by_one() -> None:
     whole = record_with({})
     fewer = whole.model_copy(
         update={"job": whole.job.model_copy(update={"metrics": {"psnr": ComponentSpec(name="psnr")}})}
     )
-    (line,) = differences(whole, fewer)
+    assert differences(whole, fewer) == []
+    assert metric_differences(whole, fewer) == []
+    edited = record_with({"metrics": {**whole.job.metrics, "psnr": ComponentSpec(name="psnr", code="f" * 16)}})
+    assert differences(whole, edited) == []
+    assert metric_differences(whole, edited) == ["metrics.psnr: its code has changed"]
+    first, second = (record.model_copy(update={"schema_version": 1}) for record in (whole, fewer))
+    (line,) = differences(first, second)
     assert line.startswith("metrics.mse: ")
     assert line.endswith(" and absent")
 

@@ -75,7 +75,7 @@ def test_no_other_file_is_taken_for_the_model(trained: tuple[Store, Record, Regi
     assert "do not fit the architecture as it is now" in complaint(side=8)
     file.unlink()
     assert "cannot be read" in complaint()
-    failed = record.model_copy(update={"status": "failed"})
+    failed = record.model_copy(update={"status": "failed", "files": {}})
     assert "left no model" in complaint(failed)
 
 

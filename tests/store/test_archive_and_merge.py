@@ -26,6 +26,7 @@ from recbench.plan.merge import join_plans
 from recbench.plan.model import Column
 from recbench.plan.plan import Plan
 from recbench.store.archive import Archive, ArchiveError, export
+from recbench.store.artifacts import read_scores, write_scores
 from recbench.store.merge import Merged, merge, sources
 from recbench.store.record import File, Score
 from recbench.store.store import Store
@@ -319,15 +320,80 @@ def test_other_trainings_become_other_settings() -> None:
     assert len(joined.jobs) == 8
 
 
-def test_plans_with_other_metrics_are_refused_with_what_differs(tmp_path: Path) -> None:
-    columns = (Column(name="psnr", direction="higher", unit="dB", digits=2), Column(name="ssim", direction="higher"))
-    joined, problems = join_plans([("here", make_plan()), ("there", make_plan(columns=columns))])
+SSIM = (Column(name="psnr", direction="higher", unit="dB", digits=2), Column(name="ssim", direction="higher"))
+
+
+def test_plans_with_other_lists_of_metrics_are_joined() -> None:
+    plan, other = make_plan(), make_plan(columns=SSIM)
+    joined, problems = join_plans([("here", plan), ("there", other)])
+    assert joined is not None
+    assert not problems
+    assert [column.name for column in joined.columns] == ["psnr", "mse", "ssim"]
+    assert joined.metrics.keys() == {"psnr", "mse", "ssim"}
+    assert joined.ranking == ("psnr", "mse", "ssim")
+    assert joined.jobs == plan.jobs
+    assert [job.id for job in other.jobs] == [job.id for job in plan.jobs]
+
+
+def test_plans_whose_metrics_differ_are_refused_with_what_differs() -> None:
+    plan = make_plan()
+    edited = {**plan.metrics, "psnr": plan.metrics["psnr"].model_copy(update={"code": "f" * 16})}
+    joined, problems = join_plans([("here", plan), ("there", plan.model_copy(update={"metrics": edited}))])
     assert joined is None
-    assert len(problems) >= 2
-    assert all("here" in problem and "there" in problem for problem in problems)
-    assert any("the metric ssim, which only one of them has" in problem for problem in problems)
+    (problem,) = problems
+    assert "here and there differ in the metric psnr: code" in problem
+    _, old = join_plans([(name, one.model_copy(update={"schema_version": 1})) for name, one in
+                         (("here", plan), ("there", make_plan(columns=SSIM)))])  # fmt: skip
+    assert any("the metric ssim, which only one of them has" in problem for problem in old)
     _, problems = join_plans([("a", make_plan()), ("b", make_plan(ranking=["psnr"]))])
     assert problems == ["the plans of made-up in a and b differ in the metrics that are ranked (psnr, mse; psnr)"]
+
+
+def score_with(store: Store, plan: Plan, labels: list[str], model: bytes, mean: float = 1.0) -> None:
+    """Write records of all jobs of a plan, with scores by these metrics of a model of these bytes."""
+    store.write_plan(plan, "name: made-up\n")
+    for planned in plan.jobs:
+        folder = store.folder(planned.id)
+        folder.mkdir(parents=True)
+        write_scores(folder, {**{label: np.full(8, mean + i) for i, label in enumerate(labels)}, "kl": np.ones(8)})
+        (folder / "model.safetensors").write_bytes(model)
+        files = {path.name: File.of(path.read_bytes()) for path in folder.iterdir()}
+        scores = {label: Score(mean=mean + i, std=0.0, n=8) for i, label in enumerate(labels)}
+        store.add(make_record(plan, planned, scores=scores, files=files))
+
+
+@pytest.mark.parametrize("first_is_target", [True, False])
+def test_scores_of_the_same_models_by_other_metrics_are_joined(tmp_path: Path, first_is_target: bool) -> None:
+    plan, other = make_plan(["l2"], seeds=[0]), make_plan(["l2"], seeds=[0], columns=SSIM)
+    target = tmp_path / "into" / plan.suite
+    one, two = Store(target if first_is_target else tmp_path / "one"), Store(tmp_path / "two")
+    score_with(one, plan, ["psnr", "mse"], b"model")
+    score_with(two, other, ["psnr", "ssim"], b"model")
+    given = [tmp_path / "two"] if first_is_target else [tmp_path / "one", tmp_path / "two"]
+    for _ in range(2):  # the second time, nothing is left to do
+        with sources(given) as found:
+            (merged,) = merge(found, tmp_path / "into")
+    assert merged.added == []
+    store = Store(target)
+    (job,) = store.read_plan().jobs
+    record = store.read(job.id)
+    assert record is not None
+    assert {label: score.mean for label, score in record.scores.items()} == {"psnr": 1.0, "mse": 2.0, "ssim": 2.0}
+    assert [again.metrics for again in record.rescored] == [("ssim",)]
+    columns = read_scores(store.folder(job.id), files=record.files)
+    assert {name: float(values[0]) for name, values in columns.items()} == {"psnr": 1, "mse": 2, "ssim": 2, "kl": 1}
+    assert store.scan(store.read_plan()).stale == {}
+
+
+def test_scores_of_another_model_are_not_joined(tmp_path: Path) -> None:
+    plan, other = make_plan(["l2"], seeds=[0]), make_plan(["l2"], seeds=[0], columns=SSIM)
+    score_with(Store(tmp_path / "one"), plan, ["psnr", "mse"], b"model")
+    score_with(Store(tmp_path / "two"), other, ["psnr", "ssim"], b"other")
+    with sources([tmp_path / "one", tmp_path / "two"]) as found:
+        (merged,) = merge(found, tmp_path / "into")
+    assert any("its scores of ssim" in note and "are of another model" in note for note in merged.notes)
+    store = Store(tmp_path / "into" / plan.suite)
+    assert store.scan(store.read_plan()).stale == {plan.jobs[0].id: ("ssim",)}
 
 
 # The command line

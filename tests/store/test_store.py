@@ -150,7 +150,7 @@ def test_a_record_and_a_plan_of_schema_1_are_read_as_they_are(store: Store) -> N
     plan["schema_version"] = 1
     plan["settings"][0]["dataset"]["params"] = {"root": "data/arrays"}
     (job,) = plan["jobs"]
-    job["id"] = Plan.model_validate(plan).job(PlannedJob.model_validate(job)).id
+    job["id"] = Plan.model_validate(plan).id_of(PlannedJob.model_validate(job))
     old = Plan.model_validate(plan)
     store.write_plan(old, "")
     record = json.loads(make_record(old, old.jobs[0]).model_dump_json())

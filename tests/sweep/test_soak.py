@@ -17,7 +17,7 @@ import pytest
 from recbench.analysis.ranking import rank
 from recbench.render.leaderboard import FORMATS
 from recbench.store.store import Store
-from recbench.sweep.sweep import inspect
+from recbench.sweep.state import inspect
 from tests.conftest import ROOT, SOAK
 from tests.simulated_cluster import MONTH, RATES, faults_of_a_month, record_of
 
