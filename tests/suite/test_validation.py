@@ -613,7 +613,6 @@ SAME = {
 }
 
 
-
 @pytest.mark.parametrize("text", SAME.values(), ids=SAME)
 def test_ids_do_not_change_with(load, text):
     assert ids(load(text=text)) == ids(load())
