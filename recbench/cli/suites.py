@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
 from recbench.cli.options import load, plugin_options
 from recbench.cli.text import echo
-from recbench.data.cache import check_images, has_images
 from recbench.errors import SuiteError, UserError
 from recbench.files import write_atomically
-from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.shipped import boards, find_suite, suites
-from recbench.suite.document import load as load_document
-from recbench.suite.suite import load_suite
+from recbench.suite.outline import outline
 
 
 @click.group("suites", invoke_without_command=True)
@@ -39,32 +35,11 @@ def suites_command(ctx: click.Context, plugin_files: tuple[str, ...], blocked: t
 
 def _facts(file: Path, registry: Registry) -> tuple[str, str, str, str]:
     """Return description, number of jobs, data sets, and what is missing on this machine to run the suite."""
-    document = load_document(file).data
-    text = str(document.get("description") or "") if isinstance(document, dict) else ""
     try:
-        suite = load_suite(file, registry)
+        found = outline(file, registry)
     except SuiteError as error:
-        return text, "–", "–", str(error.problems[0].message)
-    plan = suite.plan
-    jobs = sum(plan.counts) if plan.tuning is not None else len(plan.jobs)
-    lacking = [spec for spec in _datasets(plan) if not _there(spec, plan, registry)]
-    lacks = [f"images of {name}" for name in lacking] + (["weights"] if suite.lacking else [])
-    return text, f"{jobs:,}", ", ".join(_datasets(plan)), ", ".join(lacks) or "–"
-
-
-def _datasets(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(setting.dataset.name for setting in plan.settings))
-
-
-def _there(name: str, plan: Plan, registry: Registry) -> bool:
-    """Return whether the images of a data set are where the suite expects them, seen from the working folder."""
-    specs = [setting.dataset for setting in plan.settings if setting.dataset.name == name]
-    try:
-        for spec in specs:
-            check_images(name, partial(has_images, registry.get("datasets", name).create(spec.arguments)))
-    except UserError:
-        return False
-    return True
+        return "–", "–", "–", str(error.problems[0].message)
+    return found.description, f"{found.jobs:,}", ", ".join(found.datasets), ", ".join(found.problems) or "–"
 
 
 @suites_command.command("copy")
