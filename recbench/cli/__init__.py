@@ -27,6 +27,7 @@ _TRACEBACK = "RECBENCH_TRACEBACK"
 
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; completed jobs are not run again."),
+    "try": ("recbench.cli.trying", "Rank the loss in a file among the methods of a reference board."),
     "status": (
         "recbench.cli.status",
         "Show the progress of a suite: jobs done, running and failed, and the time left.",
