@@ -41,7 +41,7 @@ def print_standings(
                 for found in curves:
                     if found.setting == each.setting:
                         _print_matched(found, label)
-                _print_cost(where, label, expected)
+                _print_cost(each, where, label, expected)
 
 
 def _print_standing(board: Board, found: Standing, label: str, name: str) -> None:
@@ -95,7 +95,7 @@ def _print_matched(found: RateDistortion, label: str) -> None:
         echo(f"  against {found.reference}, on average over the KL that both span: {', '.join(told)}")
 
 
-def _print_cost(found: Standing, label: str, expected: Forecast) -> None:
+def _print_cost(board: Board, found: Standing, label: str, expected: Forecast) -> None:
     seconds, cost = expected.steps.get(label), found.row.cost
     if seconds is None:
         return
@@ -105,23 +105,27 @@ def _print_cost(found: Standing, label: str, expected: Forecast) -> None:
         f"  cost: {1000 * seconds:.1f} ms a step, {seconds / expected.reference:.2f} × {REFERENCE} on this machine"
         f"{whole}{memory}"
     )
+    base = next((row for row in board.rows if row.loss == REFERENCE and row.cost is not None), None)
+    if cost is not None and base is not None and base.cost is not None and base.cost.step_milliseconds:
+        mine, its = cost.step_milliseconds, base.cost.step_milliseconds
+        echo(f"  by the records, perhaps of two machines: {mine:.1f} ms a step against {its:.1f} ms of {REFERENCE}")
 
 
-def quick_words(plan: Plan, losses: Sequence[str], part: int, expected: Forecast) -> None:
+def quick_words(plan: Plan, board: Plan, losses: Sequence[str], expected: Forecast) -> None:
     """Print what a quick try tells, and what it does not."""
     names, epochs = ", ".join(losses), plan.settings[0].training.epochs
+    of, seeds = board.settings[0].training.epochs, len({job.seed for job in board.jobs if job.split == "test"})
     echo("")
     for label in losses:
         seconds = expected.steps.get(label)
         if seconds is not None:
             echo(f"cost of {label}: {1000 * seconds:.1f} ms a step, {seconds / expected.reference:.2f} × {REFERENCE}")
-    counted = f"{epochs} epoch{'s' if epochs > 1 else ''}"
     echo(
         f"This tells that {names} can be trained here, what a step costs, and how it compares with {REFERENCE} after "
-        f"{counted} with one seed, both at the KL weight that suits the board's losses relative to their scale. "
-        "Its tests speak about other test images, not about other trainings."
+        f"{epochs} of {of} epochs with one seed, both at the KL weight that suits the board's losses relative to their "
+        "scale. Its tests speak about other test images, not about other trainings."
     )
     echo(
-        f"It cannot tell the place of {names} among the board's methods, which were trained longer (about {part} times), tuned, "
-        "and run with several seeds; nor whether another KL weight suits it better. Without --quick, it can."
+        f"It cannot tell the place of {names} among the board's methods, which were tuned and trained over {of} epochs "
+        f"with {seeds} seed{'s' * (seeds != 1)}; nor whether another KL weight suits it better. Leave out --quick for that."
     )

@@ -22,7 +22,7 @@ from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import count_bar, err, print_leaderboard
 from recbench.cli.tried import print_standings, quick_words
 from recbench.data.cache import Prepared, default_cache
-from recbench.errors import UserError, did_you_mean
+from recbench.errors import PluginError, SuiteError, UserError, did_you_mean
 from recbench.plan.plan import Plan
 from recbench.plan.strategies import KL_WEIGHT, rounded
 from recbench.plan.tuning import REFERENCE
@@ -34,6 +34,7 @@ from recbench.store.record import Result
 from recbench.store.store import Store
 from recbench.suite.contender import contending, shortened
 from recbench.suite.suite import Suite, load_suite
+from recbench.sweep.preflight import check
 from recbench.sweep.preparation import calibrated, decoded
 from recbench.sweep.state import grown, inspect
 from recbench.sweep.sweep import Options
@@ -64,7 +65,7 @@ class _Board:
 
     def fingerprints(self) -> dict[int, str]:
         """Return the fingerprint of its images by setting."""
-        found = {}
+        found: dict[int, str] = {}
         for job in self.plan.jobs:
             record = self.records.get(job.id)
             if record is not None and record.data is not None:
@@ -137,7 +138,11 @@ def try_command(
     if quick:
         suite = _quick(board, suite, store, registry, options, overrides)
         store = Store(results / suite.plan.suite)
-    expected = forecast(suite.plan, store, board.plan, board.records, registry, images, settings, quick=quick)
+    try:
+        expected = forecast(suite.plan, store, board.plan, board.records, registry, images, settings, quick=quick)
+    except PluginError:  # a broken loss: preflight says better what is wrong with it
+        check(suite.plan, registry, plugin_files=options.plugin_files, blocked=blocked, device=options.device)
+        raise
     _announce(expected, suite.plan, board.plan, quick=quick)
     if dry_run:
         return
@@ -146,7 +151,7 @@ def try_command(
         raise click.Abort
     if quick:
         code = execute(suite, store, registry, executor, options)
-        quick_words(suite.plan, losses, QUICK, expected)
+        quick_words(suite.plan, board.plan, losses, expected)
         sys.exit(code)
     sys.exit(_rank(board, suite, store, registry, losses, compared, expected, (executor, options)))
 
@@ -188,8 +193,6 @@ def _suite(text: str, registry: Registry, overrides: Sequence[str]) -> Suite:
 
 
 def _complete(suite: Suite) -> None:
-    from recbench.errors import SuiteError
-
     if suite.lacking:
         raise SuiteError(suite.lacking)
 
