@@ -87,18 +87,22 @@ def joined(board: Plan, plan: Plan) -> Plan:
 def under_protocol(
     plan: Plan, records: Mapping[str, Result], board: Plan, reference: Mapping[str, Result]
 ) -> dict[str, Result]:
-    """Return records as if they were made under the protocol of a board's setting and split, whatever theirs is."""
-    protocols = {
-        (job.setting, job.split): reference[job.id].protocol
+    """Return records as if they were made with the protocol and images of a board's setting, whatever theirs are."""
+    models = {
+        (job.setting, job.split): reference[job.id]
         for job in board.jobs
         if job.id in reference and reference[job.id].status == "done"
     }
     found = {}
     for job in plan.jobs:
         record = records.get(job.id)
-        if record is not None:
-            known = protocols.get((job.setting, job.split), record.protocol)
-            found[job.id] = record.model_copy(update={"protocol": known if record.protocol else None})
+        if record is None:
+            continue
+        model = models.get((job.setting, job.split))
+        if model is not None and model.data is not None and record.data is not None and record.protocol is not None:
+            data = record.data.model_copy(update={"fingerprint": model.data.fingerprint})
+            record = record.model_copy(update={"protocol": model.protocol, "data": data})
+        found[job.id] = record
     return found
 
 
