@@ -45,6 +45,10 @@ COMMANDS = {
         "recbench.cli.reference",
         "List the reference boards that recbench ships, and verify them.",
     ),
+    "findings": (
+        "recbench.cli.findings",
+        "Print what the reference boards say of the orderings that papers print.",
+    ),
     "across": ("recbench.cli.across", "Compare methods across the leaderboards of several suites."),
     "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),

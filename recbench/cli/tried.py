@@ -127,5 +127,5 @@ def quick_words(plan: Plan, board: Plan, losses: Sequence[str], expected: Foreca
     )
     echo(
         f"It cannot tell the place of {names} among the board's methods, which were tuned and trained over {of} epochs "
-        f"with {seeds} seed{'s' * (seeds != 1)}; nor whether another KL weight suits it better. Without --quick, it can."
+        f"with {seeds} seed{'s' * (seeds != 1)}; nor whether another KL weight suits it. Without --quick, it can."
     )
