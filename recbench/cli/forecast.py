@@ -26,7 +26,7 @@ from recbench.sweep.state import grown
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a try will take.
+    """The work that a try is, and the time that it will take.
 
     Attributes:
         trainings, evaluations: that are left.

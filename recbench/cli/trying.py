@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import click
 
@@ -29,10 +29,10 @@ from recbench.plan.tuning import REFERENCE
 from recbench.plugin.manager import FILE
 from recbench.plugin.registry import Registry
 from recbench.render.leaderboard import write_all
-from recbench.shipped import boards, find_board
+from recbench.shipped import boards, find_board, suites
 from recbench.store.record import Result
 from recbench.store.store import Store
-from recbench.suite.contender import contending, shortened
+from recbench.suite.contender import contending, relocated, shortened
 from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.preflight import check
 from recbench.sweep.preparation import calibrated, decoded
@@ -48,7 +48,7 @@ _ASKS = 120.0
 
 
 @dataclass(frozen=True)
-class _Board:
+class FinishedBoard:
     """A finished board: its results, read only."""
 
     store: Store
@@ -126,7 +126,8 @@ def try_command(
     losses = _losses(registry, file, wanted)
     cache = settings["cache"] or default_cache()
     board = _board(name, results, cache)
-    suite = _suite(contending(board.store.root / "suite.yaml", losses, f"{board.plan.suite}-try"), registry, overrides)
+    data = relocated(board.store.root / "suite.yaml", suites().get(board.plan.suite), registry)
+    suite = _suite(contending(data, losses, f"{board.plan.suite}-try"), registry, overrides)
     taken = {search.label for search in board.plan.searches} & set(losses)
     if taken:
         raise UserError(f"the board of {board.plan.suite} has a loss {', '.join(sorted(taken))} already; rename yours")
@@ -136,7 +137,7 @@ def try_command(
     executor, options = options_of(registry, files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if quick:
-        suite = _quick(board, suite, store, registry, options, overrides)
+        suite = _quick(board, suite, data, store, registry, options, overrides)
         store = Store(results / suite.plan.suite)
     try:
         expected = forecast(suite.plan, store, board.plan, board.records, registry, images, settings, quick=quick)
@@ -169,7 +170,7 @@ def _losses(registry: Registry, file: Path, wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(wanted)) or found
 
 
-def _board(name: str, results: Path, cache: Path) -> _Board:
+def _board(name: str, results: Path, cache: Path) -> FinishedBoard:
     """Return a shipped board, or the finished results of a suite: those in a folder, or those of that name."""
     folder = Path(name)
     if (folder / "plan.json").is_file():
@@ -182,7 +183,7 @@ def _board(name: str, results: Path, cache: Path) -> _Board:
     records = inspect(plan, store).records
     if not any(record.status == "done" for record in records.values()):
         raise UserError(f"{store.root} has no finished jobs to rank a loss among")
-    return _Board(store, plan, records)
+    return FinishedBoard(store, plan, records)
 
 
 def _suite(text: str, registry: Registry, overrides: Sequence[str]) -> Suite:
@@ -197,7 +198,7 @@ def _complete(suite: Suite) -> None:
         raise SuiteError(suite.lacking)
 
 
-def _check(board: _Board, plan: Plan, images: Mapping[int, Prepared], *, anyway: bool) -> bool:
+def _check(board: FinishedBoard, plan: Plan, images: Mapping[int, Prepared], *, anyway: bool) -> bool:
     """Return whether records of a plan can be compared with those of a board.
 
     Raises:
@@ -220,7 +221,13 @@ def _check(board: _Board, plan: Plan, images: Mapping[int, Prepared], *, anyway:
 
 
 def _quick(
-    board: _Board, suite: Suite, store: Store, registry: Registry, options: Options, overrides: Sequence[str]
+    board: FinishedBoard,
+    suite: Suite,
+    data: Mapping[str, Any],
+    store: Store,
+    registry: Registry,
+    options: Options,
+    overrides: Sequence[str],
 ) -> Suite:
     """Return the suite of a quick try: the losses and l2 at the KL weight that the board's losses chose on average,
     relative to their scales."""
@@ -238,7 +245,7 @@ def _quick(
     weights = {REFERENCE: rounded(relative)}
     weights |= {search.label: rounded(relative * (search.scale or 1)) for search in reversed(plan.searches)}
     epochs = max(1, min(setting.training.epochs for setting in suite.plan.settings) // QUICK)
-    text = shortened(board.store.root / "suite.yaml", weights, f"{board.plan.suite}-try-quick", epochs)
+    text = shortened(data, weights, f"{board.plan.suite}-try-quick", epochs)
     return _suite(text, registry, [each for each in overrides if not each.startswith(("tuning", "training.epochs"))])
 
 
@@ -260,7 +267,7 @@ def _announce(expected: Forecast, plan: Plan, board: Plan, *, quick: bool) -> No
 
 
 def _rank(
-    board: _Board,
+    board: FinishedBoard,
     suite: Suite,
     store: Store,
     registry: Registry,
@@ -308,7 +315,7 @@ def _rank(
 
 
 @contextmanager
-def _beside(board: _Board, plan: Plan, store: Store) -> Iterator[Store]:
+def _beside(board: FinishedBoard, plan: Plan, store: Store) -> Iterator[Store]:
     """Give a store in which the jobs of a board and those of a plan are side by side, by links; nothing is copied."""
     with tempfile.TemporaryDirectory() as folder:
         jobs = Path(folder) / "jobs"

@@ -25,11 +25,11 @@ STANDS_IN = {"lpips": "st_lpips", "fid_recon": "fd_enet_recon", "fid_gen": "fd_e
 """Metrics by which a board judges a printed ordering if it has not the metric itself."""
 _TABLE = re.compile(r".*?table \d+")
 
-Verdict = Literal["holds", "fails", "undecided"]
+Decision = Literal["holds", "fails", "undecided"]
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedTable:
     """A table of a paper: scores by loss and metric.
 
     Attributes:
@@ -64,12 +64,12 @@ class Ordering:
     published: tuple[float, float]
     measured: tuple[float, float]
     p: float
-    verdict: Verdict
+    verdict: Decision
     matched: bool | None
     apart: bool = False
 
 
-def printed_tables(files: Mapping[str, Path]) -> list[Printed]:
+def printed_tables(files: Mapping[str, Path]) -> list[PrintedTable]:
     """Return the published tables in suite files, by name of the suite; parts of one table are joined."""
     found: dict[tuple[str, str], tuple[dict[str, dict[str, float]], dict[str, str], tuple[str, ...]]] = {}
     for suite, file in files.items():
@@ -83,10 +83,13 @@ def printed_tables(files: Mapping[str, Path]) -> list[Printed]:
             for loss, values in part["scores"].items():
                 scores.setdefault(loss, {}).update({name: published_value(value)[0] for name, value in values.items()})
                 architectures[loss] = part.get("architecture", "")
-    return [Printed(source, datasets, *made) for (_, source), (*made, datasets) in found.items()]
+    return [
+        PrintedTable(source, datasets, scores, architectures)
+        for (_, source), (scores, architectures, datasets) in found.items()
+    ]
 
 
-def orderings(board: Board, matched: Matched | None, tables: Sequence[Printed]) -> list[Ordering]:
+def orderings(board: Board, matched: Matched | None, tables: Sequence[PrintedTable]) -> list[Ordering]:
     """Return the printed orderings that a board can judge."""
     columns = {column.name: column for column in board.columns}
     ranked = [row for row in board.rows if row.status == "ranked"]
@@ -110,7 +113,7 @@ def orderings(board: Board, matched: Matched | None, tables: Sequence[Printed]) 
                     continue
                 measured = rows[better].cells[judged.name].mean, rows[worse].cells[judged.name].mean
                 p = p_values[frozenset(pair)]
-                said: Verdict = "undecided"
+                said: Decision = "undecided"
                 if p <= 1 - (board.confidence or 0.95):
                     said = "holds" if judged.cost(measured[0]) < judged.cost(measured[1]) else "fails"
                 rates = [at_rate.get(label, {}).get(judged.name) for label in (better, worse)]
@@ -164,7 +167,7 @@ def findings(stores: Mapping[str, Store], files: Mapping[str, Path]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _board(name: str, board: Board, curve: RateDistortion | None, tables: Sequence[Printed]) -> Iterator[str]:
+def _board(name: str, board: Board, curve: RateDistortion | None, tables: Sequence[PrintedTable]) -> Iterator[str]:
     ranked = [row for row in board.rows if row.status == "ranked"]
     matched = curve.matched if curve is not None else None
     yield f"## {name}: {board.setting}"

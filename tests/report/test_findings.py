@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recbench.analysis.ranking import rank_stored
-from recbench.report.findings import Printed, findings, orderings, printed_tables
+from recbench.report.findings import PrintedTable, findings, orderings, printed_tables
 from recbench.shipped import boards, suites
 from tests.report_store import write_store
 
@@ -28,7 +28,7 @@ def test_the_page_is_what_the_boards_say(cache: Path) -> None:
 def test_verdicts_follow_from_the_scores_of_the_board(made) -> None:
     plan, store = made
     (board,) = rank_stored(plan, store, dict(store.scan(plan).records)).boards
-    table = Printed("a paper, table 1", ("photos",), {
+    table = PrintedTable("a paper, table 1", ("photos",), {
         "wiener": {"psnr": 20.7, "lpips": 0.13}, "l2": {"psnr": 20.4, "lpips": 0.22}, "ce": {"psnr": 20.1},
     }, dict.fromkeys(("wiener", "l2", "ce"), ""))  # fmt: skip
     found = {(each.better, each.worse, each.judged.name): each for each in orderings(board, None, [table])}
@@ -38,7 +38,9 @@ def test_verdicts_follow_from_the_scores_of_the_board(made) -> None:
     assert found["wiener", "l2", "psnr"].verdict == "fails"
     assert found["wiener", "ce", "psnr"].verdict == "fails"
     assert found["l2", "ce", "psnr"].verdict == "undecided"  # 0.08 dB apart
-    turned = Printed("another, table 1", (), {"l2": {"psnr": 2.0}, "wiener": {"psnr": 1.0}}, {"l2": "", "wiener": "x"})
+    turned = PrintedTable(
+        "another, table 1", (), {"l2": {"psnr": 2.0}, "wiener": {"psnr": 1.0}}, {"l2": "", "wiener": "x"}
+    )
     (only,) = orderings(board, None, [turned])
     assert (only.verdict, only.apart) == ("holds", True)
 
