@@ -27,8 +27,9 @@ from recbench.plan.model import Column
 from recbench.plan.plan import Plan
 from recbench.store.archive import Archive, ArchiveError, export
 from recbench.store.artifacts import read_scores, write_scores
-from recbench.store.merge import Merged, merge, sources
+from recbench.store.merge import Merged, merge
 from recbench.store.record import File, Score
+from recbench.store.sources import sources
 from recbench.store.store import Store
 from tests.conftest import ROOT, Recbench
 from tests.made_up import make_plan, make_record, make_trouble

@@ -198,7 +198,7 @@ def test_a_new_metric_that_fails_takes_no_score_away(tmp_path: Path, recbench: R
         assert record(job)["scores"]["psnr"] == psnr
 
 
-def test_a_damaged_model_is_not_scored(tmp_path: Path, recbench: Recbench) -> None:
+def test_a_damaged_model_is_not_scored_but_trained_again(tmp_path: Path, recbench: Recbench) -> None:
     write(tmp_path, "psnr")
     assert recbench(*command()).returncode == 0
     job, _ = jobs(tmp_path)
@@ -211,6 +211,13 @@ def test_a_damaged_model_is_not_scored(tmp_path: Path, recbench: Recbench) -> No
     assert scored.returncode == 1
     assert "is not the file that the record describes" in scored.stderr
     assert record(job)["scores"].keys() == {"psnr"}
+
+    run = recbench(*command())
+    assert run.returncode == 0, run.stderr
+    assert "its model.safetensors is not the file that the record describes, so it cannot be scored" in run.stderr
+    assert "the job runs again" in run.stderr
+    assert record(job)["scores"].keys() == {"psnr", "offset"}
+    assert len(list((tmp_path / "results" / "scored" / "set-aside").iterdir())) == 1
 
 
 def test_an_interrupted_scoring_is_finished(tmp_path: Path, recbench: Recbench) -> None:
