@@ -49,10 +49,12 @@ def _incompatible(first: Plan, second: Plan) -> Iterator[str]:
             yield f"the metric {label}: {'; '.join(differences(one, other))}"
         elif (one is None or other is None) and first.schema_version == 1:
             yield f"the metric {label}, which only one of them has"
-    if first.tuning != second.tuning:
-        both = first.tuning is not None and second.tuning is not None
-        yield f"their tuning{': ' + '; '.join(differences(first.tuning, second.tuning)) if both else ''}"
-    elif first.tuning is not None:
+    if first.tuning is None or second.tuning is None:
+        if first.tuning != second.tuning:
+            yield "their tuning, which only one of them has"
+    elif first.tuning != second.tuning:
+        yield f"their tuning: {'; '.join(differences(first.tuning, second.tuning))}"
+    else:
         ids, others = {job.id for job in first.jobs}, {job.id for job in second.jobs}
         if not (ids <= others or others <= ids):
             yield "the trials of their tuning, of which neither has all that the other has"

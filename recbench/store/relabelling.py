@@ -108,7 +108,8 @@ def kept_apart(found: Sequence[RecordSource]) -> tuple[list[RecordSource], list[
     its own, so that boards show its scores in a column of their own.
     """
     first, *others = found
-    plan, kept, notes = first.plan, [first], []
+    plan, kept = first.plan, [first]
+    notes: list[str] = []
     for source in others:
         labels = new_labels(plan, source.plan)
         notes += remarks(first.name, plan, source.name, source.plan, labels)
