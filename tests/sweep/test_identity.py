@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import TINY, Recbench
+from tests.conftest import ROOT, TINY, Recbench
 
 pytestmark = pytest.mark.slow
 
@@ -178,6 +179,27 @@ def test_code_counts_by_what_it_does(tmp_path: Path, recbench: Recbench) -> None
     assert to_run() == ["plain"]
     (tmp_path / "losses.py").write_text(PLUGIN)
     assert to_run() == []
+
+
+def test_a_comment_in_a_built_in_family_changes_no_job(tmp_path: Path, recbench: Recbench) -> None:
+    """The family is a copy, which is found first."""
+    family = tmp_path / "lib" / "recbench_losses_pixel"
+    shutil.copytree(ROOT / "plugins" / "recbench-losses-pixel" / "recbench_losses_pixel", family)
+    write_arrays(tmp_path / "data")
+    suite(tmp_path, "data", "{name: l2, kl_weight: 0.001}, {name: charbonnier, kl_weight: 0.001}")
+    path = {"PYTHONPATH": str(tmp_path / "lib")}
+    run = ("run", "same.yaml", "--plugin", TINY, "--device", "cpu", "--set", "seeds=[0]")
+    assert recbench(*run, **path).returncode == 0
+    for file in family.rglob("*.py"):
+        file.write_text(file.read_text().replace("\n\n\n", "\n\n\n# A comment, and a space more\n\n") + "\n\n")
+    again = recbench(*run, "--dry-run", **path)
+    assert "2 done, 0 to run" in again.stderr, again.stderr
+    losses = family / "losses.py"
+    value = "charbonnier(decoded, target, self.epsilon)"
+    assert value in losses.read_text()
+    losses.write_text(losses.read_text().replace(value, f"2 * {value}"))
+    changed = recbench(*run, "--dry-run", **path)
+    assert missing(changed.stdout) == ["charbonnier"], changed.stderr
 
 
 @pytest.mark.parametrize("edited", ["the helper", "the plugin"])
