@@ -12,7 +12,7 @@ from pydantic import Field
 
 from recbench.analysis.board import Board, Row
 from recbench.plan.merge import differences
-from recbench.plan.model import NUMERICS, Frozen, PlannedJob
+from recbench.plan.model import NUMERICS, Frozen, Method, PlannedJob, job_of
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import Search
 from recbench.store.record import Result
@@ -60,6 +60,35 @@ def hindrances(board: Plan, plan: Plan, numerics: int, fingerprints: Mapping[int
     ladders = {search.axes[0] for search in board.searches}
     if board.searches and {search.axes[0] for search in plan.searches} != ladders:
         yield "the range of KL weights is not that of the board"
+
+
+def other_protocols(board: Plan, plan: Plan, reference: Mapping[str, Result]) -> Iterator[str]:
+    """Yield a line for each setting whose records on the board have another protocol than the jobs of a new loss will
+    have on the same images, though nothing that defines a job differs.
+
+    Args:
+        board: the plan of the board.
+        plan: of the new loss, with tuning and the same settings.
+        reference: the records of the board.
+    """
+    for search in plan.searches:
+        method = Method(label=search.label, loss=search.loss, kl_weight=1.0)
+        job = job_of(plan.settings[search.setting], method, plan.metrics, 0, "test")
+        theirs = {
+            record.protocol
+            for planned in board.jobs
+            if planned.setting == search.setting
+            and planned.split == "test"
+            and (record := reference.get(planned.id)) is not None
+            and record.data is not None
+            and record.protocol not in (None, job.protocol(record.data.fingerprint))
+        }
+        if theirs:
+            yield (
+                f"the board's protocol {', '.join(map(str, sorted(theirs, key=str)))} is not that of jobs here: it "
+                "was made by another version of recbench"
+            )
+            return
 
 
 def joined(board: Plan, plan: Plan) -> Plan:

@@ -23,6 +23,7 @@ from recbench.cli.terminal import count_bar, err, print_leaderboard
 from recbench.cli.tried import print_standings, quick_words
 from recbench.data.cache import Prepared, default_cache
 from recbench.errors import PluginError, SuiteError, UserError, did_you_mean
+from recbench.plan.model import NUMERICS
 from recbench.plan.plan import Plan
 from recbench.plan.strategies import KL_WEIGHT, rounded
 from recbench.plan.tuning import REFERENCE
@@ -59,7 +60,10 @@ class FinishedBoard:
     def numerics(self) -> int:
         """The version of the numbers that its records were made with."""
         done = next(job_id for job_id, record in self.records.items() if record.status == "done")
-        record = self.store.read(done)
+        try:
+            record = self.store.read(done)
+        except ValueError:  # of another version of recbench, as its protocol tells
+            return NUMERICS
         assert record is not None, "it was read before"
         return record.job.numerics
 
@@ -207,6 +211,7 @@ def _check(board: FinishedBoard, plan: Plan, images: Mapping[int, Prepared], *, 
     theirs = board.fingerprints()
     prints = {index: (theirs[index], found.fingerprint) for index, found in images.items() if index in theirs}
     found = list(contender.hindrances(board.plan, plan, board.numerics, prints))
+    found = found or list(contender.other_protocols(board.plan, plan, board.records))
     if not found:
         return True
     if len(plan.settings) != len(board.plan.settings) or not anyway:
