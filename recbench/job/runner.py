@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from recbench.contracts.architecture import Fitted
 from recbench.contracts.dataset import Split
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.executor import JobProgress, Task
@@ -21,6 +22,7 @@ from recbench.files import lock
 from recbench.job.accidents import name_full_disk, reason_of
 from recbench.job.code import check_code, libraries
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
+from recbench.job.fitting import fit, fitting_cost
 from recbench.job.health import job_symptoms
 from recbench.job.observers import Observers
 from recbench.job.parts import MetricSpec, Model, build
@@ -235,6 +237,10 @@ class _Attempt:
         model, metrics = build(job, registry, shape_of(prepared), self.device)
         check_code(job, self.plugins)  # before a checkpoint is written
 
+        if isinstance(model.architecture, Fitted):
+            result = fit(model, on_device(prepared, "train", self.device), self.work.path)
+            return self.kept_model(model, metrics, prepared, result, fitting_cost(result, peak_memory(self.device)), {})
+
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
             progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
 
@@ -268,6 +274,18 @@ class _Attempt:
             peak_memory_bytes=peak,
             parameters=trained.parameters,
         )
+        return self.kept_model(model, metrics, prepared, trained, cost, traces)
+
+    def kept_model(
+        self,
+        model: Model,
+        metrics: Mapping[str, MetricSpec],
+        prepared: Prepared,
+        trained: Trained,
+        cost: Cost,
+        traces: dict[str, torch.Tensor],
+    ) -> Record:
+        """Write the model that was made, and return the record of its scores."""
         self.work.check()
         artifacts.write_model(self.work.path, {"architecture": model.architecture, "loss": model.loss})
         if traces:
