@@ -51,6 +51,14 @@ def baseline_cells(
         add_problem(("baselines",), f"a baseline's job needs a loss: {registry.unknown('losses', REFERENCE)}")
         return
     seen: set[str] = set()
+    said: set[tuple[KeyPath, str]] = set()
+
+    def say(path: KeyPath, message: str) -> None:
+        """Add a problem, of all architectures once."""
+        if (path, message) not in said:
+            said.add((path, message))
+            add_problem(path, message)
+
     for index, choice in enumerate(choices):
         path: KeyPath = ("baselines", index)
         registered = choice and _fitted(choice, path, registry, add_problem)
@@ -62,7 +70,7 @@ def baseline_cells(
             add_problem((*path, "label"), f"the label {quoted(label)} {what if label in seen else 'is not valid'}")
         seen.add(label)
         for place, architecture in enumerate(architectures):
-            spec = _spec(registered, choice, path, architecture, shapes, add_problem)
+            spec = _spec(registered, choice, path, architecture, shapes, say)
             if spec is not None:
                 yield BaselineCell(label, place, spec, _reference(registry))
 
@@ -84,11 +92,19 @@ def _fitted(choice: Choice, path: KeyPath, registry: Registry, add_problem: AddP
         return None
     entry = registered.entry
     known = [parameter.name for parameter in entry.parameters]
-    unknown = [name for name in choice.params if name not in known]
-    for name in unknown:
-        what = f"{entry.name} has no such parameter; {did_you_mean(name, known)}"
+    problems = {}
+    for name, value in choice.params.items():
+        parameter = entry.parameter(name)
+        if parameter is None:
+            problems[name] = f"{entry.name} has no such parameter; {did_you_mean(name, known)}"
+            continue
+        try:
+            parameter.coerce(value)
+        except ValueError as error:
+            problems[name] = str(error)
+    for name, what in problems.items():
         add_problem((*path, "params", name), what)
-    return None if unknown else registered
+    return None if problems else registered
 
 
 def _spec(
@@ -107,11 +123,11 @@ def _spec(
             add_problem((*path, "params"), what)
             return None
         params[LATENT_SIZE] = architecture.params[LATENT_SIZE]
+    complete = entry.complete(params)
     try:
-        complete = entry.complete(params)
         spec = component(registered, complete)
-    except (ValueError, PluginError) as error:
-        add_problem((*path, "params"), str(error))
+    except PluginError as error:
+        add_problem(path, str(error))
         return None
     for shape in dict.fromkeys(filter(None, shapes)):
         for reason in entry.refusals(shape, complete):
