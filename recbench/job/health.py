@@ -19,7 +19,7 @@ from recbench.job.evaluation import Evaluation
 from recbench.store.artifacts import ArtifactError, read_history
 from recbench.store.record import LARGEST, File, Symptom
 
-Numbers = NDArray[np.floating[Any] | np.unsignedinteger[Any]]
+PixelValues = NDArray[np.floating[Any] | np.unsignedinteger[Any]]
 
 KERNEL_PIXELS = 2.0
 """A kernel that is spread over fewer pixels, e to the power of its entropy, has collapsed."""
@@ -45,7 +45,7 @@ PERIODS = (2, 4)
 """Periods in pixels of the patterns that one or two layers of stride 2 leave."""
 
 
-def kernel_pixels(kernels: Numbers) -> NDArray[np.float64]:
+def kernel_pixels(kernels: PixelValues) -> NDArray[np.float64]:
     """Return on how many pixels kernels are spread: e to the power of the entropy of their absolute entries.
 
     Args:
@@ -62,7 +62,7 @@ def kernel_pixels(kernels: Numbers) -> NDArray[np.float64]:
     return np.asarray(np.exp(-(share * logarithms).sum((-2, -1))))[()]
 
 
-def kernel_offset(kernels: Numbers) -> NDArray[np.float64]:
+def kernel_offset(kernels: PixelValues) -> NDArray[np.float64]:
     """Return the distance of the centres of mass of kernels (..., h, w) from their middle, in pixels, (...)."""
     share = _shares(kernels)
     rows, columns = (np.arange(size) - size // 2 for size in share.shape[-2:])
@@ -70,14 +70,14 @@ def kernel_offset(kernels: Numbers) -> NDArray[np.float64]:
     return np.asarray(np.hypot(down, right))[()]
 
 
-def _shares(kernels: Numbers) -> NDArray[np.float64]:
+def _shares(kernels: PixelValues) -> NDArray[np.float64]:
     size = np.abs(np.asarray(kernels, dtype=np.float64))
     total = size.sum((-2, -1), keepdims=True)
     even = np.full_like(size, 1 / (size.shape[-2] * size.shape[-1]))
     return np.where(total > 0, size / np.where(total > 0, total, 1.0), even)
 
 
-def colour(images: Numbers) -> float:
+def colour(images: PixelValues) -> float:
     """Return the mean distance of the channels of images (N, C, H, W) from their mean, in the images' unit.
 
     >>> colour(np.full((1, 3, 2, 2), 7.0))
@@ -87,7 +87,7 @@ def colour(images: Numbers) -> float:
     return float(np.abs(pixels - pixels.mean(1, keepdims=True)).mean())
 
 
-def stride_energy(images: Numbers, period: int) -> float | None:
+def stride_energy(images: PixelValues, period: int) -> float | None:
     """Return the mean energy of images at the frequencies of patterns of a period in pixels, without those of half
     the period; None if the period does not divide their sides.
 
@@ -133,10 +133,10 @@ def job_symptoms(
 
 def symptoms(
     history: Sequence[Mapping[str, float]],
-    kl: Numbers,
-    target: Numbers,
-    decoded: Numbers,
-    traces: Mapping[str, Numbers],
+    kl: PixelValues,
+    target: PixelValues,
+    decoded: PixelValues,
+    traces: Mapping[str, PixelValues],
 ) -> tuple[Symptom, ...]:
     """Return what is wrong with a finished job; empty for a healthy one.
 
@@ -160,7 +160,7 @@ def _symptom(check: str, value: float, threshold: float, sentence: str) -> Sympt
     return Symptom(check=check, value=bounded, threshold=threshold, sentence=sentence)
 
 
-def _kernels(kernels: Numbers) -> Iterator[Symptom]:
+def _kernels(kernels: PixelValues) -> Iterator[Symptom]:
     if kernels.ndim != 4 or not len(kernels) or not kernels[-1].size or not np.isfinite(kernels[-1]).all():
         return
     pixels, offset = float(kernel_pixels(kernels[-1]).mean()), float(kernel_offset(kernels[-1]).mean())
@@ -191,7 +191,7 @@ def _jump(rates: Sequence[float]) -> Iterator[Symptom]:
         yield _symptom("kl_jump", factor, KL_JUMP, text)
 
 
-def _collapse(kl: Numbers) -> Iterator[Symptom]:
+def _collapse(kl: PixelValues) -> Iterator[Symptom]:
     # A plain autoencoder has no posterior that could collapse: its divergences are zero to the last bit.
     if not len(kl) or not kl.any():
         return
@@ -204,7 +204,7 @@ def _collapse(kl: Numbers) -> Iterator[Symptom]:
         yield _symptom("posterior_collapse", mean, KL_COLLAPSED, text)
 
 
-def _grey(target: Numbers, decoded: Numbers) -> Iterator[Symptom]:
+def _grey(target: PixelValues, decoded: PixelValues) -> Iterator[Symptom]:
     if target.shape[1] < 2 or not len(target):
         return
     real = colour(target)
@@ -219,7 +219,7 @@ def _grey(target: Numbers, decoded: Numbers) -> Iterator[Symptom]:
         yield _symptom("grey", share, GREY, text)
 
 
-def _checkerboard(target: Numbers, decoded: Numbers) -> Iterator[Symptom]:
+def _checkerboard(target: PixelValues, decoded: PixelValues) -> Iterator[Symptom]:
     found = []
     for period in PERIODS:
         real, made = stride_energy(target, period), stride_energy(decoded, period)
