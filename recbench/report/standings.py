@@ -140,8 +140,8 @@ def lines(view: BoardView) -> list[StandingLine]:
     before: int | None = None
     ends = {column.name: _ends(column, board.rows) for column in board.columns}
     found = []
-    below = [_BaselineView(row) for row in board.baselines]
-    for method in (*view.methods, *below):
+    shown: list[MethodView | _BaselineView] = [*view.methods, *map(_BaselineView, board.baselines)]
+    for method in shown:
         row = method.row
         cells = [
             TableCell(str(row.place or "–"), str(row.place or ""), classes="number place"),

@@ -67,7 +67,8 @@ class PCA(Fitted):
     def decode(self, z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             along = torch.where(self.scale > 0, z.float() * self.scale, z.float())
-            return (self.mean + along @ self.components).unflatten(1, self.shape)
+            images: Tensor = self.mean + along @ self.components
+            return images.reshape(-1, *self.shape)
 
 
 def _of_few(centred: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -139,7 +140,7 @@ class Downsample(Fitted):
         with torch.autocast(z.device.type, enabled=False):
             given = z.float()[:, : self.size]
             pixels = self.mean + torch.where(self.scale > 0, given * self.scale, given)
-            return functional.interpolate(pixels.unflatten(1, self.small), size=self.full, mode="bicubic")
+            return functional.interpolate(pixels.reshape(-1, *self.small), size=self.full, mode="bicubic")
 
     def _pixels(self, images: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(images, self.small[1:]).flatten(1)
