@@ -27,6 +27,7 @@ HOSTILE = (
     r"{{ 7 * 7 }} ${x} %{y} \frac{$ <b>bold</b>",
     "längste-Beschriftung=" + "x" * 120,
     "=HYPERLINK(1)",
+    "漢字 价格 $5$ %&_{#} $\\frac{",
 )
 """Labels that try to break out of their HTML context, or that matplotlib would take for formulas."""
 FAMILIES = ("pixel", "ssim", "frequency", "perceptual", "likelihood")

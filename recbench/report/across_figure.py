@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from recbench.analysis.across import Across
-from recbench.report.figures import literal
+from recbench.report.lettering import literal
 
 _LINE = 0.28
 """Inches between two lines of text."""

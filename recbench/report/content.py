@@ -18,6 +18,7 @@ from recbench.files import open_regular
 from recbench.plan.model import Method, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import Search, Tuning
+from recbench.report.lettering import visible
 from recbench.report.spectra import mean_log_spectrum
 from recbench.store.artifacts import (
     HISTORY,
@@ -145,7 +146,7 @@ class MethodView:
 
     @property
     def label(self) -> str:
-        return self.row.label
+        return visible(self.row.label)
 
     @property
     def page(self) -> str:

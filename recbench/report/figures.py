@@ -13,6 +13,7 @@ from recbench.errors import UserError
 from recbench.render.text import head
 from recbench.report import series, sheets
 from recbench.report.content import BoardView
+from recbench.report.lettering import families, literal
 from recbench.report.plotly_traces import WIDE
 from recbench.report.series import PALETTE
 from recbench.report.sheets import Sheet
@@ -43,12 +44,16 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
+def _style() -> dict[str, Any]:
+    return {**_STYLE, "font.family": list(families())}
+
+
 def render(figure: Figure, form: str) -> bytes:
     """Return a figure as ``pdf``, ``png`` (300 dots per inch) or ``svg``, without dates or versions in its metadata."""
     import matplotlib as mpl
 
     stream = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_style()):
         figure.savefig(stream, format=form, dpi=300, bbox_inches="tight", metadata=_METADATA[form])
     return stream.getvalue()
 
@@ -58,14 +63,9 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_style()):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def literal(text: str) -> str:
-    """Return text as matplotlib draws it literally: between two dollar signs it would read a formula."""
-    return text.replace("$", r"\$")
 
 
 def _look(view: BoardView, index: int) -> dict[str, Any]:
@@ -368,7 +368,7 @@ def draw(name: str, view: BoardView) -> Figure:
     """
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_style()):
         figure = PLOTS[name](view)
     if figure is None:
         raise UserError(f"nothing to draw for {name}: no job of {view.board.setting} stored what it needs")

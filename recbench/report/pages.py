@@ -17,6 +17,7 @@ from recbench.render.board import legend
 from recbench.render.text import head, number
 from recbench.report import sections, series, standings
 from recbench.report.content import BoardView, Content, JobView, MethodView
+from recbench.report.lettering import visible
 from recbench.report.sections import Section
 from recbench.report.sheets import Sheet
 
@@ -35,6 +36,7 @@ class Pages:
             loader=PackageLoader("recbench.report"),
             autoescape=True,
             undefined=StrictUndefined,
+            finalize=_finalized,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -150,6 +152,7 @@ class Pages:
     def _render(self, template: str, root: str, **variables: Any) -> str:
         helpers: dict[str, Callable[..., object]] = {
             "tile_size": tile_size,
+            "measures": lambda sheet: list(dict.fromkeys(name for row in sheet.rows for name in row.scores)),
             "sheet_width": lambda sheet: max(len(group.columns) for group in sheet.groups),
             "sheet_data": sheet_data,
             "reason": _reason,
@@ -158,6 +161,11 @@ class Pages:
         # Imported templates see the globals, but not the variables passed to render.
         page.globals.update(helpers, root=root)
         return page.render(content=self.content, version=__version__, root=root, **helpers, **variables) + "\n"
+
+
+def _finalized(value: object) -> object:
+    """Return a value as a template shows it; logs and messages may hold what colours a terminal."""
+    return visible(value) if type(value) is str else value
 
 
 def tile_size(sheet: Sheet) -> int:
@@ -171,8 +179,11 @@ def sheet_data(sheet: Sheet) -> dict[str, Any]:
         "noun": sheet.noun,
         "heads": sheet.heads,
         "against": sheet.against,
-        "groups": [{"why": group.why, "columns": group.columns} for group in sheet.groups],
-        "rows": [{"label": row.label, "captions": row.captions} for row in sheet.rows],
+        "name": sheet.name,
+        "groups": [{"name": group.name, "why": group.why, "columns": group.columns} for group in sheet.groups],
+        "rows": [
+            {"label": row.label, "captions": row.captions, "slug": row.slug, "scores": row.scores} for row in sheet.rows
+        ],
     }
 
 

@@ -21,6 +21,10 @@ from recbench.store.store import Store
 
 PER_KIND = 8
 """The number of images of each kind: best, worst, …"""
+MOST_IMAGES = 64
+"""The most test images to show in all; those beyond the chosen ones can be reached from the plot of scores."""
+MOST_BYTES = 48_000_000
+"""The most bytes of pixels for test images beyond the chosen ones."""
 PAIRS = 3
 """The number of interpolations between stored test images."""
 
@@ -34,6 +38,7 @@ class Section:
         texts: paragraphs of explanation.
         template: a template to show before charts and sheets, if any.
         files: names and contents of CSV files to download.
+        first: whether the section is above the leaderboard.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Section:
     charts: tuple[Chart, ...] = ()
     sheets: tuple[Sheet, ...] = ()
     files: tuple[tuple[str, bytes], ...] = ()
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,8 @@ class Sources:
 
 
 def sections(content: Content, view: BoardView, sources: Sources) -> list[Section]:
-    """Return all sections below the leaderboard, in the order of the page."""
-    found = [significance(view), *pictures(view, sources), training(view)]
+    """Return all sections but the leaderboard, in the order of the page; :attr:`Section.first` ones are above it."""
+    found = [failures(content, view), significance(view), *pictures(view, sources), training(view)]
     found += [
         health(view),
         kernels(view),
@@ -75,7 +81,6 @@ def sections(content: Content, view: BoardView, sources: Sources) -> list[Sectio
         tuning(view),
         cost(view),
         published(content, view),
-        failures(content, view),
     ]
     return [section for section in found if section is not None] + [provenance()]
 
@@ -108,8 +113,8 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     loads = sources.models and sources.registry is not None and _any_model(shown)
     full = _all_test_images(first, sources) if loads else None
     pairs = choosing.far_pairs(kept, PAIRS)
-    chosen = _chosen(view, shown, len(kept) if full is None else len(full))
-    indices = sorted({index for own in chosen.values() for index in own})
+    chosen = _chosen(view, shown, kept if full is None else full)
+    indices = _indices(chosen, kept if full is None else full, len(shown))
     decoded = models.Decoded()
     if loads and sources.registry is not None:
         wanted = kept[:0] if full is None else np.ascontiguousarray(full[indices])
@@ -121,8 +126,8 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
         target, missing = np.ascontiguousarray(full[indices]), notes
         how = f"Selected from all {len(full)} test images, and decoded again by the stored models."
     else:
-        chosen = _chosen(view, shown, len(kept))
-        indices = sorted({index for own in chosen.values() for index in own})
+        chosen = _chosen(view, shown, kept)
+        indices = _indices(chosen, kept, len(shown))
         images = {index: job.pictures["decoded"][indices] for index, job in shown.items()}
         target, missing = kept[indices], []
         how = f"Selected from the first {len(kept)} test images, which the jobs stored."
@@ -133,6 +138,8 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
         by = f"Best and worst are by {metrics}. " if metrics else ""
         texts = (f"{how} {by}Each method is shown with its first completed seed.", _HOW_TO)
         found.append(Section("images", "Images", "The same test images with every method", texts, sheets=(sheet,)))
+        if len(images) > 1:
+            found.append(Section("compare", "Side by side", "Two methods side by side", (_COMPARE,), "compare.html"))
     drawn = sheets.samples(view)
     if drawn is not None:
         text = "Decoded draws from the prior; the draws are the same for every method."
@@ -170,17 +177,30 @@ def sheet_for(name: str, view: BoardView, sources: Sources) -> Sheet:
     raise UserError(f"nothing to draw for {name}: no job of {view.board.setting} stored what it needs. {why}".rstrip())
 
 
+_COMPARE = (
+    "Zoom and position hold for all panes. Each point of the plot is a test image; a filled one opens the image above."
+)
 _HOW_TO = (
     "Click a tile, or press Enter on it, to enlarge it next to the test image. Errors are amplified absolute "
     "differences in grey; black means no error."
 )
 
 
-def _chosen(view: BoardView, shown: Mapping[int, JobView], available: int) -> dict[str, list[int]]:
-    """Return indices of the test images to show, from the first ``available`` ones, by the reason to show them."""
+def _indices(chosen: Mapping[str, Sequence[int]], images: Images, methods: int) -> list[int]:
+    """Return the indices of the chosen images and of others, evenly spaced, as far as a page can hold them."""
+    found = {index for own in chosen.values() for index in own}
+    room = min(sheets.WIDEST // images.shape[-1], MOST_BYTES // (methods * images[0].size), MOST_IMAGES) - len(found)
+    others = [index for index in range(len(images)) if index not in found]
+    return sorted(found | {others[place] for place in sheets.spread(len(others), max(0, room))})
+
+
+def _chosen(view: BoardView, shown: Mapping[int, JobView], images: Images) -> dict[str, list[int]]:
+    """Return indices of the test images to show, of those given, by the reason to show them."""
+    available = len(images)
     scores, higher = _scores(view, shown)
     enough = [place for place, values in enumerate(scores) if values.shape[1] >= available]
-    return choosing.choose([scores[i] for i in enough], [higher[i] for i in enough], PER_KIND, available)
+    by_scores = choosing.choose([scores[i] for i in enough], [higher[i] for i in enough], PER_KIND, available)
+    return {"interesting": choosing.interesting(images, PER_KIND), **by_scores}
 
 
 def _alike(job: JobView, other: JobView) -> bool:
@@ -323,18 +343,31 @@ def cost(view: BoardView) -> Section | None:
     return Section("cost", "Cost", "Cost", (text,), charts=(chart,))
 
 
+_TROUBLES = ("failed", "diverged", "unusable", "missing")
+
+
 def troubles(content: Content, view: BoardView) -> list[tuple[MethodView, JobView]]:
-    """Return all jobs of the board without scores."""
-    return [(method, job) for method in view.methods for job in method.jobs if job.status != "done"]
+    """Return all jobs of the board without scores: those that failed first, those that were not run last."""
+    found = [(method, job) for method in view.methods for job in method.jobs if job.status != "done"]
+    return sorted(found, key=lambda pair: _TROUBLES.index(pair[1].status))
 
 
 def failures(content: Content, view: BoardView) -> Section | None:
-    """Return the section on jobs that failed, diverged, are missing or have an unusable record."""
+    """Return the section on jobs that failed, diverged, are missing or have an unusable record.
+
+    It is above the leaderboard, unless jobs are only missing.
+    """
     found = troubles(content, view)
     if not found:
         return None
-    text = "Tracebacks and logs are on the pages of the methods. The same command runs failed jobs again."
-    return Section("failures", "Failures", "Jobs without scores", (text,), "failures.html")
+    counts = [(status, sum(job.status == status for _, job in found)) for status in _TROUBLES]
+    listed = ", ".join(f"{count} {status}" for status, count in counts if count)
+    text = (
+        f"Of {sum(1 for _ in view.jobs)} jobs: {listed}. Tracebacks and logs are on the pages of the methods. The same "
+        "command runs failed jobs again."
+    )
+    first = any(job.status != "missing" for _, job in found)
+    return Section("failures", "Failures", "Jobs without scores", (text,), "failures.html", first=first)
 
 
 def provenance() -> Section:

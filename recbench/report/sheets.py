@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class SheetRow:
         captions: a caption per tile, such as its scores; may be empty.
         method: name of the method; empty for a reference (the test images, the data's spectrum).
         page: the method's page, if any.
+        slug: the method's name in addresses, if any.
+        scores: for each metric, the score of each tile as text.
     """
 
     label: str
@@ -48,6 +50,8 @@ class SheetRow:
     captions: tuple[str, ...]
     method: str = ""
     page: str = ""
+    slug: str = ""
+    scores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def strip(images: Images, *, lossless: bool) -> bytes:
 
 
 WHY = {
+    "interesting": ("Interesting", "the images with the most texture and edges, chosen by their pixels alone"),
     "disagreement": ("Methods disagree", "the images on which the methods' scores disagree most"),
     "best": ("Best", "the images with the best scores over all methods"),
     "worst": ("Worst", "the images with the worst scores over all methods"),
@@ -139,20 +144,25 @@ def reconstructions(
     rows = [SheetRow("test image", target, heads)]
     for method in view.methods:
         if method.index in decoded:
-            captions = tuple(_scores(view, method, index) for index in indices)
-            rows.append(SheetRow(method.label, decoded[method.index], captions, method.label, method.page))
+            scores = _scores(view, method, indices)
+            captions = tuple(
+                " · ".join(f"{name} {own[place]}" for name, own in scores.items()) for place in column.values()
+            )
+            images, label = decoded[method.index], method.label
+            rows.append(SheetRow(label, images, captions, label, method.page, method.slug, scores))
     return Sheet("images", "reconstruction", heads, tuple(groups), tuple(rows), against=True, notes=tuple(notes))
 
 
-def _scores(view: BoardView, method: MethodView, index: int) -> str:
+def _scores(view: BoardView, method: MethodView, indices: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """Return the scores of some test images by metric, as text."""
     job = method.shown
-    parts = []
-    for column in view.board.columns:
-        values = job.per_image.get(column.name) if job else None
-        if values is not None and index < len(values):
-            unit = f" {column.unit}" if column.unit else ""
-            parts.append(f"{column.name} {_number(float(values[index]), column.digits)}{unit}")
-    return " · ".join(parts)
+    found = {}
+    for metric in view.board.columns:
+        values = job.per_image.get(metric.name) if job else None
+        if values is not None and (not indices or max(indices) < len(values)):
+            unit = f" {metric.unit}" if metric.unit else ""
+            found[metric.name] = tuple(f"{_number(float(values[index]), metric.digits)}{unit}" for index in indices)
+    return found
 
 
 def _number(value: float, digits: int) -> str:
