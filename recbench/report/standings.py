@@ -65,6 +65,7 @@ class _BaselineView:
 
     row: Row
     page: str = ""
+    slug: str = ""
 
     @property
     def label(self) -> str:
@@ -126,6 +127,25 @@ def heads(board: Board) -> list[Head]:
         ),
     ]
     return [*found, Head("seeds", "", classes="name", title="Completed seeds")]
+
+
+def captions(board: Board) -> dict[str, str]:
+    """Return what the cells of metrics show, by the choice of values: a spread, an interval, or means only."""
+    images = f"{board.test_images} test images" if board.test_images else "the test images"
+    found = {"spread": f"Mean over seeds and images ± std over {images} (std over seeds)."}
+    if board.confidence:
+        basis = {"seeds and images": "all trainings and images", "seeds": "all trainings, for these images only"}
+        basis["images"] = "all images, for these trainings only"
+        bases = dict.fromkeys(verdict.basis for verdict in board.verdicts.values())
+        over = "; ".join(
+            basis.get(each, each)
+            + ("" if len(bases) == 1 else f" ({', '.join(n for n, v in board.verdicts.items() if v.basis == each)})")
+            for each in bases
+        )
+        about = f", over {over}" if over else ""
+        found["confidence"] = f"Mean, and below it its {percent(board)} confidence interval{about}."
+    found[""] = f"Mean over seeds and {images}."
+    return found
 
 
 def _has_tiers(board: Board) -> bool:

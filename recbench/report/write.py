@@ -16,6 +16,7 @@ from recbench.report import figures, sheets, tables
 from recbench.report.charts import Chart
 from recbench.report.content import BoardView, Content, MethodView
 from recbench.report.pages import Pages
+from recbench.report.per_image import per_image
 from recbench.report.sections import Section, Sources, sections
 from recbench.report.sheets import Sheet
 
@@ -94,10 +95,12 @@ class _Writer:
             found = [self._with_curves(section) for section in sections(self.content, view, self.sources)]
             files_of = {own.name: self._sheet(view, own) for section in found for own in section.sheets}
             prints = self._charts(view, [own for section in found for own in section.charts])
+            for own in (own for section in found for own in section.sheets if own.name == "images"):
+                self._script(f"{view.files}-scores", "recbenchScores", view, per_image(view, own))
             saved = {file: self._packed(file, content) for section in found for file, content in section.files}
             found = [_renamed(section, saved) for section in found]
-            per_image = {name: self._packed(file, content) for name, file, content in tables.per_image(view)}
-            self._put(view.file, pages.board(view, found, files_of, prints, per_image).encode())
+            csv = {name: self._packed(file, content) for name, file, content in tables.per_image(view)}
+            self._put(view.file, pages.board(view, found, files_of, prints, csv).encode())
             for method in view.methods:
                 own = [pair for section in found for s in section.sheets for pair in _strips(s, files_of, method)]
                 strips.setdefault(method.index, {})[view.number] = own
@@ -140,12 +143,15 @@ class _Writer:
             for number, row in enumerate(sheet.rows)
         ]
 
+    def _script(self, name: str, variable: str, view: BoardView, data: object) -> None:
+        """Write data as a script, which a page from a disk may load, as it may not load JSON."""
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+        script = f"(window.{variable} ??= {{}})[{json.dumps(view.files)}] = {text};\n"
+        self._put(f"assets/{name}.js", script.encode())
+
     def _charts(self, view: BoardView, found: Sequence[Chart]) -> dict[str, str]:
         """Write the data and the static figures of a board's plots, and return the files of the figures by name."""
-        data = {chart.name: chart.data() for chart in found}
-        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-        script = f"(window.recbenchCharts ??= {{}})[{json.dumps(view.files)}] = {text};\n"
-        self._put(f"assets/{view.files}.js", script.encode())
+        self._script(view.files, "recbenchCharts", view, {chart.name: chart.data() for chart in found})
         prints = {}
         for chart in found:
             drawing = figures.render(figures.draw(chart.name, view), "svg")

@@ -1,8 +1,7 @@
 // Behaviour of the pages: sorting, filtering, sheets of tiles, the lightbox, and plots. Works from file:// and loads nothing from the network.
 "use strict";
 (() => {
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const one = (selector, root = document) => root.querySelector(selector);
+  const { all, one, state, picked, pinned, changed, keepMethods } = window.recbench;
   const styles = getComputedStyle(document.documentElement);
   const colour = (name) => styles.getPropertyValue(`--${name}`).trim();
   const repaint = [];
@@ -28,7 +27,7 @@
   }
 
   // Current section ----------------------------------------------------------------------------------------------------
-  const links = new Map(all(".sections a").map((link) => [link.hash.slice(1), link]));
+  const links = new Map(all(".sections .links a").map((link) => [link.hash.slice(1), link]));
   if (links.size) {
     const seen = new Set();
     const watch = new IntersectionObserver((entries) => {
@@ -46,7 +45,10 @@
   const board = one("[data-board]");
   const chosen = new Set(); // labels of the methods that pass the filter
   const filterers = [];
-  const known = new Set(board ? [...board.tBodies[0].rows].map((row) => row.dataset.method) : []);
+  const known = new Map(board ? [...board.tBodies[0].rows].map((row) => [row.dataset.method, row.dataset.slug]) : []);
+  const isPinned = (row) => pinned.has(known.get(row.dataset.method));
+  // Pinned rows first, otherwise in the given order; a row without a method, such as the test images, stays on top.
+  const pinnedFirst = (rows) => [...rows].sort((a, b) => (!!a.dataset.method - !!b.dataset.method) || (isPinned(b) - isPinned(a)));
   if (board) {
     const body = board.tBodies[0];
     const rows = [...body.rows];
@@ -54,40 +56,59 @@
     const value = (row, column) => row.cells[column].dataset.value;
     const compare = (a, b) => (Number.isNaN(+a) && a !== "inf" && a !== "-inf" ? a.localeCompare(b) : number(a) - number(b));
     const number = (text) => (text === "inf" ? Infinity : text === "-inf" ? -Infinity : +text);
+    let sorted = rows;
+    const place = () => {
+      body.append(...pinnedFirst(sorted));
+      rows.forEach((row) => row.classList.toggle("pinned", isPinned(row)));
+    };
+    const sortBy = (head, direction) => {
+      const column = head.cellIndex;
+      for (const other of board.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", direction);
+      const sign = direction === "ascending" ? 1 : -1;
+      sorted = [...rows].sort((a, b) => {
+        const [left, right] = [value(a, column), value(b, column)];
+        if (left === "" || right === "") return (left === "") - (right === "") || order.get(a) - order.get(b);
+        return sign * compare(left, right) || order.get(a) - order.get(b);
+      });
+      place();
+      board.classList.toggle("resorted", column !== 0 || direction !== "ascending" || pinned.size > 0);
+      state.set("sort", `${column}-${direction}`, "0-ascending");
+    };
     for (const button of all("[data-sort]", board)) {
       button.addEventListener("click", () => {
         const head = button.closest("th");
-        const column = head.cellIndex;
         const before = head.getAttribute("aria-sort");
-        const direction = before ? (before === "ascending" ? "descending" : "ascending") : button.dataset.sort;
-        for (const other of board.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", direction);
-        const sign = direction === "ascending" ? 1 : -1;
-        const sorted = [...rows].sort((a, b) => {
-          const [left, right] = [value(a, column), value(b, column)];
-          if (left === "" || right === "") return (left === "") - (right === "") || order.get(a) - order.get(b);
-          return sign * compare(left, right) || order.get(a) - order.get(b);
-        });
-        body.append(...sorted);
-        board.classList.toggle("resorted", column !== 0 || direction !== "ascending");
+        sortBy(head, before ? (before === "ascending" ? "descending" : "ascending") : button.dataset.sort);
       });
     }
+    const [asked, direction] = state.get("sort").split("-");
+    const head = board.tHead.rows[0].cells[asked || -1];
+    if (head && one("[data-sort]", head) && ["ascending", "descending"].includes(direction)) sortBy(head, direction);
     for (const box of all("[data-show]")) {
       const show = () => board.classList.toggle(`with-${box.dataset.show}`, box.checked);
+      state.bind(box, box.dataset.show);
       box.addEventListener("change", show);
       show();
     }
     const spread = one("[data-spread]");
-    const showSpread = () => { for (const name of ["spread", "confidence"]) board.classList.toggle(`with-${name}`, spread.value === name); };
+    state.bind(spread, "values");
+    const showSpread = () => {
+      for (const name of ["spread", "confidence"]) board.classList.toggle(`with-${name}`, spread.value === name);
+      for (const caption of all("[data-caption]")) if (caption.closest("#leaderboard")) caption.hidden = caption.dataset.caption !== spread.value;
+    };
     spread.addEventListener("change", showSpread);
     showSpread();
     const text = one("[data-filter]");
     const family = one("[data-family]", text.closest(".controls"));
+    state.bind(text, "filter", "input");
+    if (family) state.bind(family, "family");
     const filter = () => {
-      const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const either = text.value.toLowerCase().split("|").map((part) => part.split(/\s+/).filter(Boolean)).filter((words) => words.length);
+      const matches = (row) => !either.length || either.some((words) => words.every((word) => row.dataset.words.includes(word)));
       chosen.clear();
       for (const row of rows) {
-        const keep = words.every((word) => row.dataset.words.includes(word)) && (!family?.value || row.dataset.family === family.value);
+        const keep = isPinned(row) || ((!picked.size || picked.has(row.dataset.slug)) && matches(row) && (!family?.value || row.dataset.family === family.value));
         row.hidden = !keep;
         if (keep) chosen.add(row.dataset.method);
       }
@@ -99,14 +120,29 @@
     };
     text.addEventListener("input", filter);
     family?.addEventListener("change", filter);
-    filter();
+    changed.push(() => {
+      place();
+      board.classList.toggle("resorted", pinned.size > 0 || !one('th[aria-sort="ascending"].place', board));
+      filter();
+    });
+    keepMethods();
+    // A table that fits keeps its head below the page's own; one that is wider scrolls in a box of its own.
+    const fit = () => {
+      const box = board.closest(".scroll");
+      box.classList.remove("fits");
+      box.classList.toggle("fits", board.scrollWidth <= box.clientWidth);
+    };
+    new ResizeObserver(fit).observe(board.closest("section"));
+    for (const control of all("#leaderboard .controls select, #leaderboard .controls input")) control.addEventListener("change", fit);
+    const bar = one(".sections");
+    new ResizeObserver(() => document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
   }
 
   // Sheets of tiles ----------------------------------------------------------------------------------------------------
   const sheets = all("[data-sheet]").map((root) => {
     const data = JSON.parse(one("[data-sheet-data]", root).textContent);
     const table = one("table", root);
-    const sheet = { root, data, table, group: 0, error: false, gain: 4 };
+    const sheet = { root, data, table, group: 0, error: false, gain: 4, measure: "" };
     const rows = [...table.tBodies[0].rows];
     const source = rows.map((row) => one(".tile", row).style.backgroundImage);
     sheet.tiles = rows.map((row) => all(".tile", row));
@@ -132,23 +168,39 @@
         tile.closest("td").hidden = place >= columns.length;
         if (place >= columns.length) return;
         sheet.paint(tile, row, columns[place], sheet.error);
+        const score = one(".score", tile.parentElement);
+        if (score) score.textContent = data.rows[row].scores[sheet.measure]?.[columns[place]] ?? "";
         tile.setAttribute("aria-label", sheet.caption(row, columns[place]));
       }));
     };
-    for (const radio of all("input[type=radio]", root)) {
-      radio.addEventListener("change", () => {
-        if (radio.name.endsWith("-group")) sheet.group = +radio.value;
-        else {
-          sheet.error = radio.value === "error";
-          one("[data-gain]", root).hidden = !sheet.error;
-        }
-        update();
-      });
+    const radios = (kind) => all(`input[type=radio][name$="-${kind}"]`, root);
+    const gain = one("[data-gain] select", root);
+    const measure = one("[data-measure]", root);
+    const size = one("[data-size]", root);
+    const read = () => {
+      sheet.group = +(radios("group").find((radio) => radio.checked)?.value ?? 0);
+      sheet.error = radios("view").some((radio) => radio.checked && radio.value === "error");
+      if (gain) { sheet.gain = +gain.value; one("[data-gain]", root).hidden = !sheet.error; }
+      sheet.measure = measure?.value ?? "";
+      update();
+    };
+    state.bindRadios(radios("group"), `${data.name}.group`, (radio) => data.groups[radio.value].name);
+    state.bindRadios(radios("view"), `${data.name}.view`);
+    if (gain) state.bind(gain, `${data.name}.gain`);
+    if (measure) state.bind(measure, `${data.name}.scores`);
+    for (const control of [...radios("group"), ...radios("view"), gain, measure]) control?.addEventListener("change", read);
+    if (size) {
+      // Tiles take the width that there is, up to twice their standard size.
+      const across = Math.floor((root.clientWidth - 190) / +root.style.getPropertyValue("--columns")) - 3;
+      size.value = Math.max(+size.value, Math.min(across, 2 * size.value, 160));
+      state.bind(size, `${data.name}.size`, "input");
+      const resize = () => root.style.setProperty("--tile", `${size.value}px`);
+      size.addEventListener("input", resize);
+      resize();
     }
-    one("[data-gain] select", root)?.addEventListener("change", (event) => { sheet.gain = +event.target.value; update(); });
-    one("[data-size]", root)?.addEventListener("input", (event) => root.style.setProperty("--tile", `${event.target.value}px`));
+    if (radios("group").length + radios("view").length || measure) read();
     // A single tab stop; arrow keys move between tiles.
-    const visible = () => sheet.tiles.map((tiles, row) => ({ tiles, row })).filter(({ row }) => !rows[row].hidden);
+    const visible = () => [...table.tBodies[0].rows].filter((row) => !row.hidden).map((each) => ({ tiles: sheet.tiles[rows.indexOf(each)], row: rows.indexOf(each) }));
     sheet.step = (row, place, down, across) => {
       const shown = visible();
       const here = shown.findIndex((each) => each.row === row);
@@ -161,7 +213,7 @@
       const tile = event.target.closest(".tile");
       if (!tile || !moves[event.key]) return;
       event.preventDefault();
-      const at = sheet.step(tile.closest("tr").rowIndex - 1, tile.closest("td").cellIndex - 1, ...moves[event.key]);
+      const at = sheet.step(rows.indexOf(tile.closest("tr")), tile.closest("td").cellIndex - 1, ...moves[event.key]);
       focusOn(sheet.tiles[at.row][at.place]);
     });
     const focusOn = (tile) => {
@@ -170,6 +222,7 @@
       tile.focus();
     };
     filterers.push(() => {
+      table.tBodies[0].append(...pinnedFirst(rows));
       const first = one('.tile[tabindex="0"]', table);
       if (first?.closest("tr").hidden && visible().length) {
         first.tabIndex = -1;
@@ -178,10 +231,12 @@
     });
     table.addEventListener("click", (event) => {
       const tile = event.target.closest(".tile");
-      if (tile) open(sheet, tile.closest("tr").rowIndex - 1, tile.closest("td").cellIndex - 1, tile);
+      if (tile) open(sheet, rows.indexOf(tile.closest("tr")), tile.closest("td").cellIndex - 1, tile);
     });
     return sheet;
   });
+
+  filterers.forEach((act) => act());
 
   // The lightbox ---------------------------------------------------------------------------------------------------------
   const box = one("[data-lightbox]");
@@ -189,7 +244,7 @@
   function open(sheet, row, place, opener) {
     at = { sheet, row, place, opener };
     show();
-    box.showModal();
+    if (!box.open) box.showModal();
   }
   function panel(name, row, column, error, size) {
     const { sheet } = at;
@@ -211,6 +266,7 @@
     const column = sheet.data.groups[sheet.group].columns[place];
     one("[data-title]", box).textContent = `${sheet.data.rows[row].label} · ${sheet.data.noun} ${sheet.data.heads[column]}`;
     one("[data-caption]", box).textContent = sheet.data.rows[row].captions[column];
+    state.set("open", [sheet.data.name, sheet.data.groups[sheet.group].name, row, place].join(":"));
     const width = +sheet.root.style.getPropertyValue("--w");
     const height = +sheet.root.style.getPropertyValue("--h");
     const compared = sheet.data.against && row > 0;
@@ -240,10 +296,15 @@
       move(...moves[direction]);
     });
     box.addEventListener("close", () => {
+      state.set("open", "");
       const tile = at.sheet.tiles[at.row][at.place];
       (tile.closest("tr").hidden ? at.opener : tile).focus();
     });
     addEventListener("resize", () => { if (box.open) show(); });
+    const [name, group, row, place] = state.get("open").split(":");
+    const asked = sheets.find((sheet) => sheet.data.name === name);
+    const columns = asked?.data.groups[asked.group];
+    if (columns && columns.name === group && asked.tiles[row]?.[place] && place < columns.columns.length) open(asked, +row, +place, asked.tiles[row][place]);
   }
 
   // Plots: plotly.js is loaded when the first plot is about to scroll into view ------------------------------------------------------------
@@ -260,12 +321,13 @@
     }
     return loads.get(source);
   }
-  function control(select, change) {
+  function control(select, change, name) {
     const label = document.createElement("label");
     label.className = "field";
     const element = document.createElement("select");
     select.options.forEach((text, place) => element.add(new Option(text.length > 40 ? `${text.slice(0, 39)}…` : text, place)));
     label.append(`${select.label} `, element);
+    state.bind(element, name);
     element.addEventListener("change", change);
     return { label, element };
   }
@@ -279,12 +341,12 @@
     }
     const chart = window.recbenchCharts[figure.dataset.board][figure.dataset.chart];
     const bar = one("[data-controls]", figure);
-    const selects = chart.selects.map((select) => control(select, () => paint()));
+    const selects = chart.selects.map((select, place) => control(select, () => paint(), `${figure.dataset.chart}.${place}`));
     for (const [place, { label }] of selects.entries()) if (chart.selects[place].options.length > 1) bar.append(label);
-    const scale = chart.scales ? control({ label: "scale", options: ["automatic", "linear", "logarithmic"] }, () => paint()) : null;
+    const scale = chart.scales ? control({ label: "scale", options: ["automatic", "linear", "logarithmic"] }, () => paint(), `${figure.dataset.chart}.scale`) : null;
     if (scale) bar.append(scale.label);
     const labels = [...new Set(Object.values(chart.views).flatMap((view) => view.data.map((trace) => trace.meta)).filter(Boolean))];
-    const light = control({ label: "highlight", options: ["all methods", ...labels] }, () => paint());
+    const light = control({ label: "highlight", options: ["all methods", ...labels] }, () => paint(), `${figure.dataset.chart}.highlight`);
     if (labels.length > 1) bar.append(light.label);
     one(".loading", plot)?.remove();
     const paint = () => {
@@ -321,6 +383,7 @@
     repaint.push(paint);
     filterers.push(paint);
   }
+  Object.assign(window.recbench, { sheets, load, colour, repaint, filterers, chosen });
   const charts = all("[data-chart]");
   if (charts.length) {
     const near = new IntersectionObserver((entries) => {
