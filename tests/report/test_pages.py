@@ -554,3 +554,41 @@ def test_sheets_that_would_be_large_are_compressed(monkeypatch: pytest.MonkeyPat
 def test_the_metrics_of_the_made_up_store_point_both_ways() -> None:
     """Otherwise the tests above could not distinguish the directions."""
     assert {column.direction for column in METRICS} == {"higher", "lower"}
+
+
+def test_interesting_images_are_chosen_by_texture_not_by_noise() -> None:
+    generator = np.random.default_rng(0)
+    flat = np.full((3, 32, 32), 120)
+    noise = flat + generator.integers(-25, 26, flat.shape)
+    down, across = np.mgrid[:32, :32]
+    stripes = np.broadcast_to(60 + 120 * ((across // 5) % 2), flat.shape)
+    checks = np.broadcast_to(40 + 150 * (((across // 4) + (down // 4)) % 2), flat.shape)
+    found = np.stack([flat, noise, stripes, flat + 9, checks, noise[:, ::-1]]).astype(np.uint8)
+    assert set(choosing.interesting(found, 2)) == {2, 4}
+    assert choosing.interesting(found[:0], 2) == []
+
+
+def test_interesting_images_differ_from_each_other() -> None:
+    down, across = np.mgrid[:32, :32]
+    wall = np.broadcast_to(60 + 120 * ((across // 5) % 2), (3, 32, 32))
+    other = np.broadcast_to(60 + 110 * ((down // 5) % 2), (3, 32, 32))
+    found = np.stack([wall, wall, wall, other, wall]).astype(np.uint8)
+    assert set(choosing.interesting(found, 2)) == {0, 3}
+
+
+def test_failures_are_above_the_leaderboard_and_captions_follow_the_values(report: Path) -> None:
+    text = (report / "index.html").read_text()
+    assert text.index('<section id="failures"') < text.index('<section id="leaderboard"')
+    _, page = next(pages(report))
+    shown = [a for tag, a in page.elements if tag == "span" and "data-caption" in a]
+    assert {a["data-caption"] for a in shown} >= {"spread", ""}
+    assert [a["data-caption"] for a in shown if "hidden" not in a] == [""]  # what is shown without JavaScript
+
+
+def test_tiles_have_their_scores(report: Path) -> None:
+    index = next(page for file, page in pages(report) if file.name == "index.html")
+    sheet = next(json.loads(s) for s in index.scripts if '"reconstruction"' in s)
+    assert sheet["groups"][0]["name"] == "interesting"
+    for row in sheet["rows"][1:]:
+        assert set(row["scores"]) == {column.name for column in METRICS}
+        assert all(len(own) == len(sheet["heads"]) for own in row["scores"].values())
