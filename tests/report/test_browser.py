@@ -150,7 +150,7 @@ def _column(page: Any, index: int) -> list[str]:
 def test_the_leaderboard_sorts_by_mouse_and_keyboard(browser: Any, report: Path) -> None:
     with Watched(browser, 1440) as watched:
         page = watched.open(report / "index.html")
-        head = page.locator("[data-board] th", has_text="psnr")
+        head = page.locator("[data-board] thead th", has_text="psnr")
         index = head.evaluate("cell => cell.cellIndex") + 1
         before = _column(page, index)
         head.locator("button").click()
@@ -163,7 +163,7 @@ def test_the_leaderboard_sorts_by_mouse_and_keyboard(browser: Any, report: Path)
         known = [float(value) for value in _column(page, index) if value]
         assert known == sorted(known)
         assert page.locator("[aria-sort]").count() == 1
-        page.locator("[data-board] th", has_text="#").locator("button").focus()
+        page.locator("[data-board] thead th", has_text="#").locator("button").focus()
         page.keyboard.press("Space")
         assert _column(page, index) == before
 

@@ -42,7 +42,7 @@
   }
 
   // The leaderboard: sorting, showing, filtering -----------------------------------------------------------------------
-  const board = one("[data-board]");
+  const board = one("table[data-board]");
   const chosen = new Set(); // labels of the methods that pass the filter
   const filterers = [];
   const known = new Map(board ? [...board.tBodies[0].rows].map((row) => [row.dataset.method, row.dataset.slug]) : []);
