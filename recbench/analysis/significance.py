@@ -80,7 +80,7 @@ def compare_methods(
         by_image = moments is not None
         if moments is None:
             moments = _from_records(column, by_seed)
-        found[column.name] = _findings(column, moments, by_image, confidence)
+        found[column.name] = findings(column, moments, by_image, confidence)
     return found
 
 
@@ -96,7 +96,15 @@ def _from_records(column: Column, by_seed: Sequence[Sequence[PerImageScores]]) -
         return statistics.moments_of_means(means, spreads, counts.pop())
 
 
-def _findings(column: Column, moments: ScoreMoments, by_image: bool, confidence: float) -> Findings:
+def findings(column: Column, moments: ScoreMoments, by_image: bool, confidence: float) -> Findings:
+    """Return the statistics of methods by one metric.
+
+    Args:
+        column: the metric: its direction and range.
+        moments: of its scores.
+        by_image: whether they were compared image by image.
+        confidence: of intervals and tests, in (0, 1).
+    """
     costs = np.array([column.cost(mean) for mean in moments.means.tolist()])
     p = statistics.pairwise(moments, column.target)
     (corrected,) = statistics.holm_of_pairs([p])

@@ -49,6 +49,7 @@ COMMANDS = {
         "Compare two suites or methods: what changed, and which scores differ significantly.",
     ),
     "verify": ("recbench.cli.verify", "Evaluate stored models again, and compare their scores with the records."),
+    "rank": ("recbench.cli.rank", "Rank a CSV table of scores from anywhere, with intervals and tiers."),
     "score": ("recbench.cli.score", "Compute a loss or metric for two sets of images."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics, executors or trackers."),
     "show": ("recbench.cli.catalogue", "Show the parameters, requirements and citation of an entry."),

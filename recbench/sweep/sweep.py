@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     have changed; returns False if the sweep was interrupted.
 
     The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once. A terminal that
-    is closed changes nothing.
+    is closed changes nothing. Outside of the main thread, signals are left alone.
 
     Raises:
         SuiteError: jobs are to be run, and pretrained weights that they need are missing.
@@ -259,6 +260,9 @@ def _signals(executor: Executor, watcher: Watcher) -> Iterator[Callable[[], bool
     """Ctrl-C and SIGTERM stop the executor, and kill its jobs the second time; a closed terminal is ignored, also by
     processes that are started from here."""
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        yield lambda: False
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)

@@ -23,6 +23,7 @@ from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import ModuleType
 
 from recbench import Store, holder
 from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
@@ -202,7 +203,7 @@ class Local(Executor):
             arguments = (task, sender, gpu, self._threads(self._slots()))
             process = context.Process(target=work, args=arguments, name=f"recbench-{task.job_id}")
             try:
-                with without_working_folder():
+                with without_working_folder(), without_main_module():
                     process.start()
             except (OSError, EOFError) as caught:  # the fork server was killed; the next start makes another
                 receiver.close()
@@ -292,6 +293,18 @@ def without_working_folder() -> Iterator[None]:
         yield
     finally:
         os.environ.pop("PYTHONSAFEPATH", None)
+
+
+@contextmanager
+def without_main_module() -> Iterator[None]:
+    """Start processes that do not import the program that this one runs: a script without ``if __name__ == …`` would
+    start its suite anew in each of them."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _store(task: Task) -> Store:
