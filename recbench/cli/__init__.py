@@ -51,6 +51,8 @@ COMMANDS = {
     "verify": ("recbench.cli.verify", "Evaluate stored models again, and compare their scores with the records."),
     "rank": ("recbench.cli.rank", "Rank a CSV table of scores from anywhere, with intervals and tiers."),
     "score": ("recbench.cli.score", "Compute a loss or metric for two sets of images."),
+    "new": ("recbench.cli.new", "Write a working loss, metric, architecture or dataset to start from."),
+    "check": ("recbench.cli.check", "Check a plugin's entries against their contracts, and print a card of each."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics, executors or trackers."),
     "show": ("recbench.cli.catalogue", "Show the parameters, requirements and citation of an entry."),
     "data": ("recbench.cli.data", "List datasets, or fetch and decode one."),
