@@ -40,7 +40,7 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
         licence="public domain or CC0, see skimage/data/README.txt",
         notes=(
             "Training, validation and test crops come from different photographs. Half of all crops are mirrored; "
-            "training crops are also turned by a multiple of 90 degrees, and have their colour channels shuffled unless "
+            "training crops are also turned by a multiple of 90 degrees, and their colour channels are shuffled unless "
             "shuffle_colours is off."
         ),
     )
