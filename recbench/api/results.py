@@ -18,8 +18,9 @@ from recbench.data.cache import default_cache
 from recbench.errors import RecbenchError, UserError, did_you_mean, quoted
 from recbench.plan.model import SUITE_NAME, PlannedJob
 from recbench.plan.plan import Plan
+from recbench.shipped import boards, find_board
 from recbench.store.archive import opened
-from recbench.store.artifacts import IMAGES, SCORES, ArtifactError, read_history, read_images, read_scores
+from recbench.store.artifacts import HISTORY, IMAGES, SCORES, ArtifactError, read_history, read_images, read_scores
 from recbench.store.merge import ArchiveSource, merge
 from recbench.store.store import Store
 from recbench.suite.document import load as load_document
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from recbench.report.content import Content
 
 PLAN = "plan.json"
+REFERENCE = "reference:"
+"""The prefix of a suite's name that means its reference board, even where there are results of the suite."""
 SHEETS = ("reconstructions", "samples", "interpolations", "kernels")
 """Figures that show images; the others are :data:`recbench.report.figures.PLOTS`."""
 _NOTEBOOK_DPI = 110
@@ -55,9 +58,12 @@ def load(
     """Return the results of a suite.
 
     Args:
-        name_or_path: name of a suite that was run, its file, its folder of results, or an export.
+        name_or_path: name of a suite that was run, its file, its folder of results, or an export; or the name of a
+            suite that recbench ships a reference board of. Results in ``results`` come first; ``"reference:NAME"``
+            means the reference board in any case.
         results: folder of all results; by default ``RECBENCH_RESULTS``, else ``results``.
-        cache: folder of decoded images, for figures that show images which the jobs did not store.
+        cache: folder of decoded images, for figures that show images which the jobs did not store, and of unpacked
+            reference boards.
         plugins: single-file plugins that the suite was run with; only models and figures need them.
 
     Raises:
@@ -65,16 +71,22 @@ def load(
     """
     folder, images = results_folder(results), Path(cache) if cache is not None else default_cache()
     files = plugin_files(plugins)
-    path = Path(name_or_path).expanduser()
+    text = os.fspath(name_or_path)
+    if text.startswith(REFERENCE):
+        return SuiteResults(find_board(text.removeprefix(REFERENCE)).store(images), images, files)
+    path = Path(text).expanduser()
     if path.is_dir() and os.path.lexists(path / PLAN):
         return SuiteResults(Store(path), images, files)
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         return _unpacked(path, images, files)
-    name = _name(os.fspath(name_or_path))
+    name = _name(text)
     if os.path.lexists(folder / name / PLAN):
         return SuiteResults(Store(folder / name), images, files)
+    shipped = boards()
+    if name in shipped:
+        return SuiteResults(shipped[name].store(images), images, files)
     ran = sorted(found.parent.name for found in folder.glob(f"*/{PLAN}"))
-    raise UserError(f"no results of the suite '{name}' in {folder}; {did_you_mean(name, ran)}")
+    raise UserError(f"no results of the suite '{name}' in {folder}; {did_you_mean(name, [*ran, *shipped])}")
 
 
 def _name(text: str) -> str:
@@ -163,15 +175,16 @@ class SuiteResults:
         return tables.scores_table(self.plan, self._state.records).infer_objects()
 
     def per_image(self) -> DataFrame:
-        """Return a row per job and test image: ``job``, ``setting``, ``method``, ``seed``, ``image`` from 0, and a
-        column for each metric of single images, and for ``kl``.
+        """Return a row per job that is scored on test images, and test image: ``job``, ``setting``, ``method``,
+        ``seed``, ``image`` from 0, and a column for each metric of single images, and for ``kl``.
 
         Raises:
             UserError: the scores of a job are missing or damaged.
         """
         found = {}
+        tested = {job.id for job in self.plan.jobs if job.split == "test"}  # trials of tuning see validation images
         for job_id, record in self._state.records.items():
-            if record.status == "done" and SCORES in record.files:
+            if job_id in tested and record.status == "done" and SCORES in record.files:
                 try:
                     found[job_id] = read_scores(self.store.folder(job_id), files=record.files)
                 except ArtifactError as error:
@@ -186,10 +199,14 @@ class SuiteResults:
             UserError: the history of a job is missing or damaged.
         """
         found = {}
+        trials = {job.id for job in self.plan.jobs if job.split != "test"}
         for job_id, record in self._state.records.items():
+            folder = self.store.folder(job_id)
+            if job_id in trials and not os.path.lexists(folder / HISTORY):
+                continue  # reference boards leave them out
             if record.status == "done":
                 try:
-                    found[job_id] = read_history(self.store.folder(job_id), record.files)
+                    found[job_id] = read_history(folder, record.files)
                 except ArtifactError as error:
                     raise UserError(f"job {job_id}: its history cannot be read: {error}") from None
         return tables.history_table(self.plan, found).infer_objects()

@@ -20,6 +20,7 @@ from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.render.contact_sheet import write_pictures
 from recbench.render.leaderboard import write_all
+from recbench.shipped import find_suite
 from recbench.store.record import Record
 from recbench.store.store import Store
 from recbench.suite.suite import load_suite
@@ -53,7 +54,7 @@ def run(
     diverges raises nothing: it is shown as such in the results.
 
     Args:
-        suite: path of the suite's file.
+        suite: path of the suite's file, or the name of a suite that recbench ships (``recbench suites``).
         set: values that override the suite's, by dotted key: ``{"training.epochs": 2}``.
         plugins: single-file plugins.
         results: folder of all results; by default ``RECBENCH_RESULTS``, else ``results``.
@@ -77,7 +78,7 @@ def run(
     files = plugin_files(plugins)
     known = registry(files)
     folder, images = results_folder(results), Path(cache) if cache is not None else default_cache()
-    valid = load_suite(Path(suite).expanduser(), known, assignments(set or {}))
+    valid = load_suite(_suite_file(os.fspath(suite)), known, assignments(set or {}))
     engine, params = _executor(known, executor, {**valid.executors.get(executor, {}), **(executor_options or {})})
     crashing = tuple(plugin.name for plugin in known.plugins.broken if plugin.crashes_on_import)
     options = Options(
@@ -99,6 +100,12 @@ def run(
     write_all(leaderboard, store.root)
     write_pictures(plan, leaderboard.boards, state.records, store)
     return load(store.root, cache=images, plugins=files)
+
+
+def _suite_file(suite: str) -> Path:
+    """Return the file of a suite: one of that path, else the shipped one of that name."""
+    path = Path(suite).expanduser()
+    return path if path.suffix in (".yaml", ".yml") or path.exists() else find_suite(suite)
 
 
 def assignments(values: Mapping[str, Any]) -> list[str]:

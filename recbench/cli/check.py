@@ -132,8 +132,9 @@ def _card(one: CheckedEntry, card: Card) -> Iterator[str]:
     same = "bit for bit the same from one seed" if card.deterministic else "NOT the same from one seed"
     yield f"{'determinism':<16}{same}; {'draws no random numbers' if card.seeded else 'draws random numbers'}"
     cost = f"{1000 * card.seconds:.3g} ms an image ({card.seconds / card.l2_seconds:.3g} × l2)"
-    kept = f"; {card.saved_bytes / 1e6:.3g} MB kept for its gradient" if card.saved_bytes is not None else ""
-    yield f"{'cost':<16}{cost}{kept}"
+    yield f"{'cost':<16}{cost}{', value and gradient' if loss else ''}"
+    if card.saved_bytes is not None:
+        yield f"{'memory':<16}{card.saved_bytes / 1e6:.3g} MB an image kept for the gradient"
     if card.parameters:
         yield f"{'own values':<16}{card.parameters:,} parameters and buffers"
     if all(map(math.isfinite, card.spectrum)):
@@ -145,7 +146,7 @@ def _card(one: CheckedEntry, card: Card) -> Iterator[str]:
 
 
 def _row(cells: list[str]) -> str:
-    widths = (10, 8, 9, 9, 6, 9, 6, 6)
+    widths = (10, 8, 9, 9, 5, 9, 5, 6)
     return "  ".join(
         cell.ljust(width) if i < 2 else cell.rjust(width)
         for i, (cell, width) in enumerate(zip(cells, widths[: len(cells)], strict=True))

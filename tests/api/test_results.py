@@ -71,6 +71,24 @@ def recbench_(recbench: Recbench) -> Recbench:
     return recbench
 
 
+def test_a_reference_board_is_loaded_by_name(tmp_path: Path, cache: Path) -> None:
+    for name in ("tiny-reference", "reference:tiny-reference"):
+        results = recbench.load(name, results=tmp_path, cache=cache)
+        board = results.leaderboard()
+        assert (board["status"] == "ranked").all() and results.name == "tiny-reference"
+    assert {*board["method"]} == {*results.per_image()["method"]} <= {*results.history()["method"]}
+    ranked = recbench.rank(results.per_image(), metric="psnr").set_index("method")
+    for row in board.itertuples():
+        assert ranked.loc[row.method, "low"] == pytest.approx(row.psnr_low)
+    results.images(board["method"][0])
+    with pytest.raises(UserError, match=r"model\.safetensors"):  # boards are shipped without models
+        results.model(board["method"][0])
+    with pytest.raises(UserError, match="recbench ships no reference board of 'x'"):
+        recbench.load("reference:x")
+    with pytest.raises(UserError, match="recbench ships no suite 'quikstart'; did you mean 'quickstart'"):
+        recbench.run("quikstart")
+
+
 def test_bad_names_are_one_sentence(results: recbench.SuiteResults, finished_tiny: Path) -> None:
     folder = finished_tiny.parent / "results"
     broken = finished_tiny.parent / "broken.zip"
