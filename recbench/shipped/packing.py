@@ -151,5 +151,8 @@ def _check_same(plan: Plan, whole: Store, compact: Store) -> None:
 def _shown(plan: Plan, store: Store) -> list[Any]:
     records: dict[str, Result] = dict(store.scan(plan).records)
     leaderboard: Leaderboard = rank_stored(plan, store, records)
-    varying = {"verdicts": {"__all__": {"p"}}, "rows": {"__all__": {"cells": {"__all__": {"interval"}}}}}
+    varying: dict[str, Any] = {
+        "verdicts": {"__all__": {"p"}},
+        "rows": {"__all__": {"cells": {"__all__": {"interval"}}}},
+    }
     return [board.model_dump(exclude=varying) for board in leaderboard.boards]

@@ -15,7 +15,7 @@ from recbench.suite.validation import Validator
 
 @dataclass(frozen=True)
 class Outline:
-    """What a suite compares and how much.
+    """The description and the size of a suite, and what it lacks.
 
     Attributes:
         description: its text.

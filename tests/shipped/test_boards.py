@@ -82,7 +82,7 @@ def test_one_job_of_the_tiny_reference_suite_gives_its_records_scores_again(recb
     done = recbench("run", "tiny-reference", *options, timeout=900)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads((tmp_path / "results/tiny-reference/leaderboard.json").read_text())["boards"][0]["rows"]
-    for metric, score in record.scores.items():  # sums are rounded otherwise on another processor, over 96 steps
+    for metric, score in record.scores.items():  # with other threads 96 steps give up to 0.2 %
         assert row["cells"][metric]["mean"] == pytest.approx(score.mean, rel=0.02), metric
 
 
