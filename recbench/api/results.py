@@ -48,6 +48,17 @@ def results_folder(given: str | os.PathLike[str] | None = None) -> Path:
     return Path(given if given is not None else os.environ.get("RECBENCH_RESULTS") or "results").expanduser()
 
 
+def as_path(given: object) -> str:
+    """Return a name or path as text.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(given, str | os.PathLike) or not (text := os.fspath(given)):
+        raise UserError(f"expected the name or the path of a suite, got {given!r}")
+    return str(text)
+
+
 def load(
     name_or_path: str | os.PathLike[str],
     *,
@@ -71,7 +82,7 @@ def load(
     """
     folder, images = results_folder(results), Path(cache) if cache is not None else default_cache()
     files = plugin_files(plugins)
-    text = os.fspath(name_or_path)
+    text = as_path(name_or_path)
     if text.startswith(REFERENCE):
         return SuiteResults(find_board(text.removeprefix(REFERENCE)).store(images), images, files)
     path = Path(text).expanduser()

@@ -12,7 +12,7 @@ from typing import Any
 
 from recbench.analysis.ranking import rank_stored
 from recbench.api.entries import PluginFiles, blocked_plugins, plugin_files, registry
-from recbench.api.results import SuiteResults, load, results_folder
+from recbench.api.results import SuiteResults, as_path, load, results_folder
 from recbench.contracts.executor import Event, Executor, JobProgress
 from recbench.data.cache import default_cache
 from recbench.errors import UserError
@@ -78,7 +78,7 @@ def run(
     files = plugin_files(plugins)
     known = registry(files)
     folder, images = results_folder(results), Path(cache) if cache is not None else default_cache()
-    valid = load_suite(_suite_file(os.fspath(suite)), known, assignments(set or {}))
+    valid = load_suite(_suite_file(as_path(suite)), known, assignments(set or {}))
     engine, params = _executor(known, executor, {**valid.executors.get(executor, {}), **(executor_options or {})})
     crashing = tuple(plugin.name for plugin in known.plugins.broken if plugin.crashes_on_import)
     options = Options(

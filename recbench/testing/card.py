@@ -30,7 +30,7 @@ _SEED = 11
 
 @dataclass(frozen=True)
 class Response:
-    """What one distortion does to a loss or metric, means over the images.
+    """The effect of one distortion on a loss or metric, means over the images.
 
     Attributes:
         value: of the distorted images.
@@ -87,7 +87,7 @@ class Card:
 
     @property
     def kinds(self) -> dict[str, float]:
-        """How much more than l2 each kind of distortion changes the value, the geometric mean over strengths."""
+        """The change of the value relative to l2's for each kind of distortion, the geometric mean over strengths."""
         found: dict[str, list[float]] = {}
         for one in self.responses:
             found.setdefault(one.kind, []).append(one.ratio)

@@ -33,7 +33,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class CheckedEntry:
-    """What the conformance tests found, and the card.
+    """The findings of the conformance tests, and the card.
 
     Attributes:
         passed: number of cases that passed.

@@ -97,6 +97,8 @@ def test_bad_names_are_one_sentence(results: recbench.SuiteResults, finished_tin
         (lambda: recbench.load("tinny", results=folder), "no results of the suite 'tinny'"),
         (lambda: recbench.load("a/b", results=folder), "is neither a folder of results, an export, nor the name"),
         (lambda: recbench.load(broken, results=folder), "broken.zip"),
+        (lambda: recbench.load(7), "expected the name or the path of a suite, got 7"),  # type: ignore[arg-type]
+        (lambda: recbench.run(None), "expected the name or the path of a suite, got None"),  # type: ignore[arg-type]
         (lambda: results.images("l3"), "tiny has no method 'l3'; "),
         (lambda: results.images("l1", 7), "l1 has no seed 7; choose from: 0, 1"),
         (lambda: results.images("l1", setting="x"), "tiny has no setting 'x'"),
