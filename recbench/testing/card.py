@@ -66,7 +66,7 @@ class Card:
         seeded: whether a call from another random state gives the same.
         responses: by distortion and strength.
         spectrum: sensitivity to each of :data:`BANDS` bands of frequency, relative to their mean; l2's are 1.
-        seconds: of one call for an image, with its gradient for losses.
+        seconds: of the processor, of one call for an image on one thread, with its gradient for losses.
         l2_seconds: the same of l2.
         saved_bytes: kept for the gradient of an image; None for metrics.
         parameters: number of its own trained values and buffers.
@@ -256,10 +256,15 @@ def _cost(call: Callable[[Tensor], Tensor], images: Tensor) -> tuple[float, floa
 
 
 def _timed(action: Callable[[], object]) -> float:
-    """Return the shortest time of a few calls, in seconds."""
-    times = []
-    for _ in range(_REPEATS):
-        begun = time.perf_counter()
+    """Return the shortest time of a few calls on one thread, in seconds of the processor: other processes do not count."""
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
         action()
-        times.append(time.perf_counter() - begun)
+        for _ in range(_REPEATS):
+            begun = time.process_time()
+            action()
+            times.append(time.process_time() - begun)
+    finally:
+        torch.set_num_threads(threads)
     return min(times)

@@ -79,7 +79,7 @@ def test_all_four_make_a_suite_of_their_own(tmp_path: Path, recbench: Recbench) 
         "training": {"epochs": 1, "batch_size": 8},
     }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(suite))
-    done = recbench("run", "own.yaml", *options, "--device", "cpu", RECBENCH_PREFLIGHT="1")
+    done = recbench("run", "own.yaml", *options, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "my_loss" in done.stdout and "my_metric" in done.stdout
 
