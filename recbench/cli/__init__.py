@@ -48,6 +48,7 @@ COMMANDS = {
     "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
     "merge": ("recbench.cli.merge", "Merge results from several machines into one folder."),
+    "upgrade": ("recbench.cli.upgrade", "Upgrade older results to the present schema, without training anything."),
     "figure": ("recbench.cli.figure", "Draw a figure of a suite for a paper, as PDF, PNG or SVG."),
     "compare": (
         "recbench.cli.compare",

@@ -11,6 +11,7 @@ from typing import Unpack
 
 import click
 
+from recbench.cli.again import plan_again
 from recbench.cli.options import check_device, load, plugin_options, results_option
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
@@ -70,7 +71,10 @@ def run_command(
     if dry_run:
         _print_jobs(*grown(scales.filled_in(suite.plan, store.root, registry), store))
         return
-    sys.exit(execute(suite, store, registry, executor, options))
+    code = execute(suite, store, registry, executor, options)
+    if code == 1:
+        plan_again(store)
+    sys.exit(code)
 
 
 def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:

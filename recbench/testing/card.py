@@ -256,7 +256,7 @@ def _cost(call: Callable[[Tensor], Tensor], images: Tensor) -> tuple[float, floa
 
 
 def _timed(action: Callable[[], object]) -> float:
-    """Return the shortest time of a few calls on one thread, in seconds of the processor: other processes do not count."""
+    """Return the shortest time of a few calls on one thread, in seconds of the processor: no other process counts."""
     threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
