@@ -21,7 +21,8 @@ from recbench.plan.plan import Plan
 from recbench.shipped import boards, find_board
 from recbench.store.archive import opened
 from recbench.store.artifacts import HISTORY, IMAGES, SCORES, ArtifactError, read_history, read_images, read_scores
-from recbench.store.merge import ArchiveSource, merge
+from recbench.store.merge import merge
+from recbench.store.sources import ArchiveSource
 from recbench.store.store import Store
 from recbench.suite.document import load as load_document
 from recbench.sweep.state import PlanState, inspect
