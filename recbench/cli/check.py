@@ -132,7 +132,7 @@ def _card(one: CheckedEntry, card: Card) -> Iterator[str]:
     same = "bit for bit the same from one seed" if card.deterministic else "NOT the same from one seed"
     yield f"{'determinism':<16}{same}; {'draws no random numbers' if card.seeded else 'draws random numbers'}"
     cost = f"{1000 * card.seconds:.3g} ms an image ({card.seconds / card.l2_seconds:.3g} × l2)"
-    yield f"{'cost':<16}{cost}{', value and gradient' if loss else ''}, on one thread"
+    yield f"{'cost':<16}{cost}{' with gradient' if loss else ''}, one thread"
     if card.saved_bytes is not None:
         yield f"{'memory':<16}{card.saved_bytes / 1e6:.3g} MB an image kept for the gradient"
     if card.parameters:
