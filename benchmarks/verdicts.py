@@ -71,7 +71,7 @@ def power(boards: int) -> None:
                 (corrected,) = statistics.holm_of_pairs([statistics.pairwise(moments)])
                 better = ordering.better(moments.means, corrected)
                 tiers = ordering.tiers(moments.means, better)
-                parted += better[:-1, -1].mean() if distance else tiers.max() > 1
+                parted += better[:-1, -1].mean() if distance else len(tiers) > 1
             found[distance] = parted / boards
         print(f"{methods:>7} {seeds:>5} {found[0.0]:>12.1%} " + " ".join(f"{found[d]:>12.0%}" for d in DISTANCES))
 
