@@ -16,7 +16,7 @@ from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_output
 from recbench.plan.plan import Plan
-from recbench.render.columns import Shown
+from recbench.render.columns import Excerpt
 from recbench.render.leaderboard import FORMATS
 from recbench.render.published import added, to_text
 from recbench.sweep.state import inspect
@@ -106,14 +106,14 @@ def leaderboard_command(
         write_output(output, text.encode())
 
 
-def _selection(columns: tuple[str, ...], wide: bool, cost: bool, form: str) -> Shown:
+def _selection(columns: tuple[str, ...], wide: bool, cost: bool, form: str) -> Excerpt:
     names = tuple(name.strip() for text in columns for name in text.split(",") if name.strip())
     if names and wide:
         raise UserError("--columns and --wide both choose the columns; give only one of them")
     if (names or wide) and form in ("json", "csv"):
         option = "--columns" if names else "--wide"
         raise UserError(f"{option} does not go with --format {form}, which always holds everything")
-    return Shown(names, wide, cost)
+    return Excerpt(names, wide, cost)
 
 
 def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[PublishedTable, ...]:

@@ -22,7 +22,7 @@ from recbench.analysis.board import Board, Leaderboard
 from recbench.cli.layout import Grid, lay_out
 from recbench.cli.text import plain, wrapped
 from recbench.render.board import details, details_legend, front, legend, narrowed, table, tuning, tuning_legend
-from recbench.render.columns import BoardColumn, Shown, TableEntry
+from recbench.render.columns import BoardColumn, Excerpt, TableEntry
 from recbench.render.text import number
 from recbench.render.verdict import troubles, verdict
 
@@ -104,7 +104,7 @@ def count_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def print_leaderboard(leaderboard: Leaderboard, selection: Shown | None = None) -> None:
+def print_leaderboard(leaderboard: Leaderboard, selection: Excerpt | None = None) -> None:
     """Print all boards to stdout, each with its verdict above; if stdout is not a terminal, lines have any length."""
     for board in leaderboard.boards:
         title = f"{leaderboard.suite}: {board.setting} ({leaderboard.done}/{leaderboard.jobs} jobs done)"
@@ -112,7 +112,7 @@ def print_leaderboard(leaderboard: Leaderboard, selection: Shown | None = None) 
         if words := verdict(board):
             out.say(f"{words}.")
         out.page("\n")
-        _print_board(board, selection or Shown())
+        _print_board(board, selection or Excerpt())
         for row in board.rows:
             for trouble in troubles(row):
                 out.say(Text(f"  {trouble}", style="red"))
@@ -120,7 +120,7 @@ def print_leaderboard(leaderboard: Leaderboard, selection: Shown | None = None) 
         err.say(Text(f"note: {note}", style="yellow"))
 
 
-def _print_board(board: Board, selection: Shown) -> None:
+def _print_board(board: Board, selection: Excerpt) -> None:
     columns = selection.columns(board)
     rows = table(board, columns)
     narrow, fewer = narrowed(rows, columns)

@@ -92,7 +92,7 @@ def chosen(board: Board, names: Sequence[str]) -> list[BoardColumn]:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Excerpt:
     """The part of a board that is shown.
 
     Attributes:

@@ -10,14 +10,14 @@ from recbench.analysis.tables import board_cells
 from recbench.files import write_atomically
 from recbench.render import latex, markdown
 from recbench.render.board import details, details_legend, front, legend, table, tuning, tuning_legend
-from recbench.render.columns import Shown, TableEntry
+from recbench.render.columns import Excerpt, TableEntry
 from recbench.render.spreadsheet import csv_text
 from recbench.render.verdict import verdict
 
-COMPACT = Shown()
+COMPACT = Excerpt()
 
 
-def to_json(leaderboard: Leaderboard, selection: Shown = COMPACT) -> str:
+def to_json(leaderboard: Leaderboard, selection: Excerpt = COMPACT) -> str:
     """Return the whole structure; without costs, which differ from run to run, the same jobs give the same text."""
     if not selection.cost:
         nothing = {"cost": None, "training_seconds": None, "time_to": None}
@@ -29,12 +29,12 @@ def to_json(leaderboard: Leaderboard, selection: Shown = COMPACT) -> str:
     return leaderboard.model_dump_json(indent=1) + "\n"
 
 
-def to_csv(leaderboard: Leaderboard, selection: Shown = COMPACT) -> str:
+def to_csv(leaderboard: Leaderboard, selection: Excerpt = COMPACT) -> str:
     """Return one line per method of each board, with every number at full precision."""
     return csv_text(*board_cells(leaderboard, cost=selection.cost))
 
 
-def to_markdown(leaderboard: Leaderboard, selection: Shown = COMPACT) -> str:
+def to_markdown(leaderboard: Leaderboard, selection: Excerpt = COMPACT) -> str:
     """Return the verdict and the tables of each board; what is significantly better than all others in bold."""
 
     def line(row: list[TableEntry]) -> str:
@@ -67,7 +67,7 @@ def to_markdown(leaderboard: Leaderboard, selection: Shown = COMPACT) -> str:
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def to_latex(leaderboard: Leaderboard, selection: Shown = COMPACT) -> str:
+def to_latex(leaderboard: Leaderboard, selection: Excerpt = COMPACT) -> str:
     """Return booktabs tables of each board: what is significantly better than all others in bold. Needs the package
     booktabs; see :mod:`recbench.render.latex` for non-Latin letters."""
 
@@ -103,7 +103,7 @@ def to_latex(leaderboard: Leaderboard, selection: Shown = COMPACT) -> str:
 class Render(Protocol):
     """A function that renders a leaderboard as text."""
 
-    def __call__(self, leaderboard: Leaderboard, selection: Shown = ...) -> str: ...
+    def __call__(self, leaderboard: Leaderboard, selection: Excerpt = ...) -> str: ...
 
 
 FORMATS: dict[str, tuple[str, Render]] = {

@@ -122,6 +122,26 @@ def test_equal_methods_among_others_share_a_tier_too(seeds: int) -> None:
     assert at_least(together, boards), f"{together} times in {boards}"
 
 
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_forty_methods_are_in_many_tiers_and_equal_ones_share_one(spread: float) -> None:
+    """Twenty pairs of equal methods: all of them share a tier at once, while the first and the last share none."""
+    generator = np.random.default_rng(40)
+    means = np.repeat(np.arange(20.0), 2) * spread
+    boards, together, apart, sizes = 100, 0, 0, []
+    for _ in range(boards):
+        found = moments(World(means.tolist(), 3, 60, spreads(UNEQUAL, 40, generator)).scores(generator))
+        tiers = ordering.tiers(found.means, reject([found])[0])
+        shared = np.zeros((40, 40), dtype=bool)
+        for members in tiers:
+            shared[np.ix_(members, members)] = True
+        together += bool(shared[np.arange(0, 40, 2), np.arange(1, 40, 2)].all())
+        apart += not shared[0, 39]
+        sizes += [len(members) for members in tiers]
+    assert at_least(together, boards), f"{together} times in {boards}"
+    assert apart >= (0.95 * boards if spread > 1 else 0), f"{apart} times in {boards}"
+    assert np.median(sizes) < (20 if spread > 1 else 41)
+
+
 @pytest.mark.parametrize(("methods", "seeds"), [(4, 2), (8, 3)])
 def test_equal_methods_share_a_tier_over_all_metrics(methods: int, seeds: int) -> None:
     """Three metrics, two of which see the same errors in another way."""

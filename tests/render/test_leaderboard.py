@@ -25,14 +25,14 @@ from recbench.analysis.ranking import rank
 from recbench.errors import UserError
 from recbench.plan.model import Column
 from recbench.render.board import table
-from recbench.render.columns import IN_FAMILY, Shown, short_letters
+from recbench.render.columns import IN_FAMILY, Excerpt, short_letters
 from recbench.render.leaderboard import FORMATS, to_csv, to_json, to_latex, to_markdown, write_all
 from recbench.render.text import number
 from recbench.store.record import Score
 from recbench.store.store import Store
 from tests.made_up import COLUMNS, make_plan, make_record, make_trouble
 
-WIDE = Shown(wide=True)
+WIDE = Excerpt(wide=True)
 NASTY = [
     "plain",
     "a|b||c",
@@ -182,7 +182,7 @@ def test_metrics_of_a_losss_own_family_are_marked_in_every_format() -> None:
     plan = plan.model_copy(update={"methods": methods})
     records = {planned.id: make_record(plan, planned) for planned in plan.jobs}
     leaderboard = rank(plan, records)
-    table, _ = markdown_tables(to_markdown(leaderboard, Shown(wide=True)))
+    table, _ = markdown_tables(to_markdown(leaderboard, Excerpt(wide=True)))
     assert {line[3][0]: (IN_FAMILY in line[4][0], IN_FAMILY in line[5][0]) for line in table[1:]} == {
         "ssim": (True, False),
         "l2": (False, False),
@@ -240,13 +240,13 @@ def test_bold_is_only_what_is_significantly_better_than_all_others() -> None:
 def test_columns_can_be_chosen(form: str) -> None:
     leaderboard = leaderboard_of(["a", "b"])
     render = FORMATS[form][1]
-    text = render(leaderboard, Shown(names=("method", "mse", "psnr.spread", "psnr.rank", "borda")))
+    text = render(leaderboard, Excerpt(names=("method", "mse", "psnr.spread", "psnr.rank", "borda")))
     heads = next(line for line in text.splitlines() if "method" in line)
     cut = [part.strip(" |\\") for part in heads.replace("|", "&").split("&") if part.strip(" |\\")]
     arrows = ("$\\downarrow$", "$\\uparrow$") if form == "latex" else ("↓", "↑")
     assert cut == ["method", f"mse {arrows[0]}", f"psnr [dB] {arrows[1]}", "psnr: rank, tier", "Borda"]
     with pytest.raises(UserError, match="--columns borders: no such column; did you mean 'borda'"):
-        render(leaderboard, Shown(names=("borders",)))
+        render(leaderboard, Excerpt(names=("borders",)))
 
 
 # LaTeX
@@ -278,7 +278,7 @@ def test_latex_compiles(tmp_path: Path, engine: str) -> None:
         pytest.skip(f"{engine} is not installed")
     body = to_latex(
         leaderboard_of([*NASTY, *re.findall(".{1,16}", LETTERS), "\U0001f600 \x07 \u202e"]),
-        Shown(wide=True, cost=True),
+        Excerpt(wide=True, cost=True),
     )
     document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "board.tex").write_text(document)
@@ -396,7 +396,7 @@ def test_a_metric_with_a_best_score_has_an_arrow_towards_it() -> None:
         for planned in plan.jobs
     }
     leaderboard = rank(plan, records)
-    head, *rows = table(leaderboard.boards[0], Shown().columns(leaderboard.boards[0]))
+    head, *rows = table(leaderboard.boards[0], Excerpt().columns(leaderboard.boards[0]))
     at = next(i for i, entry in enumerate(head) if entry.text == "sharp → 1")
     assert [row[at].text for row in rows] == ["0.97", "1.40", "0.50"]
     assert "sharp $\\rightarrow$ 1" in to_latex(leaderboard)
