@@ -127,8 +127,8 @@ def _print_differences(board: RateDistortion) -> None:
             echo(f"– {reason}")
 
 
-def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
-    """Print the losses of every setting at a rate that most of their curves cover.
+def all_matched(plan: Plan, records: Mapping[str, Result]) -> list[RateDistortion]:
+    """Return the curves of every setting that has losses at the same rate.
 
     Raises:
         UserError: fewer than two losses have a curve.
@@ -136,6 +136,11 @@ def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
     boards = [board for board in rate_distortion(plan, records) if board.matched is not None]
     if not boards:
         raise UserError(f"the suite {plan.suite} has fewer than two losses with curves over the KL divergence")
+    return boards
+
+
+def print_all_matched(boards: Sequence[RateDistortion]) -> None:
+    """Print the losses of every setting at a rate that most of their curves cover."""
     for board in boards:
         if board.matched is not None:
             echo("")

@@ -10,6 +10,7 @@ import click
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank_stored
+from recbench.cli.curves import all_matched, print_all_matched
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo
@@ -86,16 +87,14 @@ def leaderboard_command(
     for board in leaderboard.boards:
         selection.columns(board)  # whether it has them, before anything is printed
     tables = _published(plan, leaderboard, form) if published else ()
+    matched = all_matched(plan, state.records) if matched_kl else []
     if form == "terminal" and output is None:
         from recbench.cli.terminal import print_leaderboard
 
         print_leaderboard(leaderboard, selection)
         if tables:
             echo("\n" + to_text(tables), nl=False)
-        if matched_kl:
-            from recbench.cli.curves import print_all_matched
-
-            print_all_matched(plan, state.records)
+        print_all_matched(matched)
         return
     form = "markdown" if form == "terminal" else form
     text = FORMATS[form][1](leaderboard, selection)

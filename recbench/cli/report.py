@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import stored_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
@@ -46,7 +47,7 @@ def report_command(
     from recbench.report.write import write
 
     store = stored_suite(suite, results)
-    registry = Registry(load(plugin_files, blocked, strict))
+    registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
     if not no_models:
         tell_unloaded_files(store, registry.plugins)
     with err.status("reading the jobs") as status:

@@ -11,7 +11,9 @@ from typing import Unpack
 
 import click
 
+from recbench.cli.apart import kept_apart, tell_weights
 from recbench.cli.options import check_device, load, plugin_options, results_option
+from recbench.cli.remembered import remember
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
@@ -62,14 +64,19 @@ def run_command(
     After an interruption, the same command continues, even with other options. Results are written to DIR/<suite>/.
     """
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_stored_suite(
-        suite_file, results, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs)
-    )
+    most = {"maximum_jobs": max_jobs or _DEFAULT_MOST, "ask": _ask(max_jobs)}
+
+    def loaded(*more: str) -> Suite:
+        return load_stored_suite(suite_file, results, registry, (*overrides, *more), **most)
+
+    suite = kept_apart(loaded(), results, overrides, loaded)
+    tell_weights(suite.plan, overrides)
     executor, options = options_of(registry, plugin_files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if dry_run:
         _print_jobs(*grown(scales.filled_in(suite.plan, store.root, registry), store))
         return
+    remember(store, plugin_files)
     sys.exit(execute(suite, store, registry, executor, options))
 
 

@@ -72,9 +72,9 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     click.echo(for_terminal(shown, sys.stderr) if err else shown, err=err, nl=nl)
 
 
-def say(text: object = "") -> None:
-    """Print sentences to stdout; a terminal gets long lines broken between words."""
-    echo(for_terminal(str(text), sys.stdout))
+def say(text: object = "", *, err: bool = False) -> None:
+    """Print sentences to stdout, or to stderr; a terminal gets long lines broken between words."""
+    echo(for_terminal(plain(str(text)), sys.stderr if err else sys.stdout), err=err)
 
 
 def for_terminal(text: str, stream: TextIO) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import FiniteRange, check_device, load, plugin_options, results_option
+from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import stored_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
@@ -56,8 +57,8 @@ def verify_command(
 
     if device:
         check_device(device)
-    registry = Registry(load(plugin_files, blocked, strict))
     store, jobs, whole = _meant(job, results)
+    registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
     tell_unloaded_files(store, registry.plugins)
     found: list[Verification] = []
     for job_id in jobs:
