@@ -18,7 +18,7 @@ from recbench.plan.plan import Plan
 from recbench.plan.tuning import Search
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
-from recbench.suite.values import DEFAULT_KL_WEIGHT
+from recbench.suite.values import UNWEIGHTED
 
 _NAMED = 4
 
@@ -59,12 +59,12 @@ def kept_apart(suite: Suite, results: Path, overrides: Sequence[str], again: Cal
 def tell_weights(plan: Plan, overrides: Sequence[str]) -> None:
     """Say which losses that ``--set`` has brought in have the default KL weight, while others have weights of their
     own."""
-    default = [method.label for method in plan.methods if method.kl_weight == DEFAULT_KL_WEIGHT]
-    others = sorted({method.kl_weight for method in plan.methods if method.kl_weight != DEFAULT_KL_WEIGHT})
+    default = [method.label for method in plan.methods if method.kl_weight == UNWEIGHTED]
+    others = sorted({method.kl_weight for method in plan.methods if method.kl_weight != UNWEIGHTED})
     if plan.tuning is None and default and others and any(text.startswith("losses") for text in overrides):
         weights = f"{others[0]:g}" if len(others) == 1 else f"{others[0]:g} to {others[-1]:g}"
         err.say(
-            f"{', '.join(default)}: the KL weight is {DEFAULT_KL_WEIGHT:g}, the default, and that of the other losses "
+            f"{', '.join(default)}: the KL weight is {UNWEIGHTED:g}, the default, and that of the other losses "
             f"{weights}; losses at unequal weights hardly compare (--set losses.{default[0]}.kl_weight=…)"
         )
 

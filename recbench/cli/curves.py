@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from recbench.analysis.rate_distortion import Matched, RateDistortion, rate_distortion
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo
@@ -22,7 +23,7 @@ from recbench.sweep.state import inspect
 
 
 @click.command("curves")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option("--reference", metavar="LABEL", help="Loss that the others are compared with; by default l2.")
 @click.option(

@@ -9,6 +9,7 @@ from typing import Unpack
 import click
 
 from recbench.cli.apart import kept_apart
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import load_stored_suite, stored_suite
@@ -19,7 +20,7 @@ from recbench.suite.suite import Suite
 
 
 @click.command("evaluate")
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete_suites)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
 @results_option
 @sweep_options
@@ -49,4 +50,4 @@ def evaluate_command(
 
     meant = kept_apart(loaded(), results, overrides, loaded)
     executor, options = options_of(registry, plugin_files, blocked, meant.executors, train=False, **settings)
-    sys.exit(execute(meant, Store(results / meant.plan.suite), registry, executor, options))
+    sys.exit(execute(meant, Store(results / meant.plan.suite), registry, executor, options, settings))

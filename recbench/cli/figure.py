@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.remembered import with_remembered
 from recbench.cli.report import gathered, tell_left_out
@@ -32,9 +34,14 @@ FIGURES = {
 FORMATS = ("pdf", "png", "svg")
 
 
+def complete_figures(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the figures that begin like this."""
+    return [CompletionItem(name, help=what) for name, what in FIGURES.items() if name.startswith(incomplete)]
+
+
 @click.command("figure")
-@click.argument("name", required=False, metavar="[NAME]")
-@click.argument("suite", required=False)
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=complete_figures)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option(
     "--output",

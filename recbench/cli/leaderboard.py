@@ -10,6 +10,7 @@ import click
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank_stored
+from recbench.cli.completion import complete_suites
 from recbench.cli.curves import all_matched, print_all_matched
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
@@ -24,7 +25,7 @@ from recbench.sweep.state import inspect
 
 
 @click.command("leaderboard")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option(
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import click
 
+from recbench.cli.completion import complete_jobs
 from recbench.cli.options import results_option
 from recbench.cli.stored import chosen_job
 from recbench.cli.terminal import err
@@ -26,7 +27,7 @@ _CHUNK = 1 << 16
 
 
 @click.command("logs")
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @results_option
 @click.option("--follow", is_flag=True, help="Keep printing new output until the job ends.")
 def logs_command(job: str, results: Path, follow: bool) -> None:

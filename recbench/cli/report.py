@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import stored_suite, tell_unloaded_files
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("report")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of decoded images.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import Unpack
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import chosen_job, load_stored_suite, stored_suite
@@ -22,7 +23,7 @@ from recbench.sweep.state import PlanState, inspect
 
 
 @click.command("retry")
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete_suites)
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--diverged", is_flag=True, help="Include jobs that diverged.")
 @results_option
@@ -58,7 +59,7 @@ def retry_command(
     for job_id in wanted:
         if state.records[job_id].status == "diverged":
             _keep_aside(store, job_id)
-    sys.exit(execute(again, store, registry, executor, options))
+    sys.exit(execute(again, store, registry, executor, options, settings))
 
 
 def _wanted(state: PlanState, named: list[str], diverged: bool) -> list[str]:

@@ -25,7 +25,8 @@ def is_label(text: str) -> bool:
     return _LABEL.fullmatch(text) is not None and text.isprintable()
 
 
-DEFAULT_KL_WEIGHT = 1.0
+UNWEIGHTED = 1.0
+"""The KL weight of a loss for which a suite gives none."""
 
 
 def kl_weight(value: Any) -> float:
