@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 
-class Kind(click.ParamType):
+class Kind(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click only
     """A kind of entries, in the plural or in the singular; the value is the plural."""
 
     name = "kind"

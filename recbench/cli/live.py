@@ -116,9 +116,11 @@ class LiveView(Watcher):
         """Take the times of jobs that are done already."""
         for planned in plan.jobs:
             record = state.records.get(planned.id)
-            if record is not None and record.trained is not None and record.evaluated is not None:
-                seconds = record.trained.seconds + record.evaluated.seconds
-                self.known.setdefault((planned.setting, planned.method), []).append(seconds)
+            if record is None or record.cost is None or record.data is None or not record.cost.images_per_second:
+                continue
+            images = plan.settings[planned.setting].training.epochs * record.data.train
+            seconds = images / record.cost.images_per_second + (record.evaluated.seconds if record.evaluated else 0.0)
+            self.known.setdefault((planned.setting, planned.method), []).append(seconds)
 
     def _time(self, job_id: str, record: Record) -> None:
         """Take the time of a job that has ended."""

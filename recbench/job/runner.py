@@ -256,10 +256,8 @@ class _Attempt:
         model, metrics = build(job, registry, shape_of(prepared), self.device)
         check_code(job, self.plugins)  # before a checkpoint is written
 
-        images = config.epochs * max(1, prepared.counts["train"])
-
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
-            done = min(max(1 - seconds_left * images_per_second / images, 0.0), 1.0)
+            done = max(1 - seconds_left * images_per_second / (config.epochs * prepared.counts["train"]), 0.0)
             progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left, done))
 
         def epoch_ended(values: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep will take: hours, memory and disk, from records of earlier jobs or from a few timed steps.
+"""Estimates of what a sweep will take: hours, memory and disk, from records of earlier jobs or from a few timed steps.
 
 Imports no torch.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from recbench.data.cache import Split
+from recbench.contracts.dataset import Split
 from recbench.plan.model import BoardSetting, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
@@ -30,7 +30,7 @@ BUDGET = 30.0
 
 @dataclass(frozen=True)
 class Usage:
-    """What one job takes: seconds, bytes of memory at its peak, and bytes of its files."""
+    """The needs of one job: seconds, bytes of memory at its peak, and bytes of its files."""
 
     seconds: float
     memory: float
@@ -39,7 +39,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the jobs that are to run will take.
+    """The needs of the jobs that are to run.
 
     Attributes:
         jobs: how many there are.
@@ -60,7 +60,7 @@ class Estimate:
 
 @dataclass
 class Known:
-    """What is known of jobs, by index of setting and method."""
+    """The needs of jobs as far as they are known, by index of setting and method."""
 
     usage: dict[tuple[int, int], list[Usage]] = field(default_factory=dict)
 

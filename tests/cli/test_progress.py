@@ -11,6 +11,7 @@ from recbench.cli.estimating import text
 from recbench.cli.forecast import expected, seconds_left
 from recbench.cli.live import LiveView
 from recbench.contracts.executor import Ended, JobProgress
+from recbench.store.record import Cost
 from recbench.store.store import Store
 from recbench.sweep.estimate import Known, Usage, estimate
 from recbench.sweep.state import inspect
@@ -57,6 +58,17 @@ def test_the_last_jobs_end_when_they_say(view: LiveView) -> None:
     view.event(JobProgress(job(view, 1), 2, 9, 1.0, 100.0, 60.0, 0.5), None)
     view.event(JobProgress(job(view, 3), 2, 9, 1.0, 100.0, 167.0, 0.2), None)
     assert view.left() == "2:47"
+
+
+def test_jobs_that_are_done_already_tell_how_long_others_take(tmp_path: Path) -> None:
+    """Three epochs of 32 images at 8 a second, and a tenth of a second for evaluation: 12 s."""
+    plan = make_plan(["l2", "wiener"], seeds=[0, 1])
+    store = Store(tmp_path / plan.suite)
+    cost = Cost(images_per_second=8.0, step_milliseconds=2.0, peak_memory_bytes=2**30, parameters=9)
+    store.add(make_record(plan, plan.jobs[0], cost=cost))
+    view = LiveView()
+    view.begin(plan, inspect(plan, store), "one by one")
+    assert view.left() == "0:36"
 
 
 def test_bars_move_within_the_first_epoch(view: LiveView) -> None:
@@ -127,7 +139,7 @@ def test_dry_run_and_validate_say_what_jobs_take_and_how_they_know(recbench: Rec
 
 def test_a_few_steps_are_timed(recbench: Recbench, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(
-        "datasets: [{name: shapes, params: {size: 16, train: 64, validation: 8, test: 8}}]\n"
+        "datasets: [{name: shapes, params: {size: 32, train: 64, validation: 8, test: 8}}]\n"
         "architectures: [vae_bredell_small]\nlosses: [l2]\nmetrics: [psnr]\nseeds: [0]\ntraining: {epochs: 1}\n"
     )
     done = recbench("validate", "small.yaml", "--estimate", "--device", "cpu")
