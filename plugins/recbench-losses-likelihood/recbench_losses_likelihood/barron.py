@@ -73,7 +73,7 @@ def log_partition(alpha: Tensor, table: Tensor) -> Tensor:
     offset = alpha - 2
     root = offset.abs().clamp(min=torch.finfo(alpha.dtype).tiny) ** 0.25
     place = (torch.where(offset < 0, -root, root) + _END) * (_KNOTS / _END)
-    index = place.detach().floor().clamp(0, 2 * _KNOTS - 1)
+    index = place.detach().floor().clamp(0, 2 * _KNOTS - 1).nan_to_num()  # NaN is no index; t brings it back
     coefficients = table.to(alpha.dtype)[index.long()]
     t = place - index
     c0, c1, c2, c3 = coefficients.unbind(-1)

@@ -57,13 +57,22 @@ def cross_entropy(decoded: Tensor, target: Tensor) -> Tensor:
         target: images x in 0 to 1, of the same shape.
 
     Returns:
-        Values (B,), at least 0; for equal images the entropy of the pixels.
+        Values (B,), at least 0; for equal images the entropy of the pixels. NaN for images with NaN or infinity, and on
+        a GPU also for those that leave 0 to 1.
+
+    Raises:
+        RuntimeError: on the CPU, a pixel is outside of 0 to 1.
 
     >>> half = torch.full((1, 1, 1, 1), 0.5)
     >>> cross_entropy(half, half)  # log 2
     tensor([0.6931])
     """
-    return functional.binary_cross_entropy(decoded, target, reduction="none").sum(PER_IMAGE)
+    # torch's function refuses NaN, and on a GPU what is out of range too: by an assertion that ends the process.
+    inside = decoded.isfinite() if decoded.device.type == "cpu" else decoded == decoded.clamp(0, 1)
+    usable = inside & ~target.isnan()
+    decoded, target = (torch.where(usable, images, 0.5) for images in (decoded, target))
+    values = functional.binary_cross_entropy(decoded, target, reduction="none")
+    return torch.where(usable, values, math.nan).sum(PER_IMAGE)
 
 
 def charbonnier(decoded: Tensor, target: Tensor, epsilon: float) -> Tensor:

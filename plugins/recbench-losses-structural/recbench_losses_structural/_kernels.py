@@ -167,9 +167,10 @@ def _halved_adjoint(gradient: Tensor, height: int, width: int) -> Tensor:
 def _product(errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """1 − Π (1 − e_j)ʷʲ of the errors (scales, P) of each plane, (P,), and its gradient to them, (scales, P).
 
-    Where a factor is not positive the value is 1 and the gradient 0. The gradient is itself not differentiable.
+    Where a factor is not positive the value is 1 and the gradient 0; where one is NaN, both are. The gradient is itself
+    not differentiable.
     """
-    positive = (errors < 1).all(dim=0)
+    positive = ~(errors.detach().amax(dim=0) >= 1)  # the largest of numbers and NaN is NaN
     errors = errors.where(positive, 0)
     logarithm = (weights[:, None] * torch.log1p(-errors)).sum(dim=0)
     gradient = (weights[:, None] * logarithm.exp() / (1 - errors)).where(positive, 0)

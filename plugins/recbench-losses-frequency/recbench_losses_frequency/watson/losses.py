@@ -25,7 +25,7 @@ from recbench_losses_frequency.watson.blocks import (
     join,
     means,
 )
-from recbench_losses_frequency.watson.colour import relative_channels, to_rgb
+from recbench_losses_frequency.watson.colour import Colour, relative_channels, to_rgb
 from recbench_losses_frequency.watson.dct import dct_distance
 from recbench_losses_frequency.watson.dft import dft_distance, no_phase
 from recbench_losses_frequency.watson.masking import Learned
@@ -47,7 +47,7 @@ class Watson(Loss):
 
     matrix: Tensor
     folded: Tensor
-    to_ycbcr: Tensor | None
+    colour: Colour | None
 
     def __init__(
         self, setting: Setting, *, weights: Literal["pretrained", "initial"], shift: bool, block_size: int
@@ -97,19 +97,19 @@ class Watson(Loss):
         if slope is None:
             return value, None
         by_channel = torch.matmul(self.matrix.T.to(decoded.dtype), slope)
-        by_pixel = join(to_rgb(by_channel, self.to_ycbcr), self.block_size, *decoded.shape[2:])
+        by_pixel = join(to_rgb(by_channel, self.colour), self.block_size, *decoded.shape[2:])
         return value, before_shift(by_pixel, shift)
 
     def pixels(self, images: Tensor, *, centred: bool = True) -> Tensor:
         """Return blocks of the channels that are judged, relative to their first pixels: (B, C, size², K)."""
-        return relative_channels(cut(images, self.block_size), self.to_ycbcr, centred=centred)
+        return relative_channels(cut(images, self.block_size), self.colour, centred=centred)
 
     def _take(self, state: Mapping[str, Tensor], *, colour: bool) -> None:
         """Make buffers of parameters, as the distances want them."""
         prefixes = [f"{channel}." for channel in CHANNELS] if colour else [""]
         own = {name: torch.stack([state[prefix + name].double() for prefix in prefixes]) for name in self.learned}
+        self.colour = Colour(state["to_YCbCr.transform"].double().T) if colour else None
         values = {
-            "to_ycbcr": state["to_YCbCr.transform"].double().T if colour else None,
             "channel": state["w_tild"].double().softmax(0) if colour else torch.ones(1, dtype=torch.float64),
             "log_t": own["t_tild"].flatten(1)[..., None],
             "alpha": own["alpha"][:, None, None],
@@ -149,7 +149,7 @@ class WatsonDFT(Watson):
     def compare(
         self, decoded: Tensor, target: Tensor, matrix: Tensor, learned: Learned, *, gradient: bool
     ) -> tuple[Tensor, Tensor | None]:
-        error = relative_channels(means(decoded - target, self.block_size), self.to_ycbcr, centred=False)
+        error = relative_channels(means(decoded - target, self.block_size), self.colour, centred=False)
         return dft_distance(self.pixels(decoded), self.pixels(target), error, matrix, learned, gradient=gradient)
 
 

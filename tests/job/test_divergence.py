@@ -1,0 +1,131 @@
+"""NaN in, NaN out: no loss hides a model that diverged, and none refuses it before training has looked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from recbench.contracts.entries import ImageShape
+from recbench.contracts.loss import Context, Loss, Setting
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
+from tests.stand_in_weights import use_stand_ins
+
+REGISTRY = Registry(load_plugins())
+LATENT = 8
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "barron": [{}, {"representation": "pixel"}, {"alpha_lo": 2.0, "alpha_hi": 2.0}],
+    "ffl": [{}, {"patch_factor": 2, "log_matrix": True, "batch_matrix": True}, {"alpha": 0.0}],
+    "lpips": [{}, {"implementation": "reference"}, {"net": "squeeze", "linear": False}],
+    "mix": [{}, {"beta": 0.0}],
+    "ms_ssim": [{}, {"scales": 2}, {"scales": 1}],
+    "ssim": [{}, {"implementation": "reference"}],
+    "vgg": [{}, {"trunk": "st"}],
+    "watson_dct": [{}, {"weights": "initial"}],
+    "watson_dft": [{}, {"weights": "initial"}],
+    "wiener": [{}, {"warmup_epochs": 0}, {"warmup_epochs": 0, "kernel": "gaussian", "determinant": "exact"}],
+}
+LEARNING: list[tuple[str, dict[str, Any]]] = [
+    ("barron", {}),
+    ("barron", {"alpha_lo": 2.0, "alpha_hi": 2.0}),
+    ("wiener", {}),
+    ("wiener", {"determinant": "exact"}),
+]
+CASES = [(name, params) for name in REGISTRY.names("losses") for params in VARIANTS.get(name, [{}])]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def weights() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        use_stand_ins(patch)
+        yield
+
+
+def create(name: str, params: dict[str, Any], shape: ImageShape = ImageShape(3, 64, 64)) -> Loss:  # noqa: B008
+    registered = REGISTRY.get("losses", name)
+    torch.manual_seed(0)
+    loss: Loss = registered.create(registered.entry.complete(params), Setting(shape, LATENT))
+    return loss
+
+
+def images(seed: int, name: str) -> Tensor:
+    low, high = REGISTRY.get("losses", name).entry.value_range
+    return low + (high - low) * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def context(*, training: bool) -> Context:
+    return Context(z=torch.randn(2, LATENT, generator=torch.Generator().manual_seed(2)), epoch=20, training=training)
+
+
+@pytest.mark.parametrize("broken", ["all", "a pixel", "the target"])
+@pytest.mark.parametrize(("name", "params"), CASES, ids=str)
+def test_an_image_of_nan_has_a_value_of_nan(name: str, params: dict[str, Any], broken: str) -> None:
+    """In training and without gradients, whatever part of the image is broken; the other image may suffer too."""
+    loss = create(name, params)
+    for training in (True, False):
+        decoded, target = images(0, name), images(1, name)
+        where = target if broken == "the target" else decoded
+        where[(0, 1, 30, 30) if broken == "a pixel" else 0] = math.nan
+        decoded.requires_grad_(training)
+        with torch.set_grad_enabled(training):
+            values = loss(decoded, target, context(training=training))
+            if training:
+                values.mean().backward()
+        assert values[0].isnan()
+
+
+@pytest.mark.parametrize(("name", "params"), LEARNING, ids=str)
+def test_parameters_of_nan_make_values_of_nan(name: str, params: dict[str, Any]) -> None:
+    """As after a step of an optimizer with an infinite gradient: barron's shapes, the kernels of wiener."""
+    loss = create(name, params)
+    with torch.no_grad():
+        for parameter in loss.parameters():
+            parameter.fill_(math.nan)
+    decoded = images(0, name).requires_grad_()
+    values = loss(decoded, images(1, name), context(training=True))
+    values.mean().backward()
+    assert values.isnan().all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("name", "params"), CASES, ids=str)
+def test_infinite_images_have_no_finite_value(name: str, params: dict[str, Any], sign: int) -> None:
+    decoded = images(0, name)
+    decoded[0] = sign * math.inf
+    assert not create(name, params)(decoded, images(1, name), context(training=True))[0].isfinite()
+
+
+def test_barron_takes_no_index_from_nan() -> None:
+    """One shape of all is NaN; on a GPU its index would end the process."""
+    loss = create("barron", {})
+    with torch.no_grad():
+        next(loss.parameters())[0, 0, 0] = math.nan
+    assert loss(images(0, "barron"), images(1, "barron"), context(training=True)).isnan().all()
+
+
+def test_ms_ssim_of_nan_is_not_that_of_an_inverted_image() -> None:
+    """A channel that is inverted has the value 1 and no gradient, one with NaN has NaN, and a good one is its own."""
+    loss = create("ms_ssim", {})
+    decoded, target = images(0, "ms_ssim"), images(1, "ms_ssim")
+    decoded[:, 0] = 1 - target[:, 0]
+    decoded.requires_grad_()
+    values = loss(decoded, target, context(training=True))
+    (gradient,) = torch.autograd.grad(values.sum(), decoded)
+    assert values.isfinite().all()
+    assert (gradient[:, 0] == 0).all()
+    broken = decoded.detach().clone()
+    broken[0, 1] = math.nan
+    values = loss(broken.requires_grad_(), target, context(training=True))
+    assert values[0].isnan()
+    assert values[1].isfinite()
+
+
+def test_ce_names_a_pixel_out_of_range_on_the_cpu() -> None:
+    """NaN is the model's; a number out of range is the user's, who gave images or a decoder of another range."""
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        create("ce", {})(images(0, "ce") + 0.1, images(1, "ce"), context(training=False))
