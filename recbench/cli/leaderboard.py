@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from recbench.cli.completion import complete_suites
 from recbench.cli.curves import all_matched, print_all_matched
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import stored_suite
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_output
 from recbench.plan.plan import Plan
@@ -90,11 +91,11 @@ def leaderboard_command(
     tables = _published(plan, leaderboard, form) if published else ()
     matched = all_matched(plan, state.records) if matched_kl else []
     if form == "terminal" and output is None:
-        from recbench.cli.terminal import print_leaderboard
+        from recbench.cli.terminal import laid_out, print_leaderboard
 
         print_leaderboard(leaderboard, selection)
         if tables:
-            echo("\n" + to_text(tables), nl=False)
+            say("\n" + to_text(tables, partial(laid_out, left=(0, 1))).rstrip("\n"))
         print_all_matched(matched)
         return
     form = "markdown" if form == "terminal" else form

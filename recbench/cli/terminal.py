@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,17 @@ def print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]])
     for part in lay_out(Grid(entries, left=range(len(heads))), out.width if out.is_terminal else None):
         part.rstrip()
         out.page(part.append("\n"))
+
+
+def laid_out(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Return a table as text that fits the terminal, if stdout is one.
+
+    Args:
+        rows: the head, then the others.
+        left: indices of the columns whose texts are at the left.
+    """
+    grid = Grid([[TableEntry(text) for text in row] for row in rows], left=left)
+    return "\n".join(part.plain.rstrip("\n") for part in lay_out(grid, out.width if out.is_terminal else None))
 
 
 def print_lines(rows: Iterable[tuple[str, str]]) -> None:
