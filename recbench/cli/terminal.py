@@ -43,6 +43,10 @@ class PlainConsole(Console):
             return
         super().print(*(shown(each) if isinstance(each, str | Text) else each for each in objects), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Leave a pipe that nobody reads any more to the command line, which ends quietly; rich would exit with 1."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
+
     def say(self, text: str | Text) -> None:
         """Print sentences; on a terminal, long lines are broken between words. Words are never broken."""
         said = shown(text)

@@ -241,7 +241,7 @@ def test_columns_can_be_chosen(form: str) -> None:
     leaderboard = leaderboard_of(["a", "b"])
     render = FORMATS[form][1]
     text = render(leaderboard, Excerpt(names=("method", "mse", "psnr.spread", "psnr.rank", "borda")))
-    heads = next(line for line in text.splitlines() if "method" in line)
+    heads = next(line for line in text.splitlines() if re.match(r"(\| | +)method ", line))
     cut = [part.strip(" |\\") for part in heads.replace("|", "&").split("&") if part.strip(" |\\")]
     arrows = ("$\\downarrow$", "$\\uparrow$") if form == "latex" else ("↓", "↑")
     assert cut == ["method", f"mse {arrows[0]}", f"psnr [dB] {arrows[1]}", "psnr: rank, tier", "Borda"]
@@ -360,7 +360,7 @@ def test_a_narrow_terminal_loses_nothing_and_breaks_no_word(
     assert words.count("1234.5678") == 3 * len(MANY)
     assert "…" not in plain
     assert all(cell_len(line) <= width for line in plain.splitlines() if "xxx" not in line)
-    assert words.count("significantly") + words.count("significantly.") >= 2, "the legend is broken between words"
+    assert len([word for word in words if word.startswith("significantly")]) >= 2, "the legend is broken between words"
     assert " ".join(words).count("much to say") >= 29
     if width > 80:  # wide enough for the longest word
         assert "x" * 37 in words
