@@ -19,7 +19,8 @@ import numpy as np
 
 from recbench.analysis.kernels import kernel_shapes
 from recbench.cli.report import gathered
-from recbench.report.content import BoardView, JobView, MethodView
+from recbench.report.content import BoardView, JobView
+from recbench.report.sheets import traced_kernels
 from recbench.store.store import Store
 
 READINGS = {"wiener": "cut from z", "gradient through z": "through G(z)"}
@@ -32,10 +33,12 @@ def board_of(folder: Path) -> BoardView:
     return gathered(Store(folder)).boards[0]
 
 
-def first_job(method: MethodView) -> JobView:
-    if method.shown is None:
-        raise SystemExit(f"{method.label} has no job that is done")
-    return method.shown
+def reading(view: BoardView, name: str) -> JobView:
+    """The first job of a reading that is done and traced kernels."""
+    for method, job, _ in traced_kernels(view):
+        if method.label == name:
+            return job
+    raise SystemExit(f"no job of the method {name!r} is done and traced kernels")
 
 
 def table(view: BoardView) -> str:
@@ -44,9 +47,10 @@ def table(view: BoardView) -> str:
     heads = [*metrics, "KL [nats]", "largest rise of KL", "width [px]", "centre off [px]"]
     lines = [f"| method | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
     for method in view.methods:
-        job = first_job(method)
-        assert job.record is not None
-        assert job.record.evaluated is not None
+        job = method.shown
+        if job is None or job.record is None or job.record.evaluated is None:
+            lines.append(f"| {method.label} |{' |' * len(heads)}")
+            continue
         scores = [f"{job.record.scores[name].mean:.4g}" for name in metrics]
         rates = [line["kl"] for line in job.history]
         rise = max((after / before for before, after in itertools.pairwise(rates)), default=1.0)
@@ -63,7 +67,7 @@ def table(view: BoardView) -> str:
 
 def written(text: str, suite: str, content: str) -> str:
     """The document with the table of a suite replaced by a new one."""
-    pattern = rf"(<!-- table: {re.escape(suite)}\b[^\n]*-->\n\n).*?(\n<!-- end of table -->)"
+    pattern = rf"(<!-- table: {re.escape(suite)}(?=[ ,])[^\n]*-->\n\n).*?(\n<!-- end of table -->)"
     text, count = re.subn(pattern, lambda found: found[1] + content + found[2], text, flags=re.DOTALL)
     if count != 1:
         raise SystemExit(f"{count} places for the table of {suite}, not one")
@@ -76,35 +80,32 @@ def draw(view: BoardView, file: Path) -> None:
     from matplotlib.figure import Figure
 
     style: Any = {"font.size": 7, "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.2}
-    jobs = {name: first_job(next(m for m in view.methods if m.label == name)) for name in READINGS}
+    jobs = {name: reading(view, name) for name in READINGS}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(6.6, 3.4), layout="constrained")
-        above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
-        axes = above.subplots(IMAGES_SHOWN, 2 * (EPOCHS_SHOWN + 1))
-        for half, (name, reading) in enumerate(READINGS.items()):
+        figure = Figure(figsize=(6.6, 2.9), layout="constrained")
+        above, below = figure.subfigures(2, 1, height_ratios=(1, 1))
+        for half, (name, title) in zip(above.subfigures(1, 2), READINGS.items(), strict=True):
+            half.suptitle(title, fontweight="bold")
             kernels, target = jobs[name].traces["kernels"], jobs[name].pictures["target"]
             epochs = np.unique(np.linspace(0, len(kernels) - 1, EPOCHS_SHOWN).round().astype(int))
-            for row in range(IMAGES_SHOWN):
-                own = axes[row][half * (EPOCHS_SHOWN + 1) : (half + 1) * (EPOCHS_SHOWN + 1)]
+            axes = half.subplots(IMAGES_SHOWN, 1 + len(epochs), squeeze=False)
+            for row, own in enumerate(axes):
+                own[0].imshow(target[row].transpose(1, 2, 0))
+                for axis, epoch in zip(own[1:], epochs, strict=True):
+                    axis.imshow(np.abs(kernels[epoch, row]), cmap="gray", vmin=0)
+                    axis.set_title(f"epoch {epoch + 1}" if row == 0 else "", fontsize=6)
                 for axis in own:
                     axis.axis("off")
-                own[0].imshow(target[row].transpose(1, 2, 0))
-                for axis, epoch in zip(own[1:], epochs, strict=False):
-                    axis.imshow(kernels[epoch, row], cmap="gray", vmin=0)
-                    if row == 0:
-                        axis.set_title(f"epoch {epoch + 1}", fontsize=6)
-                if row == 0:
-                    own[0].set_title(reading, fontsize=7, fontweight="bold")
         left, middle, right = below.subplots(1, 3)
-        for (name, reading), colour in zip(READINGS.items(), ("#2463b5", "#c2410c"), strict=True):
+        for (name, title), colour in zip(READINGS.items(), ("#2463b5", "#c2410c"), strict=True):
             epochs = range(1, len(jobs[name].history) + 1)
             shapes = kernel_shapes(jobs[name].traces["kernels"])
-            left.plot(epochs, [line["kl"] for line in jobs[name].history], color=colour, label=reading)
+            left.plot(epochs, [line["kl"] for line in jobs[name].history], color=colour, label=title)
             middle.plot(epochs, shapes.width, color=colour)
             right.plot(epochs, shapes.offset, color=colour)
         left.set(title="KL [nats per image]", xlabel="epoch", ylim=(0, None))
         middle.set(title="width of kernels [pixels]", xlabel="epoch", ylim=(0, None))
-        right.set(title="distance of centre from middle [pixels]", xlabel="epoch", ylim=(0, None))
+        right.set(title="distance of centre from middle", xlabel="epoch", ylim=(0, None))
         left.legend(frameon=False)
         for axis in (left, middle, right):
             axis.xaxis.get_major_locator().set_params(integer=True)

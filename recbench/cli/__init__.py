@@ -39,10 +39,16 @@ COMMANDS = {
     "calibrate": ("recbench.cli.calibrate", "Measure the gradient scales of a suite's losses relative to l2."),
     "curves": ("recbench.cli.curves", "Print rate-distortion curves, and rank the losses at the same KL divergence."),
     "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite."),
+    "suites": ("recbench.cli.suites", "List the suites that recbench ships, or copy one to edit it."),
+    "reference": (
+        "recbench.cli.reference",
+        "List the reference boards that recbench ships, and verify them.",
+    ),
     "across": ("recbench.cli.across", "Compare methods across the leaderboards of several suites."),
     "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
     "merge": ("recbench.cli.merge", "Merge results from several machines into one folder."),
+    "upgrade": ("recbench.cli.upgrade", "Upgrade older results to the present schema, without training anything."),
     "figure": ("recbench.cli.figure", "Draw a figure of a suite for a paper, as PDF, PNG or SVG."),
     "compare": (
         "recbench.cli.compare",
@@ -59,15 +65,15 @@ COMMANDS = {
 
 
 GROUPS = {
-    "Run": ("validate", "run", "status", "logs", "retry", "evaluate", "clean"),
-    "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify"),
+    "Run": ("suites", "validate", "run", "status", "logs", "retry", "evaluate", "clean"),
+    "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify", "reference"),
     "Share results": ("export", "merge"),
     "Losses, data and plugins": ("list", "show", "plugins", "score", "calibrate", "data", "weights"),
 }
 """The commands by what one does with them, for ``--help``; those in none of the groups come last."""
 
 _EXAMPLES = (
-    ("recbench run suites/quickstart.yaml", "train five losses, and rank them"),
+    ("recbench run quickstart", "train five losses, and rank them"),
     ("recbench run SUITE --dry-run", "what there is to run"),
     ("recbench run SUITE --set training.epochs=2", "change anything"),
     ("recbench leaderboard SUITE --columns method,psnr,rank --format latex", ""),

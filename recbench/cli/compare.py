@@ -11,13 +11,13 @@ import click
 from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side, compare
 from recbench.analysis.earlier import earlier_version
 from recbench.cli.options import results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import shown_suite
 from recbench.cli.terminal import laid_out
 from recbench.cli.text import echo, say
 from recbench.errors import UserError
 from recbench.render.text import head, number
 from recbench.store.archive import opened
-from recbench.store.merge import ArchiveSource, FolderSource, RecordSource
+from recbench.store.sources import ArchiveSource, FolderSource, RecordSource
 
 
 @click.command("compare")
@@ -69,7 +69,7 @@ def _source(text: str, results: Path, stack: ExitStack) -> RecordSource:
         return FolderSource(path)
     if path.is_file() and not text.endswith((".yaml", ".yml")):
         return ArchiveSource(stack.enter_context(opened(path)))
-    return FolderSource(stored_suite(text, results).root)
+    return FolderSource(shown_suite(text, results).root)
 
 
 _SHOWN = {"better": "better", "worse": "worse", "open": "not significant", "equal": "equal"}

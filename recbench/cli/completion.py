@@ -9,6 +9,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from recbench.shipped import suites
+
 
 class Kind(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click only
     """A kind of entries, in the plural or in the singular; the value is the plural."""
@@ -53,14 +55,15 @@ def complete_suites(ctx: click.Context, param: click.Parameter, incomplete: str)
     """Return the suites that begin like this: those that were run, and suite files."""
     results = Path(ctx.params.get("results") or "results")
     ran = sorted(path.parent.name for path in results.glob("*/plan.json"))
-    return [*_starting(incomplete, ran), *complete_suite_files(ctx, param, incomplete)]
+    offered = complete_suite_files(ctx, param, incomplete)
+    return [*_starting(incomplete, (name for name in ran if name not in suites())), *offered]
 
 
 def complete_suite_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the suite files, and the folders, that begin like this."""
+    """Return the suites that are shipped, the suite files, and the folders, that begin like this."""
     folder, _, start = incomplete.rpartition("/")
     here = Path(folder or ("/" if incomplete.startswith("/") else "."))
-    found = []
+    found = _starting(incomplete, suites())
     for path in sorted(here.glob("*")) if here.is_dir() else ():
         if path.name.startswith(start) and (path.suffix in (".yaml", ".yml") or path.is_dir()):
             shown = incomplete[: len(incomplete) - len(start)] + path.name

@@ -11,7 +11,7 @@ from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.remembered import with_remembered
 from recbench.cli.report import gathered, tell_left_out
-from recbench.cli.stored import stored_suite, tell_unloaded_files
+from recbench.cli.stored import shown_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
@@ -85,7 +85,7 @@ def figure_command(
     from recbench.report import figures
     from recbench.report.sections import Sources, sheet_for
 
-    store = stored_suite(suite, results)
+    store = shown_suite(suite, results, cache)
     content = gathered(store)
     if board > len(content.boards):
         raise UserError(f"--board {board}: {store.root.name} has {len(content.boards)} leaderboards")

@@ -14,7 +14,7 @@ from recbench.analysis.ranking import rank_stored
 from recbench.cli.completion import complete_suites
 from recbench.cli.curves import all_matched, print_all_matched
 from recbench.cli.options import FiniteRange, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo, say
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_output
@@ -74,7 +74,7 @@ def leaderboard_command(
     if matched_kl and (form != "terminal" or output is not None):
         raise UserError("--matched-kl is for the terminal only; 'recbench curves --format json' prints the same data")
     selection = _selection(columns, wide, cost or time_to is not None, form)
-    store = stored_suite(suite, results)
+    store = shown_suite(suite, results)
     plan = store.read_plan()
     state = inspect(plan, store)
     leaderboard = rank_stored(

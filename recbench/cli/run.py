@@ -11,6 +11,7 @@ from typing import Unpack
 
 import click
 
+from recbench.cli.again import plan_again
 from recbench.cli.apart import kept_apart, tell_weights
 from recbench.cli.completion import complete_suite_files
 from recbench.cli.estimating import tell_estimate
@@ -92,7 +93,10 @@ def run_command(
         tell_estimate(plan, state.to_run, store, *how)
         return
     remember(store, plugin_files)
-    sys.exit(execute(suite, store, registry, executor, options, settings))
+    code = execute(suite, store, registry, executor, options, settings)
+    if code == 1:
+        plan_again(store)
+    sys.exit(code)
 
 
 def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:

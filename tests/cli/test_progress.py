@@ -167,8 +167,8 @@ def test_help_groups_all_commands_and_has_examples(recbench: Recbench) -> None:
         (["show", "wien"], {"wiener"}),
         (["show", "loss", "wien"], {"wiener"}),
         (["list", "los"], {"losses"}),
-        (["leaderboard", "ti"], {"tiny", "tiny.yaml"}),
-        (["run", "ti"], {"tiny.yaml"}),
+        (["leaderboard", "ti"], {"tiny", "tiny.yaml", "tiny-reference"}),
+        (["run", "ti"], {"tiny.yaml", "tiny-reference"}),
         (["figure", "rec"], {"reconstructions"}),
     ],
 )
