@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recbench.cli.durations import duration
-from recbench.cli.forecast import expected, seconds_left
 from recbench.cli.terminal import count_bar, err, shown
+from recbench.cli.time_left import expected, seconds_left
 from recbench.contracts.executor import Event, JobProgress
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan

@@ -13,11 +13,11 @@ import click
 
 from recbench.cli.completion import complete_suites
 from recbench.cli.durations import duration
-from recbench.cli.forecast import expected, seconds_left
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import shown_suite
 from recbench.cli.terminal import err, out, print_table
 from recbench.cli.text import echo
+from recbench.cli.time_left import expected, seconds_left
 from recbench.contracts.executor import Executor
 from recbench.errors import UserError
 from recbench.plan.model import PlannedJob

@@ -128,7 +128,7 @@ def _images(setting: BoardSetting, registry: Registry) -> int | None:
 
 def _process(request: Mapping[str, Any]) -> Iterator[tuple[int, float, float, float]]:
     """Yield the lines of the process that times methods, until it ends or has taken too long."""
-    command = [sys.executable, "-P", "-m", "recbench.job.timing"]
+    command = [sys.executable, "-P", "-m", "recbench.job.timed_steps"]
     process = subprocess.Popen(  # noqa: S603 - this module of ours
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )

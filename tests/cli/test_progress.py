@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from recbench.cli.estimating import text
-from recbench.cli.forecast import expected, seconds_left
 from recbench.cli.live import LiveView
+from recbench.cli.time_left import expected, seconds_left
 from recbench.contracts.executor import Ended, JobProgress
 from recbench.store.record import Cost
 from recbench.store.store import Store
