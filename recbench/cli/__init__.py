@@ -27,6 +27,7 @@ _TRACEBACK = "RECBENCH_TRACEBACK"
 
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; completed jobs are not run again."),
+    "try": ("recbench.cli.trying", "Rank the loss in a file among the methods of a reference board."),
     "status": (
         "recbench.cli.status",
         "Show the progress of a suite: jobs done, running and failed, and the time left.",
@@ -43,6 +44,10 @@ COMMANDS = {
     "reference": (
         "recbench.cli.reference",
         "List the reference boards that recbench ships, and verify them.",
+    ),
+    "findings": (
+        "recbench.cli.findings",
+        "Print what the reference boards say of the orderings that papers print.",
     ),
     "across": ("recbench.cli.across", "Compare methods across the leaderboards of several suites."),
     "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
@@ -65,7 +70,7 @@ COMMANDS = {
 
 
 GROUPS = {
-    "Run": ("suites", "validate", "run", "status", "logs", "retry", "evaluate", "clean"),
+    "Run": ("suites", "validate", "run", "try", "status", "logs", "retry", "evaluate", "clean"),
     "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify", "reference"),
     "Share results": ("export", "merge"),
     "Losses, data and plugins": ("list", "show", "plugins", "score", "calibrate", "data", "weights"),

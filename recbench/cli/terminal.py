@@ -21,7 +21,17 @@ from rich.text import Text
 from recbench.analysis.board import Board, Leaderboard
 from recbench.cli.layout import Grid, lay_out
 from recbench.cli.text import plain, wrapped
-from recbench.render.board import details, details_legend, front, legend, narrowed, table, tuning, tuning_legend
+from recbench.render.board import (
+    details,
+    details_legend,
+    front,
+    legend,
+    narrowed,
+    table,
+    tuning,
+    tuning_legend,
+    warnings,
+)
 from recbench.render.columns import BoardColumn, Excerpt, TableEntry
 from recbench.render.text import number
 from recbench.render.verdict import troubles, verdict
@@ -131,6 +141,8 @@ def print_leaderboard(leaderboard: Leaderboard, selection: Excerpt | None = None
         for row in board.rows:
             for trouble in troubles(row):
                 out.say(Text(f"  {trouble}", style="red"))
+        for line in warnings(board):
+            out.say(Text(f"  {line}", style="yellow"))
     for note in leaderboard.notes:
         err.say(Text(f"note: {note}", style="yellow"))
 

@@ -299,6 +299,15 @@ class PlannedJob(Frozen):
     split: EvaluationSplit = "test"
 
 
+class Baseline(Frozen):
+    """A baseline of a board: its row's label, and the indices in the plan's settings of the board and of the setting
+    with the architecture that is fitted, which has one job and no board of its own."""
+
+    label: str
+    setting: int
+    fitted: int
+
+
 class PublishedScore(Frozen):
     """A published number for one method under one setting.
 

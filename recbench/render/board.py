@@ -10,6 +10,7 @@ from recbench.analysis.tuning import chosen as tuned_values
 from recbench.analysis.tuning import trials
 from recbench.render.columns import (
     IN_FAMILY,
+    UNWELL,
     BoardColumn,
     TableEntry,
     any_in_family,
@@ -23,7 +24,7 @@ from recbench.render.text import head, number
 
 def table(board: Board, columns: Sequence[BoardColumn]) -> list[list[TableEntry]]:
     """Return the head and the rows of a table with these columns."""
-    rows = [[column.entry(row) for column in columns] for row in board.rows]
+    rows = [[column.entry(row) for column in columns] for row in (*board.rows, *board.baselines)]
     return [[TableEntry(column.head) for column in columns], *rows]
 
 
@@ -84,6 +85,8 @@ def legend(board: Board, columns: Sequence[BoardColumn] | None = None) -> str:
         parts.append("KL: nats per image")
     unrounded = [column.name for column in board.columns if not column.rounded and column.name in shown]
     but = f" (except for {', '.join(unrounded)})" if unrounded else ""
+    if board.baselines:
+        parts.append("baselines below the methods are fitted without steps, and not ranked")
     return "; ".join([*parts, f"{images}, rounded to 8 bits{but}" if not spreads else f"images rounded to 8 bits{but}"])
 
 
@@ -119,6 +122,18 @@ def details_legend(board: Board) -> str:
 
 def _percent(board: Board) -> str:
     return f"{100 * (board.confidence or 0):.4g} %"
+
+
+def warnings(board: Board) -> list[str]:
+    """Return a line for each health warning of the board."""
+    found = []
+    for row in board.rows:
+        for warned in row.health:
+            which = (
+                f" (seed{'s' * (len(warned.seeds) > 1)} {', '.join(map(str, warned.seeds))})" if warned.seeds else ""
+            )
+            found.append(f"{UNWELL} {row.label}{which}: {warned.sentence}")
+    return found
 
 
 def details(board: Board) -> list[list[TableEntry]]:

@@ -16,6 +16,8 @@ from recbench.store.costs import COST_COLUMNS, CostColumn
 Mark = Literal["", "best", "trouble"]
 IN_FAMILY = "⌂"
 """Marks an in-family metric of the method's loss."""
+UNWELL = "⚠"
+"""Marks a method with health warnings."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,10 @@ def compact(board: Board, *, cost: bool = False) -> list[str]:
     """Return the names of the few columns that say who is best, and how sure that is."""
     metrics = board.ranking or tuple(column.name for column in board.columns)
     costs = _costs(board, cost)
-    unequal = any(not is_ranked(row) for row in board.rows) or len({row.seeds_done for row in board.rows}) > 1
+    unequal = (
+        any(not is_ranked(row) or row.health for row in (*board.rows, *board.baselines))
+        or len({row.seeds_done for row in board.rows}) > 1
+    )
     seeds = ["seeds"] if unequal else []
     if board.confidence is None:
         return ["place", "method", *(f"{name}.spread" for name in metrics), *costs, "kl", "mean_rank", *seeds]
@@ -154,7 +159,8 @@ def any_in_family(board: Board) -> bool:
 def status(row: Row) -> str:
     """Return how many seeds are done, and what became of the others: ``2/2``, or ``1/2 failed``."""
     seeds = f"{row.seeds_done}/{row.seeds}"
-    return seeds if row.status == "ranked" else f"{seeds} {row.status}"
+    text = seeds if row.status == "ranked" else f"{seeds} {row.status}"
+    return f"{text} {UNWELL}" if row.health else text
 
 
 def ranks(ends: tuple[int, int] | None) -> str:

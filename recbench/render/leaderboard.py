@@ -9,7 +9,7 @@ from recbench.analysis.board import Leaderboard
 from recbench.analysis.tables import board_cells
 from recbench.files import write_atomically
 from recbench.render import latex, markdown
-from recbench.render.board import details, details_legend, front, legend, table, tuning, tuning_legend
+from recbench.render.board import details, details_legend, front, legend, table, tuning, tuning_legend, warnings
 from recbench.render.columns import Excerpt, TableEntry
 from recbench.render.spreadsheet import csv_text
 from recbench.render.verdict import verdict
@@ -22,7 +22,12 @@ def to_json(leaderboard: Leaderboard, selection: Excerpt = COMPACT) -> str:
     if not selection.cost:
         nothing = {"cost": None, "training_seconds": None, "time_to": None}
         boards = [
-            board.model_copy(update={"rows": tuple(row.model_copy(update=nothing) for row in board.rows)})
+            board.model_copy(
+                update={
+                    name: tuple(row.model_copy(update=nothing) for row in getattr(board, name))
+                    for name in ("rows", "baselines")
+                }
+            )
             for board in leaderboard.boards
         ]
         leaderboard = leaderboard.model_copy(update={"boards": tuple(boards)})
@@ -63,6 +68,7 @@ def to_markdown(leaderboard: Leaderboard, selection: Excerpt = COMPACT) -> str:
         blocks.append(
             "\n".join(f"- {markdown.escape(f'{row.label}, {text}')}" for row in board.rows for text in row.trouble)
         )
+        blocks.append("\n".join(f"- {markdown.escape(line)}" for line in warnings(board)))
     blocks.append("\n".join(f"- {markdown.escape(note)}" for note in leaderboard.notes))
     return "\n\n".join(filter(None, blocks)) + "\n"
 
@@ -95,7 +101,7 @@ def to_latex(leaderboard: Leaderboard, selection: Excerpt = COMPACT) -> str:
             letters = "l" + "r" * (len(values[0]) - 1)
             text += ["", *lines(values, letters, f"{board.setting}. {tuning_legend(board)}.")]
         remarks = [f"{row.label}, {trouble}" for row in board.rows for trouble in row.trouble]
-        blocks.append("\n".join([*text, *map(latex.comment, remarks)]))
+        blocks.append("\n".join([*text, *map(latex.comment, [*remarks, *warnings(board)])]))
     blocks.append("\n".join(map(latex.comment, leaderboard.notes)))
     return "\n\n".join(filter(None, blocks)) + "\n"
 
