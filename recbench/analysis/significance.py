@@ -29,6 +29,7 @@ class Findings:
         p: (M, M), not corrected.
         corrected: (M, M), Holm-corrected over the pairs of this metric.
         better: (M, M), whether the first method is significantly better than the second.
+        tiers: for each method, the letters of its tiers.
         groups: the longest runs of methods of which no two differ significantly, as indices.
     """
 
@@ -40,7 +41,7 @@ class Findings:
     corrected: Numbers
     better: Flags
     rank_intervals: list[tuple[int, int]]
-    tiers: list[int]
+    tiers: list[str]
     groups: list[list[int]]
 
 
@@ -50,7 +51,7 @@ class Overall:
 
     better: Flags
     rank_intervals: list[tuple[int, int]]
-    tiers: list[int]
+    tiers: list[str]
     groups: list[list[int]]
 
 
@@ -118,7 +119,7 @@ def findings(column: Column, moments: ScoreMoments, by_image: bool, confidence: 
         corrected=corrected,
         better=better,
         rank_intervals=_pairs(ordering.rank_intervals(better)),
-        tiers=ordering.tiers(costs, better).tolist(),
+        tiers=ordering.letters(ordering.tiers(costs, better), len(costs)),
         groups=ordering.groups(costs, better),
     )
 
@@ -147,7 +148,7 @@ def overall(findings: Sequence[Findings], mean_ranks: Sequence[float], confidenc
     return Overall(
         better=better,
         rank_intervals=_pairs(ordering.rank_intervals(better)),
-        tiers=ordering.tiers(costs, better).tolist(),
+        tiers=ordering.letters(ordering.tiers(costs, better), len(costs)),
         groups=ordering.groups(costs, better),
     )
 

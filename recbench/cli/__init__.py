@@ -72,6 +72,25 @@ COMMANDS = {
 }
 
 
+GROUPS = {
+    "Run": ("suites", "validate", "run", "try", "status", "logs", "retry", "evaluate", "clean"),
+    "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify", "reference"),
+    "Share results": ("export", "merge"),
+    "Losses, data and plugins": ("list", "show", "plugins", "score", "calibrate", "data", "weights"),
+}
+"""The commands by what one does with them, for ``--help``; those in none of the groups come last."""
+
+_EXAMPLES = (
+    ("recbench run quickstart", "train five losses, and rank them"),
+    ("recbench run SUITE --dry-run", "what there is to run"),
+    ("recbench run SUITE --set training.epochs=2", "change anything"),
+    ("recbench leaderboard SUITE --columns method,psnr,rank --format latex", ""),
+    ("recbench report SUITE", "HTML pages with images and curves"),
+    ("recbench compare SUITE:l2 SUITE:wiener", "is the difference real?"),
+    ("recbench show wiener", "a loss, its parameters and its source"),
+)
+
+
 class _PipeBroken(Exception):
     """A BrokenPipeError of a command, which click would turn into exit code 1."""
 
@@ -102,8 +121,14 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        grouped = {name for names in GROUPS.values() for name in names}
+        others = tuple(name for name in COMMANDS if name not in grouped)
+        for title, names in {**GROUPS, "Other": others}.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
+        with formatter.section("Examples"):
+            formatter.write_dl(_EXAMPLES, col_max=44)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS:
@@ -115,6 +140,8 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="recbench")
 def cli() -> None:
     """A benchmark of reconstruction losses for (variational) autoencoders.
+
+    Each command explains itself with --help; docs/cli.md says how to switch on completion in a shell.
 
     Exit codes: 0 all done, 1 some jobs failed (their rows say why), 2 usage error, 130 interrupted.
     """

@@ -155,7 +155,7 @@ def try_command(
     if ask and not click.confirm("go on?", default=True, err=True):
         raise click.Abort
     if quick:
-        code = execute(suite, store, registry, executor, options)
+        code = execute(suite, store, registry, executor, options, settings)
         quick_words(suite.plan, board.plan, losses, expected)
         sys.exit(code)
     sys.exit(_rank(board, suite, store, registry, losses, compared, expected, (executor, options)))

@@ -64,6 +64,7 @@ class JobProgress:
         loss: the most recent value of the training objective.
         images_per_second: current throughput of training.
         seconds_left: the job's own estimate of its remaining time.
+        fraction: how much of its training is done, from 0 to 1.
     """
 
     job_id: str
@@ -72,6 +73,7 @@ class JobProgress:
     loss: float
     images_per_second: float
     seconds_left: float
+    fraction: float = 0.0
 
 
 @dataclass(frozen=True)

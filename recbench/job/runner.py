@@ -242,7 +242,8 @@ class _Attempt:
             return self.kept_model(model, metrics, prepared, result, fitting_cost(result, peak_memory(self.device)), {})
 
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
-            progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
+            done = max(1 - seconds_left * images_per_second / (config.epochs * prepared.counts["train"]), 0.0)
+            progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left, done))
 
         def epoch_ended(values: Mapping[str, float]) -> None:
             epoch = int(values["epoch"])
