@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from recbench.data.weights import load_weights
     from recbench.errors import UserError
     from recbench.files import holder, lock, write_atomically
-    from recbench.job.runner import reason_of, run_task
+    from recbench.job.device import reason_of
+    from recbench.job.runner import run_task
     from recbench.store.store import Store
 
 __version__ = "0.1.0"
@@ -65,7 +66,8 @@ _LAZY = {
     "data.weights": ("load_weights",),
     "errors": ("UserError",),
     "files": ("holder", "lock", "write_atomically"),
-    "job.runner": ("reason_of", "run_task"),
+    "job.device": ("reason_of",),
+    "job.runner": ("run_task",),
     "store.store": ("Store",),
 }
 _HOME = {name: f"recbench.{module}" for module, names in _LAZY.items() for name in names}

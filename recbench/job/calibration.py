@@ -26,10 +26,11 @@ from recbench.contracts.loss import Context, Loss
 from recbench.contracts.loss import Setting as LossSetting
 from recbench.data.cache import prepare
 from recbench.errors import RecbenchError, UserError
+from recbench.job.device import autocast, choose_device
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, create_architecture, create_loss
-from recbench.job.runner import choose_device, on_device, shape_of
-from recbench.job.step import autocast, make_optimizers
+from recbench.job.runner import on_device, shape_of
+from recbench.job.step import make_optimizers
 from recbench.job.training import epoch_order, seed_everything
 from recbench.plan.model import BoardSetting, ComponentSpec, Frozen
 from recbench.plan.plan import Plan

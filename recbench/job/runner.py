@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,12 +12,13 @@ import torch
 
 from recbench.contracts.dataset import Split
 from recbench.contracts.entries import ImageShape
-from recbench.contracts.executor import JobProgress, Reason, Task
+from recbench.contracts.executor import JobProgress, Task
 from recbench.contracts.metric import Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.files import FULL, full_disk_named, lock
 from recbench.job.code import check_code, libraries
+from recbench.job.device import choose_device, device_name, peak_memory, precision_on, reason_of
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.observers import Observers
 from recbench.job.parts import MetricSpec, Model, build
@@ -154,19 +154,6 @@ def _name_full_disk(error: BaseException, folder: Path) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
-def reason_of(error: BaseException) -> Reason:
-    """Return the reason for a job that raised this error: out of memory has many spellings, some in a cause."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, MemoryError | torch.OutOfMemoryError) or any(word in str(seen) for word in _NO_MEMORY):
-            return "out of memory"
-        seen = seen.__cause__ or seen.__context__
-    return "exception"
-
-
-_NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
 class _Attempt:
     """One attempt at a job; collects facts on the way, for the record of a failure too."""
 
@@ -195,6 +182,8 @@ class _Attempt:
         return self.before is not None and self.before.status == "done"
 
     def publish(self, record: Record) -> None:
+        if self.task.device.startswith("cuda") and not record.provenance.device.startswith("cuda"):
+            raise RecbenchError(f"the job was given {self.task.device}, and ran on {record.provenance.device}")
         if self.is_done:
             self.work.replace(record)
         else:
@@ -267,11 +256,12 @@ class _Attempt:
         data = TrainingImages(
             train=on_device(prepared, "train", self.device),
             validation=on_device(prepared, "validation", self.device),
-            traced=on_device(prepared, job.split, self.device)[:TRACED_IMAGES],
+            traced=on_device(prepared, job.split, self.device, TRACED_IMAGES),
         )
         origin = f"{job.id} {prepared.fingerprint}"
         position, traces = train(model, data, config, job.seed, self.folder, watch, self.work.path, origin)
-        peak = peak_memory(self.device)
+        peak = peak_memory(self.device, data.bytes_on(self.device))
+        del data  # the images of evaluation take its place
         batch_size = min(config.batch_size, prepared.counts["train"])
         speed = round(position.step * batch_size / position.seconds, 2)
         trained = Trained(
@@ -285,7 +275,7 @@ class _Attempt:
         )
         cost = Cost(
             images_per_second=speed,
-            step_milliseconds=round(1000 * position.seconds / position.step, 3),
+            step_milliseconds=round(1000 * position.step_seconds, 3),
             peak_memory_bytes=peak,
             parameters=trained.parameters,
         )
@@ -347,6 +337,7 @@ class _Attempt:
         return provenance(
             self.plugins,
             device=device_name(self.device),
+            precision=precision_on(self.job.training.precision, self.device),
             threads=torch.get_num_threads(),
             started=self.started,
             libraries=self.libraries,
@@ -359,39 +350,13 @@ def shape_of(prepared: Prepared) -> ImageShape:
     return ImageShape(channels, height, width)
 
 
-def on_device(prepared: Prepared, split: Split, device: torch.device) -> torch.Tensor:
-    """Return the images of a split as a uint8 tensor: on the device if they fit into half of its free memory, else
-    memory-mapped on the CPU."""
-    images = torch.from_numpy(prepared.load(split))
+def on_device(prepared: Prepared, split: Split, device: torch.device, count: int | None = None) -> torch.Tensor:
+    """Return the images of a split, or its first few, as a uint8 tensor: on the device if they fit into half of its
+    free memory, else memory-mapped on the CPU."""
+    images = torch.from_numpy(prepared.load(split)[:count])  # before it is moved: a slice keeps all memory
     if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
         return images.to(device)
     return images
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        RecbenchError: it asks for a GPU that is not there.
-    """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RecbenchError(f"device {wanted} does not exist: torch sees {torch.cuda.device_count()} GPUs")
-    return device
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the peak memory in bytes: torch's on the GPU, or this process's on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def device_name(device: torch.device) -> str:
-    """Return ``cpu``, or a GPU's index and model."""
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -279,9 +279,9 @@ def test_value_ranges() -> None:
 
 
 def test_random_states_come_back() -> None:
-    states = random_states()
+    states = random_states(torch.device("cpu"))
     first = (random.random(), np.random.random(), np.random.standard_normal(), float(torch.rand(())))
-    restore_random_states(states)
+    restore_random_states(states, torch.device("cpu"))
     assert (random.random(), np.random.random(), np.random.standard_normal(), float(torch.rand(()))) == first
 
 
