@@ -39,10 +39,11 @@ def float32_flags() -> Float32Flags:
 def set_float32_flags(flags: Float32Flags) -> None:
     """Set the switches of this process back to what they were."""
     operations = _operations()
-    for each, value in zip(operations, flags, strict=bool(operations)):
+    convolutions, products = (flags[0], flags[2]) if operations else flags
+    torch.backends.cudnn.allow_tf32 = convolutions in (True, "tf32")
+    torch.backends.cuda.matmul.allow_tf32 = products in (True, "tf32")
+    for each, value in zip(operations, flags, strict=False):
         each.fp32_precision = value
-    if not operations:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = flags
 
 
 def allow_tf32(allowed: bool) -> None:

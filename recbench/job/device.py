@@ -32,20 +32,19 @@ def choose_device(wanted: str) -> torch.device:
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        why = f"torch sees {count} GPUs" if count else _why_no_gpu()
-        raise RecbenchError(f"device {wanted} cannot be used: {why}; --device cpu trains on the processor")
+        raise RecbenchError(f"device {wanted} does not exist: torch sees {count} GPUs{'' if count else _why_no_gpu()}")
     return device
 
 
 def _why_no_gpu() -> str:
     if torch.version.cuda is None:
-        return f"torch {torch.__version__} is built without CUDA"
+        return f"; torch {torch.__version__} is built without CUDA"
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - of torch, of several types, with the driver's reason
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, sees 0 GPUs ({first})"
-    return f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, sees 0 GPUs"
+        return f"; torch {torch.__version__} for CUDA {torch.version.cuda} says: {first}"
+    return ""
 
 
 def device_name(device: torch.device) -> str:
