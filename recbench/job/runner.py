@@ -55,6 +55,10 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
     Raises:
         OutOfSpaceError: no room for the job's files.
     """
+    if task.calibrates:
+        from recbench.job.calibration import calibrate  # which measures with the parts of jobs
+
+        return calibrate(task, progress, stop)
     folder = Path(task.folder)
     store = Store(folder.parent.parent)
     with lock(folder) as mine:
