@@ -114,7 +114,7 @@ def reason_of(error: BaseException) -> Reason:
     """Return the reason for a job that raised this error: out of memory has many spellings, some in a cause."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(str(seen)):
+        if isinstance(seen, MemoryError | torch.cuda.OutOfMemoryError) or _NO_MEMORY.search(str(seen)):
             return "out of memory"
         seen = seen.__cause__ or seen.__context__
     return "exception"

@@ -151,7 +151,7 @@ def train_until(name: str, loss: Loss, monkeypatch: pytest.MonkeyPatch, folder: 
     shape = ImageShape(3, 32, 32)
     registered = REGISTRY.get("architectures", "vae_bredell_small")
     torch.manual_seed(0)
-    params = {"widths": [8, 16], "latent_size": LATENT, "hidden": 16}
+    params = {"widths": [8, 16], "latent_size": LATENT}
     network = registered.create(registered.entry.complete(params), shape)
     encode, calls = network.encode, iter(range(1, 1000))
 
