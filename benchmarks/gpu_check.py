@@ -100,16 +100,19 @@ def moved(model: Any, device: Device, *, fake: bool = False) -> Any:
     return model
 
 
-def stepper(loss: str, side: int, device: Device, *, compiled: bool = False, fake: bool = False) -> Callable[[], None]:
+def stepper(loss: str, side: int, device: Device, *, compiled: bool = False) -> Callable[[], None]:
     """Return a function that takes a step of training in bf16, with images on the device."""
+    return steps_of(moved(model_of(loss, LOSSES.get(loss, {}), side), device), side, device.name, compiled=compiled)
+
+
+def steps_of(model: Any, side: int, where: str, *, compiled: bool = False) -> Callable[[], None]:
+    """Return a function that takes a step of a model on a device."""
     import torch
 
     from recbench.job.images import take, to_range
     from recbench.job.step import Step
     from recbench.plan.model import Training
 
-    model = moved(model_of(loss, LOSSES.get(loss, {}), side), device, fake=fake)
-    where = "cuda" if fake else device.name
     config = Training(epochs=2, batch_size=BATCH, precision="bf16", compile=compiled, deterministic=False)
     images = torch.randint(0, 256, (16 * BATCH, 3, side, side), dtype=torch.uint8, device=where)
     step, order, done = Step(model, config), torch.arange(16 * BATCH), [0]
@@ -160,8 +163,9 @@ def machine(device: Device) -> Iterator[Row]:
 def eager(device: Device) -> Iterator[Row]:
     for loss, side in combinations():
         if device.rehearse:
+            model = moved(model_of(loss, LOSSES[loss], side), device, fake=True)
             with device.fake():
-                stepper(loss, side, device, fake=True)()
+                steps_of(model, side, "cuda")()
             yield f"{side} px eager", loss, "a step on fake CUDA tensors"
         else:
             yield (
@@ -353,9 +357,10 @@ def syncs(device: Device) -> Iterator[Row]:
     """No step waits for the GPU, by torch's own watch."""
     import torch
 
-    for loss in LOSSES:
+    for loss, params in LOSSES.items():
+        model = moved(model_of(loss, params, 32), device, fake=True)
         with device.fake():
-            once = stepper(loss, 32, device, fake=device.rehearse)
+            once = steps_of(model, 32, "cuda")
             once()
             try:
                 if not device.rehearse:
