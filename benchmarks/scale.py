@@ -33,7 +33,8 @@ from recbench.plugin.registry import Registry
 from recbench.store.record import Data, Evaluated, Record, Score, sealed
 from recbench.store.store import Store
 from recbench.suite.suite import Suite, load_suite
-from recbench.sweep.sweep import Options, inspect, run
+from recbench.sweep.state import inspect
+from recbench.sweep.sweep import Options, run
 
 SUITE = """\
 name: scale

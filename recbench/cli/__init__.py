@@ -39,6 +39,11 @@ COMMANDS = {
     "calibrate": ("recbench.cli.calibrate", "Measure the gradient scales of a suite's losses relative to l2."),
     "curves": ("recbench.cli.curves", "Print rate-distortion curves, and rank the losses at the same KL divergence."),
     "leaderboard": ("recbench.cli.leaderboard", "Print the leaderboard of a suite."),
+    "suites": ("recbench.cli.suites", "List the suites that recbench ships, or copy one to edit it."),
+    "reference": (
+        "recbench.cli.reference",
+        "List the reference boards that recbench ships, and verify them.",
+    ),
     "across": ("recbench.cli.across", "Compare methods across the leaderboards of several suites."),
     "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recbench.cli.options import FiniteRange, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_output
@@ -49,7 +49,7 @@ def across_command(
 
     boards = []
     for suite in dict.fromkeys(suites) or (None,):
-        store = stored_suite(suite, results)
+        store = shown_suite(suite, results)
         plan = store.read_plan()
         known = [column.name for column in plan.columns]
         if metric is not None and metric not in known:

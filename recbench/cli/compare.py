@@ -11,7 +11,7 @@ import click
 from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side, compare
 from recbench.analysis.earlier import earlier_version
 from recbench.cli.options import results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.render.text import head, number
@@ -68,7 +68,7 @@ def _source(text: str, results: Path, stack: ExitStack) -> RecordSource:
         return FolderSource(path)
     if path.is_file() and not text.endswith((".yaml", ".yml")):
         return ArchiveSource(stack.enter_context(opened(path)))
-    return FolderSource(stored_suite(text, results).root)
+    return FolderSource(shown_suite(text, results).root)
 
 
 _SHOWN = {"better": "better", "worse": "worse", "open": "not significant", "equal": "equal"}

@@ -11,7 +11,7 @@ import click
 
 from recbench.analysis.rate_distortion import Matched, RateDistortion, rate_distortion
 from recbench.cli.options import FiniteRange, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.plan.model import Column
@@ -43,7 +43,7 @@ def curves_command(
     A suite with tuning has one curve per loss, of its trials on the validation images. Any other suite has one curve
     per loss with several KL weights, on the test images.
     """
-    store = stored_suite(suite, results)
+    store = shown_suite(suite, results)
     plan = store.read_plan()
     try:
         found = rate_distortion(plan, inspect(plan, store).records, reference=reference, rate=matched_kl)

@@ -8,7 +8,7 @@ import click
 
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.report import gathered, tell_left_out
-from recbench.cli.stored import stored_suite, tell_unloaded_files
+from recbench.cli.stored import shown_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
@@ -19,7 +19,8 @@ FIGURES = {
     "reconstructions": "the same test images with every method",
     "samples": "decoded draws from the prior",
     "interpolations": "decoded latent interpolations between two test images",
-    "kernels": "estimated kernels over the epochs (figure 2 of Bredell et al.)",
+    "kernels": "estimated kernels over the epochs, beside their images (figure 2 of Bredell et al.)",
+    "kernel-widths": "widths and centres of the estimated kernels by epoch",
     "spectra": "radial profiles of spectra (figure 6 of Bredell et al.)",
     "curves": "training curves",
     "rate-distortion": "scores against KL",
@@ -71,7 +72,7 @@ def figure_command(
     from recbench.report import figures
     from recbench.report.sections import Sources, sheet_for
 
-    store = stored_suite(suite, results)
+    store = shown_suite(suite, results, cache)
     content = gathered(store)
     if board > len(content.boards):
         raise UserError(f"--board {board}: {store.root.name} has {len(content.boards)} leaderboards")

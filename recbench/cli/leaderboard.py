@@ -11,7 +11,7 @@ from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank_stored
 from recbench.cli.options import FiniteRange, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_output
@@ -63,7 +63,7 @@ def leaderboard_command(
     """Print the leaderboard of SUITE, the name or file of a suite; by default the one that was run last."""
     if matched_kl and (form != "terminal" or output is not None):
         raise UserError("--matched-kl is for the terminal only; 'recbench curves --format json' prints the same data")
-    store = stored_suite(suite, results)
+    store = shown_suite(suite, results)
     plan = store.read_plan()
     state = inspect(plan, store)
     leaderboard = rank_stored(

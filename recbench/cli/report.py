@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.stored import stored_suite, tell_unloaded_files
+from recbench.cli.stored import is_shipped, shown_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.plugin.registry import Registry
@@ -39,20 +39,21 @@ def report_command(
 ) -> None:
     """Write the report of SUITE, the name or file of a suite; by default the one that was run last.
 
-    The report is a folder of HTML pages, DIR/<suite>/report/, that can be opened without a network.
+    The report is a folder of HTML pages, DIR/<suite>/report/, that can be opened without a network. That of a
+    reference board is written there too.
     """
     from recbench.cli.terminal import err, shown
     from recbench.report.sections import Sources
     from recbench.report.write import write
 
-    store = stored_suite(suite, results)
+    store = shown_suite(suite, results, cache)
     registry = Registry(load(plugin_files, blocked, strict))
     if not no_models:
         tell_unloaded_files(store, registry.plugins)
     with err.status("reading the jobs") as status:
         content = gathered(store)
         sources = Sources(store, registry, cache or default_cache(), not no_models, lambda t: status.update(shown(t)))
-        page = write(content, sources)
+        page = write(content, sources, results / store.root.name if is_shipped(store, results) else None)
     tell_left_out(content)
     echo(page)
 

@@ -13,7 +13,7 @@ import click
 
 from recbench.cli.durations import duration
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.stored import stored_suite
+from recbench.cli.stored import shown_suite
 from recbench.cli.terminal import err, out, print_table
 from recbench.cli.text import echo
 from recbench.contracts.executor import Executor
@@ -119,7 +119,7 @@ def status_command(
 
     Shows which jobs are done, which are running where, which failed or diverged and why, and the estimated time left.
     """
-    store = stored_suite(suite, results)
+    store = shown_suite(suite, results)
     status = status_of(store, _queues(store, plugin_files, blocked, strict))
     if form == "json":
         echo(json.dumps(_as_data(status), indent=1, ensure_ascii=False))

@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from recbench.cli.text import echo
+from recbench.data.cache import default_cache
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.plan.model import SUITE_NAME
 from recbench.plugin.manager import FILE, Plugins
 from recbench.plugin.registry import Registry
+from recbench.shipped import boards, find_board, suites
 from recbench.store.store import Store
 from recbench.suite.document import load as load_document
 from recbench.suite.suite import Suite, load_suite
 
+REFERENCE = "reference:"
+"""The prefix of a suite's name that means its reference board, even where there are results of the suite."""
+_YAML = (".yaml", ".yml")
 _LOOKED_AT = 50
 """The number of records that are looked at for the plugin files that they were made with."""
 
@@ -29,9 +34,84 @@ def stored_suite(suite: str | None, results: Path) -> Store:
     """
     store = Store(results / (_name(suite) if suite else _latest(results)))
     if suite and not os.path.lexists(store.plan_file):
-        ran = [path.parent.name for path in _plans(results)]
-        raise UserError(f"no results of the suite '{_name(suite)}' in {results}; {did_you_mean(suite, ran)}")
+        name, ran = _name(suite), [path.parent.name for path in _plans(results)]
+        if name in boards():
+            raise UserError(
+                f"no results of the suite '{name}' in {results}: its reference board has no models, and can "
+                "only be read (by leaderboard, report, figure, curves, compare, across and status)"
+            )
+        raise UserError(f"no results of the suite '{name}' in {results}; {did_you_mean(suite, ran)}")
     return store
+
+
+def shown_suite(suite: str | None, results: Path, cache: Path | None = None) -> Store:
+    """Return the store of a suite to be read: the results in ``results`` if there are any, otherwise its reference
+    board, unpacked in the cache folder; where a board is shipped, a line on stderr says which is shown.
+
+    Args:
+        suite: name or file, or ``reference:NAME`` for the reference board; by default the suite that was run last.
+        results: the folder of all results.
+        cache: the cache folder.
+
+    Raises:
+        UserError: there is neither, or the name is invalid, or the reference board is damaged.
+    """
+    if suite and suite.startswith(REFERENCE):
+        return find_board(suite.removeprefix(REFERENCE)).store(cache or default_cache())
+    shipped = boards()
+    if suite is None:
+        if not _plans(results) and shipped:
+            listed = ", ".join(shipped)
+            raise UserError(
+                f"no results in {results}; 'recbench run SUITE' creates some, and recbench ships boards of {listed}"
+            )
+        return stored_suite(None, results)
+    name = _name(suite)
+    if os.path.lexists(results / name / "plan.json"):
+        if name in shipped:
+            echo(f"showing {results / name}; '{REFERENCE}{name}' is the reference board", err=True)
+        return Store(results / name)
+    if name in shipped:
+        echo(f"showing the reference board of {name} that recbench ships; there are no results in {results}", err=True)
+        return shipped[name].store(cache or default_cache())
+    ran = [path.parent.name for path in _plans(results)]
+    raise UserError(f"no results of the suite '{name}' in {results}; {did_you_mean(name, [*ran, *shipped])}")
+
+
+def is_shipped(store: Store, results: Path) -> bool:
+    """Return whether a store is that of a reference board, not below the folder of all results."""
+    return store.root.parent.resolve() != results.resolve()
+
+
+def suite_file(suite: Path) -> Path:
+    """Return the file of a suite that is to be run: of this path, or of this name.
+
+    A name is looked for as a file of the working folder, with ``.yaml`` or without, then among the shipped suites.
+
+    Raises:
+        UserError: there is no such file; the text names a shipped suite of this or a similar name.
+    """
+    name, shipped = str(suite), suites()
+    if os.path.isfile(suite):  # noqa: PTH113 - False for names that no file can have
+        return suite
+    if suite.suffix not in _YAML and suite.name == name:
+        here = Path(f"{name}.yaml")
+        if os.path.isfile(here):  # noqa: PTH113
+            if name in shipped:
+                echo(f"using {here} of this folder, not the suite {name} that recbench ships", err=True)
+            return here
+        if name in shipped:
+            return shipped[name]
+        if not os.path.lexists(suite):
+            known = did_you_mean(name, list(shipped))
+            raise UserError(
+                f"there is no file {quoted(name)} or {quoted(str(here))}, and no such shipped suite; {known}"
+            )
+    if suite.stem in shipped and not os.path.lexists(suite):
+        raise UserError(
+            f"there is no file {name}; recbench ships a suite of this name: give {suite.stem} without a path"
+        )
+    return suite
 
 
 def _plans(results: Path) -> list[Path]:
@@ -39,7 +119,7 @@ def _plans(results: Path) -> list[Path]:
 
 
 def _name(suite: str) -> str:
-    if suite.endswith((".yaml", ".yml")):
+    if suite.endswith(_YAML):
         data = load_document(Path(suite)).data
         named = data.get("name") if isinstance(data, dict) else None
         suite = named if isinstance(named, str) else Path(suite).stem
@@ -91,12 +171,14 @@ def tell_unloaded_files(store: Store, plugins: Plugins) -> None:
 def load_stored_suite(
     file: Path, results: Path, registry: Registry, overrides: Sequence[str] = (), **limits: Any
 ) -> Suite:
-    """Load a suite file; see :func:`recbench.suite.suite.load_suite`.
+    """Load a suite, given by file or name; see :func:`suite_file` and :func:`recbench.suite.suite.load_suite`.
 
     Raises:
+        UserError: there is no such suite.
         SuiteError: the suite is invalid. Plugin files that its earlier jobs were run with, and that are not loaded, are
             among the problems.
     """
+    file = suite_file(file)
     try:
         return load_suite(file, registry, overrides, **limits)
     except SuiteError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -132,8 +133,30 @@ def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: Training) -> ReduceLROnPlateau | None:
-    """Return the schedule of the learning rate, to be stepped with the validation loss; None if it is constant."""
-    if config.schedule == "constant":
+    """Return the schedule of the learning rate, to be stepped with the validation loss; None if it has none."""
+    if config.schedule != "plateau":
         return None
     # Any lower loss counts: torch's relative threshold has the wrong sign where the loss is negative.
     return ReduceLROnPlateau(optimizer, factor=config.factor, patience=config.patience, threshold=0)
+
+
+def rate_factor(config: Training, step: int, steps: int) -> float:
+    """Return what the learning rate is multiplied by at a step, where its schedule follows from the step alone.
+
+    With ``cosine`` it rises linearly over the first ``warmup`` of the steps, and falls to 0 along half a cosine, which
+    it would reach one step after the last (Loshchilov and Hutter 2017, equation 5, without restarts).
+
+    Args:
+        step: from 0.
+        steps: of the whole training.
+
+    >>> config = Training(epochs=1, schedule="cosine", warmup=0.2)
+    >>> [round(rate_factor(config, step, 10), 3) for step in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.038]
+    """
+    if config.schedule != "cosine":
+        return 1.0
+    rising = round(config.warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))

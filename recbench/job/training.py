@@ -27,7 +27,7 @@ from recbench.job.checkpoint import TERMS, Checkpoint, Position
 from recbench.job.device import autocast, reason_of
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, seed_globally
-from recbench.job.step import Step, make_schedule
+from recbench.job.step import Step, make_schedule, rate_factor
 from recbench.plan.model import NEEDS_VALIDATION, Training
 
 CHECKPOINT_SHARE = 0.02
@@ -150,6 +150,9 @@ def train(
         while position.batch < batches:
             chosen = order[position.batch * batch_size : (position.batch + 1) * batch_size]
             target = to_range(take(images, chosen, device), model.image_range)
+            if config.schedule == "cosine":
+                factor = rate_factor(config, position.step, config.epochs * batches)
+                step.optimizers[0].param_groups[0]["lr"] = config.learning_rate * factor
             with _refusing(guard, step, position):
                 terms = step(target, position.epoch, position.step, checked=first)
             first = False

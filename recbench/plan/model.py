@@ -86,8 +86,13 @@ class Training(Frozen):
     beta2: float = Field(
         0.999, ge=0, lt=1, allow_inf_nan=False, description="decay of Adam's mean square, or of Lion's momentum"
     )
-    schedule: Literal["constant", "plateau"] = Field(
-        "constant", description="plateau multiplies the learning rate by factor when the validation loss stalls"
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant",
+        description="cosine lowers the learning rate to 0 along half a cosine; plateau multiplies it by factor when "
+        "the validation loss stalls",
+    )
+    warmup: float = Field(
+        0.05, ge=0, lt=1, description="part of the steps over which cosine first raises the learning rate from 0"
     )
     patience: int = Field(3, ge=0, description="epochs without a lower validation loss that make a plateau")
     factor: float = Field(0.9, gt=0, lt=1, allow_inf_nan=False, description="of the learning rate, at a plateau")

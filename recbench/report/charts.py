@@ -108,6 +108,31 @@ def _ended(curve: PlotCurve) -> str:
     return f" ({curve.status})" if curve.status in ("failed", "diverged") else ""
 
 
+def kernels(view: BoardView) -> Chart | None:
+    """Return what estimated kernels are like by epoch, with one line per method and image, or None without kernels."""
+    marks = marks_of(view)
+    views: dict[str, Any] = {}
+    for number, name in enumerate(series.KERNEL_SHAPES):
+        found = series.kernels(view, name)
+        traces = []
+        for curve in found:
+            trace = method_trace(curve.method, marks)
+            trace |= {"x": list(curve.epochs), "y": [rounded(value) for value in curve.values], "mode": "lines"}
+            trace["line"] = {"color": trace["marker"]["color"], "width": 1.6}
+            trace["hovertemplate"] = hover_text(curve.method, f"image {curve.image}, epoch %{{x}}: %{{y:.4g}}")
+            traces.append(trace)
+        if found:
+            layout = {
+                "xaxis": {"title": {"text": "epoch"}, "tickformat": "d"},
+                "yaxis": {"title": {"text": series.KERNEL_SHAPES[name]}, "rangemode": "tozero"},
+            }
+            views[str(number)] = {"data": with_legend(traces), "layout": layout}
+    if not views:
+        return None
+    alt = "Estimated kernels: the selected quantity by epoch, one line per method and test image"
+    return Chart("kernel-widths", alt, (Select("show", tuple(series.KERNEL_SHAPES.values())),), views)
+
+
 def spectra(view: BoardView) -> Chart | None:
     """Return radial profiles of spectra, and their differences from the profile of the test images."""
     lines, what = series.profiles(view)

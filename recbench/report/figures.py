@@ -96,6 +96,26 @@ def curves(view: BoardView) -> Figure | None:
     return figure
 
 
+def kernel_widths(view: BoardView) -> Figure | None:
+    """Draw what estimated kernels are like by epoch, with one panel per quantity and one line per method and image."""
+    if not series.kernels(view, "width"):
+        return None
+    figure, axes = _figure(WIDTH, 2.2, 1, len(series.KERNEL_SHAPES))
+    for axis, (name, title) in zip(axes[0], series.KERNEL_SHAPES.items(), strict=True):
+        labelled: set[str] = set()
+        for curve in series.kernels(view, name):
+            label = None if curve.method.label in labelled else literal(curve.method.label)
+            labelled.add(curve.method.label)
+            axis.plot(
+                curve.epochs, curve.values, color=_look(view, curve.method.index)["color"], label=label, alpha=0.9
+            )
+        axis.set(xlabel="epoch", title=literal(title))
+        axis.set_ylim(bottom=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    _legend(figure, axes[0][0], view)
+    return figure
+
+
 def _logarithmic(axis: Axes) -> None:
     """Make the x axis logarithmic, with plain-number ticks at 1, 2 and 5 times each power of ten."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
@@ -331,6 +351,7 @@ PLOTS: dict[str, Callable[[BoardView], Figure | None]] = {
     "tiers": tiers,
     "critical-difference": critical_difference,
     "curves": curves,
+    "kernel-widths": kernel_widths,
     "spectra": spectra,
     "rate-distortion": rate_distortion,
     "cost": cost,

@@ -232,11 +232,16 @@ def kernels(view: BoardView) -> Section | None:
     if sheet is None:
         return None
     text = (
-        "The kernels that the loss estimates for the first test images after each epoch (figure 2 of Bredell et al., "
-        "2023). Each tile is scaled to its own largest entry."
+        "The kernels that the loss estimates for the first test images after each epoch, each beside its image (figure "
+        "2 of Bredell et al., 2023). Each tile is scaled to its own largest entry. The plot has a line for each image: "
+        "where training goes well, kernels shrink as reconstructions get sharper, and differ between images. A kernel "
+        "of a single pixel, or one far from the middle, has collapsed."
     )
+    chart = charts.kernels(view)
+    plots = (chart,) if chart else ()
     files = ((f"{view.files}-kernels.csv", tables.kernels(view)),)
-    return Section("kernels", "Kernels", "Estimated kernels over the epochs", (text,), sheets=(sheet,), files=files)
+    title = "Estimated kernels over the epochs"
+    return Section("kernels", "Kernels", title, (text,), charts=plots, sheets=(sheet,), files=files)
 
 
 def spectra(view: BoardView) -> Section | None:

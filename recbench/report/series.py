@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbench.analysis.board import Board, Row
+from recbench.analysis.kernels import kernel_shapes
 from recbench.analysis.rate_distortion import RateDistortion
 from recbench.plan.model import Column
 from recbench.plan.selection import best_of, usable
 from recbench.plan.strategies import KL_WEIGHT
 from recbench.report.content import BoardView, JobView, MethodView
+from recbench.report.sheets import traced_kernels
 from recbench.report.spectra import Array, radial_profile
 
 POINTS = 240
@@ -64,6 +66,35 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[floa
     if len(points) <= most:
         return list(points)
     return [points[round(place)] for place in np.linspace(0, len(points) - 1, most)]
+
+
+KERNEL_SHAPES = {
+    "width": "width [pixels]",
+    "pixels": "pixels, by entropy",
+    "offset": "distance of centre from middle [pixels]",
+}
+
+
+@dataclass(frozen=True)
+class KernelCurve:
+    """One of :data:`KERNEL_SHAPES` over the epochs, of the kernel for one test image."""
+
+    method: MethodView
+    image: int
+    epochs: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+def kernels(view: BoardView, name: str) -> list[KernelCurve]:
+    """Return one curve per method and image for which kernels were traced."""
+    found = []
+    for method, _, values in traced_kernels(view):
+        measured = getattr(kernel_shapes(values), name)
+        for image in range(measured.shape[1]):
+            points = [(epoch + 1.0, float(value)) for epoch, value in enumerate(measured[:, image])]
+            epochs, own = zip(*thinned(points, POINTS), strict=True)
+            found.append(KernelCurve(method, image, epochs, own))
+    return found
 
 
 @dataclass(frozen=True)

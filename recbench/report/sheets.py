@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recbench.report.content import BoardView, MethodView
+from recbench.analysis.kernels import kernel_shapes
+from recbench.report.content import BoardView, JobView, MethodView
 
 Images = NDArray[np.uint8]
 
@@ -217,29 +218,46 @@ def interpolations(
 def kernels(view: BoardView) -> Sheet | None:
     """Return the sheet with estimated kernels, if there are any (figure 2 of Bredell et al., 2023).
 
-    Rows are methods and test images, columns epochs. Every tile is scaled to its own largest magnitude.
+    Rows are methods and test images, columns the image itself and epochs. Every kernel is scaled to its own largest
+    magnitude, and enlarged to the images' size by whole numbers.
     """
-    found = []
-    for method in view.methods:
-        values = method.shown.traces.get("kernels") if method.shown else None
-        if values is not None and values.ndim == 4 and values.size and np.isfinite(values).all():
-            found.append((method, values))
+    found = traced_kernels(view)
     if not found:
         return None
-    epochs = max(len(values) for _, values in found)
-    size = max(values.shape[-1] for _, values in found)
+    epochs = max(len(values) for _, _, values in found)
+    size = max(values.shape[-1] for _, _, values in found)
+    channels, height, width = found[0][1].pictures["target"].shape[1:]
+    side = (max(height, size), max(width, size))
     shown = spread(epochs, EPOCHS_SHOWN)
     rows = []
-    for method, values in found:
-        for image in range(values.shape[1]):
+    for method, job, values in found:
+        shapes = kernel_shapes(values)
+        for image, target in zip(range(values.shape[1]), job.pictures["target"], strict=False):
             last = [min(epoch, len(values) - 1) for epoch in shown]
-            tiles = np.stack([_fitted(values[epoch, image], size) for epoch in last])
-            captions = tuple(f"largest entry {np.abs(values[epoch, image]).max():.3g}" for epoch in last)
+            tiles = [_fitted(values[epoch, image], side, size, channels) for epoch in last]
+            captions = tuple(
+                f"width {shapes.width[epoch, image]:.3g} pixels, centre off by {shapes.offset[epoch, image]:.2f}, "
+                f"largest entry {np.abs(values[epoch, image]).max():.3g}"
+                for epoch in last
+            )
             label = f"#{image} · {method.label}"
-            rows.append(SheetRow(label, tiles, captions, method.label, method.page))
-    heads = tuple(f"epoch {epoch + 1}" for epoch in shown)
-    group = Group("all", "All", "the kernel that the loss estimates for each image", tuple(range(len(shown))))
+            strip = np.stack([_centred(target, side), *tiles])
+            rows.append(SheetRow(label, strip, (f"test image {image}", *captions), method.label, method.page))
+    heads = ("image", *(f"epoch {epoch + 1}" for epoch in shown))
+    why = "the test image, and the kernel that the loss estimates for it"
+    group = Group("all", "All", why, tuple(range(len(heads))))
     return Sheet("kernels", "kernel", heads, (group,), tuple(rows))
+
+
+def traced_kernels(view: BoardView) -> list[tuple[MethodView, JobView, NDArray[np.float64]]]:
+    """Return the methods whose loss traced finite kernels, with the job that is shown, and (epochs, images, H, W)."""
+    found = []
+    for method in view.methods:
+        job = method.shown
+        values = job.traces.get("kernels") if job else None
+        if job is not None and values is not None and values.ndim == 4 and values.size and np.isfinite(values).all():
+            found.append((method, job, values))
+    return found
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -247,15 +265,23 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
-def _fitted(kernel: NDArray[np.float64], size: int) -> Images:
-    """Return a kernel centred in a tile of shape (1, size, size); if it has negative entries, 0 is mid grey."""
+def _fitted(kernel: NDArray[np.float64], side: tuple[int, int], size: int, channels: int) -> Images:
+    """Return a kernel in a tile (channels, *side), enlarged as kernels of ``size`` are; negative: 0 is mid grey."""
     largest = float(np.abs(kernel).max()) or 1.0
     signed = bool((kernel < 0).any())
     scaled = (kernel / largest * 127 + 128) if signed else kernel / largest * 255
-    tile = np.full((size, size), 128 if signed else 0, dtype=np.uint8)
-    top, left = (size - kernel.shape[0]) // 2, (size - kernel.shape[1]) // 2
-    tile[top : top + kernel.shape[0], left : left + kernel.shape[1]] = np.rint(scaled).astype(np.uint8)
-    return tile[None]
+    zoom = min(side) // size
+    pixels = np.rint(scaled).astype(np.uint8).repeat(zoom, axis=0).repeat(zoom, axis=1)
+    return _centred(pixels[None].repeat(channels, axis=0), side, 128 if signed else 0)
+
+
+def _centred(image: Images, side: tuple[int, int], ground: int = 0) -> Images:
+    """Return an image (C, H, W) in the middle of a tile (C, *side) of one grey."""
+    channels, height, width = image.shape
+    tile = np.full((channels, *side), ground, dtype=np.uint8)
+    top, left = (side[0] - height) // 2, (side[1] - width) // 2
+    tile[:, top : top + height, left : left + width] = image
+    return tile
 
 
 def spectra(view: BoardView) -> Sheet | None:

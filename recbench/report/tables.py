@@ -8,12 +8,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from recbench.analysis.kernels import kernel_shapes
 from recbench.analysis.rate_distortion import RateDistortion
 from recbench.analysis.tables import history_cells
 from recbench.render.leaderboard import to_csv
 from recbench.render.spreadsheet import csv_text
 from recbench.report import series
 from recbench.report.content import BoardView, Content
+from recbench.report.series import KERNEL_SHAPES
+from recbench.report.sheets import traced_kernels
 from recbench.store.costs import COST_COLUMNS
 
 LARGEST = 4_000_000
@@ -131,20 +134,17 @@ def rate_distortion(rate: RateDistortion) -> bytes:
 
 
 def kernels(view: BoardView) -> bytes:
-    """Return one line per row of pixels of each kernel of the shown jobs, after each epoch."""
-    found = []
-    for method in view.methods:
-        job = method.shown
-        values = job.traces.get("kernels") if job else None
-        if job is not None and values is not None and values.ndim == 4:
-            found.append((method.label, job.planned.seed, values))
+    """Return one line per row of pixels of each kernel of the shown jobs, after each epoch, with its numbers."""
+    found = [(method.label, job.planned.seed, values) for method, job, values in traced_kernels(view)]
     widest = max((values.shape[3] for _, _, values in found), default=0)
 
     def rows() -> Iterator[list[object]]:
         for label, seed, values in found:
+            shapes = kernel_shapes(values)
             for epoch, image, down in np.ndindex(*values.shape[:3]):
+                numbers = (f"{getattr(shapes, name)[epoch, image]:.7g}" for name in KERNEL_SHAPES)
                 entries = (f"{value:.7g}" for value in values[epoch, image, down].tolist())
-                yield [label, seed, epoch + 1, image, down, *entries]
+                yield [label, seed, epoch + 1, image, *numbers, down, *entries]
 
-    head = ["method", "seed", "epoch", "image", "row", *(f"column {i}" for i in range(widest))]
+    head = ["method", "seed", "epoch", "image", *KERNEL_SHAPES, "row", *(f"column {i}" for i in range(widest))]
     return csv_text(head, rows()).encode()

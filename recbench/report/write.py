@@ -24,10 +24,15 @@ _WORK = ".report"
 _MOST_SUITE = 1 << 24
 
 
-def write(content: Content, sources: Sources) -> Path:
+def write(content: Content, sources: Sources, home: Path | None = None) -> Path:
     """Write the report of a suite.
 
     The old report stays in place until the new one is complete, and is then removed entirely.
+
+    Args:
+        content: of the report.
+        sources: of pictures.
+        home: the folder that the report's folder is put into; by default that of the suite.
 
     Returns:
         The path of its first page.
@@ -36,7 +41,8 @@ def write(content: Content, sources: Sources) -> Path:
         UserError: another process is writing this report, or ``report`` is a file or a link.
         OutOfSpaceError: the file system is full.
     """
-    target, work = sources.store.root / FOLDER, sources.store.root / _WORK
+    home = home or sources.store.root
+    target, work = home / FOLDER, home / _WORK
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target}: expected a folder for the report, got a file or a link; remove or rename it")
     with lock(work) as mine:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from lion_pytorch import Lion
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from recbench.contracts.architecture import Architecture, Deterministic, Gaussian
 from recbench.contracts.loss import Auxiliary, Context, Loss
@@ -358,6 +358,24 @@ def test_a_plateau_lowers_the_learning_rate_as_torch_does(tmp_path: Path) -> Non
     assert lines[-1]["learning_rate"] < 0.3
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_cosine_is_that_of_torch(tmp_path: Path, warmup: float) -> None:
+    config = CONFIG.model_copy(update={"epochs": 6, "schedule": "cosine", "warmup": warmup, "learning_rate": 0.01})
+    train(make(), IMAGES, config, 0, tmp_path, watch())
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(()))], lr=0.01)
+    steps, rising = 12, 3 if warmup else 0
+    schedule: LRScheduler = CosineAnnealingLR(optimizer, T_max=steps - rising)
+    if rising:
+        linear = LinearLR(optimizer, start_factor=1 / rising, total_iters=rising - 1)
+        schedule = SequentialLR(optimizer, [linear, schedule], milestones=[rising])
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert [line["learning_rate"] for line in history(tmp_path)] == pytest.approx(rates[1::2])
+
+
 def test_the_validation_loss_is_the_objective_on_those_images(tmp_path: Path) -> None:
     """Recomputed after the last epoch, from the posterior's mean, with the batch norm's running statistics."""
     model = make()
@@ -391,9 +409,9 @@ def test_looking_does_not_change_training(tmp_path: Path) -> None:
     assert torch.equal(traces["scale"][-1], looked.loss.scale.detach().expand(4))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lion"])
-def test_schedule_and_traces_survive_interruptions(tmp_path: Path, optimizer: str) -> None:
-    config = PLATEAU.model_copy(update={"optimizer": optimizer, "epochs": 6})
+@pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "plateau"), ("lion", "plateau"), ("adam", "cosine")])
+def test_schedule_and_traces_survive_interruptions(tmp_path: Path, optimizer: str, schedule: str) -> None:
+    config = PLATEAU.model_copy(update={"optimizer": optimizer, "schedule": schedule, "epochs": 6})
     whole = make_traced()
     _, expected = train(whole, WATCHED, config, 0, tmp_path / "whole", watch())
     calls = 0

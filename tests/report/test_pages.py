@@ -27,7 +27,7 @@ from recbench.plan.model import Column
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.render.spreadsheet import csv_text
-from recbench.report import choosing, figures, series, sheets, spectra, tables
+from recbench.report import charts, choosing, figures, series, sheets, spectra, tables
 from recbench.report.content import Content, gather, slugs
 from recbench.report.sections import Sources
 from recbench.report.write import write
@@ -151,6 +151,55 @@ def test_epochs_of_kernels_are_spread_over_the_training() -> None:
     assert sheets.spread(100, 10)[0] == 0
     assert sheets.spread(100, 10)[-1] == 99
     assert sheets.spread(3, 10) == [0, 1, 2]
+
+
+def test_kernels_stand_beside_their_images(content: Content) -> None:
+    view = content.boards[0]
+    sheet = sheets.kernels(view)
+    assert sheet is not None
+    assert sheet.heads[:2] == ("image", "epoch 1")
+    traced = sheets.traced_kernels(view)
+    assert len(sheet.rows) == 4 * len(traced) > 0
+    for place, row in enumerate(sheet.rows):
+        _, job, _ = traced[place // 4]
+        assert np.array_equal(row.images[0], job.pictures["target"][place % 4])
+        kernel = row.images[-1][0].astype(int)
+        middle = kernel.shape[0] // 2
+        assert kernel.max() == 255 == kernel[middle - 1 : middle + 2, middle - 1 : middle + 2].max()
+        assert len(row.captions) == len(sheet.heads) == len(row.images)
+        assert "centre off by 0.00" in row.captions[-1]
+
+
+def test_kernels_larger_than_their_images_make_larger_tiles(content: Content) -> None:
+    view = content.boards[0]
+    method, job, values = sheets.traced_kernels(view)[0]
+    large = np.pad(values, ((0, 0), (0, 0), (30, 30), (30, 30)))
+    job.__dict__["traces"] = {"kernels": large}
+    try:
+        sheet = sheets.kernels(view)
+    finally:
+        job.__dict__["traces"] = {"kernels": values}
+    assert sheet is not None
+    assert sheet.shape == large.shape[2:]
+    (row,) = [row for row in sheet.rows if row.label == f"#0 · {method.label}"]
+    height = job.pictures["target"].shape[2]
+    top = (sheet.shape[0] - height) // 2
+    assert np.array_equal(row.images[0][:, top : top + height, top : top + height], job.pictures["target"][0])
+
+
+def test_widths_of_kernels_are_drawn_and_tabled_by_epoch_and_image(content: Content) -> None:
+    view = content.boards[0]
+    curves = series.kernels(view, "width")
+    assert {curve.image for curve in curves} == {0, 1, 2, 3}
+    assert [curve.values[0] for curve in curves] == pytest.approx([0.6] * len(curves), abs=0.02)
+    assert all(curve.values[-1] > 1 for curve in curves)
+    chart = charts.kernels(view)
+    assert chart is not None
+    assert len(chart.views) == len(series.KERNEL_SHAPES)
+    assert [len(view["data"]) for view in chart.views.values()] == [len(curves)] * 3
+    head, first, *_ = csv.reader(io.StringIO(tables.kernels(view).decode()))
+    assert head[:9] == ["method", "seed", "epoch", "image", "width", "pixels", "offset", "row", "column 0"]
+    assert float(first[4]) == pytest.approx(curves[0].values[0], rel=1e-6)
 
 
 # Names of files

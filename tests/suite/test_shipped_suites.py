@@ -20,7 +20,8 @@ from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from tests.conftest import GOLDEN, ROOT, Recbench
 
-SUITES = {path.stem: path for path in sorted((ROOT / "suites").glob("*.yaml")) if "quickstart" not in path.stem}
+ALL = {path.stem: path for path in sorted((ROOT / "suites").glob("*.yaml"))}
+SUITES = {name: path for name, path in ALL.items() if "\npublished:" in path.read_text(encoding="utf-8")}
 EPOCHS = {"celeba64": 100, "celeba64-small": 100, "celebahq256": 200, "hcp64": 400, "wiener-ablation": 100}
 
 # The rows of published.yaml that each table of a suite repeats: table, and by row the method that it is of.
@@ -116,6 +117,18 @@ def _expected(row: Any, columns: tuple[str, ...] | None) -> dict[str, Any]:
         metric, factor = COLUMNS[column]
         expected[metric] = list(value) if isinstance(value, tuple) else pytest.approx(value * factor, rel=1e-12)
     return expected
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "quickstart" not in name and name != "cifar10-small"])
+def test_every_wiener_says_which_reading_of_its_gradient_it_is(name: str) -> None:
+    """In a paper's suite, and in ablations, a reader need not know the default."""
+    losses = yaml.safe_load(ALL[name].read_text(encoding="utf-8"))["losses"]
+    params = [loss.get("params", {}) for loss in losses if isinstance(loss, dict) and loss["name"] == "wiener"]
+    generated = [own for own in params if own.get("kernel") != "gaussian"]
+    readings = {own["latent_gradient"] for own in generated if own.get("determinant") != "exact"}
+    assert readings <= {False} if name in SUITES else readings == {False, True}
+    # with the gradient cut, nothing that is trained would feel the determinant
+    assert all(own["latent_gradient"] for own in generated if own.get("determinant") == "exact")
 
 
 @pytest.mark.parametrize(("name", "epochs"), EPOCHS.items())

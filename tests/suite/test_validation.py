@@ -643,6 +643,7 @@ CHANGES = {
             "beta1": 0.95,
             "beta2": 0.99,
             "schedule": "plateau",
+            "warmup": 0.1,
             "patience": 4,
             "factor": 0.5,
             "precision": "bf16",

@@ -34,12 +34,14 @@ def recbench_datasets() -> Iterator[DatasetEntry]:
             Parameter(
                 "largest", float, 0.4, "largest crop, as a part of the photograph's shorter side", above=0, maximum=1
             ),
+            Parameter("shuffle_colours", bool, True, "whether the colour channels of training crops are shuffled"),
         ),
         check=lambda shape, params: ["needs smallest <= largest"] if params["smallest"] > params["largest"] else [],
         licence="public domain or CC0, see skimage/data/README.txt",
         notes=(
             "Training, validation and test crops come from different photographs. Half of all crops are mirrored; "
-            "training crops are also turned by a multiple of 90 degrees and have their colour channels shuffled."
+            "training crops are also turned by a multiple of 90 degrees, and their colour channels are shuffled unless "
+            "shuffle_colours is off."
         ),
     )
     yield DatasetEntry(

@@ -25,16 +25,28 @@ class Photos(Dataset):
     """Square crops at random places and scales, resized. Drawn from a fixed seed.
 
     Half of them are mirrored. Training crops are also turned by a random multiple of 90°, and their colour channels
-    are shuffled: with so few photographs, a network would otherwise learn them by heart.
+    are shuffled unless ``shuffle_colours`` is off: with so few photographs, a network would otherwise learn them by
+    heart.
     """
 
     duplicates: Duplicates = "keep"  # crops of different photographs, of which two may be all black
 
-    def __init__(self, *, size: int, train: int, validation: int, test: int, smallest: float, largest: float) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        train: int,
+        validation: int,
+        test: int,
+        smallest: float,
+        largest: float,
+        shuffle_colours: bool,
+    ) -> None:
         self.size = size
         self.counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
         self.smallest = smallest
         self.largest = largest
+        self.shuffle_colours = shuffle_colours
 
     @property
     def shape(self) -> ImageShape:
@@ -64,7 +76,9 @@ class Photos(Dataset):
                 crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             pixels = np.asarray(crop)
             if split == "train":
-                pixels = np.rot90(pixels, int(generator.integers(4)))[:, :, generator.permutation(3)]
+                pixels = np.rot90(pixels, int(generator.integers(4)))
+                order = generator.permutation(3)  # drawn in any case, so that crops are the same with and without
+                pixels = pixels[:, :, order] if self.shuffle_colours else pixels
             yield pixels
 
 

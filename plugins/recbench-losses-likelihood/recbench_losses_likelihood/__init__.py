@@ -99,7 +99,9 @@ def recbench_losses() -> Iterator[LossEntry]:
                 "where the blur kernel k comes from: estimated from z by a network G (eq. 10), or a fixed Gaussian",
                 choices=("generator", "gaussian"),
             ),
-            Parameter("variance", float, 2.0, "of the fixed Gaussian kernel, in squared pixels", above=0),
+            Parameter(
+                "variance", float, 2.0, "of the Gaussian kernel, fixed or at the start, in squared pixels", above=0
+            ),
             Parameter(
                 "kernel_size", int, 11, "side of k in pixels, odd; the paper: 11 for 64 px, 41 for 256", minimum=1
             ),
@@ -119,7 +121,13 @@ def recbench_losses() -> Iterator[LossEntry]:
                 choices=("omitted", "exact"),
             ),
             Parameter("epsilon", float, 0.5, "epsilon of K + epsilon I, for the determinant and log_prob", above=0),
-            Parameter("warmup_epochs", int, 10, "epochs with Sigma = I, while G learns; HCP: 20", minimum=0),
+            Parameter(
+                "warmup_epochs",
+                int,
+                10,
+                "epochs with Sigma = I, while G learns; HCP: 20; fewer in short trainings",
+                minimum=0,
+            ),
             Parameter(
                 "normalize",
                 str,
@@ -127,9 +135,19 @@ def recbench_losses() -> Iterator[LossEntry]:
                 "how G's output becomes a kernel: softmax (positive, unit sum) or none",
                 choices=("softmax", "none"),
             ),
+            Parameter(
+                "start",
+                str,
+                "random",
+                "what G makes of z before its first step: what random layers give (with softmax nearly flat kernels), "
+                "or one kernel for all z: flat, delta (one pixel) or gaussian",
+                choices=("random", "flat", "delta", "gaussian"),
+            ),
             Parameter("hidden", int, 1000, "hidden nodes of G", minimum=1),
             Parameter("generator_lr", float, 1e-4, "learning rate of G's own optimizer", above=0),
-            Parameter("latent_gradient", bool, True, "whether the gradient of eq. 11 reaches the encoder through G(z)"),
+            Parameter(
+                "latent_gradient", bool, False, "whether the gradient of eq. 11 reaches the encoder through G(z)"
+            ),
         ),
         check=_kernel_fits,
         family="wiener",
@@ -141,7 +159,10 @@ def recbench_losses() -> Iterator[LossEntry]:
             "The paper leaves open how k gets unit sum (section 3.1 assumes it): a softmax over G's output is our "
             "reading, 'normalize: none' takes the output as it is. Equation 11 is printed as a maximum, with the "
             "signs of a minimum; equation 3 decides. G's activation (LeakyReLU, as in the encoder) and learning rate "
-            "(the model's) are our reading, too. One kernel serves all channels. All convolutions are circular. A "
+            "(the model's) are our reading, too. So is that no gradient of equation 11 reaches the encoder through "
+            "G(z): with 'latent_gradient: true' the encoder learns z at which the kernel hides the error, and KL "
+            "explodes (docs/wiener.md). Cut from z, nothing that is trained feels the determinant, and 'determinant: "
+            "exact' changes values but no training. One kernel serves all channels. All convolutions are circular. A "
             "squared error weighs about as in l2 where k blurs nothing, and up to 1 / (4 C) times that. During the "
             "warm-up the loss equals l2, with a fixed kernel too. log_prob takes log|Sigma| / 2 = log|K + epsilon I|; "
             "the paper's table 6 has epsilon 0.5, and its table 1 a small epsilon without a number."

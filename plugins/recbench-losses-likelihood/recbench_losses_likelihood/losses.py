@@ -15,9 +15,10 @@ from recbench_losses_likelihood import _kernels
 from recbench_losses_likelihood.barron import log_partition, partition_table
 from recbench_losses_likelihood.representation import Representation
 from recbench_losses_likelihood.sigma_gaussian import negative_log_density, optimal_sigma, soft_lower_bound
-from recbench_losses_likelihood.wiener import gaussian_kernel, log_determinant, transfer_function
+from recbench_losses_likelihood.wiener import gaussian_kernel, log_determinant, starting_kernel, transfer_function
 
 PER_IMAGE = (1, 2, 3)
+START_FLOOR = 0.01  # of a kernel's sum, spread evenly where G starts: the softmax cannot give zeros, nor leave them
 DECAY = 0.99  # of the running estimate of σ: it remembers about the last hundred batches
 
 
@@ -130,13 +131,32 @@ class Barron(Likelihood):
 
 
 class KernelGenerator(nn.Module):
-    """G: two linear layers from z to a kernel, (B, size, size) (appendix A)."""
+    """G: two linear layers from z to a kernel, (B, size, size) (appendix A).
 
-    def __init__(self, latent_size: int, size: int, hidden: int, normalize: Literal["softmax", "none"]) -> None:
+    Other than at random, it starts with one kernel for all z: the second layer has that in its bias, and no weights.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        size: int,
+        hidden: int,
+        normalize: Literal["softmax", "none"],
+        start: Literal["random", "flat", "delta", "gaussian"] = "random",
+        variance: float = 2.0,
+    ) -> None:
         super().__init__()
         self.size = size
         self.normalize = normalize
-        self.layers = nn.Sequential(nn.Linear(latent_size, hidden), nn.LeakyReLU(), nn.Linear(hidden, size * size))
+        last = nn.Linear(hidden, size * size)
+        self.layers = nn.Sequential(nn.Linear(latent_size, hidden), nn.LeakyReLU(), last)
+        if start != "random":
+            kernel = starting_kernel(start, size, variance).flatten()
+            if normalize == "softmax":
+                kernel = torch.log((1 - START_FLOOR) * kernel + START_FLOOR / size**2)
+            nn.init.zeros_(last.weight)
+            with torch.no_grad():
+                last.bias.copy_(kernel)
 
     def forward(self, z: Tensor) -> Tensor:
         flat: Tensor = self.layers(z)
@@ -165,6 +185,7 @@ class Wiener(Likelihood):
         epsilon: float,
         warmup_epochs: int,
         normalize: Literal["softmax", "none"],
+        start: Literal["random", "flat", "delta", "gaussian"],
         hidden: int,
         generator_lr: float,
         latent_gradient: bool,
@@ -178,7 +199,7 @@ class Wiener(Likelihood):
         self.latent_gradient = latent_gradient
         self.generator: KernelGenerator | None = None
         if kernel == "generator":
-            self.generator = KernelGenerator(setting.latent_size, kernel_size, hidden, normalize)
+            self.generator = KernelGenerator(setting.latent_size, kernel_size, hidden, normalize, start, variance)
         else:
             self.register_buffer("kernel", gaussian_kernel(kernel_size, variance), persistent=False)
 

@@ -28,6 +28,26 @@ def gaussian_kernel(size: int, variance: float) -> Tensor:
     return kernel / kernel.sum()
 
 
+def starting_kernel(start: str, size: int, variance: float) -> Tensor:
+    """Return the kernel of unit sum that G starts from, (size, size), float64.
+
+    Args:
+        start: ``flat``, ``delta`` (all of it in the centre) or ``gaussian``.
+        size: side in pixels, odd.
+        variance: of ``gaussian``, in squared pixels, above 0.
+
+    >>> starting_kernel("delta", 3, 2.0)[1, 1].item()
+    1.0
+    """
+    if start == "gaussian":
+        return gaussian_kernel(size, variance)
+    kernel = torch.full((size, size), 1 / size**2, dtype=torch.float64)
+    if start == "delta":
+        kernel.zero_()
+        kernel[size // 2, size // 2] = 1
+    return kernel
+
+
 def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
     """Return F(k): half-spectrum transform, (B, 1, height, width // 2 + 1), of kernels (B, size, size).
 

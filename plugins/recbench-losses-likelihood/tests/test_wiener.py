@@ -203,6 +203,79 @@ def test_equation_12_trains_the_generator_and_nothing_else() -> None:
     assert (loss.generator(z) - true).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("normalize", ["softmax", "none"])
+@pytest.mark.parametrize("start", ["flat", "delta", "gaussian"])
+def test_g_starts_from_the_wanted_kernel_whatever_z_is(start: str, normalize: str) -> None:
+    loss = make(start=start, normalize=normalize, kernel_size=7, variance=1.5)
+    assert loss.generator is not None
+    middle = torch.zeros(7, 7)
+    middle[3, 3] = 1
+    wanted = {"flat": torch.full((7, 7), 1 / 49), "delta": middle, "gaussian": gaussian_kernel(7, 1.5).float()}[start]
+    kernels = loss.generator(torch.randn(5, 8) * 3)
+    assert torch.equal(kernels, kernels[:1].expand_as(kernels))
+    assert kernels[0].sum().item() == pytest.approx(1)
+    # a softmax has no zeros, and moves a hundredth of the sum evenly over all pixels
+    assert (kernels[0] - wanted).abs().max() <= (0.01 if normalize == "softmax" else 1e-6)
+
+
+@pytest.mark.parametrize("variance", [1e-3, 1e4])
+def test_extreme_variances_start_from_finite_layers(variance: float) -> None:
+    generator = KernelGenerator(8, 11, 16, "softmax", "gaussian", variance)
+    assert all(parameter.isfinite().all() for parameter in generator.parameters())
+    assert generator(torch.randn(2, 8)).isfinite().all()
+
+
+def test_a_random_start_differs_from_image_to_image_and_is_nearly_flat() -> None:
+    torch.manual_seed(0)
+    kernels = KernelGenerator(128, 11, 1000, "softmax", "random")(torch.randn(4, 128))
+    assert (kernels[0] - kernels[1]).abs().max() > 1e-5
+    assert kernels.max() < 3 / 121
+
+
+@pytest.mark.parametrize("start", ["random", "flat", "delta", "gaussian"])
+@pytest.mark.parametrize("normalize", ["softmax", "none"])
+def test_g_learns_the_blur_of_each_image_from_every_start(start: str, normalize: str) -> None:
+    """Two images, blurred differently: no start keeps G from telling them apart by z."""
+    torch.manual_seed(0)
+    loss = make(kernel_size=5, hidden=64, generator_lr=1e-2, start=start, normalize=normalize)
+    auxiliary = loss.auxiliary()
+    assert auxiliary is not None
+    assert loss.generator is not None
+    target, z = torch.rand(2, 1, 16, 16), torch.randn(2, 8)
+    true = torch.stack([gaussian_kernel(5, 0.3), gaussian_kernel(5, 1.5)]).float()
+    decoded = torch.fft.irfft2(torch.fft.rfft2(target) * transfer_function(true, 16, 16), s=(16, 16))
+    optimizer = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate)
+    for _ in range(300):
+        value = auxiliary.objective(decoded, target, Context(z=z)).mean()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert (loss.generator(z) - true).abs().max() < 0.15  # the two differ by 0.6 in their centres
+
+
+def test_by_default_no_gradient_reaches_the_encoder_through_the_kernel() -> None:
+    assert ENTRY.complete({})["latent_gradient"] is False
+    assert make().latent(Context(z=torch.randn(2, 8, requires_grad=True))).requires_grad is False
+
+
+@pytest.mark.parametrize("latent_gradient", [True, False])
+def test_the_determinant_trains_the_encoder_only_through_the_kernel(latent_gradient: bool) -> None:
+    """So the paper's row with a small epsilon needs the gradient through G(z)."""
+    gradients = []
+    decoded, target, latent = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64), torch.randn(2, 8)
+    for determinant in ("omitted", "exact"):
+        torch.manual_seed(0)
+        loss = make(determinant=determinant, epsilon=0.01, latent_gradient=latent_gradient)
+        z, image = latent.clone().requires_grad_(), decoded.clone().requires_grad_()
+        loss(image + 0 * z.sum(), target, Context(z=z)).sum().backward()
+        assert z.grad is not None
+        assert image.grad is not None
+        gradients.append((image.grad, z.grad))
+    (image, z), (with_determinant, z_with_determinant) = gradients
+    assert torch.equal(image, with_determinant)
+    assert torch.equal(z, z_with_determinant) is not latent_gradient
+
+
 def test_the_latent_gradient_is_a_choice() -> None:
     decoded, target = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
     for wanted in (True, False):
@@ -216,7 +289,7 @@ def test_gradients_are_right_and_finite_at_identity_and_on_constant_images(param
     torch.manual_seed(0)
     loss = Wiener(
         Setting(ImageShape(2, 6, 6), latent_size=3),
-        **ENTRY.complete({"warmup_epochs": 0, "kernel_size": 3, "hidden": 4, **params}),
+        **ENTRY.complete({"warmup_epochs": 0, "kernel_size": 3, "hidden": 4, "latent_gradient": True, **params}),
     ).double()
     target = torch.rand(2, 2, 6, 6, dtype=torch.float64)
     z = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)

@@ -23,6 +23,14 @@ _PRECISION = Parameter(
     "of the network; bf16 is faster where the processor has it, but features are off by about 1%, as a warning says",
     choices=("float32", "bf16"),
 )
+_IMAGES = Parameter(
+    "images",
+    int,
+    0,
+    "number of images of the data and of the evaluated ones, the first of each; 0: all. Values of different numbers "
+    "are not comparable",
+    minimum=0,
+)
 _RANK = (
     "With no more images than features the covariance is rank deficient and the value biased upward, as a warning "
     "says; it is biased, though less, with any number, so compare values of equal numbers of images only."
@@ -168,7 +176,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "recbench_metrics.features:FID",
         "Fréchet Inception distance of {} to the data",
         score_range=(0, inf),
-        parameters=(_PRECISION,),
+        parameters=(_PRECISION, _IMAGES),
         requirements=_COLOUR_OR_GREY,
         weights=(INCEPTION,),
         direction="lower",
@@ -176,7 +184,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         digits=2,
         citation="Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017, equation 6",
         notes=(
-            "Equal to pytorch-fid on the images saved as PNG files: same network, same preprocessing. The data are all "
+            "Equal to pytorch-fid on the images saved as PNG files: same network, same preprocessing. The data are the "
             f"test images. {_RANK} {_FEATURES}"
         ),
     )
@@ -189,6 +197,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             Parameter("subset_size", int, 1000, "images in each, of each set", minimum=2),
             Parameter("seed", int, 0, "of the random subsets", minimum=0),
             _PRECISION,
+            _IMAGES,
         ),
         requirements=_COLOUR_OR_GREY,
         weights=(INCEPTION,),
@@ -208,7 +217,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "recbench_metrics.features:FDEfficientNet",
         "Fréchet distance of {} to the data by features of EfficientNet-Lite0 (not FID)",
         score_range=(0, inf),
-        parameters=(_PRECISION,),
+        parameters=(_PRECISION, _IMAGES),
         requirements=_COLOUR_OR_GREY,
         weights=(EFFICIENTNET_LITE0,),
         direction="lower",

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -241,23 +241,42 @@ class Collection:
 
 
 class FeatureMetric(SetMetric, ABC):
-    """A distance between the features of the evaluated images and those of the real ones."""
+    """A distance between the features of the evaluated images and those of the real ones.
+
+    Attributes:
+        images: the number of images of each kind that are compared, the first ones; 0 for all.
+        real, judged: the numbers that were compared.
+    """
 
     network: ClassVar[FeatureNetwork]
 
-    def __init__(self, precision: FeaturePrecision) -> None:
+    def __init__(self, precision: FeaturePrecision, images: int = 0) -> None:
         super().__init__()
         self.extractor = extractor(self.network, precision)
+        self.images = images
         self.real = 0
         self.judged = 0
 
     def prepare(self, reference: Reference) -> None:
-        self.real = len(reference.images)
         self.extractor.to(reference.device)
+        if 0 < self.images < len(reference.images):
+            fingerprint = f"{reference.fingerprint} first {self.images}"
+            reference = replace(reference, images=reference.images[: self.images], fingerprint=fingerprint)
+        self.real = len(reference.images)
+        self.know(reference)
 
     def update(self, decoded: Tensor, target: Tensor) -> None:
+        left = self.images - self.judged if self.images else len(decoded)
+        if left <= 0:
+            return
+        if left < len(decoded):
+            decoded = decoded[:left]
         self.judged += len(decoded)
         self.take(self.extractor(decoded))
+
+    @abstractmethod
+    def know(self, reference: Reference) -> None:
+        """Compute, or read from the cache, what is needed of the real images that are compared."""
 
     @abstractmethod
     def take(self, features: Tensor) -> None:
@@ -286,13 +305,12 @@ class FeatureMetric(SetMetric, ABC):
 class FrechetDistance(FeatureMetric):
     """Squared Fréchet distance between Gaussians of the features."""
 
-    def __init__(self, shape: ImageShape, *, precision: FeaturePrecision) -> None:
-        super().__init__(precision)
+    def __init__(self, shape: ImageShape, *, precision: FeaturePrecision, images: int = 0) -> None:
+        super().__init__(precision, images)
         self.collection = Collection(self.network.dimensions)
         self.reference: FeatureGaussian | None = None
 
-    def prepare(self, reference: Reference) -> None:
-        super().prepare(reference)
+    def know(self, reference: Reference) -> None:
         if self.real >= 2:
             self.reference = reference_gaussian(reference, self.extractor)
 
@@ -332,17 +350,23 @@ class KID(FeatureMetric):
     network = INCEPTION_V3
 
     def __init__(
-        self, shape: ImageShape, *, subsets: int, subset_size: int, seed: int, precision: FeaturePrecision
+        self,
+        shape: ImageShape,
+        *,
+        subsets: int,
+        subset_size: int,
+        seed: int,
+        precision: FeaturePrecision,
+        images: int = 0,
     ) -> None:
-        super().__init__(precision)
+        super().__init__(precision, images)
         self.subsets = subsets
         self.subset_size = subset_size
         self.seed = seed
         self.features: list[Tensor] = []
         self.reference: Tensor | None = None
 
-    def prepare(self, reference: Reference) -> None:
-        super().prepare(reference)
+    def know(self, reference: Reference) -> None:
         self.reference = reference_features(reference, self.extractor)
 
     def take(self, features: Tensor) -> None:

@@ -386,6 +386,18 @@ def test_the_real_images_are_seen_once(tmp_path: Path, distance: type[FrechetDis
     assert counted[6:] == [64, 6, 30]
 
 
+def test_the_first_images_alone_are_compared(
+    tmp_path: Path, distance: type[FrechetDistance], counted: list[int]
+) -> None:
+    real, decoded = photographs(70, 32, seed=1), photographs(60, 32, seed=2)
+    few = measured(distance, reference(real[:40], tmp_path, "few"), decoded[:40])
+    counted.clear()
+    assert measured(distance, reference(real, tmp_path), decoded, [30, 25, 5], images=40) == pytest.approx(few)
+    assert counted == [40, 30, 10]
+    whole = measured(distance, reference(real, tmp_path), decoded, images=1000)
+    assert whole == measured(distance, reference(real, tmp_path), decoded) != pytest.approx(few)
+
+
 def test_metrics_of_one_pass_share_the_network_and_its_features(
     tmp_path: Path, distance: type[FrechetDistance], mixed_kid: type[KID]
 ) -> None:
