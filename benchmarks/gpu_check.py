@@ -294,7 +294,7 @@ def memory(device: Device) -> Iterator[Row]:
     """Ask for more and more until there is none left; the reason must be known, and a later step must work."""
     import torch
 
-    from recbench.job.device import reason_of
+    from recbench.job.accidents import reason_of
 
     once = stepper("l2", 32, device)
     once()

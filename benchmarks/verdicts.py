@@ -5,7 +5,9 @@
 The board has 60 methods, 3 seeds and 10,000 test images by 8 metrics; the goal is seconds, and a bounded memory. Power
 is how often one method differs significantly from each of the others, which are equal, by how many standard deviations
 of a training it differs, if images matter little. Coverage is that of intervals of scores that are far from normal:
-clipped, binary, nearly constant, tied, heavy-tailed. False alarms are boards of equal methods with more than one tier.
+clipped, binary, nearly constant, tied, heavy-tailed. Pairing compares the tests with others that pair trainings by
+their seed, where the trainings of two methods with one seed correlate, and where they do not. False alarms are boards
+of equal methods with more than one tier, or with any significant difference where tests are compared.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import itertools
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from recbench.analysis import ordering, statistics
 from recbench.analysis.ranking import rank_stored
@@ -101,6 +105,49 @@ def coverage(boards: int) -> None:
         print(f"{parted / boards:>12.1%} {reach:>6.2f}")
 
 
+def pairing(boards: int) -> None:
+    """Print false alarms and power of the tests as they are, and of two that pair trainings by their seed.
+
+    *Pairs*: Student's t of the seeds' differences, pair by pair. *Two-way*: one variance for all pairs, of what neither
+    method nor seed explains, with (M − 1)(S − 1) degrees of freedom.
+    """
+    print(f"\n{'':>38} {'false alarms':^26} {'power':^26}")
+    print(
+        f"{'methods':>7} {'seeds':>5} {'correlation':>11} {'spreads':>8}    "
+        + f"{'now':>8} {'pairs':>8} {'two-way':>8} " * 2
+    )
+    for methods, seeds, erratic, shared in itertools.product((2, 5), (2, 3, 5), (False, True), (0.0, 0.5, 0.9)):
+        generator = np.random.default_rng([methods, seeds, erratic, int(10 * shared)])
+        spread = [4.0 if erratic else 1.0] + [1.0] * (methods - 1)
+        rates = []
+        for distance in (0.0, 8.0):
+            world = World([0.0] * (methods - 1) + [distance], seeds, 1, spread, 0.0, 0.0, 0.0, shared=shared)
+            hits = np.zeros(3)
+            for _ in range(boards):
+                means = np.stack([one[:, 0] for one in world.scores(generator)])
+                now = statistics.pairwise(statistics.moments_of_means(list(means)))
+                for number, p in enumerate((now, *_paired(means))):
+                    (corrected,) = statistics.holm_of_pairs([p])
+                    found = corrected <= 0.05
+                    hits[number] += found[:-1, -1].mean() if distance else found.any()
+            rates += [f"{rate:>8.1%}" for rate in hits / boards]
+        kind = "erratic" if erratic else "equal"
+        print(f"{methods:>7} {seeds:>5} {shared:>11.1f} {kind:>8}    {' '.join(rates)}", flush=True)
+
+
+def _paired(means: statistics.Numbers) -> Iterator[statistics.Numbers]:
+    """Yield p-values of all pairs of methods, (M, M), from the seeds' means, (M, S): by pairs, and two-way."""
+    methods, seeds = means.shape
+    differences = means[:, None] - means[None, :]
+    estimates, variances = differences.mean(axis=2), differences.var(axis=2, ddof=1)
+    upper = np.triu_indices(methods, 1)
+    common = np.full_like(variances, variances[upper].mean())  # the mean over all pairs is the residual's, twice
+    for variance, freedom in ((variances, seeds - 1), (common, (methods - 1) * (seeds - 1))):
+        with np.errstate(invalid="ignore"):
+            t = np.abs(estimates) / np.sqrt(variance / seeds)
+        yield np.nan_to_num(2 * special.stdtr(float(freedom), -t), nan=1.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", type=int, default=60)
@@ -113,6 +160,7 @@ def main() -> None:
         large(Path(folder), arguments.methods, arguments.seeds, arguments.images, arguments.metrics)
     power(arguments.boards)
     coverage(4 * arguments.boards)
+    pairing(4 * arguments.boards)
 
 
 if __name__ == "__main__":

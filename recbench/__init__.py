@@ -9,8 +9,8 @@ Entries (frozen facts that plugins yield) and their fields:
     LossEntry, ArchitectureEntry, DatasetEntry, MetricEntry, ExecutorEntry, TrackerEntry, Parameter, Tunable,
     Requirements, Weights, RawFile, ImageShape, and the marker ``hookimpl``.
 Contracts (classes to derive from, and what their methods are given):
-    Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Posterior, Gaussian, Deterministic; Dataset;
-    ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
+    Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Fitted, Posterior, Gaussian, Deterministic;
+    Dataset; ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
 Services for plugins:
     ``load_weights`` (pretrained weights, checked, never unpickled), ``image_files`` (depth, frames, transparency),
     ``write_atomically``, ``lock``, ``holder`` (files that survive a crash), ``Store`` (the records of a suite),
@@ -39,7 +39,7 @@ from recbench.contracts.entries import (
 from recbench.plugin.spec import hookimpl
 
 if TYPE_CHECKING:
-    from recbench.contracts.architecture import Architecture, Deterministic, Gaussian, Posterior
+    from recbench.contracts.architecture import Architecture, Deterministic, Fitted, Gaussian, Posterior
     from recbench.contracts.dataset import Dataset
     from recbench.contracts.executor import Ended, Executor, JobProgress, Task
     from recbench.contracts.loss import Auxiliary, Context, Likelihood, Loss, Setting
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     from recbench.data.weights import load_weights
     from recbench.errors import UserError
     from recbench.files import holder, lock, write_atomically
-    from recbench.job.device import reason_of
+    from recbench.job.accidents import reason_of
     from recbench.job.runner import run_task
     from recbench.store.store import Store
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "contracts.architecture": ("Architecture", "Deterministic", "Gaussian", "Posterior"),
+    "contracts.architecture": ("Architecture", "Deterministic", "Fitted", "Gaussian", "Posterior"),
     "contracts.dataset": ("Dataset",),
     "contracts.executor": ("Ended", "Executor", "JobProgress", "Task"),
     "contracts.loss": ("Auxiliary", "Context", "Likelihood", "Loss", "Setting"),
@@ -66,7 +66,7 @@ _LAZY = {
     "data.weights": ("load_weights",),
     "errors": ("UserError",),
     "files": ("holder", "lock", "write_atomically"),
-    "job.device": ("reason_of",),
+    "job.accidents": ("reason_of",),
     "job.runner": ("run_task",),
     "store.store": ("Store",),
 }
@@ -84,6 +84,7 @@ __all__ = [
     "Ended",
     "Executor",
     "ExecutorEntry",
+    "Fitted",
     "Gaussian",
     "ImageMetric",
     "ImageShape",

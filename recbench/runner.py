@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbench.job.device import reason_of
+from recbench.job.accidents import reason_of
 from recbench.job.runner import run_task
 
 __all__ = ["reason_of", "run_task"]

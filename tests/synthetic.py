@@ -27,6 +27,7 @@ class World:
         tails: of the effects of images and of the rest: ``"heavy"`` is Student's t with 3 degrees of freedom,
             ``"skewed"`` log-normal with a skewness of 3.3.
         training_tails: of the effects of trainings.
+        shared: the correlation between the effects of two methods' trainings with the same seed, from 0 to 1.
     """
 
     means: Sequence[float]
@@ -38,6 +39,7 @@ class World:
     rest: float = 3.0
     tails: Tails = "normal"
     training_tails: Tails = "normal"
+    shared: float = 0.0
 
     def scores(self, generator: np.random.Generator) -> list[NDArray[np.float64]]:
         """Return the scores of each method, (S, N)."""
@@ -46,7 +48,11 @@ class World:
         image = self.image * draw(generator, self.tails, (1, 1, self.images))
         both = self.both * draw(generator, self.tails, (methods, 1, self.images))
         rest = self.rest * draw(generator, self.tails, (methods, self.seeds, self.images))
-        effects = training[:, None, None] * draw(generator, self.training_tails, (methods, self.seeds, 1))
+        effects = draw(generator, self.training_tails, (methods, self.seeds, 1))
+        if self.shared:
+            seed = draw(generator, self.training_tails, (1, self.seeds, 1))
+            effects = math.sqrt(self.shared) * seed + math.sqrt(1 - self.shared) * effects
+        effects = training[:, None, None] * effects
         return list(np.asarray(self.means)[:, None, None] + effects + image + both + rest)
 
 

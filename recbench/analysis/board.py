@@ -44,8 +44,23 @@ class MetricCell(Frozen):
     infinite: int = 0
 
 
+class Warned(Frozen):
+    """A health check that a method did not pass, as :class:`recbench.store.record.Symptom` has it.
+
+    Attributes:
+        value: the number that raised it; of several seeds, the one farthest beyond the threshold.
+        seeds: those whose jobs did not pass it; empty for checks of the whole method.
+    """
+
+    check: str
+    value: float
+    threshold: float
+    sentence: str
+    seeds: tuple[int, ...] = ()
+
+
 class Row(Frozen):
-    """A method on a board.
+    """A method on a board, or a baseline below it.
 
     Attributes:
         place: by mean rank, from 1; ties share a place; null if the method is not ranked.
@@ -64,6 +79,9 @@ class Row(Frozen):
         training_seconds: of the training steps of a seed, on average.
         time_to: seconds of training until the requested target; infinite if it was not reached.
         trouble: one line per seed that failed or diverged.
+        health: health checks that it did not pass (docs/health.md).
+        baseline: for a baseline, the name of its architecture; its loss is empty, its status ``"baseline"`` once it has
+            scores, and its parameters are those of the architecture.
     """
 
     place: int | None
@@ -72,7 +90,7 @@ class Row(Frozen):
     family: str
     params: dict[str, object]
     kl_weight: float | None
-    status: Literal["ranked", "incomplete", "failed", "diverged"]
+    status: Literal["ranked", "incomplete", "failed", "diverged", "baseline"]
     seeds_done: int
     seeds: int
     mean_rank: float | None
@@ -89,6 +107,8 @@ class Row(Frozen):
     rank_interval: tuple[int, int] | None = None
     tier: int | None = None
     tuned: Tuned | None = None
+    health: tuple[Warned, ...] = ()
+    baseline: str = ""
 
 
 class Verdict(Frozen):
@@ -132,6 +152,7 @@ class Board(Frozen):
         confidence: of intervals, rank intervals and tiers; null without statistics.
         verdicts: by metric that every ranked method has a value for.
         target: the score that ``time_to`` of the rows is the time to.
+        baselines: fitted in closed form to the same images, scored by the same metrics, and never ranked.
     """
 
     setting: str
@@ -145,6 +166,7 @@ class Board(Frozen):
     verdicts: dict[str, Verdict] = Field(default_factory=dict)
     overall: OverallVerdict | None = None
     target: str = ""
+    baselines: tuple[Row, ...] = ()
 
 
 class Leaderboard(Frozen):

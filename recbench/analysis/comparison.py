@@ -23,8 +23,8 @@ from recbench.plan.model import Column, Frozen, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.selection import usable
 from recbench.store.artifacts import SCORES, read_scores
-from recbench.store.merge import RecordSource
 from recbench.store.record import Number, Record, fitted, parse_record
+from recbench.store.sources import RecordSource
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recbench.errors import UserError
 from recbench.plan.plan import Plan
-from recbench.store.merge import FolderSource, RecordSource
+from recbench.store.sources import FolderSource, RecordSource
 
 
 def earlier_version(source: RecordSource, plan: Plan, method: str, code: str) -> Plan:

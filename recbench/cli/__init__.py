@@ -27,6 +27,7 @@ _TRACEBACK = "RECBENCH_TRACEBACK"
 
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; completed jobs are not run again."),
+    "try": ("recbench.cli.trying", "Rank the loss in a file among the methods of a reference board."),
     "status": (
         "recbench.cli.status",
         "Show the progress of a suite: jobs done, running and failed, and the time left.",
@@ -44,10 +45,15 @@ COMMANDS = {
         "recbench.cli.reference",
         "List the reference boards that recbench ships, and verify them.",
     ),
+    "findings": (
+        "recbench.cli.findings",
+        "Print what the reference boards say of the orderings that papers print.",
+    ),
     "across": ("recbench.cli.across", "Compare methods across the leaderboards of several suites."),
     "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
     "merge": ("recbench.cli.merge", "Merge results from several machines into one folder."),
+    "upgrade": ("recbench.cli.upgrade", "Upgrade older results to the present schema, without training anything."),
     "figure": ("recbench.cli.figure", "Draw a figure of a suite for a paper, as PDF, PNG or SVG."),
     "compare": (
         "recbench.cli.compare",

@@ -16,7 +16,7 @@ from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.render.text import head, number
 from recbench.store.archive import opened
-from recbench.store.merge import ArchiveSource, FolderSource, RecordSource
+from recbench.store.sources import ArchiveSource, FolderSource, RecordSource
 
 
 @click.command("compare")

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from recbench.cli.text import echo
-from recbench.store.merge import merge, sources
+from recbench.store.merge import merge
+from recbench.store.sources import sources
 
 
 @click.command("merge")

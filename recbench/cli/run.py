@@ -11,6 +11,7 @@ from typing import Unpack
 
 import click
 
+from recbench.cli.again import plan_again
 from recbench.cli.options import check_device, load, plugin_options, results_option
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
@@ -70,7 +71,10 @@ def run_command(
     if dry_run:
         _print_jobs(*grown(scales.filled_in(suite.plan, store.root, registry), store))
         return
-    sys.exit(execute(suite, store, registry, executor, options))
+    code = execute(suite, store, registry, executor, options)
+    if code == 1:
+        plan_again(store)
+    sys.exit(code)
 
 
 def _ask(max_jobs: int | None) -> Callable[[int], bool] | None:
@@ -141,13 +145,17 @@ def validate_command(
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"
         chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
-        what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen} seeds)"
+        chosen += f" seeds and {len(plan.fitted)} of baselines" if plan.fitted else " seeds"
+        what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen})"
         echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
         _tell_lacking(suite)
         return
-    seeds = len({job.seed for job in plan.jobs})
-    whole = len(plan.methods) * len(plan.settings) * seeds == len(plan.jobs)
-    spans = f"{len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds"
+    trained = [job for job in plan.jobs if job.setting not in plan.fitted]
+    seeds, methods = len({job.seed for job in trained}), len({job.method for job in trained})
+    settings = len(plan.settings) - len(plan.fitted)
+    whole = methods * settings * seeds == len(trained)
+    spans = f"{methods} methods x {settings} settings x {seeds} seeds"
+    spans += f" and {len(plan.fitted)} of baselines" if plan.fitted else ""
     echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
     _tell_lacking(suite)
 

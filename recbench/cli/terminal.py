@@ -31,6 +31,7 @@ from recbench.render.board import (
     table,
     tuning,
     tuning_legend,
+    warnings,
 )
 from recbench.render.text import number
 
@@ -117,6 +118,8 @@ def print_leaderboard(leaderboard: Leaderboard, *, cost: bool = False) -> None:
         for row in board.rows:
             for trouble in row.trouble:
                 page.append(f"  {row.label}, {trouble}\n", style="red")
+        for line in warnings(board):
+            page.append(f"  {line}\n", style="yellow")
         out.print(page, soft_wrap=True)
     for note in leaderboard.notes:
         err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)

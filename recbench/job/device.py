@@ -1,4 +1,4 @@
-"""The device of a job: which one, what it computes in, how much memory was taken, and how it says that none is left."""
+"""The device of a job: which one, what it computes in, and how much memory was taken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from recbench.contracts.executor import Reason
 from recbench.contracts.numerics import allow_tf32
 from recbench.errors import RecbenchError
 
@@ -99,22 +98,3 @@ def peak_memory(device: torch.device, images: int = 0) -> int:
     if device.type == "cuda":
         return max(0, torch.cuda.max_memory_allocated(device) - images)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-_NO_MEMORY = re.compile(
-    r"out of memory|OUT_OF_MEMORY|DefaultCPUAllocator: |bad_alloc|Cannot allocate memory|cudaErrorMemoryAllocation"
-    r"|ALLOC(ATION)?_FAILED"  # of cuBLAS, cuDNN, cuFFT, cuSOLVER, cuSPARSE
-    r"|(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_NOT_INITIALIZED"  # their handles found no room for a workspace
-    r"|unable to find an engine",  # cuDNN, where no algorithm's workspace fits
-    re.IGNORECASE,
-)
-
-
-def reason_of(error: BaseException) -> Reason:
-    """Return the reason for a job that raised this error: out of memory has many spellings, some in a cause."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, MemoryError | torch.cuda.OutOfMemoryError) or _NO_MEMORY.search(str(seen)):
-            return "out of memory"
-        seen = seen.__cause__ or seen.__context__
-    return "exception"

@@ -10,16 +10,20 @@ from typing import Any, Literal
 
 import torch
 
+from recbench.contracts.architecture import Fitted
 from recbench.contracts.dataset import Split
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.executor import JobProgress, Task
 from recbench.contracts.metric import Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
-from recbench.files import FULL, full_disk_named, lock
+from recbench.files import lock
+from recbench.job.accidents import name_full_disk, reason_of
 from recbench.job.code import check_code, libraries
-from recbench.job.device import choose_device, device_name, peak_memory, precision_on, reason_of
+from recbench.job.device import choose_device, device_name, peak_memory, precision_on
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
+from recbench.job.fitting import fit, fitting_cost
+from recbench.job.health import job_symptoms
 from recbench.job.observers import Observers
 from recbench.job.parts import MetricSpec, Model, build
 from recbench.job.provenance import now, provenance
@@ -113,7 +117,7 @@ def _run(attempt: _Attempt, progress: Callable[[JobProgress], None], stop: Calla
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it goes into the record
             work.check()
-            _name_full_disk(error, folder)
+            name_full_disk(error, folder)
             if attempt.is_done:
                 traceback.print_exc()
                 warn(folder, f"its stored model was not scored: {type(error).__name__}: {error}")
@@ -146,16 +150,6 @@ def _failed(attempt: _Attempt, error: Exception) -> Record:
         metric=metric,
     )
     return attempt.record("failed", failure=failure, **attempt.kept)
-
-
-def _name_full_disk(error: BaseException, folder: Path) -> None:
-    """Raise an OutOfSpaceError if an error comes from a disk without room: that is no fault of the job."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in FULL:
-            with full_disk_named(Path(seen.filename).parent if isinstance(seen.filename, str) else folder):
-                raise seen
-        seen = seen.__cause__ or seen.__context__
 
 
 class _Attempt:
@@ -249,6 +243,10 @@ class _Attempt:
         model, metrics = build(job, registry, shape_of(prepared), self.device)
         check_code(job, self.plugins)  # before a checkpoint is written
 
+        if isinstance(model.architecture, Fitted):
+            result = fit(model, on_device(prepared, "train", self.device), self.work.path)
+            return self.kept_model(model, metrics, prepared, result, fitting_cost(result, peak_memory(self.device)), {})
+
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
             progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
 
@@ -283,6 +281,18 @@ class _Attempt:
             peak_memory_bytes=peak,
             parameters=trained.parameters,
         )
+        return self.kept_model(model, metrics, prepared, trained, cost, traces)
+
+    def kept_model(
+        self,
+        model: Model,
+        metrics: Mapping[str, MetricSpec],
+        prepared: Prepared,
+        trained: Trained,
+        cost: Cost,
+        traces: dict[str, torch.Tensor],
+    ) -> Record:
+        """Write the model that was made, and return the record of its scores."""
         self.work.check()
         artifacts.write_model(self.work.path, {"architecture": model.architecture, "loss": model.loss})
         if traces:
@@ -312,6 +322,7 @@ class _Attempt:
             scores=evaluation.scores,
             without=tuple(label for label in self.job.metrics if label not in evaluation.scores),
             evaluated=Evaluated(n=prepared.counts[self.job.split], kl=evaluation.kl, seconds=round(seconds, 3)),
+            health=job_symptoms((self.work.path, self.folder), self.kept["files"], evaluation, traces),
             **{**self.kept, "files": files},
         )
 

@@ -172,7 +172,7 @@ def _traces(record: Record, new: NewScores, folder: Path) -> dict[str, Tensor]:
     """Return the traces of loss and metrics; empty if nothing about them is new."""
     assert new.evaluation is not None, "there are scores"
     before = artifacts.kept_traces(folder, record.files)
-    old = [name for name in before if any(name.startswith(f"{label}_") for label in new.metrics)]
+    old = [name for name in before if artifacts.is_trace_of(name, new.metrics)]
     if not old and not new.evaluation.traces:
         return {}
     return {**{name: value for name, value in before.items() if name not in old}, **new.evaluation.traces}

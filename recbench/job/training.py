@@ -23,8 +23,9 @@ from recbench.contracts.checked import check_decoded, check_posterior, check_tra
 from recbench.contracts.loss import Context, Loss
 from recbench.contracts.numerics import allow_tf32
 from recbench.errors import RecbenchError
+from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
-from recbench.job.device import autocast, reason_of
+from recbench.job.device import autocast
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, seed_globally
 from recbench.job.step import Step, make_schedule, rate_factor

@@ -39,22 +39,22 @@ def join_plans(named: Sequence[tuple[str, Plan]]) -> tuple[Plan | None, list[str
 
 def _incompatible(first: Plan, second: Plan) -> Iterator[str]:
     if first.schema_version != second.schema_version:
-        yield f"their schema ({first.schema_version}, {second.schema_version}): the same job has two ids"
+        yield (
+            f"their schema ({first.schema_version}, {second.schema_version}): the same job has two ids; "
+            "'recbench upgrade' makes the older one fit"
+        )
     for label in sorted({*first.metrics, *second.metrics}):
         one, other = first.metrics.get(label), second.metrics.get(label)
         if one is not None and other is not None and one != other:
             yield f"the metric {label}: {'; '.join(differences(one, other))}"
         elif (one is None or other is None) and first.schema_version == 1:
             yield f"the metric {label}, which only one of them has"
-    both = set(first.metrics) & set(second.metrics)
-    shown = [{column.name: column for column in plan.columns if column.name in both} for plan in (first, second)]
-    if shown[0] != shown[1]:
-        yield "how metrics are shown (direction, unit, family or digits)"
-    if set(first.ranking) & both != set(second.ranking) & both:
-        yield f"the metrics that are ranked ({', '.join(first.ranking)}; {', '.join(second.ranking)})"
-    if first.tuning != second.tuning:
-        yield "their tuning"
-    elif first.tuning is not None:
+    if first.tuning is None or second.tuning is None:
+        if first.tuning != second.tuning:
+            yield "their tuning, which only one of them has"
+    elif first.tuning != second.tuning:
+        yield f"their tuning: {'; '.join(differences(first.tuning, second.tuning))}"
+    else:
         ids, others = {job.id for job in first.jobs}, {job.id for job in second.jobs}
         if not (ids <= others or others <= ids):
             yield "the trials of their tuning, of which neither has all that the other has"
@@ -106,12 +106,17 @@ def _union(first: Plan, second: Plan) -> Plan:
     published = [
         p.model_copy(update={"setting": setting_of[p.setting], "method": method_of[p.method]}) for p in second.published
     ]
+    baselines = [
+        b.model_copy(update={"setting": setting_of[b.setting], "fitted": setting_of[b.fitted]})
+        for b in second.baselines
+    ]
     return first.model_copy(
         update={
             "settings": tuple(settings),
             "methods": tuple(methods),
             "jobs": (*first.jobs, *jobs),
             "published": tuple(dict.fromkeys((*first.published, *published))),
+            "baselines": tuple(dict.fromkeys((*first.baselines, *baselines))),
         }
     )
 

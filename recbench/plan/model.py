@@ -103,6 +103,12 @@ class Training(Frozen):
     compile: bool = Field(False, description="torch.compile the network (gains nothing on a CPU)")
     deterministic: bool = Field(True, description="only deterministic algorithms; an operation without one fails")
 
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, handler):  # type: ignore[no-untyped-def]
+        """Leave out what a schedule does not use and what older records do not have: jobs keep their ids."""
+        data = handler(self)
+        return data if self.schedule == "cosine" else {name: one for name, one in data.items() if name != "warmup"}
+
 
 class Job(Frozen):
     """Everything that determines a job's result: what trains its model, and the metrics that score it."""
@@ -292,6 +298,15 @@ class PlannedJob(Frozen):
     method: int
     seed: int
     split: EvaluationSplit = "test"
+
+
+class Baseline(Frozen):
+    """A baseline of a board: its row's label, and the indices in the plan's settings of the board and of the setting
+    with the architecture that is fitted, which has one job and no board of its own."""
+
+    label: str
+    setting: int
+    fitted: int
 
 
 class PublishedScore(Frozen):

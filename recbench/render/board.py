@@ -14,6 +14,8 @@ from recbench.store.costs import COST_COLUMNS
 Mark = Literal["", "best", "second"]
 IN_FAMILY = "⌂"
 """Marks an in-family metric of the method's loss."""
+UNWELL = "⚠"
+"""Marks a method with health warnings."""
 
 
 def spread(cell: MetricCell, digits: int) -> str:
@@ -39,6 +41,8 @@ def legend(board: Board) -> str:
         )
     unrounded = [column.name for column in board.columns if not column.rounded]
     but = f" (except for {', '.join(unrounded)})" if unrounded else ""
+    if board.baselines:
+        parts.append("baselines below the methods are fitted without steps, and not ranked")
     return "; ".join([*parts, f"images rounded to 8 bits{but}"])
 
 
@@ -78,7 +82,20 @@ def _percent(board: Board) -> str:
 def status(row: Row) -> str:
     """Return how many seeds are done, and what became of the others: ``2/2``, or ``1/2 failed``."""
     seeds = f"{row.seeds_done}/{row.seeds}"
-    return seeds if row.status == "ranked" else f"{seeds} {row.status}"
+    text = seeds if row.status == "ranked" else f"{seeds} {row.status}"
+    return f"{text} {UNWELL}" if row.health else text
+
+
+def warnings(board: Board) -> list[str]:
+    """Return a line for each health warning of the board."""
+    found = []
+    for row in board.rows:
+        for warned in row.health:
+            which = (
+                f" (seed{'s' * (len(warned.seeds) > 1)} {', '.join(map(str, warned.seeds))})" if warned.seeds else ""
+            )
+            found.append(f"{UNWELL} {row.label}{which}: {warned.sentence}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -117,7 +134,7 @@ def table(board: Board, *, cost: bool = False) -> list[list[TableEntry]]:
     heads += [*([f"rank interval ({_percent(board)})"] if tiers else []), "seeds"]
     marks = {column.name: _marks(board, column) for column in board.columns}
     rows = [[TableEntry(text) for text in heads]]
-    for row in board.rows:
+    for row in (*board.rows, *board.baselines):
         line = [TableEntry(str(row.place or "–"))]
         if tiers:
             line.append(TableEntry(str(row.tier or "–")))

@@ -9,7 +9,17 @@ from recbench.analysis.board import Leaderboard
 from recbench.analysis.tables import board_cells
 from recbench.files import write_atomically
 from recbench.render import latex, markdown
-from recbench.render.board import TableEntry, details, details_legend, front, legend, table, tuning, tuning_legend
+from recbench.render.board import (
+    TableEntry,
+    details,
+    details_legend,
+    front,
+    legend,
+    table,
+    tuning,
+    tuning_legend,
+    warnings,
+)
 from recbench.render.spreadsheet import csv_text
 
 
@@ -18,7 +28,12 @@ def to_json(leaderboard: Leaderboard, *, cost: bool = False) -> str:
     if not cost:
         nothing = {"cost": None, "training_seconds": None, "time_to": None}
         boards = [
-            board.model_copy(update={"rows": tuple(row.model_copy(update=nothing) for row in board.rows)})
+            board.model_copy(
+                update={
+                    name: tuple(row.model_copy(update=nothing) for row in getattr(board, name))
+                    for name in ("rows", "baselines")
+                }
+            )
             for board in leaderboard.boards
         ]
         leaderboard = leaderboard.model_copy(update={"boards": tuple(boards)})
@@ -55,6 +70,7 @@ def to_markdown(leaderboard: Leaderboard, *, cost: bool = False) -> str:
         blocks.append(
             "\n".join(f"- {markdown.escape(f'{row.label}, {text}')}" for row in board.rows for text in row.trouble)
         )
+        blocks.append("\n".join(f"- {markdown.escape(line)}" for line in warnings(board)))
     blocks.append("\n".join(f"- {markdown.escape(note)}" for note in leaderboard.notes))
     return "\n\n".join(filter(None, blocks)) + "\n"
 
@@ -85,7 +101,7 @@ def to_latex(leaderboard: Leaderboard, *, cost: bool = False) -> str:
             columns = "l" + "r" * (len(values[0]) - 1)
             text += ["", *lines(values, columns, f"{board.setting}. {tuning_legend(board)}.")]
         remarks = [f"{row.label}, {trouble}" for row in board.rows for trouble in row.trouble]
-        blocks.append("\n".join([*text, *map(latex.comment, remarks)]))
+        blocks.append("\n".join([*text, *map(latex.comment, [*remarks, *warnings(board)])]))
     blocks.append("\n".join(map(latex.comment, leaderboard.notes)))
     return "\n\n".join(filter(None, blocks)) + "\n"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from recbench.analysis.board import Board, MetricCell, Row
 from recbench.plan.model import Column
+from recbench.render.board import UNWELL
 from recbench.render.text import head, number
 from recbench.report.content import BoardView, MethodView
 from recbench.report.series import percent
@@ -59,10 +60,22 @@ class TableCell:
 
 
 @dataclass(frozen=True)
+class _BaselineView:
+    """A baseline, which has no page of its own."""
+
+    row: Row
+    page: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.row.label
+
+
+@dataclass(frozen=True)
 class StandingLine:
     """A row of the leaderboard."""
 
-    method: MethodView
+    method: MethodView | _BaselineView
     cells: tuple[TableCell, ...]
     classes: str
 
@@ -127,7 +140,8 @@ def lines(view: BoardView) -> list[StandingLine]:
     before: int | None = None
     ends = {column.name: _ends(column, board.rows) for column in board.columns}
     found = []
-    for method in view.methods:
+    shown: list[MethodView | _BaselineView] = [*view.methods, *map(_BaselineView, board.baselines)]
+    for method in shown:
         row = method.row
         cells = [
             TableCell(str(row.place or "–"), str(row.place or ""), classes="number place"),
@@ -217,9 +231,11 @@ def _cost(cost: Cost | None, column: CostColumn) -> TableCell:
 
 
 def _seeds(row: Row) -> TableCell:
-    text = f"{row.seeds_done}/{row.seeds}"
+    text = f"{row.seeds_done}/{row.seeds}{f' {UNWELL}' if row.health else ''}"
     if row.status == "ranked":
-        return TableCell(text, "", classes="name seeds")
+        return TableCell(text, "", classes="name seeds", title="; ".join(warned.sentence for warned in row.health))
+    if row.status == "baseline":
+        return TableCell("baseline", "", classes="name seeds", title="fitted without training, and not ranked")
     title = "; ".join(row.trouble) or "not all seeds are completed"
     return TableCell(text, "", classes="name seeds", more=row.status, more_class=f"status {row.status}", title=title)
 

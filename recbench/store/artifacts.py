@@ -241,7 +241,7 @@ def read_scores(
 
 def write_images(folder: Path, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
     """Write test images, reconstructions and samples: the arrays :data:`PICTURES`, uint8 (N, C, H, W)."""
-    _write_arrays(folder / IMAGES, pictures)
+    write_atomically(folder / IMAGES, _arrays_content(pictures))
 
 
 def read_images(
@@ -276,16 +276,25 @@ def read_images(
 
 def write_traces(folder: Path, traces: Mapping[str, Tensor]) -> None:
     """Write what the loss and the metrics show of themselves."""
-    _write_arrays(folder / TRACES, {name: value.numpy() for name, value in traces.items()})
+    write_atomically(folder / TRACES, traces_content({name: value.numpy() for name, value in traces.items()}))
 
 
-def read_traces(folder: Path, files: Files | None = None) -> dict[str, NDArray[np.float64]]:
-    """Return what the loss and the metrics have shown of themselves; see :func:`content` for ``files``.
+def traces_content(traces: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the content of a ``traces.npz``, the same for the same traces."""
+    return _arrays_content(traces)
+
+
+def read_traces(source: Path | bytes, files: Files | None = None) -> dict[str, NDArray[np.float64]]:
+    """Return what the loss and the metrics have shown of themselves.
+
+    Args:
+        source: folder of the job, or the content of its ``traces.npz``.
+        files: those that the record describes; see :func:`content`.
 
     Raises:
         ArtifactError: the file is missing, as of most jobs, damaged, or not the one that the record describes.
     """
-    return _read_arrays(folder, TRACES, files, None, _MOST[TRACES])
+    return _read_arrays(source, TRACES, files, None, _MOST[TRACES])
 
 
 def kept_traces(folder: Path, files: Files) -> dict[str, Tensor]:
@@ -300,19 +309,24 @@ def kept_traces(folder: Path, files: Files) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
-def _write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def is_trace_of(name: str, labels: Collection[str]) -> bool:
+    """Return whether a trace is one of a metric with one of these labels; others are of the loss."""
+    return any(name.startswith(f"{label}_") for label in labels)
+
+
+def _arrays_content(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     import numpy as np
 
     stream = io.BytesIO()
     named: dict[str, Any] = dict(arrays)
     np.savez_compressed(stream, allow_pickle=False, **named)
-    write_atomically(file, stream.getvalue())
+    return stream.getvalue()
 
 
 def _read_arrays(
-    folder: Path, name: str, files: Files | None, wanted: Collection[str] | None, most: int
+    source: Path | bytes, name: str, files: Files | None, wanted: Collection[str] | None, most: int
 ) -> dict[str, NDArray[Any]]:
-    raw = content(folder, name, files)
+    raw = source if isinstance(source, bytes) else content(source, name, files)
     try:
         return npz_arrays(raw, wanted, most)
     except (*_ZIP_ERRORS, OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:

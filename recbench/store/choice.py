@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from recbench.plan.model import identity
 from recbench.plan.plan import Plan
 from recbench.store import artifacts
-from recbench.store.artifacts import MODEL, SCORES
+from recbench.store.artifacts import MODEL, SCORES, TRACES, is_trace_of
 from recbench.store.record import File, Record, Rescored, fitted, parse_record, sealed
 
 if TYPE_CHECKING:
-    from recbench.store.merge import RecordSource
+    from recbench.store.sources import RecordSource
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class SourceSelection:
         assert raw is not None, "it was read before"
         if job_id not in self.gains:
             return record, raw, {}
-        record, content = joined(source, record, self.gains[job_id])
-        return record, sealed(record.model_dump_json(indent=1)), {SCORES: content}
+        record, contents = joined(source, record, self.gains[job_id])
+        return record, sealed(record.model_dump_json(indent=1)), contents
 
     def _check(self, job_id: str, source: RecordSource, raw: bytes) -> None:
         """Raise a ValueError if a record or one of its files is damaged, or if it is not of the planned job."""
@@ -149,14 +149,17 @@ def _are_equal(records: Sequence[Record]) -> bool:
     )
 
 
-def joined(source: RecordSource, record: Record, gains: Sequence[Gain]) -> tuple[Record, bytes]:
-    """Return a record with the scores of others of the same model, and the content of its scores per image."""
-    columns = _columns(source, record)
+def joined(source: RecordSource, record: Record, gains: Sequence[Gain]) -> tuple[Record, dict[str, bytes]]:
+    """Return a record with the scores of others of the same model, and the contents of the files that change with it:
+    the scores per image, and the traces if a metric has any."""
+    columns, traces, before = _columns(source, record), _traces(source, record), record.files.get(TRACES)
     metrics, scores, rescored = dict(record.job.metrics), dict(record.scores), list(record.rescored)
     for gain in gains:
         other = gain.record
-        theirs = _columns(gain.source, other)
+        theirs, shown = _columns(gain.source, other), _traces(gain.source, other)
         columns = columns or dict(theirs)
+        traces = {name: values for name, values in traces.items() if not is_trace_of(name, gain.labels)}
+        traces |= {name: values for name, values in shown.items() if is_trace_of(name, gain.labels)}
         for label in gain.labels:
             metrics[label] = other.job.metrics[label]
             scores.pop(label, None)
@@ -167,21 +170,28 @@ def joined(source: RecordSource, record: Record, gains: Sequence[Gain]) -> tuple
                 columns[label] = theirs[label]
         seconds = other.evaluated.seconds if other.evaluated is not None else 0.0
         rescored.append(Rescored(metrics=gain.labels, seconds=seconds, provenance=other.provenance))
-    content = artifacts.scores_content(columns)
+    contents = {SCORES: artifacts.scores_content(columns)}
+    if traces and (before is None or source.file(record, TRACES) is not None):
+        contents[TRACES] = artifacts.traces_content(traces)
     without = tuple(label for label in metrics if label not in scores)
     update = {
         "job": record.job.model_copy(update={"metrics": metrics}),
         "scores": scores,
         "without": without,
-        "files": {**record.files, SCORES: File.of(content)},
+        "files": {**record.files, **{name: File.of(content) for name, content in contents.items()}},
         "rescored": tuple(rescored),
     }
-    return record.model_copy(update=update), content
+    return record.model_copy(update=update), contents
 
 
 def _columns(source: RecordSource, record: Record) -> dict[str, Any]:
     content = source.file(record, SCORES)
     return {} if content is None else dict(artifacts.read_scores(content))
+
+
+def _traces(source: RecordSource, record: Record) -> dict[str, Any]:
+    content = source.file(record, TRACES)
+    return {} if content is None else dict(artifacts.read_traces(content))
 
 
 def _is(source: RecordSource, path: Path | None) -> bool:

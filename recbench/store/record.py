@@ -133,6 +133,16 @@ class Provenance(Frozen):
     cudnn: str | None = None
 
 
+class Symptom(Frozen):
+    """A health check that a finished job did not pass (docs/health.md): the number that raised it, the threshold that
+    it crossed, and a sentence with both."""
+
+    check: str
+    value: Finite
+    threshold: Finite
+    sentence: str
+
+
 class Rescored(Frozen):
     """A later scoring of the stored model: the labels of its metrics, and where and with what it was done."""
 
@@ -183,6 +193,7 @@ class Result(Frozen):
     failure: Failure | None = None
     data: Data | None = None
     evaluated: Evaluated | None = None
+    health: tuple[Symptom, ...] = Field((), description="health checks that it did not pass; none in older records")
     files: dict[Name, File] = Field(default_factory=dict)
     checksum: str | None = Field(None, exclude=True)
 

@@ -7,6 +7,7 @@ rest. Imports no torch.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from recbench.files import lock, write_atomically
+from recbench.files import lock, open_regular, write_atomically
 from recbench.store.artifacts import HISTORY
 from recbench.store.attempt import CHECKPOINT, PREFIX, RECORD, finish
 from recbench.store.record import File
@@ -53,6 +54,17 @@ def repaired(store: Store, job_ids: Iterable[str]) -> dict[str, str]:
             if why:
                 unfit[job_id] = why
     return unfit
+
+
+def is_intact(file: Path, described: File) -> bool:
+    """Return whether a file has the content that a record describes; it is read in pieces."""
+    try:
+        with os.fdopen(open_regular(file), "rb") as stream:
+            if os.fstat(stream.fileno()).st_size != described.bytes:
+                return False
+            return hashlib.file_digest(stream, "sha256").hexdigest() == described.sha256
+    except OSError:
+        return False
 
 
 def _entries(folder: Path) -> dict[str, os.stat_result]:

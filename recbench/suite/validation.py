@@ -11,11 +11,11 @@ from typing import Any, TypeVar, cast
 from recbench.contracts.dataset import Dataset
 from recbench.contracts.entries import DatasetEntry, ImageShape
 from recbench.data.cache import has_images
-from recbench.data.weights import missing
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.plan.model import NEEDS_VALIDATION, SUITE_NAME, TUNING_NEEDS_VALIDATION, PublishedScore, Training
 from recbench.plan.tuning import REFERENCE
 from recbench.plugin.registry import Registry
+from recbench.suite.baselines import BaselineCell, baseline_cells
 from recbench.suite.document import Document, KeyPath, dotted
 from recbench.suite.executors import executor_params
 from recbench.suite.grid import GridCell, GridCells, GridItem, duplicates, product, varying
@@ -44,6 +44,7 @@ class ValidSuite:
         tuning: the tuning rule and the axes of each loss, if the suite is tuned.
         executors: valid parameters by executor.
         lacking: pretrained weights that are missing on this machine.
+        baselines: of each architecture.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ValidSuite:
     tuning: TuningAxes | None
     executors: Mapping[str, Mapping[str, Any]]
     lacking: tuple[Problem, ...]
+    baselines: tuple[BaselineCell, ...] = ()
 
 
 class Validator:
@@ -123,6 +125,7 @@ class Validator:
         self.check_restrictions(cells)
         self.check_sources(cells)
         tuning = self.tuning(parsed, cells, shapes, all_valid=all_valid)
+        baselines = tuple(baseline_cells(parsed, cells["architectures"], shapes, self.registry, self.add_problem))
         executors = dict(executor_params(parsed.executors, self.registry, self.add_problem))
         self.raise_problems()
         trainings = [(" ".join(varying(values, training)), Training(**values)) for values in product(training)]
@@ -139,6 +142,7 @@ class Validator:
             tuning=tuning,
             executors=executors,
             lacking=tuple(dict.fromkeys(self.lacking)),
+            baselines=baselines,
         )
 
     def structure(self) -> SuiteFile:
@@ -355,7 +359,7 @@ class Validator:
                         self.add_problem(
                             cell.path, f"{cell.label} cannot take the {shape} images of {label}: it {reason}"
                         )
-                    lacking = None if reasons else self.call_plugin(cell, partial(_missing_weights, cell, shape))
+                    lacking = None if reasons else self.call_plugin(cell, partial(cell.missing_weights, shape))
                     if lacking:
                         self.lacking.append(self.document.problem(cell.path, f"{cell.label} {lacking}"))
 
@@ -394,7 +398,3 @@ class Validator:
             culprit = f"{cell.registered.entry.name} of {cell.registered.plugin.provider}"
             self.add_problem(cell.path, f"{culprit} fails: {type(error).__name__}: {error}")
         return None
-
-
-def _missing_weights(cell: GridCell, shape: ImageShape) -> str | None:
-    return missing(cell.registered.entry.needed_weights(shape, cell.params))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.artifacts import MODEL
 from recbench.store.record import KEPT, Failure, Record
-from recbench.store.repair import repaired
+from recbench.store.repair import is_intact, repaired
 from recbench.store.reuse import take_over
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
@@ -119,7 +119,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     with _signals(executor, watcher) as interrupted:
         if options.train:
             scaled = calibrated(
-                start, store.root, registry, executor, _task("", store, options),
+                start, store.root, registry, executor, task_of("", store, options),
                 note=watcher.note, interrupted=interrupted,
             )  # fmt: skip
             if scaled is None:
@@ -132,6 +132,8 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             unfit = repaired(store, [job_id for job_id in settled if job_id not in checked])
             checked.update(settled)
             lost = {job.id: state.lost[job.id] for job in _chosen(state.to_run, options) if job.id in state.lost}
+            if options.train:
+                lost |= _damaged(store, state, (job for job in _chosen(state.to_score, options) if job.id not in tried))
             unusable = {**state.unusable, **unfit, **lost}
             for job_id, why in unusable.items() if options.train else ():
                 target = store.set_aside(job_id, why)
@@ -177,6 +179,15 @@ def _chosen(jobs: Sequence[PlannedJob], options: Options) -> tuple[PlannedJob, .
     return tuple(job for job in jobs if options.only is None or job.id in options.only)
 
 
+def _damaged(store: Store, state: PlanState, to_score: Iterable[PlannedJob]) -> dict[str, str]:
+    """Return which of the models that are to be scored are not those that their records describe, by job id."""
+    return {
+        job.id: f"its {MODEL} is not the file that the record describes, so it cannot be scored"
+        for job in to_score
+        if not is_intact(store.folder(job.id) / MODEL, state.records[job.id].files[MODEL])
+    }
+
+
 def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Watcher) -> bool:
     """Set the folders of jobs aside in which there is a link or a special file; return whether there were any."""
     found = {planned.id: what for planned in to_run if (what := store.misplaced(planned.id))}
@@ -192,7 +203,7 @@ def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list
     """Return the tasks of a state's open jobs."""
     return [
         replace(
-            _task(planned.id, store, options),
+            task_of(planned.id, store, options),
             supersedes=store.identity(planned.id) if planned.id in state.records else "",
             title=_title(plan, planned),
             trackers=options.trackers,
@@ -201,7 +212,7 @@ def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list
     ]
 
 
-def _task(job_id: str, store: Store, options: Options) -> Task:
+def task_of(job_id: str, store: Store, options: Options) -> Task:
     """Return a task with what all jobs of the sweep share."""
     return Task(
         job_id=job_id,

@@ -18,8 +18,8 @@ from recbench.errors import UserError
 from recbench.plan.model import Column, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.store.archive import export, opened
-from recbench.store.merge import ArchiveSource, FolderSource
 from recbench.store.record import Data, File, Record, Score, parse_record, sealed
+from recbench.store.sources import ArchiveSource, FolderSource
 from recbench.store.store import Store
 from tests.conftest import TINY, Recbench
 from tests.made_up import COLUMNS, make_plan, make_record

@@ -95,6 +95,26 @@ def test_intervals_cover_and_equal_methods_share_a_tier_everywhere(
     equal_methods(case, boards=200)
 
 
+@pytest.mark.parametrize("shared", [0.5, 0.9])
+@pytest.mark.parametrize(("methods", "seeds"), [(2, 2), (5, 3), (5, 5)])
+def test_trainings_that_correlate_by_seed_take_no_validity(methods: int, seeds: int, shared: float) -> None:
+    """Methods with the same seed see the images in the same order, and may start from the same weights."""
+    generator = np.random.default_rng([methods, seeds, int(10 * shared)])
+    boards, covered, together, held = 300, 0, 0, 0
+    for _ in range(boards):
+        world = World([7.0] * methods, seeds, 100, spreads(UNEQUAL, methods, generator), 5.0, 1.0, 1.0, shared=shared)
+        scores = world.scores(generator)
+        found = moments(scores)
+        together += ordering.tiers(found.means, reject([found])[0]).max() == 1
+        low, high = statistics.intervals(found)[0]
+        covered += low <= 7 <= high
+        difference = statistics.difference(scores[0], scores[1])
+        held += difference.low <= 0 <= difference.high
+    assert at_least(covered, boards), f"intervals of means cover {covered} times"
+    assert at_least(held, boards), f"intervals of differences cover {held} times"
+    assert at_least(together, boards), f"equal methods are in one tier {together} times"
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_intervals_are_not_wider_than_they_have_to_be(seeds: int) -> None:
     """With only one of the two variances, they cover at the nominal rate, and not more often."""

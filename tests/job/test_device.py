@@ -19,8 +19,9 @@ from recbench.contracts.checked import ContractError, respected
 from recbench.contracts.numerics import allow_tf32, float32_flags, ieee, set_float32_flags
 from recbench.errors import RecbenchError
 from recbench.job import device as devices
+from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import Position, random_states, restore_random_states
-from recbench.job.device import autocast, choose_device, peak_memory, precision_on, reason_of
+from recbench.job.device import autocast, choose_device, peak_memory, precision_on
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 

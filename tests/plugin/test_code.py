@@ -290,6 +290,29 @@ def test_factories_of_every_form(tmp_path, factory, others):
     assert found[0] == found[1] != found[2]
 
 
+METRIC = """
+from recbench import MetricEntry, hookimpl
+
+def score(shape):
+    pass
+
+@hookimpl
+def recbench_metrics():
+    yield MetricEntry(name="m", factory=score, summary="a metric", direction="higher", FACT)
+"""
+
+
+def test_what_a_metric_sees_is_part_of_its_evaluation_protocol(tmp_path):
+    """Whether images are rounded, and whether samples are scored; but not how the score is shown."""
+
+    def digest(fact):
+        (tmp_path / "m.py").write_text(METRIC.replace("FACT", fact))
+        return Registry(load_plugins([tmp_path / "m.py"])).get("metrics", "m").code
+
+    assert digest("digits=2") == digest("unit='dB'") == digest("rounded=True")
+    assert len({digest("rounded=True"), digest("rounded=False"), digest("samples=True")}) == 3
+
+
 def test_functions_that_are_bound_to_a_factory_count_one_by_one(tmp_path):
     code = "from functools import partial\nclass Mine:\n    pass\ndef used():\n    pass\ndef other():\n    return VALUE"
     found = {

@@ -25,10 +25,12 @@ from recbench.files import lock
 from recbench.plan.merge import join_plans
 from recbench.plan.model import Column
 from recbench.plan.plan import Plan
+from recbench.plan.relabelling import new_labels, remarks
 from recbench.store.archive import Archive, ArchiveError, export
-from recbench.store.artifacts import read_scores, write_scores
-from recbench.store.merge import Merged, merge, sources
+from recbench.store.artifacts import read_scores, read_traces, traces_content, write_scores
+from recbench.store.merge import Merged, merge
 from recbench.store.record import File, Score
+from recbench.store.sources import sources
 from recbench.store.store import Store
 from tests.conftest import ROOT, Recbench
 from tests.made_up import make_plan, make_record, make_trouble
@@ -335,21 +337,41 @@ def test_plans_with_other_lists_of_metrics_are_joined() -> None:
     assert [job.id for job in other.jobs] == [job.id for job in plan.jobs]
 
 
-def test_plans_whose_metrics_differ_are_refused_with_what_differs() -> None:
+def test_plans_of_schema_1_are_joined_only_with_their_like() -> None:
     plan = make_plan()
-    edited = {**plan.metrics, "psnr": plan.metrics["psnr"].model_copy(update={"code": "f" * 16})}
-    joined, problems = join_plans([("here", plan), ("there", plan.model_copy(update={"metrics": edited}))])
-    assert joined is None
-    (problem,) = problems
-    assert "here and there differ in the metric psnr: code" in problem
-    _, old = join_plans([(name, one.model_copy(update={"schema_version": 1})) for name, one in
-                         (("here", plan), ("there", make_plan(columns=SSIM)))])  # fmt: skip
-    assert any("the metric ssim, which only one of them has" in problem for problem in old)
-    _, problems = join_plans([("a", make_plan()), ("b", make_plan(ranking=["psnr"]))])
-    assert problems == ["the plans of made-up in a and b differ in the metrics that are ranked (psnr, mse; psnr)"]
+    old = plan.model_copy(update={"schema_version": 1})
+    _, problems = join_plans([("here", plan), ("there", old)])
+    assert "the same job has two ids; 'recbench upgrade' makes the older one fit" in problems[0]
+    _, problems = join_plans(
+        [("here", old), ("there", make_plan(columns=SSIM).model_copy(update={"schema_version": 1}))]
+    )
+    assert any("the metric ssim, which only one of them has" in problem for problem in problems)
 
 
-def score_with(store: Store, plan: Plan, labels: list[str], model: bytes, mean: float = 1.0) -> None:
+def test_metrics_that_are_shown_otherwise_are_joined_and_named() -> None:
+    plan = make_plan()
+    columns = (plan.columns[0].model_copy(update={"digits": 3}), plan.columns[1])
+    other = make_plan(ranking=["psnr"]).model_copy(update={"columns": columns})
+    labels = new_labels(plan, other)
+    assert labels == {}
+    told = list(remarks("a", plan, "b", other, labels))
+    assert told == [
+        "the metric psnr is shown as in a; b differs in digits 2 and 3",
+        "metrics that rank in one plan rank in the joined one: mse (only in a)",
+    ]
+    joined, problems = join_plans([("a", plan), ("b", other)])
+    assert not problems
+    assert joined == plan
+
+
+def score_with(
+    store: Store,
+    plan: Plan,
+    labels: list[str],
+    model: bytes,
+    mean: float = 1.0,
+    traces: Mapping[str, Any] | None = None,
+) -> None:
     """Write records of all jobs of a plan, with scores by these metrics of a model of these bytes."""
     store.write_plan(plan, "name: made-up\n")
     for planned in plan.jobs:
@@ -357,6 +379,8 @@ def score_with(store: Store, plan: Plan, labels: list[str], model: bytes, mean: 
         folder.mkdir(parents=True)
         write_scores(folder, {**{label: np.full(8, mean + i) for i, label in enumerate(labels)}, "kl": np.ones(8)})
         (folder / "model.safetensors").write_bytes(model)
+        if traces:
+            (folder / "traces.npz").write_bytes(traces_content(traces))
         files = {path.name: File.of(path.read_bytes()) for path in folder.iterdir()}
         scores = {label: Score(mean=mean + i, std=0.0, n=8) for i, label in enumerate(labels)}
         store.add(make_record(plan, planned, scores=scores, files=files))
@@ -394,6 +418,67 @@ def test_scores_of_another_model_are_not_joined(tmp_path: Path) -> None:
     assert any("its scores of ssim" in note and "are of another model" in note for note in merged.notes)
     store = Store(tmp_path / "into" / plan.suite)
     assert store.scan(store.read_plan()).stale == {plan.jobs[0].id: ("ssim",)}
+
+
+def edited(plan: Plan, code: str) -> Plan:
+    """The plan with another code of psnr: the same jobs, scored by another metric of that label."""
+    metrics = {**plan.metrics, "psnr": plan.metrics["psnr"].model_copy(update={"code": code})}
+    return plan.model_copy(update={"metrics": metrics})
+
+
+def test_metrics_of_other_code_are_kept_apart_and_named(tmp_path: Path) -> None:
+    """Two stores with other methods, in which psnr has other code: one board, with a column for each of the two."""
+    one, two = edited(make_plan(["l2"]), "a" * 16), edited(make_plan(["l1"], params={"eps": 1}), "b" * 16)
+    score_with(Store(tmp_path / "one"), one, ["psnr", "mse"], b"model")
+    score_with(Store(tmp_path / "two"), two, ["psnr", "mse"], b"model", mean=5.0)
+    trees = []
+    for _ in range(2):  # the second time, nothing is left to do
+        (merged,) = join(tmp_path / "into", tmp_path / "one", tmp_path / "two")
+        trees.append({name: raw for name, raw in tree(tmp_path / "into").items() if "suite" not in name})
+        (note,) = (note for note in merged.notes if "psnr" in note)
+        assert f"(code {'a' * 16} and {'b' * 16}): their scores are kept apart" in note
+        assert note.endswith("two as psnr@bbbbbbbb")
+    assert trees[0] == trees[1]
+    assert (len(merged.added), merged.present) == (0, 4)
+    store = Store(tmp_path / "into" / "made-up")
+    plan = store.read_plan()
+    (board,) = rank_stored(plan, store, store.scan(plan).records).boards
+    assert {row.label: sorted(row.cells) for row in board.rows} == {
+        "l2": ["mse", "psnr"], "l1": ["mse", "psnr@bbbbbbbb"],
+    }  # fmt: skip
+    assert all(row.status == "ranked" for row in board.rows)
+    for planned in plan.jobs:
+        record = store.read(planned.id)
+        assert record is not None
+        assert set(read_scores(store.folder(planned.id), files=record.files)) == {*record.scores, "kl"}
+
+
+def test_scores_of_one_model_by_two_codes_of_a_metric_are_joined(tmp_path: Path) -> None:
+    plan = make_plan(["l2"], seeds=[0])
+    score_with(Store(tmp_path / "one"), edited(plan, "a" * 16), ["psnr", "mse"], b"model")
+    score_with(Store(tmp_path / "two"), edited(plan, "b" * 16), ["psnr", "mse"], b"model")
+    join(tmp_path / "into", tmp_path / "one", tmp_path / "two")
+    store = Store(tmp_path / "into" / "made-up")
+    record = store.read(plan.jobs[0].id)
+    assert record is not None
+    assert record.scores.keys() == {"psnr", "mse", "psnr@bbbbbbbb"}
+    assert store.scan(store.read_plan()).stale == {}
+    (merged,) = join(tmp_path / "into", tmp_path / "two", tmp_path / "one")
+    assert (merged.added, merged.completed, merged.present) == ([], [], 1)
+
+
+def test_traces_of_metrics_come_along_with_their_scores(tmp_path: Path) -> None:
+    plan, other = make_plan(["l2"], seeds=[0]), make_plan(["l2"], seeds=[0], columns=SSIM)
+    kept = {"kernels": np.ones((2, 2)), "mse_spectrum": np.zeros(3)}
+    score_with(Store(tmp_path / "one"), plan, ["psnr", "mse"], b"model", traces=kept)
+    score_with(Store(tmp_path / "two"), other, ["psnr", "ssim"], b"model", traces={"ssim_spectrum": np.full(3, 7.0)})
+    join(tmp_path / "into", tmp_path / "one", tmp_path / "two")
+    store = Store(tmp_path / "into" / "made-up")
+    record = store.read(plan.jobs[0].id)
+    assert record is not None
+    found = read_traces(store.folder(plan.jobs[0].id), record.files)
+    assert found.keys() == {"kernels", "mse_spectrum", "ssim_spectrum"}
+    assert found["ssim_spectrum"].tolist() == [7, 7, 7]
 
 
 # The command line

@@ -643,7 +643,7 @@ CHANGES = {
             "beta1": 0.95,
             "beta2": 0.99,
             "schedule": "plateau",
-            "warmup": 0.1,
+            "warmup": "0.1, schedule: cosine",
             "patience": 4,
             "factor": 0.5,
             "precision": "bf16",
@@ -658,6 +658,16 @@ CHANGES = {
 @pytest.mark.parametrize("keys", CHANGES.values(), ids=CHANGES)
 def test_ids_change_with(load, keys):
     assert not set(ids(load(**keys))) & set(ids(load()))
+
+
+def test_warmup_is_part_of_jobs_with_cosine_alone(load):
+    """Jobs that do not use it keep the ids that they had before there was such a key."""
+
+    def of(schedule: str, warmup: float) -> tuple[str, ...]:
+        return ids(load(training=f"training: {{epochs: 2, schedule: {schedule}, warmup: {warmup}}}"))
+
+    assert of("constant", 0.1) == of("constant", 0.2) == ids(load())
+    assert not set(of("cosine", 0.1)) & set(of("cosine", 0.2))
 
 
 def test_every_key_of_training_is_known_to_change_ids():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import TINY, Recbench
+from tests.conftest import ROOT, TINY, Recbench
 
 pytestmark = pytest.mark.slow
 
@@ -180,6 +181,27 @@ def test_code_counts_by_what_it_does(tmp_path: Path, recbench: Recbench) -> None
     assert to_run() == []
 
 
+def test_a_comment_in_a_built_in_family_changes_no_job(tmp_path: Path, recbench: Recbench) -> None:
+    """The family is a copy, which is found first."""
+    family = tmp_path / "lib" / "recbench_losses_pixel"
+    shutil.copytree(ROOT / "plugins" / "recbench-losses-pixel" / "recbench_losses_pixel", family)
+    write_arrays(tmp_path / "data")
+    suite(tmp_path, "data", "{name: l2, kl_weight: 0.001}, {name: charbonnier, kl_weight: 0.001}")
+    path = {"PYTHONPATH": str(tmp_path / "lib")}
+    run = ("run", "same.yaml", "--plugin", TINY, "--device", "cpu", "--set", "seeds=[0]")
+    assert recbench(*run, **path).returncode == 0
+    for file in family.rglob("*.py"):
+        file.write_text(file.read_text().replace("\n\n\n", "\n\n\n# A comment, and a space more\n\n") + "\n\n")
+    again = recbench(*run, "--dry-run", **path)
+    assert "2 done, 0 to run" in again.stderr, again.stderr
+    losses = family / "losses.py"
+    value = "charbonnier(decoded, target, self.epsilon)"
+    assert value in losses.read_text()
+    losses.write_text(losses.read_text().replace(value, f"2 * {value}"))
+    changed = recbench(*run, "--dry-run", **path)
+    assert missing(changed.stdout) == ["charbonnier"], changed.stderr
+
+
 @pytest.mark.parametrize("edited", ["the helper", "the plugin"])
 def test_no_record_is_of_code_that_did_not_run(tmp_path: Path, environment: dict[str, str], edited: str) -> None:
     """A file is edited while a sweep runs, to code that gives a hundred times the values."""
@@ -198,21 +220,23 @@ def test_no_record_is_of_code_that_did_not_run(tmp_path: Path, environment: dict
         (tmp_path / "losses.py").write_text(PLUGIN.replace("scaled((", "100 * scaled(("))
     told = sweep.communicate(timeout=300)[0].decode()
 
-    found = records(tmp_path / "results")
-    assert len(found) == 6
-    planned = {record["job"]["loss"]["code"] for record in found}
-    assert len(planned) == 1
-    for record in found:
+    assert sweep.returncode == 0, told
+    assert "planning again with the code as it is now" in told
+    codes: dict[str, list[dict[str, Any]]] = {}
+    for record in records(tmp_path / "results"):
+        codes.setdefault(record["job"]["loss"]["code"], []).append(record)
+    assert sorted(map(len, codes.values())) == [6, 6], told
+    (old,) = (found for found in codes.values() if {one["status"] for one in found} == {"done", "failed"})
+    (new,) = (found for found in codes.values() if found is not old)
+    for record in old:
         if record["status"] == "done":
             assert record["trained"]["final"]["reconstruction"] < 3e3
         else:
             assert "the code of the loss slow was edited after this job was planned" in record["failure"]["message"]
-    assert {record["status"] for record in found} == {"done", "failed"}, told
-
-    assert subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True).returncode == 0
-    again = [record for record in records(tmp_path / "results") if record["job"]["loss"]["code"] not in planned]
-    assert len(again) == 6
-    assert all(record["trained"]["final"]["reconstruction"] > 3e3 for record in again)
+    assert {record["status"] for record in new} == {"done"}
+    assert all(record["trained"]["final"]["reconstruction"] > 3e3 for record in new)
+    plan = json.loads((tmp_path / "results" / "same" / "plan.json").read_text())
+    assert {job["id"] for job in plan["jobs"]} == {record["job_id"] for record in new}
 
 
 EDITED = """\

@@ -66,8 +66,8 @@ def command(name: str = "run", *more: str) -> tuple[str, ...]:
     return (name, "scored.yaml", "--plugin", str(TINY), "--plugin", "offset.py", "--device", "cpu", *more)
 
 
-def jobs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("results/scored/jobs/*"))
+def jobs(folder: Path, results: str = "results") -> list[Path]:
+    return sorted(folder.glob(f"{results}/scored/jobs/*"))
 
 
 def facts(job: Path) -> dict[str, Any]:
@@ -160,6 +160,31 @@ def test_a_model_that_is_gone_is_named_and_only_run_trains_it_again(tmp_path: Pa
     assert facts(kept) == files
 
 
+def test_stores_in_which_a_metric_has_other_code_make_one_board(tmp_path: Path, recbench: Recbench) -> None:
+    """Two machines ran one method each, with other lists of metrics, and one of them with an edited metric."""
+    for name, loss, metrics, body in (("one", "l2", "psnr, offset", SOUND), ("two", "l1", "offset, psnr, ssim", OTHER)):
+        write(tmp_path, metrics, body)
+        done = recbench(*command("run", "--set", f"losses=[{{name: {loss}, kl_weight: 0.001}}]", "--results", name))
+        assert done.returncode == 0, done.stderr
+    merged = recbench("merge", "one", "two", "--into", "both")
+    assert merged.returncode == 0, merged.stderr
+    assert "note: the metric offset is not the same in one/scored and two/scored (code " in merged.stderr
+    board = json.loads(recbench("leaderboard", "scored", "--results", "both", "--format", "json").stdout)
+    (found,) = board["boards"]
+    rows = {row["label"]: row for row in found["rows"]}
+    assert {row["status"] for row in rows.values()} == {"ranked"}
+    (apart,) = rows["l1"]["cells"].keys() - {"psnr", "ssim"}
+    assert rows["l2"]["cells"].keys() == {"psnr", "offset"}
+    assert apart.startswith("offset@")
+    (job,) = (job for job in jobs(tmp_path, "two"))
+    assert rows["l1"]["cells"][apart]["mean"] == record(job)["scores"]["offset"]["mean"]
+
+    compared = recbench("compare", "one/scored:l2", "two/scored:l1")
+    assert compared.returncode == 0, compared.stderr
+    assert "other metric: metrics.offset: its code has changed" in compared.stdout
+    assert "psnr" in compared.stdout
+
+
 @pytest.mark.parametrize(("body", "status"), [(RAISES, "failed"), (NAN, "diverged")])
 def test_a_metric_that_fails_keeps_the_model(tmp_path: Path, recbench: Recbench, body: str, status: str) -> None:
     write(tmp_path, "psnr, offset", body)
@@ -198,7 +223,7 @@ def test_a_new_metric_that_fails_takes_no_score_away(tmp_path: Path, recbench: R
         assert record(job)["scores"]["psnr"] == psnr
 
 
-def test_a_damaged_model_is_not_scored(tmp_path: Path, recbench: Recbench) -> None:
+def test_a_damaged_model_is_not_scored_but_trained_again(tmp_path: Path, recbench: Recbench) -> None:
     write(tmp_path, "psnr")
     assert recbench(*command()).returncode == 0
     job, _ = jobs(tmp_path)
@@ -211,6 +236,13 @@ def test_a_damaged_model_is_not_scored(tmp_path: Path, recbench: Recbench) -> No
     assert scored.returncode == 1
     assert "is not the file that the record describes" in scored.stderr
     assert record(job)["scores"].keys() == {"psnr"}
+
+    run = recbench(*command())
+    assert run.returncode == 0, run.stderr
+    assert "its model.safetensors is not the file that the record describes, so it cannot be scored" in run.stderr
+    assert "the job runs again" in run.stderr
+    assert record(job)["scores"].keys() == {"psnr", "offset"}
+    assert len(list((tmp_path / "results" / "scored" / "set-aside").iterdir())) == 1
 
 
 def test_an_interrupted_scoring_is_finished(tmp_path: Path, recbench: Recbench) -> None:
