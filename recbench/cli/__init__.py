@@ -74,9 +74,9 @@ COMMANDS = {
 
 GROUPS = {
     "Run": ("suites", "validate", "run", "try", "status", "logs", "retry", "evaluate", "clean"),
-    "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify", "reference"),
-    "Share results": ("export", "merge"),
-    "Losses, data and plugins": ("list", "show", "plugins", "score", "calibrate", "data", "weights"),
+    "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify", "rank"),
+    "Share results": ("reference", "findings", "export", "merge", "upgrade"),
+    "Losses, data and plugins": ("list", "show", "new", "check", "score", "calibrate", "data", "weights", "plugins"),
 }
 """The commands by what one does with them, for ``--help``; those in none of the groups come last."""
 

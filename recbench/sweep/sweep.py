@@ -114,15 +114,18 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             start, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
             only=preflight.untried(growth, state.records, open_jobs, rescored), note=watcher.note,
         )  # fmt: skip
-    if options.train:
-        start = calibrated(
-            start, store.root, registry, cache=options.cache, plugin_files=options.plugin_files,
-            blocked=options.blocked, device=options.device, note=watcher.note,
-        )  # fmt: skip
     tried: set[str] = set()
     mended: set[str] = set()
     checked: set[str] = set()
     with _signals(executor, watcher) as interrupted:
+        if options.train:
+            scaled = calibrated(
+                start, store.root, registry, executor, task_of("", store, options),
+                note=watcher.note, interrupted=interrupted,
+            )  # fmt: skip
+            if scaled is None:
+                return False
+            start = scaled
         rounds: Rounds | None = None
         while not interrupted():
             plan, state = grown(start, store, fingerprints, tried)
@@ -199,25 +202,29 @@ def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Wa
 
 def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list[Task]:
     """Return the tasks of a state's open jobs."""
-    root, cache = store.root.resolve(), str(options.cache.resolve())
-    tasks = []
-    for planned in (*state.to_run, *state.to_score):
-        tasks.append(
-            Task(
-                job_id=planned.id,
-                folder=f"{root}/jobs/{planned.id}",
-                cache=cache,
-                plugin_files=options.plugin_files,
-                blocked=options.blocked,
-                device=options.device,
-                checkpoint_seconds=options.checkpoint_seconds,
-                timeout=options.timeout,
-                supersedes=store.identity(planned.id) if planned.id in state.records else "",
-                title=_title(plan, planned),
-                trackers=options.trackers,
-            )
+    return [
+        replace(
+            task_of(planned.id, store, options),
+            supersedes=store.identity(planned.id) if planned.id in state.records else "",
+            title=_title(plan, planned),
+            trackers=options.trackers,
         )
-    return tasks
+        for planned in (*state.to_run, *state.to_score)
+    ]
+
+
+def task_of(job_id: str, store: Store, options: Options) -> Task:
+    """Return a task with what all jobs of the sweep share."""
+    return Task(
+        job_id=job_id,
+        folder=f"{store.root.resolve()}/jobs/{job_id}",
+        cache=str(options.cache.resolve()),
+        plugin_files=options.plugin_files,
+        blocked=options.blocked,
+        device=options.device,
+        checkpoint_seconds=options.checkpoint_seconds,
+        timeout=options.timeout,
+    )
 
 
 def _title(plan: Plan, planned: PlannedJob) -> str:
