@@ -12,10 +12,10 @@ import torch
 
 from recbench.contracts.entries import ImageShape
 from recbench.errors import RecbenchError
+from recbench.job.device import choose_device
 from recbench.job.images import to_range
 from recbench.job.parts import build
 from recbench.job.preflight import Flight, FlightPlan, images_of
-from recbench.job.runner import choose_device
 from recbench.job.step import Step
 from recbench.job.training import seed_everything
 from recbench.plugin.manager import load_plugins
