@@ -97,9 +97,20 @@ def _searched(before: Plan, plan: Plan) -> list[PlannedJob]:
     def content(plan: Plan, search: Search) -> str:
         return _content(plan.settings[search.setting]) + _content(search.loss) + repr(search.axes)
 
-    left = {content(plan, search) for search in plan.searches} if plan.tuning == before.tuning else set()
+    left = {content(plan, search) for search in plan.searches} if _same_trials(before, plan) else set()
     gone = {(s.setting, s.loss.name) for s in before.searches if content(before, s) not in left}
     return [planned for planned in before.jobs if (planned.setting, before.methods[planned.method].loss.name) in gone]
+
+
+def _same_trials(before: Plan, plan: Plan) -> bool:
+    """Return whether two plans with tuning have the same trials, whatever metric selects among them, unless the
+    strategy follows it."""
+    if before.tuning is None or plan.tuning is None:
+        return False
+    first, second = before.tuning, plan.tuning
+    if first.strategy == "optuna":
+        return first == second
+    return first == second.model_copy(update={"metric": first.metric, "direction": first.direction})
 
 
 def _content(of: BaseModel) -> str:

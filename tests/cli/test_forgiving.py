@@ -23,7 +23,9 @@ def plan_of(folder: Path) -> dict[str, float]:
 
 
 def test_names_in_a_new_list_stand_for_the_losses_of_the_suite(tmp_path: Path) -> None:
-    from recbench.plugin.manager import load_plugins
+    from recbench.cli.apart import _searched
+from recbench.plan.search import grow
+from recbench.plugin.manager import load_plugins
     from recbench.plugin.registry import Registry
     from recbench.suite.suite import load_suite
 
@@ -73,6 +75,23 @@ def test_more_seeds_go_on_in_place_and_a_suite_that_lost_jobs_says_so(recbench: 
     finished_tiny.write_text(text.replace("  - {name: l1, kl_weight: 0.001}\n", ""))
     fewer = recbench("run", "tiny.yaml", "--plugin", TINY, "--dry-run")
     assert "2 finished jobs of tiny (l1) are not in the suite any more" in fewer.stderr
+
+
+def test_trials_stay_when_another_metric_selects_among_them(tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text(
+        "datasets: [photos]\narchitectures: [vae_bredell]\nmetrics: [psnr, ssim]\nseeds: [0]\n"
+        "training: {epochs: 1}\nlosses: [{name: l2, scale: 1}]\n"
+        "tuning: {budget: 2, kl_weight: {low: 0.1, high: 1}, select: {metric: psnr}}\n"
+    )
+    registry = Registry(load_plugins())
+
+    def gone(*overrides: str) -> int:
+        before, after = (load_suite(file, registry, list(given)).plan for given in ((), overrides))
+        return len(_searched(grow(before, {}), after))
+
+    assert gone("tuning.select.metric=ssim") == 0
+    assert gone("tuning.budget=3") == 2
 
 
 # Names
