@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from recbench.cli.apart import _searched
+from recbench.plan.search import grow
+from recbench.plugin.manager import load_plugins
+from recbench.plugin.registry import Registry
+from recbench.suite.suite import load_suite
 from tests.conftest import ROOT, TINY, Recbench
 
 LOSSES = "losses=[l2, charbonnier]"
@@ -23,12 +28,6 @@ def plan_of(folder: Path) -> dict[str, float]:
 
 
 def test_names_in_a_new_list_stand_for_the_losses_of_the_suite(tmp_path: Path) -> None:
-    from recbench.cli.apart import _searched
-from recbench.plan.search import grow
-from recbench.plugin.manager import load_plugins
-    from recbench.plugin.registry import Registry
-    from recbench.suite.suite import load_suite
-
     file = tmp_path / "suite.yaml"
     file.write_text(
         "datasets: [photos]\narchitectures: [vae_bredell]\nmetrics: [psnr]\nseeds: [0]\n"
