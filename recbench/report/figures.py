@@ -44,7 +44,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def _style() -> dict[str, Any]:
+def _style() -> Any:
     return {**_STYLE, "font.family": list(families())}
 
 

@@ -73,7 +73,7 @@ class Pages:
             heads=standings.heads(view.board),
             lines=standings.lines(view),
             families=sorted({row.family for row in view.board.rows if row.family}),
-            legend=_sentence(legend(view.board).partition("; ")[2]),
+            legend=_sentence(_without_values(legend(view.board))),
             captions=standings.captions(view.board),
             titles=self._protocols(),
             per_image=per_image,
@@ -190,6 +190,11 @@ def sheet_data(sheet: Sheet) -> dict[str, Any]:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _without_values(text: str) -> str:
+    """Return a legend without what it says of means and spreads, which depends on the reader's choice of values."""
+    return "; ".join(part for part in text.split("; ") if not part.startswith("mean ±"))
 
 
 def _docs(entry: Entry | None) -> dict[str, str]:

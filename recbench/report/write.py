@@ -95,8 +95,8 @@ class _Writer:
             found = [self._with_curves(section) for section in sections(self.content, view, self.sources)]
             files_of = {own.name: self._sheet(view, own) for section in found for own in section.sheets}
             prints = self._charts(view, [own for section in found for own in section.charts])
-            for own in (own for section in found for own in section.sheets if own.name == "images"):
-                self._script(f"{view.files}-scores", "recbenchScores", view, per_image(view, own))
+            for shown in (each for section in found for each in section.sheets if each.name == "images"):
+                self._script(f"{view.files}-scores", "recbenchScores", view, per_image(view, shown))
             saved = {file: self._packed(file, content) for section in found for file, content in section.files}
             found = [_renamed(section, saved) for section in found]
             csv = {name: self._packed(file, content) for name, file, content in tables.per_image(view)}

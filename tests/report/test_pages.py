@@ -583,6 +583,7 @@ def test_failures_are_above_the_leaderboard_and_captions_follow_the_values(repor
     shown = [a for tag, a in page.elements if tag == "span" and "data-caption" in a]
     assert {a["data-caption"] for a in shown} >= {"spread", ""}
     assert [a["data-caption"] for a in shown if "hidden" not in a] == [""]  # what is shown without JavaScript
+    assert text.count("± std over") == 1  # the legend does not say it again, whatever values are chosen
 
 
 def test_tiles_have_their_scores(report: Path) -> None:
