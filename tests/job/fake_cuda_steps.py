@@ -275,7 +275,7 @@ def test_a_constant_on_the_cpu_is_found() -> None:
 @pytest.mark.parametrize(
     ("mistake", "found"),
     [
-        (lambda error: error * error.mean().item(), "a value is read: tests/job/test_fake_cuda.py"),
+        (lambda error: error * error.mean().item(), "a value is read: tests/job/fake_cuda_steps.py"),
         (lambda error: error if (error > 0).all() else -error, "a value is read"),
         (lambda error: error * torch.tensor([2.0] * 64, device=error.device), "a copy from cpu to cuda"),
         (lambda error: error * error.new_tensor([2.0] * 64), "a copy from cpu to cuda"),

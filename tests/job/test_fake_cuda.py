@@ -1,5 +1,5 @@
-"""All that is done on fake CUDA tensors, in a process of its own: autograd counts the GPUs at its first backward pass in
-a process, and other tests have made theirs where there is none."""
+"""All that is done on fake CUDA tensors, in a process of its own: autograd counts the GPUs at its first backward pass,
+and other tests have made theirs where there is none."""
 
 from __future__ import annotations
 
