@@ -113,7 +113,7 @@ def interesting(images: NDArray[np.uint8], count: int) -> list[int]:
     order = np.argsort(-np.sum([rankdata(values) for values in measures], axis=0), kind="stable")
     pool = order[: 6 * count]
     apart = np.abs(coarse[pool][:, None] - coarse[pool][None]).mean(axis=(2, 3))
-    near = float(np.median(apart)) / 2
+    near = float(apart.mean()) / 2
     taken: list[int] = []
     for place in range(len(pool)):
         if len(taken) < count and all(apart[place, other] >= near for other in taken):
