@@ -272,21 +272,28 @@ def test_a_constant_on_the_cpu_is_found() -> None:
         watched_step(model)
 
 
-@pytest.mark.parametrize(
-    ("mistake", "found"),
-    [
-        (lambda error: error * error.mean().item(), "a value is read: tests/job/fake_cuda_steps.py"),
-        (lambda error: error if (error > 0).all() else -error, "a value is read"),
-        (lambda error: error * torch.tensor([2.0] * 64, device=error.device), "a copy from cpu to cuda"),
-        (lambda error: error * error.new_tensor([2.0] * 64), "a copy from cpu to cuda"),
-        (lambda error: error * error.detach().cpu().mean(), "a copy from cuda to cpu"),
-        (lambda error: error * error[error > 0].sum(), "nonzero"),
-    ],
-    ids=["item", "if", "tensor", "new_tensor", "cpu", "mask"],
-)
-def test_what_the_host_would_wait_for_is_found(mistake: Callable[[Tensor], Tensor], found: str) -> None:
-    with pytest.raises((AssertionError, DynamicOutputShapeException), match=re.escape(found)):
-        watched_step(planted(mistake))
+MISTAKES: dict[str, Callable[[Tensor], Tensor]] = {
+    "item": lambda error: error * error.mean().item(),
+    "if": lambda error: error if (error > 0).all() else -error,
+    "tensor": lambda error: error * torch.tensor([2.0] * 64, device=error.device),
+    "new_tensor": lambda error: error * error.new_tensor([2.0] * 64),
+    "cpu": lambda error: error * error.detach().cpu().mean(),
+    "mask": lambda error: error * error[error > 0].sum(),
+}
+FOUND = {  # apart from the mistakes, since messages quote their lines
+    "item": "a value is read: tests/job/fake_cuda_steps.py",
+    "if": "a value is read: ",
+    "tensor": "a copy from cpu to cuda: ",
+    "new_tensor": "a copy from cpu to cuda: ",
+    "cpu": "a copy from cuda to cpu: ",
+    "mask": "nonzero",
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_the_host_would_wait_for_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, DynamicOutputShapeException), match=re.escape(FOUND[name])):
+        watched_step(planted(MISTAKES[name]))
 
 
 def test_an_operation_without_a_deterministic_kernel_is_found() -> None:
