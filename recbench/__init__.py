@@ -11,6 +11,9 @@ Entries (frozen facts that plugins yield) and their fields:
 Contracts (classes to derive from, and what their methods are given):
     Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Fitted, Posterior, Gaussian, Deterministic;
     Dataset; ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
+Scripts and notebooks (docs/python.md):
+    ``load`` (the results of a suite: ``SuiteResults``), ``run`` (a suite, from a script or notebook), ``loss`` and
+    ``metric`` (for loops of one's own), ``rank`` (any table of scores: intervals, rank intervals, tiers).
 Services for plugins:
     ``load_weights`` (pretrained weights, checked, never unpickled), ``image_files`` (depth, frames, transparency),
     ``write_atomically``, ``lock``, ``holder`` (files that survive a crash), ``Store`` (the records of a suite),
@@ -39,6 +42,11 @@ from recbench.contracts.entries import (
 from recbench.plugin.spec import hookimpl
 
 if TYPE_CHECKING:
+    from recbench.api.losses import loss
+    from recbench.api.metrics import metric
+    from recbench.api.ranking import rank
+    from recbench.api.results import SuiteResults, load
+    from recbench.api.running import run
     from recbench.contracts.architecture import Architecture, Deterministic, Fitted, Gaussian, Posterior
     from recbench.contracts.dataset import Dataset
     from recbench.contracts.executor import Ended, Executor, JobProgress, Task
@@ -56,6 +64,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "api.losses": ("loss",),
+    "api.metrics": ("metric",),
+    "api.ranking": ("rank",),
+    "api.results": ("SuiteResults", "load"),
+    "api.running": ("run",),
     "contracts.architecture": ("Architecture", "Deterministic", "Fitted", "Gaussian", "Posterior"),
     "contracts.dataset": ("Dataset",),
     "contracts.executor": ("Ended", "Executor", "JobProgress", "Task"),
@@ -102,6 +115,7 @@ __all__ = [
     "SetMetric",
     "Setting",
     "Store",
+    "SuiteResults",
     "Task",
     "Tracker",
     "TrackerEntry",
@@ -112,9 +126,14 @@ __all__ = [
     "holder",
     "hookimpl",
     "image_files",
+    "load",
     "load_weights",
     "lock",
+    "loss",
+    "metric",
+    "rank",
     "reason_of",
+    "run",
     "run_task",
     "write_atomically",
 ]

@@ -5,6 +5,7 @@ They are filled in by :mod:`recbench.analysis.ranking`; docs/statistics.md defin
 
 from __future__ import annotations
 
+import string
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,9 @@ from pydantic import Field
 from recbench.analysis.tuning import Tuned
 from recbench.plan.model import Column, Frozen
 from recbench.store.record import Cost, Number
+
+LETTERS = string.ascii_lowercase + string.ascii_uppercase
+"""The letters of tiers, best first; after them come ``(53)``, ``(54)``, …"""
 
 
 class MetricCell(Frozen):
@@ -27,7 +31,8 @@ class MetricCell(Frozen):
         interval: of the mean at the board's confidence, over all trainings and images; with a single seed over all
             images, for this training; null if neither spread is known.
         rank_interval: best and worst rank that the significant differences leave.
-        tier: from 1, among the ranked methods by this metric.
+        tier: letters of its tiers among the ranked methods, by this metric; those that share a letter do not differ
+            significantly.
         in_family: whether the metric is of the family of the method's loss.
         infinite: number of infinite scores of test images, over all seeds.
     """
@@ -39,7 +44,7 @@ class MetricCell(Frozen):
     best: bool = False
     interval: tuple[Number, Number] | None = None
     rank_interval: tuple[int, int] | None = None
-    tier: int | None = None
+    tier: str | None = None
     in_family: bool = False
     infinite: int = 0
 
@@ -73,8 +78,8 @@ class Row(Frozen):
         borda: for each ranking metric one point per worse method, and half a point per equal one.
         pareto: whether no ranked method is at least as good by all ranking metrics and better by one.
         rank_interval: best and worst rank that the significant differences leave; see ``OverallVerdict``.
-        tier: from 1, over all ranking metrics. A tier ends where every method above it differs significantly from every
-            method below.
+        tier: letters of its tiers over all ranking metrics: two methods share a letter exactly if they do not differ
+            significantly.
         tuned: how its values were chosen, in a suite with tuning.
         training_seconds: of the training steps of a seed, on average.
         time_to: seconds of training until the requested target; infinite if it was not reached.
@@ -105,7 +110,7 @@ class Row(Frozen):
     borda: float | None = None
     pareto: bool = False
     rank_interval: tuple[int, int] | None = None
-    tier: int | None = None
+    tier: str | None = None
     tuned: Tuned | None = None
     health: tuple[Warned, ...] = ()
     baseline: str = ""

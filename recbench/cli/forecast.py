@@ -118,7 +118,7 @@ def _timed(
 
     def measure() -> tuple[dict[str, float], float, str]:
         """Import torch and take steps: everything that a plugin could bring down."""
-        from recbench.job.runner import choose_device
+        from recbench.job.device import choose_device
         from recbench.job.timing import step_seconds
 
         where = choose_device(device)

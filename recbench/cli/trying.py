@@ -21,6 +21,7 @@ from recbench.cli.options import check_device, load, plugin_options, results_opt
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import count_bar, err, print_leaderboard
 from recbench.cli.tried import print_standings, quick_words
+from recbench.contracts.executor import Executor
 from recbench.data.cache import Prepared, default_cache
 from recbench.errors import PluginError, SuiteError, UserError, did_you_mean
 from recbench.plan.model import NUMERICS
@@ -38,7 +39,7 @@ from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.preflight import check
 from recbench.sweep.preparation import calibrated, decoded
 from recbench.sweep.state import grown, inspect
-from recbench.sweep.sweep import Options
+from recbench.sweep.sweep import Options, task_of
 from recbench.sweep.sweep import run as run_sweep
 
 BOARD = "cifar10-small"
@@ -141,7 +142,7 @@ def try_command(
     executor, options = options_of(registry, files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if quick:
-        suite = _quick(board, suite, data, store, registry, options, overrides)
+        suite = _quick(board, suite, data, store, registry, (executor, options), overrides)
         store = Store(results / suite.plan.suite)
     try:
         expected = forecast(suite.plan, store, board.plan, board.records, registry, images, settings, quick=quick)
@@ -155,7 +156,7 @@ def try_command(
     if ask and not click.confirm("go on?", default=True, err=True):
         raise click.Abort
     if quick:
-        code = execute(suite, store, registry, executor, options)
+        code = execute(suite, store, registry, executor, options, settings)
         quick_words(suite.plan, board.plan, losses, expected)
         sys.exit(code)
     sys.exit(_rank(board, suite, store, registry, losses, compared, expected, (executor, options)))
@@ -231,16 +232,19 @@ def _quick(
     data: Mapping[str, Any],
     store: Store,
     registry: Registry,
-    options: Options,
+    how: tuple[Executor, Options],
     overrides: Sequence[str],
 ) -> Suite:
     """Return the suite of a quick try: the losses and l2 at the KL weight that the board's losses chose on average,
     relative to their scales."""
     store.root.mkdir(parents=True, exist_ok=True)
+    executor, options = how
     plan = calibrated(
-        suite.plan, store.root, registry, cache=options.cache, plugin_files=options.plugin_files,
-        blocked=options.blocked, device=options.device, note=lambda text: err.print(text, soft_wrap=True),
+        suite.plan, store.root, registry, executor, task_of("", store, options),
+        note=lambda text: err.print(text, soft_wrap=True), interrupted=lambda: False,
     )  # fmt: skip
+    if plan is None:
+        raise UserError("the losses were not calibrated: it was interrupted; the same command continues")
     chosen = [
         search.trials[search.chosen].values[KL_WEIGHT] / search.scale
         for search in board.plan.searches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -24,10 +25,16 @@ def reason_of(error: BaseException) -> Reason:
     """Return the reason for a job that raised this error: out of memory has many spellings, some in a cause."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError | torch.OutOfMemoryError) or any(word in str(seen) for word in _NO_MEMORY):
+        if isinstance(seen, MemoryError | torch.cuda.OutOfMemoryError) or _NO_MEMORY.search(str(seen)):
             return "out of memory"
         seen = seen.__cause__ or seen.__context__
     return "exception"
 
 
-_NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY = re.compile(
+    r"out of memory|OUT_OF_MEMORY|DefaultCPUAllocator: |bad_alloc|Cannot allocate memory|cudaErrorMemoryAllocation"
+    r"|ALLOC(ATION)?_FAILED"  # of cuBLAS, cuDNN, cuFFT, cuSOLVER, cuSPARSE
+    r"|(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_NOT_INITIALIZED"  # their handles found no room for a workspace
+    r"|unable to find an engine",  # cuDNN, where no algorithm's workspace fits
+    re.IGNORECASE,
+)

@@ -21,9 +21,9 @@ from recbench.contracts.checked import check_score, check_scores, check_trace, r
 from recbench.contracts.loss import Context, Likelihood
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.errors import RecbenchError
+from recbench.job.device import autocast
 from recbench.job.images import convert, take, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, own_random_states
-from recbench.job.step import autocast
 from recbench.job.training import reconstruct
 from recbench.plan.model import Training
 from recbench.store.record import Score

@@ -41,12 +41,12 @@ from recbench.contracts.loss import Context
 from recbench.contracts.metric import ImageMetric, Reference
 from recbench.errors import RecbenchError
 from recbench.job.checkpoint import Position
+from recbench.job.device import autocast, choose_device
 from recbench.job.evaluation import NotFinite, evaluate
 from recbench.job.fitting import fit
 from recbench.job.images import convert, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, build
-from recbench.job.runner import choose_device
-from recbench.job.step import Step, autocast
+from recbench.job.step import Step
 from recbench.job.training import Diverged, seed_everything, trace, validation_loss
 from recbench.plan.model import Frozen, Job
 from recbench.plugin.manager import load_plugins

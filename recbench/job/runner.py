@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.files import lock
 from recbench.job.accidents import name_full_disk, reason_of
 from recbench.job.code import check_code, libraries
+from recbench.job.device import choose_device, device_name, peak_memory, precision_on
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.fitting import fit, fitting_cost
 from recbench.job.health import job_symptoms
@@ -59,6 +59,10 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
     Raises:
         OutOfSpaceError: no room for the job's files.
     """
+    if task.calibrates:
+        from recbench.job.calibration import calibrate  # which measures with the parts of jobs
+
+        return calibrate(task, progress, stop)
     folder = Path(task.folder)
     store = Store(folder.parent.parent)
     with lock(folder) as mine:
@@ -176,6 +180,8 @@ class _Attempt:
         return self.before is not None and self.before.status == "done"
 
     def publish(self, record: Record) -> None:
+        if self.task.device.startswith("cuda") and not record.provenance.device.startswith("cuda"):
+            raise RecbenchError(f"the job was given {self.task.device}, and ran on {record.provenance.device}")
         if self.is_done:
             self.work.replace(record)
         else:
@@ -242,7 +248,8 @@ class _Attempt:
             return self.kept_model(model, metrics, prepared, result, fitting_cost(result, peak_memory(self.device)), {})
 
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
-            progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
+            done = max(1 - seconds_left * images_per_second / (config.epochs * prepared.counts["train"]), 0.0)
+            progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left, done))
 
         def epoch_ended(values: Mapping[str, float]) -> None:
             epoch = int(values["epoch"])
@@ -252,11 +259,12 @@ class _Attempt:
         data = TrainingImages(
             train=on_device(prepared, "train", self.device),
             validation=on_device(prepared, "validation", self.device),
-            traced=on_device(prepared, job.split, self.device)[:TRACED_IMAGES],
+            traced=on_device(prepared, job.split, self.device, TRACED_IMAGES),
         )
         origin = f"{job.id} {prepared.fingerprint}"
         position, traces = train(model, data, config, job.seed, self.folder, watch, self.work.path, origin)
-        peak = peak_memory(self.device)
+        peak = peak_memory(self.device, data.bytes_on(self.device))
+        del data  # the images of evaluation take its place
         batch_size = min(config.batch_size, prepared.counts["train"])
         speed = round(position.step * batch_size / position.seconds, 2)
         trained = Trained(
@@ -270,7 +278,7 @@ class _Attempt:
         )
         cost = Cost(
             images_per_second=speed,
-            step_milliseconds=round(1000 * position.seconds / position.step, 3),
+            step_milliseconds=round(1000 * position.step_seconds, 3),
             peak_memory_bytes=peak,
             parameters=trained.parameters,
         )
@@ -345,6 +353,7 @@ class _Attempt:
         return provenance(
             self.plugins,
             device=device_name(self.device),
+            precision=precision_on(self.job.training.precision, self.device),
             threads=torch.get_num_threads(),
             started=self.started,
             libraries=self.libraries,
@@ -357,39 +366,13 @@ def shape_of(prepared: Prepared) -> ImageShape:
     return ImageShape(channels, height, width)
 
 
-def on_device(prepared: Prepared, split: Split, device: torch.device) -> torch.Tensor:
-    """Return the images of a split as a uint8 tensor: on the device if they fit into half of its free memory, else
-    memory-mapped on the CPU."""
-    images = torch.from_numpy(prepared.load(split))
+def on_device(prepared: Prepared, split: Split, device: torch.device, count: int | None = None) -> torch.Tensor:
+    """Return the images of a split, or its first few, as a uint8 tensor: on the device if they fit into half of its
+    free memory, else memory-mapped on the CPU."""
+    images = torch.from_numpy(prepared.load(split)[:count])  # before it is moved: a slice keeps all memory
     if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
         return images.to(device)
     return images
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        RecbenchError: it asks for a GPU that is not there.
-    """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RecbenchError(f"device {wanted} does not exist: torch sees {torch.cuda.device_count()} GPUs")
-    return device
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the peak memory in bytes: torch's on the GPU, or this process's on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def device_name(device: torch.device) -> str:
-    """Return ``cpu``, or a GPU's index and model."""
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -111,7 +111,10 @@ class Evaluated(Frozen):
 
 
 class Provenance(Frozen):
-    """The software and the machine that ran the job."""
+    """The software and the machine that ran the job; of a GPU also its driver, and torch's CUDA and cuDNN.
+
+    ``precision`` is what the network computed in: of a suite that says ``auto``, what was chosen.
+    """
 
     recbench: str
     plugins: dict[str, str]
@@ -124,6 +127,10 @@ class Provenance(Frozen):
     git: str | None
     started: str
     finished: str
+    precision: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
 
 
 class Symptom(Frozen):

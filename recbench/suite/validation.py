@@ -22,7 +22,7 @@ from recbench.suite.grid import GridCell, GridCells, GridItem, duplicates, produ
 from recbench.suite.published import published_scores
 from recbench.suite.schema import ITEMS, Choice, LossChoice, SuiteFile, read
 from recbench.suite.tuning import TuningAxes, corner_text, corners, loss_axes, tuning_rule
-from recbench.suite.values import check_seeds, is_label, kl_weight, repeated, scale, training_value
+from recbench.suite.values import UNWEIGHTED, check_seeds, is_label, kl_weight, repeated, scale, training_value
 
 _Result = TypeVar("_Result")
 
@@ -178,7 +178,7 @@ class Validator:
     def kl_weights(self, parsed: SuiteFile) -> list[float] | None:
         """Return the KL weights of losses that do not set their own; None if tuning chooses them."""
         if self.document.data.get("tuning") is None:
-            return list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", 1.0), kl_weight))
+            return list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", UNWEIGHTED), kl_weight))
         if "kl_weight" in parsed.training:
             self.add_problem(("training", "kl_weight"), "tuning chooses the KL weights; remove this key")
         return None
@@ -338,8 +338,8 @@ class Validator:
         before = len(self.problems)
         shape = self.call_plugin(dataset, create)
         if len(self.problems) > before and cast(DatasetEntry, dataset.registered.entry).files:
-            hint = f"'recbench data prepare {dataset.registered.entry.name}' fetches its files"
-            self.add_problem(dataset.path, hint)
+            hint = f"; 'recbench data prepare {dataset.registered.entry.name}' fetches its files"
+            self.problems[-1] = replace(self.problems[-1], message=self.problems[-1].message + hint)
         for reason in self.refusals(dataset, shape) if shape else ():
             self.add_problem(dataset.path, reason)
         return shape

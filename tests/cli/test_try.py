@@ -83,10 +83,10 @@ def test_a_loss_is_ranked_among_those_of_a_board_and_nothing_else_is_trained(rec
     assert content(board) == before
     lines = first.stdout.splitlines()
     methods = {"cauchy", "l1", "l2"}
-    ranked = [line.split()[2] for line in lines[3:6]]
+    ranked = [line.split()[2] for line in lines[4:7]]
     assert set(ranked) == methods
     said = next(line for line in lines if line.startswith("cauchy on the board of board"))
-    assert f"place {lines[3 + ranked.index('cauchy')].split()[0]} of 3, tier " in said
+    assert f"place {1 + ranked.index('cauchy')} of 3, tier " in said
     told = {line.split(":")[0].strip(): line.split(":")[1] for line in lines if line.startswith("  ") and ":" in line}
     against = [told[name] for name in ("significantly better than", "significantly worse than", "undecided against")]
     named = [label for text in against for label in text.replace("none", "").replace(",", " ").split()]

@@ -24,7 +24,7 @@ def test_the_quickstart_ranks_five_losses_with_three_seeds(tmp_path: Path, recbe
     for row in board["rows"]:
         assert 8 < row["cells"]["psnr"]["mean"] < 30
         assert row["loss"] in done.stdout
-        assert row["tier"] >= 1
+        assert row["tier"].isalpha()
     histories = [
         [json.loads(line) for line in file.read_text().splitlines()]
         for file in tmp_path.glob("results/quickstart/jobs/*/history.jsonl")
