@@ -1,6 +1,7 @@
 # make quickstart   from a fresh clone to a ranked leaderboard
 # make test         linters, types, layers and all tests, as CI runs them
 # make test-fast    the quick tests only, for daily work
+# make docs         the site of the documentation, in build/site; a broken link fails
 # make coverage     the lines that the quick tests leave out
 # make gpu-check    on a machine with a GPU: all that only a GPU can show, in under ten minutes (docs/gpu.md)
 # make soak         the long forms of simulations and of tests of crashes
@@ -14,7 +15,7 @@ export RECBENCH_SHARED ?= $(wildcard $(abspath ../shared))
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: quickstart install dev test test-fast test-shared coverage soak gpu-check lint clean
+.PHONY: quickstart install dev test test-fast test-shared coverage soak gpu-check docs lint clean
 
 quickstart: install
 	$(BIN)/recbench weights fetch st_lpips
@@ -32,7 +33,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,lint,test]'
 	touch $@ $(VENV)/.installed
 
 # Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores. All
@@ -58,6 +59,9 @@ soak: dev
 gpu-check: $(VENV)/bin/python
 	$(BIN)/python -c 'import recbench, pytest' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e . pytest
 	$(BIN)/python benchmarks/gpu_check.py $(GPU_CHECK)
+
+docs: dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f docs/site/mkdocs.yml
 
 lint: dev
 	$(BIN)/ruff check .

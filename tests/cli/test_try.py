@@ -55,9 +55,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 @pytest.fixture
 def board(made: Path, tmp_path: Path) -> Path:
-    """A copy of these results, with the README's cauchy.py in the working folder."""
-    readme = blocks(Path(__file__).parents[2] / "README.md")
-    (tmp_path / "cauchy.py").write_text(next(block.text for block in readme if block.file == "cauchy.py"))
+    """A copy of these results, with cauchy.py of the tutorial in the working folder."""
+    tutorial = blocks(Path(__file__).parents[2] / "docs" / "tutorial.md")
+    (tmp_path / "cauchy.py").write_text(next(block.text for block in tutorial if block.file == "cauchy.py"))
     return Path(shutil.copytree(made, tmp_path / "results" / "board"))
 
 

@@ -255,6 +255,7 @@ def test_the_keys_of_suites_are_listed(tmp_path: Path, registry: Registry) -> No
     ]
     data["datasets"] = [{"name": "photos", "label": "faces"}]
     data["executors"] = {"slurm": {"gpus": 1}}
+    data["baselines"] = ["pca"]
     file = tmp_path / "suite.yaml"
     file.write_text(yaml.safe_dump(data))
     resolved = yaml.safe_load(load_suite(file, registry).resolved)
@@ -332,6 +333,12 @@ def _described(model: type[BaseModel]) -> set[str]:
         inner = _model(field.annotation)
         if inner is not None and inner.__name__ not in ("ComponentSpec", "Score", "File", "Training"):
             found |= {f"{name}.{below}" for below in _described(inner)}
+        if (
+            name != "rescored"
+            and typing.get_origin(field.annotation) is tuple
+            and (each := _model(typing.get_args(field.annotation)[0]))
+        ):
+            found |= {f"{name}[].{below}" for below in _described(each)}
     return found
 
 

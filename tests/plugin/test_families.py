@@ -114,7 +114,12 @@ def test_entry_points_are_the_roots(family: str, project: dict[str, Any]) -> Non
 def test_the_root_lists_every_family_and_nothing_else() -> None:
     wheel = ROOT_PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     folders = [f"plugins/{family}" for family in FAMILIES]
-    assert wheel["packages"] == ["recbench", *(f"plugins/{family}/{package(family)}" for family in FAMILIES)]
+    assert wheel["packages"] == [
+        "recbench",
+        *(f"plugins/{family}/{package(family)}" for family in FAMILIES),
+        "results/reference",
+        "suites",
+    ]
     assert wheel["dev-mode-dirs"] == [".", *folders]
     assert sorted(ROOT_PROJECT["project"]["entry-points"]["recbench"]) == FAMILIES
     assert ROOT_PROJECT["tool"]["mypy"]["mypy_path"] == folders
