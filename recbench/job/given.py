@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbench.contracts.entries import ImageShape, Range
-from recbench.data.image_sets import check_order, few, image_names, read_images
 from recbench.errors import UserError
+from recbench.job.image_sets import check_order, few, image_names, read_images
 from recbench.job.images import convert
 from recbench.job.standalone import ImagePair, as_images, score_metric
 from recbench.plugin.registry import Registered

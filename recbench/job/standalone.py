@@ -15,9 +15,9 @@ from torch import Tensor
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Context, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
-from recbench.data.image_sets import check_order, few, image_names, read_images
 from recbench.data.weights import missing
 from recbench.errors import UserError
+from recbench.job.image_sets import check_order, few, image_names, read_images
 from recbench.job.images import convert, to_8_bits
 from recbench.job.parts import create_loss, create_metric
 from recbench.job.training import seed_everything
