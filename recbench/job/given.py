@@ -129,8 +129,8 @@ def read_given(target: Path, methods: Sequence[GivenMethod], value_range: Range 
             _as_images(images, path, value_range)
             seeds.append(images)
         found.append(tuple(seeds))
-    images, limits = _as_images(originals, target, value_range)
-    return GivenImages(convert(images, limits, _UNIT), tuple(methods), tuple(found), value_range)
+    wanted, limits = _as_images(originals, target, value_range)
+    return GivenImages(convert(wanted, limits, _UNIT), tuple(methods), tuple(found), value_range)
 
 
 def _check_names(path: Path, target: Path) -> None:

@@ -70,6 +70,10 @@ def _needed_by_st_lpips(shape: ImageShape, params: Mapping[str, Any]) -> Iterabl
     return (SHIFT_TOLERANT[params["net"]],)
 
 
+def _needed_by_dists(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[Weights]:
+    return (IMAGENET["vgg"], DISTS["vgg"])
+
+
 def _too_small(shape: ImageShape, smallest: int, what: str) -> Iterator[str]:
     if min(shape.height, shape.width) < smallest:
         yield f"needs at least {smallest} pixels a side with {what}, not {shape.height}x{shape.width}"
@@ -161,7 +165,8 @@ def recbench_losses() -> Iterator[LossEntry]:
         factory="recbench_losses_perceptual.dists:DISTSLoss",
         summary="deep image structure and texture similarity: means and covariances of VGG16 features",
         requirements=Requirements(channels=_CHANNELS, minimum_size=_SMALLEST["vgg"]),
-        weights=(IMAGENET["vgg"], DISTS),
+        weights=(IMAGENET["vgg"], *DISTS.values()),
+        needed=_needed_by_dists,
         family="perceptual",
         citation=_DING,
         notes=f"{_GREY} {_DISTS_NOTE} {_SCALE}",
@@ -208,7 +213,8 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         factory="recbench_losses_perceptual.dists:DISTSMetric",
         summary="deep image structure and texture similarity: means and covariances of VGG16 features",
         requirements=Requirements(channels=_CHANNELS, minimum_size=_SMALLEST["vgg"]),
-        weights=(IMAGENET["vgg"], DISTS),
+        weights=(IMAGENET["vgg"], *DISTS.values()),
+        needed=_needed_by_dists,
         direction="lower",
         rounded=False,
         family="perceptual",

@@ -40,7 +40,8 @@ class DISTS(nn.Module):
 
     Args:
         trunk: the weights of VGG16, by torchvision's names.
-        weights: ``alpha`` and ``beta``, (1, 1475, 1, 1), of the channels of the image and of all blocks.
+        weights: ``alpha`` and ``beta``, (1, 1475, 1, 1), of the channels of the image and of all blocks;
+            they are divided by their sum.
     """
 
     alpha: Tensor
@@ -57,9 +58,8 @@ class DISTS(nn.Module):
             for _ in range(count):
                 layers += [TrunkConvolution(source, padding=1), nn.ReLU()]
             self.blocks.append(nn.Sequential(*layers))
-        total = weights["alpha"].sum() + weights["beta"].sum()
         for name in ("alpha", "beta"):
-            self.register_buffer(name, (weights[name] / total).detach().flatten(), persistent=False)
+            self.register_buffer(name, weights[name].detach().flatten(), persistent=False)
         self.register_buffer("centre", torch.tensor(_CENTRE).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("spread", torch.tensor(_SPREAD).view(1, 3, 1, 1), persistent=False)
 
@@ -72,7 +72,8 @@ class DISTS(nn.Module):
             variances = (first.square() + second.square()).mean((2, 3), keepdim=True)
             structures.append((2 * (first * second).mean((2, 3), keepdim=True) + _STABILITY) / (variances + _STABILITY))
         alpha, beta = self.alpha.to(decoded.dtype), self.beta.to(decoded.dtype)
-        return 1 - torch.cat(means, 1).flatten(1) @ alpha - torch.cat(structures, 1).flatten(1) @ beta
+        similarity = torch.cat(means, 1).flatten(1) @ alpha + torch.cat(structures, 1).flatten(1) @ beta
+        return 1 - similarity / (alpha.sum() + beta.sum())
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the images, and their features after every block."""
@@ -86,7 +87,7 @@ class DISTS(nn.Module):
 
 
 def _published() -> DISTS:
-    return DISTS(load_weights(pretrained.IMAGENET["vgg"]), load_weights(pretrained.DISTS))
+    return DISTS(load_weights(pretrained.IMAGENET["vgg"]), load_weights(pretrained.DISTS["vgg"]))
 
 
 class DISTSLoss(Loss):

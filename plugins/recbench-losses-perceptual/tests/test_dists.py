@@ -56,7 +56,7 @@ def placed(weights: Random, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     trunk, learned = weights
     monkeypatch.setitem(pretrained.IMAGENET, "vgg", facts("random_dists_trunk.pth", trunk))
-    monkeypatch.setattr(pretrained, "DISTS", facts("random_dists.pt", learned))
+    monkeypatch.setitem(pretrained.DISTS, "vgg", facts("random_dists.pt", learned))
 
 
 def pair(channels: int = 3) -> tuple[Tensor, Tensor]:
