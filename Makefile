@@ -17,6 +17,7 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 .PHONY: quickstart install dev test test-fast test-shared coverage soak gpu-check lint clean
 
 quickstart: install
+	$(BIN)/recbench weights fetch st_lpips
 	$(BIN)/recbench run suites/quickstart.yaml
 
 install: $(VENV)/.installed

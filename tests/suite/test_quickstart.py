@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 def test_the_quickstart_ranks_five_losses_with_three_seeds(tmp_path: Path, recbench: Recbench) -> None:
     shutil.copy(ROOT / "suites" / "quickstart.yaml", tmp_path)
     few = ("--set", "datasets.photos.params.train=512", "--set", "datasets.photos.params.test=32")
-    done = recbench("run", "quickstart.yaml", *few, "--set", "training.epochs=2")
+    free = ("--set", "metrics=[psnr, ssim]", "--set", "ranking.metrics=[psnr, ssim]")  # st_lpips needs weights
+    done = recbench("run", "quickstart.yaml", *few, *free, "--set", "training.epochs=2")
     assert done.returncode == 0, done.stderr
     (board,) = json.loads((tmp_path / "results/quickstart/leaderboard.json").read_text())["boards"]
     assert {row["loss"] for row in board["rows"]} == {"l2", "l1", "ce", "ssim", "wiener"}
