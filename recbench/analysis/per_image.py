@@ -91,6 +91,19 @@ def finite_scores(values: NDArray[np.float64], score: Score, column: Column) -> 
     return np.clip(values, finite.min(), finite.max())
 
 
+def counted_scores(values: NDArray[np.float64], column: Column) -> NDArray[np.float64]:
+    """Return a training's scores, (N,), of which infinitely good ones count as its best finite one, as on boards."""
+    infinite = int(np.isinf(values).sum())
+    if not infinite:
+        return values
+    finite = values[np.isfinite(values)]
+    kept = float(np.clip(values, finite.min(), finite.max()).mean()) if len(finite) else None
+    with np.errstate(invalid="ignore"):
+        mean = float(values.mean())
+    score = Score.model_construct(mean=mean, std=None, n=len(values), infinite=infinite, finite=kept)
+    return values if usable(score, column) == mean else finite_scores(values, score, column)
+
+
 class ScoreFiles:
     """The scores per test image in a store, and the moments computed from them.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # numpy and scipy take longer to import than many a command t
     from recbench.analysis.significance import Findings, Overall
 
 
-__all__ = ["rank", "rank_stored"]
+__all__ = ["metric_verdict", "overall_verdict", "rank", "rank_stored", "ranked_rows"]
 
 
 MOST_COMPARED = 500
@@ -241,7 +241,7 @@ class _BoardBuilder:
 
             found = compare_methods(complete, [self._scored(number) for number in sound], confidence, self.files)
         baselines = tuple(self._baselines())
-        ranked, order, together = _ranked(list(sound.values()), complete, ranking, found, confidence)
+        ranked, order, together = ranked_rows(list(sound.values()), complete, ranking, found, confidence)
         places = {method: place for place, method in enumerate(order)}
         others = sorted(
             (row for row in (*rows.values(), *self.rows.undecided()) if row.status != "ranked"),
@@ -257,8 +257,8 @@ class _BoardBuilder:
             ranking=ranking,
             rows=tuple(self._held_against(row, baselines) for row in (*ranked, *others)),
             confidence=confidence,
-            verdicts={name: _verdict(verdict, order, places) for name, verdict in found.items()},
-            overall=_overall_verdict(together, order, places) if together else None,
+            verdicts={name: metric_verdict(verdict, order, places) for name, verdict in found.items()},
+            overall=overall_verdict(together, order, places) if together else None,
             target=f"{self.time_to[0]} of {self.time_to[1]:g}" if self.time_to else "",
             baselines=baselines,
         )
@@ -291,7 +291,7 @@ class _BoardBuilder:
         return found
 
 
-def _ranked(
+def ranked_rows(
     rows: Sequence[Row],
     columns: Sequence[Column],
     ranking: Sequence[str],
@@ -358,7 +358,8 @@ def _short(value: float) -> float:
     return float(f"{value:.10g}")
 
 
-def _verdict(found: Findings, order: Sequence[int], places: Mapping[int, int]) -> Verdict:
+def metric_verdict(found: Findings, order: Sequence[int], places: Mapping[int, int]) -> Verdict:
+    """Return a metric's verdict: ``order`` and ``places`` are those of the ranked rows, by number of the method."""
     from recbench.analysis.significance import condensed, rounded
 
     return Verdict(
@@ -369,7 +370,8 @@ def _verdict(found: Findings, order: Sequence[int], places: Mapping[int, int]) -
     )
 
 
-def _overall_verdict(found: Overall, order: Sequence[int], places: Mapping[int, int]) -> OverallVerdict:
+def overall_verdict(found: Overall, order: Sequence[int], places: Mapping[int, int]) -> OverallVerdict:
+    """Return the verdict over all ranking metrics; see :func:`metric_verdict`."""
     from recbench.analysis.significance import condensed
 
     return OverallVerdict(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recbench.analysis.per_image import finite_scores
+from recbench.analysis.per_image import counted_scores
 from recbench.analysis.significance import Findings, findings
 from recbench.analysis.statistics import moments
 from recbench.api.entries import PluginFiles, chosen
@@ -19,8 +19,6 @@ from recbench.contracts.direction import Direction, check_direction
 from recbench.contracts.entries import MetricEntry
 from recbench.errors import UserError, did_you_mean
 from recbench.plan.model import Column
-from recbench.plan.selection import usable
-from recbench.store.record import Score
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -184,21 +182,8 @@ def _scores(rows: DataFrame, name: str, column: Column) -> tuple[list[str], list
     found = []
     for method in methods:
         seeds = wide.loc[method].to_numpy(dtype=np.float64)
-        found.append(np.stack([_counted(values, column) for values in seeds]))
+        found.append(np.stack([counted_scores(values, column) for values in seeds]))
     return methods, found
-
-
-def _counted(values: NDArray[np.float64], column: Column) -> NDArray[np.float64]:
-    """Return the scores of a training, of which infinitely good ones count as its best finite one, as on boards."""
-    infinite = int(np.isinf(values).sum())
-    if not infinite:
-        return values
-    finite = values[np.isfinite(values)]
-    kept = float(np.clip(values, finite.min(), finite.max()).mean()) if len(finite) else None
-    with np.errstate(invalid="ignore"):
-        mean = float(values.mean())
-    score = Score.model_construct(mean=mean, std=None, n=len(values), infinite=infinite, finite=kept)
-    return values if usable(score, column) == mean else finite_scores(values, score, column)
 
 
 def _described(

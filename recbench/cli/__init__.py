@@ -61,6 +61,7 @@ COMMANDS = {
     ),
     "verify": ("recbench.cli.verify", "Evaluate stored models again, and compare their scores with the records."),
     "rank": ("recbench.cli.rank", "Rank a CSV table of scores from anywhere, with intervals and tiers."),
+    "rank-images": ("recbench.cli.rank_images", "Rank folders of reconstructions that any tool has made."),
     "score": ("recbench.cli.score", "Compute a loss or metric for two sets of images."),
     "new": ("recbench.cli.new", "Write a working loss, metric, architecture or dataset to start from."),
     "check": ("recbench.cli.check", "Check a plugin's entries against their contracts, and print a card of each."),
@@ -74,7 +75,17 @@ COMMANDS = {
 
 GROUPS = {
     "Run": ("suites", "validate", "run", "try", "status", "logs", "retry", "evaluate", "clean"),
-    "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify", "rank"),
+    "Look at results": (
+        "leaderboard",
+        "report",
+        "figure",
+        "compare",
+        "across",
+        "curves",
+        "verify",
+        "rank",
+        "rank-images",
+    ),
     "Share results": ("reference", "findings", "export", "merge", "upgrade"),
     "Losses, data and plugins": ("list", "show", "new", "check", "score", "calibrate", "data", "weights", "plugins"),
 }
@@ -117,7 +128,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

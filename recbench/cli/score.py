@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter of the loss or metric. Repeatable."
 )
-@click.option(
-    "--range", "value_range", metavar="LOW,HIGH", help="Value range of floating-point arrays.  [default: 0,1]"
-)
+@click.option("--range", "text", metavar="LOW,HIGH", help="Value range of floating-point arrays.  [default: 0,1]")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option(
     "--grad", is_flag=True, help="Include the norm of the gradient with respect to each decoded image (losses)."
@@ -57,7 +55,7 @@ def score_command(
     decoded: Path,
     target: Path,
     assignments: tuple[str, ...],
-    value_range: str | None,
+    text: str | None,
     dtype: str,
     grad: bool,
     epoch: int | None,
@@ -76,7 +74,7 @@ def score_command(
         raise UserError("--grad and --epoch are for losses only")
     registered = Registry(load(plugin_files, blocked, strict)).get("losses" if kind == "loss" else "metrics", name)
     params = parameters(registered.entry, "-p", assignments)
-    limits = _range(value_range) if value_range is not None else None
+    limits = value_range(text) if text is not None else None
 
     def compute() -> tuple[StandaloneScore, str]:
         """Import torch, read the images and score them: everything that a plugin could bring down."""
@@ -135,7 +133,12 @@ def _outside(pair: ImagePair) -> str:
     return f"warning: the images have values from {low:g} to {high:g}, outside of {stated}, the range of --range"
 
 
-def _range(text: str) -> tuple[float, float]:
+def value_range(text: str) -> tuple[float, float]:
+    """Parse ``--range``.
+
+    Raises:
+        UserError: it is not two numbers, the lower one first.
+    """
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:

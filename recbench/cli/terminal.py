@@ -132,7 +132,8 @@ def count_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
 def print_leaderboard(leaderboard: Leaderboard, selection: Excerpt | None = None) -> None:
     """Print all boards to stdout, each with its verdict above; if stdout is not a terminal, lines have any length."""
     for board in leaderboard.boards:
-        title = f"{leaderboard.suite}: {board.setting} ({leaderboard.done}/{leaderboard.jobs} jobs done)"
+        jobs = f" ({leaderboard.done}/{leaderboard.jobs} jobs done)" if leaderboard.jobs else ""
+        title = f"{leaderboard.suite}: {board.setting}{jobs}"
         out.say(Text(title, style="bold"))
         if words := verdict(board):
             out.say(f"{words}.")

@@ -10,23 +10,20 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Context, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
-from recbench.data.arrays import check_header
-from recbench.data.image_files import UnusableImageError, image_count, is_deep, open_image
 from recbench.data.weights import missing
 from recbench.errors import UserError
+from recbench.job.image_sets import check_order, few, image_names, read_images
 from recbench.job.images import convert, to_8_bits
 from recbench.job.parts import create_loss, create_metric
 from recbench.job.training import seed_everything
 from recbench.plugin.registry import Registered
 
 BATCH = 64
-_PLAIN = ("1", "L", "P", "RGB", "YCbCr", "CMYK", "LAB", "HSV")
 _UNIT = (0.0, 1.0)
 
 
@@ -75,9 +72,10 @@ def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: tor
     """
     ours, ours_range = _read(decoded, value_range, dtype)
     theirs, theirs_range = _read(target, value_range, dtype)
-    if decoded.is_dir() and target.is_dir() and _names(decoded) != _names(target):
-        odd = sorted(set(_names(decoded)) ^ set(_names(target)))
-        raise UserError(f"{decoded} and {target} hold different files: {_few(odd)} in one of them only")
+    if decoded.is_dir() and target.is_dir() and image_names(decoded) != image_names(target):
+        odd = sorted(set(image_names(decoded)) ^ set(image_names(target)))
+        raise UserError(f"{decoded} and {target} hold different files: {few(odd)} in one of them only")
+    check_order(decoded, target)
     if ours.shape != theirs.shape:
         raise UserError(f"{decoded} is {_dimensions(ours)}, {target} is {_dimensions(theirs)}; they must be equal")
     return ImagePair(convert(ours, ours_range, theirs_range), theirs, theirs_range)
@@ -189,7 +187,17 @@ def _batches(pair: ImagePair, size: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _read(path: Path, value_range: Range | None, dtype: torch.dtype) -> tuple[Tensor, Range]:
-    array = _folder(path) if path.is_dir() else _array(path)
+    return as_images(read_images(path), path, value_range, dtype)
+
+
+def as_images(
+    array: np.ndarray[Any, Any], path: Path, value_range: Range | None, dtype: torch.dtype
+) -> tuple[Tensor, Range]:
+    """Return images (N, C, H, W) as read from a path, and their value range; bytes are brought to 0 to 1.
+
+    Raises:
+        UserError: the values do not go with the range, or are not finite.
+    """
     if array.dtype == np.uint8:
         if value_range is not None:
             raise UserError(f"{path} holds whole numbers of 8 bits, whose range is 0 to 255; leave out --range")
@@ -198,69 +206,6 @@ def _read(path: Path, value_range: Range | None, dtype: torch.dtype) -> tuple[Te
     if not images.isfinite().all():
         raise UserError(f"{path} holds NaN or infinity")
     return images, value_range or _UNIT
-
-
-def _array(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        check_header(path)
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError, OverflowError) as error:
-        raise UserError(f"{path} cannot be read as an .npy array: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path} holds several arrays; save one (N, C, H, W) with numpy.save")
-    if array.ndim != 4 or 0 in array.shape or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
-        raise UserError(f"{path} holds {array.dtype} of shape {array.shape}; expected (N, C, H, W) of floats or uint8")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the names of the image files in a folder, sorted."""
-    known = Image.registered_extensions()
-    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in known and path.is_file())
-
-
-def _folder(folder: Path) -> np.ndarray[Any, Any]:
-    """Read all images of a folder, (N, C, H, W): grey if all of them are."""
-    images: list[np.ndarray[Any, Any]] = []
-    broken, odd = [], []
-    for name in _names(folder):
-        try:
-            with open_image(folder / name) as opened:
-                deep, count = is_deep(opened), image_count(opened)
-                opened.load()
-                image = ImageOps.exif_transpose(opened)
-        except UnusableImageError as error:
-            broken.append(f"{name} {error}")
-            continue
-        except Exception:  # noqa: BLE001 - given a broken file, decoders raise anything
-            broken.append(name)
-            continue
-        if deep or count > 1 or image.mode not in _PLAIN or image.has_transparency_data:
-            odd.append(f"{name} ({image.mode})")
-            continue
-        images.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
-    if broken:
-        raise UserError(f"{folder}: {len(broken)} files cannot be read as images: {_few(broken)}")
-    if odd:
-        raise UserError(
-            f"{folder}: {len(odd)} files have transparency or more than 8 bits a channel, which no conversion keeps, "
-            f"or hold several images: {_few(odd)}"
-        )
-    if not images:
-        raise UserError(f"{folder} holds no images")
-    if any(image.ndim == 3 for image in images):
-        images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
-    else:
-        images = [image[:, :, None] for image in images]
-    sizes = sorted({image.shape for image in images})
-    if len(sizes) > 1:
-        shown = _few([f"{width}x{height}" for height, width, _ in sizes])
-        raise UserError(f"{folder} holds images of {len(sizes)} sizes: {shown}")
-    return np.stack(images).transpose(0, 3, 1, 2)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _dimensions(images: Tensor) -> str:

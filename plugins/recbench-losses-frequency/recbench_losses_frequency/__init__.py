@@ -38,6 +38,12 @@ def _learned(transform: Transform, shape: ImageShape, params: Mapping[str, Any])
     return (file(transform, shape.channels),) if params["weights"] == "pretrained" else ()
 
 
+def _levels_fit(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    factor = 2 ** params["levels"]
+    if shape.height % factor or shape.width % factor:
+        yield f"needs sides that {factor} = 2^levels divides, not {shape.height}x{shape.width}"
+
+
 _WATSON_NOTES = (
     "Colour images are judged in YCbCr with learned weights of the channels, grey ones as they are; the pretrained "
     "parameters of the two differ. Parameters are never trained here. Luminance masking divides by a mean over the "
@@ -133,4 +139,46 @@ def recbench_losses() -> Iterator[LossEntry]:
         "Watson's perceptual model on cosine coefficients of blocks",
         _blocks_fit,
         "Values are around 1. Block sizes other than 8 start with uniform thresholds.",
+    )
+    yield LossEntry(
+        name="wavelet",
+        factory="recbench_losses_frequency.wavelet:Wavelet",
+        summary="weighted absolute differences of Haar wavelet coefficients",
+        parameters=(
+            Parameter(
+                "levels",
+                int,
+                3,
+                "how often the approximation is halved; 2^levels divides the sides",
+                minimum=1,
+                maximum=10,
+            ),
+            Parameter(
+                "approximation",
+                float,
+                1.0,
+                "weight of the coarsest approximation",
+                above=0,
+                tunable=Tunable(0.1, 10.0, log=True),
+            ),
+            Parameter(
+                "details",
+                list[float],
+                [1.0],
+                "weights of the details, from the finest level; the last one is that of all coarser levels",
+                above=0,
+            ),
+        ),
+        check=_levels_fit,
+        family="frequency",
+        citation=(
+            "weighted coefficients: Huang et al., Wavelet-SRNet: A Wavelet-based CNN for Multi-scale Face Super "
+            "Resolution, ICCV 2017, there squared; transform: Mallat, A theory for multiresolution signal "
+            "decomposition, PAMI 1989"
+        ),
+        notes=(
+            "The transform is orthonormal, so that the sum of squared coefficients would be that of the pixels; the "
+            "sum of absolute ones is small where differences are smooth or local. A sum over coefficients and "
+            "channels, of the order of l1, and with about its KL weight."
+        ),
     )

@@ -17,6 +17,7 @@ VARIANTS = {
         {"batch_matrix": True},
         {"ave_spectrum": True},
     ],
+    "wavelet": [{}, {"levels": 2, "details": [2.0, 0.5], "approximation": 0.1}],
     "watson_dft": [{"weights": "initial"}],
     "watson_dct": [{"weights": "initial"}],
 }

@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from recbench import ImageShape, LossEntry, MetricEntry, Parameter, Requirements, Weights, hookimpl
-from recbench_losses_perceptual.pretrained import CZOLBE, IMAGENET, LPIPS, SHIFT_TOLERANT
+from recbench_losses_perceptual.pretrained import CZOLBE, DISTS, IMAGENET, LPIPS, SHIFT_TOLERANT
 
 _CHANNELS = (1, 3)
 _SMALLEST = {"vgg": 16, "alex": 31, "squeeze": 17}
@@ -15,8 +15,16 @@ _SMALLEST_SHIFT_TOLERANT = {"vgg": 18, "alex": 21}
 
 _ZHANG = "Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018, equation 1"
 _GHILDYAL = "Ghildyal & Liu, Shift-tolerant Perceptual Similarity Metric, ECCV 2022"
+_DING = (
+    "Ding et al., Image Quality Assessment: Unifying Structure and Texture Similarity, TPAMI 2022 (arXiv:2004.07728)"
+)
 _GREY = "Grey images are repeated to three channels."
 _SCALE = "A mean over pixels, below about 1 whatever the images' size: KL weights are far smaller than those of l2."
+_DISTS_NOTE = (
+    "Equal to the authors' package dists-pytorch, whose wheel the learned weights are taken from. Statistics are those "
+    "of whole images, so that textures need not agree pixel by pixel. The authors advise to bring larger images to a "
+    "shorter side of 256 pixels before, which is not done here."
+)
 _PRECISION_NOTE = (
     "'precision: bf16' runs all convolutions but those of the first block in bfloat16. Measured with the "
     "shift-tolerant VGG on 64x64 photographs with blur and noise, it turns the gradient by 1.4 to 2.9 degrees and "
@@ -60,6 +68,10 @@ def _needed_by_lpips(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[W
 
 def _needed_by_st_lpips(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[Weights]:
     return (SHIFT_TOLERANT[params["net"]],)
+
+
+def _needed_by_dists(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[Weights]:
+    return (IMAGENET["vgg"], DISTS["vgg"])
 
 
 def _too_small(shape: ImageShape, smallest: int, what: str) -> Iterator[str]:
@@ -148,6 +160,17 @@ def recbench_losses() -> Iterator[LossEntry]:
             f"is not needed. {_SCALE}\n\n{_PRECISION_NOTE}"
         ),
     )
+    yield LossEntry(
+        name="dists",
+        factory="recbench_losses_perceptual.dists:DISTSLoss",
+        summary="deep image structure and texture similarity: means and covariances of VGG16 features",
+        requirements=Requirements(channels=_CHANNELS, minimum_size=_SMALLEST["vgg"]),
+        weights=(IMAGENET["vgg"], *DISTS.values()),
+        needed=_needed_by_dists,
+        family="perceptual",
+        citation=_DING,
+        notes=f"{_GREY} {_DISTS_NOTE} {_SCALE}",
+    )
 
 
 @hookimpl
@@ -183,4 +206,18 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         family="perceptual",
         citation=_GHILDYAL,
         notes=_GREY,
+    )
+    yield MetricEntry(
+        name="dists",
+        score_range=(0, 2),
+        factory="recbench_losses_perceptual.dists:DISTSMetric",
+        summary="deep image structure and texture similarity: means and covariances of VGG16 features",
+        requirements=Requirements(channels=_CHANNELS, minimum_size=_SMALLEST["vgg"]),
+        weights=(IMAGENET["vgg"], *DISTS.values()),
+        needed=_needed_by_dists,
+        direction="lower",
+        rounded=False,
+        family="perceptual",
+        citation=_DING,
+        notes=f"{_GREY} {_DISTS_NOTE}",
     )

@@ -99,3 +99,15 @@ SHIFT_TOLERANT = {
     )
 }
 """Trunks together with their linear weights, which the package stlpips-pytorch carries."""
+
+DISTS = {
+    "vgg": Weights(
+        file="dists_weights.pt",
+        address="pypi:dists-pytorch==0.1:DISTS_pytorch/weights.pt",
+        sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+        size=12288,
+        licence="MIT",
+        citation="Ding et al., TPAMI 2022",
+    )
+}
+"""Weights of means and covariances in DISTS, which the package dists-pytorch carries."""

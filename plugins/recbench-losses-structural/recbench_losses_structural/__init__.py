@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from recbench import ImageShape, LossEntry, MetricEntry, Parameter, Tunable, hookimpl
+from recbench import ImageShape, LossEntry, MetricEntry, Parameter, Requirements, Tunable, hookimpl
 
 _SSIM = (
     Parameter("sigma", float, 1.5, "standard deviation of the Gaussian window, in pixels", minimum=0.1),
@@ -164,6 +164,33 @@ def recbench_losses() -> Iterator[LossEntry]:
             f"{_SCALES} {_KILLED}"
         ),
     )
+    yield LossEntry(
+        name="gradient",
+        factory="recbench_losses_structural.gradient:Gradient",
+        summary="differences of pixels, and of the magnitudes of differences of neighbours, which blur makes small",
+        parameters=(
+            Parameter("alpha", float, 1.0, "exponent of the differences of gradients", minimum=1, maximum=4),
+            Parameter(
+                "gradient_weight",
+                float,
+                1.0,
+                "weight of the differences of gradients; the pixels weigh 1",
+                above=0,
+                tunable=Tunable(0.1, 10.0, log=True),
+            ),
+            Parameter("p", int, 2, "exponent of the differences of pixels", minimum=1, maximum=2),
+        ),
+        requirements=Requirements(minimum_size=2),
+        family="gradient",
+        citation=(
+            "Mathieu et al., Deep multi-scale video prediction beyond mean square error, ICLR 2016: the image gradient "
+            "difference loss with their loss of pixels"
+        ),
+        notes=(
+            "Sums over pixels and channels, of the order of l1 and l2; that of p: 2 has no factor of one half. "
+            "Gradients are compared without their sign, as in the paper, so the pixels decide on it."
+        ),
+    )
 
 
 @hookimpl
@@ -191,4 +218,21 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         family="ssim",
         citation=_MS_CITATION,
         notes=f"{_SCALES} Zero where the structure is inverted on average at any scale.",
+    )
+    yield MetricEntry(
+        name="gmsd",
+        score_range=(0, 0.5),
+        factory="recbench_losses_structural.gradient:GMSD",
+        summary="gradient magnitude similarity deviation",
+        direction="lower",
+        requirements=Requirements(channels=(1, 3), minimum_size=4),
+        family="gradient",
+        citation=(
+            "Xue et al., Gradient Magnitude Similarity Deviation: A Highly Efficient Perceptual Image Quality Index, "
+            "TIP 2014, equations 4-6"
+        ),
+        notes=(
+            "Of the luma 0.299 R + 0.587 G + 0.114 B, averaged over blocks of 2x2 pixels, as in the package piq. Where "
+            "gradients are equally wrong all over the image, the deviation is small."
+        ),
     )
