@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from recbench.analysis.tuning import Tuned
-from recbench.plan.model import Column, Frozen
+from recbench.plan.model import Column, Frozen, OfFamilies
 from recbench.store.record import Cost, Number
 
 
@@ -44,7 +44,7 @@ class MetricCell(Frozen):
     infinite: int = 0
 
 
-class Row(Frozen):
+class Row(OfFamilies):
     """A method on a board.
 
     Attributes:
@@ -69,7 +69,6 @@ class Row(Frozen):
     place: int | None
     label: str
     loss: str
-    family: str
     params: dict[str, object]
     kl_weight: float | None
     status: Literal["ranked", "incomplete", "failed", "diverged"]

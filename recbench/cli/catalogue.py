@@ -19,6 +19,7 @@ from recbench.contracts.entries import (
     Parameter,
     TrackerEntry,
 )
+from recbench.contracts.sums import SumEntry
 from recbench.errors import PluginError
 from recbench.plugin.manager import KINDS, find_plugins
 from recbench.plugin.registry import SINGULAR, Registry, conflicts
@@ -69,7 +70,10 @@ def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: t
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
-    facts = [] if isinstance(entry, ExecutorEntry | TrackerEntry) else [("takes", str(entry.requirements))]
+    takes = entry.parts.values() if isinstance(entry, SumEntry) else [entry]
+    facts = [("takes", "; ".join(dict.fromkeys(str(each.requirements) for each in takes)))]
+    if isinstance(entry, ExecutorEntry | TrackerEntry):
+        facts = []
     if isinstance(entry, TrackerEntry) and entry.packages:
         facts.append(("packages", ", ".join(entry.packages) + (f" ({entry.install})" if entry.install else "")))
     if isinstance(entry, DatasetEntry) and entry.licence:
@@ -79,7 +83,8 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     if isinstance(entry, MetricEntry):
         facts.append(("better", direction_words(entry.direction)))
     if isinstance(entry, LossEntry | MetricEntry):
-        facts.append(("family", entry.family))
+        families = sorted(entry.families) if isinstance(entry, LossEntry) else [entry.family]
+        facts.append(("families" if len(families) > 1 else "family", ", ".join(families)))
     if isinstance(entry, LossEntry) and entry.couples_batch:
         some = "" if entry.couples_batch is True else ", with some parameters"
         facts.append(("batch", f"the value of an image depends on the other images of its batch{some}"))

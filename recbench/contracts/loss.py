@@ -108,8 +108,10 @@ class Loss(nn.Module, ABC):
             Tensor (B,) of the images' type; lower is better.
         """
 
-    def auxiliary(self) -> Auxiliary | None:
-        """Return the auxiliary objective of a loss that trains parameters in alternation with the model; else None."""
+    def auxiliary(self) -> Auxiliary | tuple[Auxiliary, ...] | None:
+        """Return the auxiliary objective of a loss that trains parameters in alternation with the model, or several,
+        each with an optimizer of its own; else None.
+        """
         return None
 
     def trace(self, decoded: Tensor, target: Tensor, context: Context) -> Mapping[str, Tensor]:

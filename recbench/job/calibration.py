@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.contracts.checked import auxiliaries_of
 from recbench.contracts.entries import ArchitectureEntry, LossEntry, Range
 from recbench.contracts.loss import Context, Loss
 from recbench.contracts.loss import Setting as LossSetting
@@ -53,7 +54,7 @@ class _Subject:
     value_range: Range
     learning: tuple[torch.nn.Parameter, ...]
     optimizer: torch.optim.Optimizer | None
-    fit: torch.optim.Optimizer | None
+    fits: tuple[torch.optim.Optimizer, ...]
     log_norms: list[float]
 
     def look(self, decoded: Tensor, target: Tensor, image_range: Range, context: Context) -> None:
@@ -74,12 +75,11 @@ class _Subject:
             for parameter, slope in zip(self.learning, others, strict=True):
                 parameter.grad = None if slope is None else slope / len(value)
             self.optimizer.step()
-        auxiliary = self.loss.auxiliary()
-        if auxiliary and self.fit is not None:
-            self.fit.zero_grad(set_to_none=True)
+        for auxiliary, fit in zip(auxiliaries_of(self.label, self.loss), self.fits, strict=True):
+            fit.zero_grad(set_to_none=True)
             objective = auxiliary.objective(seen.detach(), wanted, context.detached()).mean()
             objective.backward()  # type: ignore[no-untyped-call]
-            self.fit.step()
+            fit.step()
 
 
 def measure(
@@ -121,18 +121,18 @@ def measure(
         with _own_randomness(seed, device):
             loss = create_loss(entry, part.params, loss_setting).to(device)
         loss.train()
-        auxiliary = loss.auxiliary()
-        apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+        auxiliaries = auxiliaries_of(label, loss)
+        apart = {id(parameter) for auxiliary in auxiliaries for parameter in auxiliary.parameters}
         learning = tuple(p for p in loss.parameters() if p.requires_grad and id(p) not in apart)
         betas = config.beta1, config.beta2
         optimizer = torch.optim.Adam(learning, lr=config.learning_rate, betas=betas) if learning else None
-        fit = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate) if auxiliary else None
-        return _Subject(label, loss, value_range, learning, optimizer, fit, [])
+        fits = tuple(torch.optim.Adam(each.parameters, lr=each.learning_rate) for each in auxiliaries)
+        return _Subject(label, loss, value_range, learning, optimizer, fits, [])
 
     reference = subject(REFERENCE, scales.reference(registry))
     subjects = [subject(label, part) for label, part in losses]
     model = Model(architecture, reference.loss, image_range, reference.value_range, kl_weight=0.0)
-    optimizer = make_optimizers(model, config, None)[0]
+    optimizer = make_optimizers(model, config, ())[0]
     architecture.train()
     images = on_device(prepared, "train", device)
     for step, (epoch, chosen) in enumerate(_batches(len(images), config.batch_size, seed, steps)):

@@ -70,7 +70,7 @@ class Pages:
             summary=standings.summary(view),
             heads=standings.heads(view.board),
             lines=standings.lines(view),
-            families=sorted({row.family for row in view.board.rows if row.family}),
+            families=sorted({family for row in view.board.rows for family in row.families}),
             legend=_sentence(legend(view.board)),
             titles=self._protocols(),
             per_image=per_image,

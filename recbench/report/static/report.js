@@ -87,7 +87,7 @@
       const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
       chosen.clear();
       for (const row of rows) {
-        const keep = words.every((word) => row.dataset.words.includes(word)) && (!family?.value || row.dataset.family === family.value);
+        const keep = words.every((word) => row.dataset.words.includes(word)) && (!family?.value || JSON.parse(row.dataset.families).includes(family.value));
         row.hidden = !keep;
         if (keep) chosen.add(row.dataset.method);
       }
