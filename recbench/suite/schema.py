@@ -127,7 +127,8 @@ def unfold_short_forms(data: dict[str, Any]) -> None:
         if isinstance(item, dict) and "sum" in item:
             parts = item["sum"] = _unfolded(item["sum"]) if isinstance(item["sum"], list) else item["sum"]
             names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-            item.setdefault("name", sum_name(names if all(isinstance(name, str) for name in names) else []))
+            known = [name for name in names if isinstance(name, str)]
+            item.setdefault("name", sum_name(known if len(known) == len(names) else []))
 
 
 def _unfolded(items: list[Any]) -> list[Any]:

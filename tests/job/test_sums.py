@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from recbench.contracts.loss import Auxiliary, Context, Likelihood, Loss, Settin
 from recbench.job.parts import Model, create_loss
 from recbench.job.step import Step
 from recbench.job.sums import Part, SumLoss
-from recbench.job.training import Guard, Interrupted, TrainingImages, seed_everything, train
+from recbench.job.training import Interrupted, TrainingImages, seed_everything, train
 from recbench.plan.model import Training
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
-from tests.job.test_training import PIXELS, Network
+from tests.job.test_training import PIXELS, Network, history, state, watch
 
 REGISTRY = Registry(load_plugins())
 SETTING = Setting(ImageShape(3, 32, 32), 4)
@@ -165,19 +164,19 @@ def test_each_auxiliary_objective_trains_its_part_with_its_own_optimizer() -> No
 
 
 def test_a_sum_with_two_auxiliaries_resumes_bit_for_bit(tmp_path: Path) -> None:
-    images = TrainingImages(train=PIXELS, validation=PIXELS[:8], traced=PIXELS[:2])
+    images = TrainingImages(train=PIXELS, validation=PIXELS[:0], traced=PIXELS[:2])
     config = Training(epochs=2, batch_size=8)
     whole = model()
-    expected = train(whole, images, config, 0, tmp_path / "whole")
-
-    class Stop(Guard):
-        calls = 0
-
-        def stopped(self) -> bool:  # pragma: no cover - replaced below if the guard has another shape
-            return False
-
-    del Stop, shutil, Interrupted
-    assert expected is not None
+    _, expected = train(whole, images, config, 0, tmp_path / "whole", watch())
+    calls = iter(range(100))
+    with pytest.raises(Interrupted):
+        train(model(), images, config, 0, tmp_path / "part", watch(stop=lambda: next(calls) == 6))
+    resumed = model()
+    _, traced = train(resumed, images, config, 0, tmp_path / "part", watch())
+    assert all(torch.equal(state(resumed)[name], value) for name, value in state(whole).items())
+    assert set(traced) == {"fitted.level", "fitted#2.level"}
+    assert all(torch.equal(traced[name], value) for name, value in expected.items())
+    assert history(tmp_path / "part") == history(tmp_path / "whole")
 
 
 def test_traces_have_the_key_of_their_part() -> None:
