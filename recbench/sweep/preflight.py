@@ -150,9 +150,11 @@ def _candidates(plan: Plan) -> Iterator[tuple[int, int, str, Job]]:
 
 def _strange_families(plan: Plan, registry: Registry) -> Iterator[str]:
     """Yield a line for each entry of the plan whose family looks like a misspelt one."""
-    wanted = {("losses", spec.name) for spec in (*(m.loss for m in plan.methods), *(s.loss for s in plan.searches))}
+    losses = {spec.name for spec in (*(m.loss for m in plan.methods), *(s.loss for s in plan.searches))}
+    wanted = {("losses", part.entry.name) for name in losses for part in registry.get("losses", name).parts}
     wanted |= {("metrics", spec.name) for spec in plan.metrics.values()}
-    for registered in dict.fromkeys(part for kind, name in sorted(wanted) for part in registry.get(kind, name).parts):
+    for kind, name in sorted(wanted):
+        registered = registry.get(kind, name)
         near = registry.misspelt_family(cast("LossEntry | MetricEntry", registered.entry))
         if near is not None:
             yield f"{registered}: {near}"

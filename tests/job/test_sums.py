@@ -43,7 +43,7 @@ def value_and_gradient(loss: Loss) -> tuple[Tensor, Tensor]:
     return values.detach(), torch.autograd.grad(values.sum(), decoded)[0]
 
 
-@pytest.mark.parametrize("name", ["l1", "ssim", "fft_amplitude", "wiener"])
+@pytest.mark.parametrize("name", ["l1", "ssim", "ffl", "wiener"])
 def test_one_part_of_weight_1_is_the_part_itself(name: str) -> None:
     if REGISTRY.find("losses", name) is None:
         pytest.skip(f"{name} is not installed")
