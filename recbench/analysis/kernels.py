@@ -24,7 +24,7 @@ class KernelShapes:
     pixels: NDArray[np.float64]
 
 
-def kernels_of(traces: Mapping[str, NDArray[np.floating]]) -> NDArray[np.floating] | None:
+def kernels_of(traces: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
     """Return the kernels among the traces of a loss, or of the first part of a sum that has some; None if there are
     none."""
     return next((values for name, values in traces.items() if name.rpartition(".")[2] == "kernels"), None)

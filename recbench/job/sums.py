@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -74,10 +74,11 @@ class SumLoss(Loss):
             found.update({f"{part.key}.{name}": values for name, values in traced.items()})
         return found
 
-    def _in_range(self, part: Part, *images: Tensor) -> list[Tensor]:
-        return [convert(each, self._parts[0].value_range, part.value_range) for each in images]
+    def _in_range(self, part: Part, decoded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        given = self._parts[0].value_range
+        return convert(decoded, given, part.value_range), convert(target, given, part.value_range)
 
-    def _objective(self, part: Part, own: Auxiliary):  # type: ignore[no-untyped-def]
+    def _objective(self, part: Part, own: Auxiliary) -> Callable[[Tensor, Tensor, Context], Tensor]:
         def objective(decoded: Tensor, target: Tensor, context: Context) -> Tensor:
             return own.objective(*self._in_range(part, decoded, target), context)
 
