@@ -172,6 +172,21 @@ def auxiliaries_of(part: str, loss: Loss) -> tuple[Auxiliary, ...]:
     return tuple(found)
 
 
+def check_frozen(part: str, loss: Loss) -> None:
+    """Check that a loss with pretrained weights has no layers that would be trained together with the model.
+
+    Single numbers and vectors, such as a learned variance, are left to the loss.
+    """
+    apart = {id(parameter) for each in auxiliaries_of(part, loss) for parameter in each.parameters}
+    for name, parameter in loss.named_parameters():
+        if parameter.requires_grad and parameter.ndim > 1 and id(parameter) not in apart:
+            wanted = (
+                "freeze its pretrained network, as with network.requires_grad_(False), or keep it in buffers that are "
+                "not persistent; what is to be trained belongs to an Auxiliary"
+            )
+            raise wrong(part, "its constructor", wanted, f"{name} would be trained together with the model")
+
+
 def check_trace(part: str, call: str, traced: object, batch: int | None) -> None:
     """Check a trace: a mapping of tensors by name, each (B, …) where ``batch`` is given."""
     if not isinstance(traced, Mapping):

@@ -34,13 +34,14 @@ class Context:
             images are compared.
         epoch: the current epoch, from 1; in evaluation the last one. None outside of training, as when two given
             images are compared: a warm-up is then over.
-        step: number of optimizer steps before this one, from 0.
+        step: number of optimizer steps before this one, from 0. None outside of training, in evaluation and where two
+            given images are compared: what starts after some steps has then started.
         training: whether the call is a training step.
     """
 
     z: Tensor | None = None
     epoch: int | None = None
-    step: int = 0
+    step: int | None = None
     training: bool = False
 
     def detached(self) -> Context:

@@ -67,7 +67,7 @@ class _Subject:
         norm = 0.0 if gradient is None else float(gradient.flatten(1).norm(dim=1).mean())
         if not (math.isfinite(norm) and norm > 0):
             raise UserError(
-                f"{self.label} has no scale: in step {context.step + 1} of calibration its gradient has the norm "
+                f"{self.label} has no scale: in step {len(self.log_norms) + 1} of calibration its gradient has norm "
                 f"{norm:g}; give it one, as in {{name: {self.label}, scale: 1}}"
             )
         self.log_norms.append(math.log(norm))

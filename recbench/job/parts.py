@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from recbench.contracts.architecture import Architecture
-from recbench.contracts.checked import check_module, described, materialize, respected, wrong
+from recbench.contracts.checked import check_frozen, check_module, described, materialize, respected, wrong
 from recbench.contracts.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Loss, Setting
 from recbench.contracts.metric import Metric, SetMetric
@@ -122,7 +122,10 @@ def create_architecture(registered: Registered, params: Mapping[str, Any], shape
 def create_loss(registered: Registered, params: Mapping[str, Any], setting: Setting) -> Loss:
     """Return the loss of an entry, on the CPU; errors as of :func:`build`."""
     if not isinstance(registered, RegisteredSum):
-        return cast(Loss, _module(registered, params, setting, Loss))
+        made = cast(Loss, _module(registered, params, setting, Loss))
+        if registered.entry.needed_weights(setting.shape, registered.entry.complete(params)):
+            check_frozen(str(registered), made)
+        return made
     entry = registered.sum_entry
     parts = zip(registered.parts, entry.split(entry.complete(params)), strict=True)
     return SumLoss(

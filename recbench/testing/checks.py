@@ -13,6 +13,7 @@ from torch import Tensor
 from recbench.contracts.checked import (
     auxiliaries_of,
     check_finite,
+    check_frozen,
     check_module,
     check_trace,
     check_unseeded,
@@ -71,6 +72,8 @@ def its_state_can_be_stored(case: Case) -> None:
     """Parameters and buffers have memory of their own, and a second instance can be filled with them."""
     loss = case.create()
     check_module(case.entry.name, loss)
+    if case.entry.weights:
+        check_frozen(case.entry.name, loss)
     shared = expanded(loss)
     assert not shared, f"expected buffers with memory of their own, but {', '.join(shared)} is expanded: .clone() it"
     case.create().load_state_dict(loss.state_dict())
@@ -273,7 +276,7 @@ def auxiliary_objective_trains_its_parameters(case: Case) -> None:
         check_values(case.entry.name, "the auxiliary objective", value, decoded, connected=True)
         loss.zero_grad(set_to_none=True)
         value.sum().backward()  # type: ignore[no-untyped-call]
-        for parameter in auxiliary.parameters:
+        for parameter in filter(lambda each: each.requires_grad, auxiliary.parameters):
             assert parameter.grad is not None, "a parameter of the auxiliary objective gets no gradient from it"
             assert parameter.grad.isfinite().all(), "a gradient of the auxiliary objective is not finite"
 

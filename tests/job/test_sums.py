@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from recbench.contracts.architecture import Gaussian
 from recbench.contracts.checked import ContractError, auxiliaries_of
-from recbench.contracts.entries import ImageShape
+from recbench.contracts.entries import ImageShape, LossEntry, Parameter
 from recbench.contracts.loss import Auxiliary, Context, Likelihood, Loss, Setting
 from recbench.job.parts import Model, create_loss
 from recbench.job.step import Step
@@ -18,7 +19,7 @@ from recbench.job.sums import Part, SumLoss
 from recbench.job.training import Interrupted, TrainingImages, seed_everything, train
 from recbench.plan.model import Training
 from recbench.plugin.manager import load_plugins
-from recbench.plugin.registry import Registry
+from recbench.plugin.registry import Registered, Registry
 from tests.job.test_training import PIXELS, Network, history, state, watch
 
 REGISTRY = Registry(load_plugins())
@@ -202,3 +203,46 @@ def test_a_parameter_cannot_belong_to_two_auxiliaries() -> None:
 
     with pytest.raises(ContractError, match="a parameter twice"):
         auxiliaries_of("twice", Twice(0.1))
+
+
+class Pretrained(Loss):
+    """A network that a plugin's author may have forgotten to freeze, beside a number that is learned."""
+
+    def __init__(self, setting: Setting, *, frozen: bool) -> None:
+        super().__init__()
+        self.network = nn.Conv2d(3, 2, 3).requires_grad_(not frozen)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
+        return self.scale * (self.network(decoded) - self.network(target)).square().mean((1, 2, 3))
+
+
+def pretrained() -> Registered:
+    weights = next(file for each in REGISTRY.all("losses") for file in each.entry.weights)
+    entry = LossEntry(
+        name="pretrained",
+        factory=Pretrained,
+        summary="",
+        parameters=(Parameter("frozen", bool, True, ""),),
+        weights=(weights,),
+    )
+    return Registered(entry, REGISTRY.get("losses", "l1").plugin)
+
+
+def test_a_pretrained_network_that_would_be_trained_is_refused_with_the_fix() -> None:
+    with pytest.raises(ContractError, match=r"requires_grad_\(False\).*network\.weight would be trained"):
+        create_loss(pretrained(), {"frozen": False}, SETTING)
+
+
+def test_frozen_parameters_of_a_loss_stay_as_they_are() -> None:
+    loss = create_loss(pretrained(), {}, SETTING)
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    architecture = Network()
+    architecture.decode = lambda z: architecture.decoder(z)[:, :48].reshape(-1, 3, 4, 4)  # type: ignore[method-assign]
+    architecture.encode = lambda images: Gaussian(images.flatten(1)[:, :3], images.flatten(1)[:, :3])  # type: ignore[method-assign]
+    step = Step(Model(architecture, loss, SIGNED, UNIT, kl_weight=0.1), Training(epochs=1, learning_rate=0.1))
+    for number in range(3):
+        step(torch.rand(4, 3, 4, 4), 1, number, checked=True)
+    after = loss.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in ("network.weight", "network.bias"))
+    assert not torch.equal(before["scale"], after["scale"])
