@@ -2,6 +2,7 @@
 # make test         linters, types, layers and all tests, as CI runs them
 # make test-fast    the quick tests only, for daily work
 # make coverage     the lines that the quick tests leave out
+# make gpu-check    on a machine with a GPU: all that only a GPU can show, in under ten minutes (docs/gpu.md)
 # make soak         the long forms of simulations and of tests of crashes
 
 PYTHON ?= python3
@@ -13,9 +14,10 @@ export RECBENCH_SHARED ?= $(wildcard $(abspath ../shared))
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: quickstart install dev test test-fast test-shared coverage soak lint clean
+.PHONY: quickstart install dev test test-fast test-shared coverage soak gpu-check lint clean
 
 quickstart: install
+	$(BIN)/recbench weights fetch st_lpips
 	$(BIN)/recbench run suites/quickstart.yaml
 
 install: $(VENV)/.installed
@@ -51,6 +53,11 @@ coverage: dev
 
 soak: dev
 	RECBENCH_SOAK=1 $(PYTEST) -n $(CORES) -m soak
+
+# No pins: a machine with a GPU may need the torch that fits its driver.
+gpu-check: $(VENV)/bin/python
+	$(BIN)/python -c 'import recbench, pytest' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e . pytest
+	$(BIN)/python benchmarks/gpu_check.py $(GPU_CHECK)
 
 lint: dev
 	$(BIN)/ruff check .

@@ -7,7 +7,8 @@ is how often one method differs significantly from each of the others, which are
 of a training it differs, if images matter little. Coverage is that of intervals of scores that are far from normal:
 clipped, binary, nearly constant, tied, heavy-tailed. Pairing compares the tests with others that pair trainings by
 their seed, where the trainings of two methods with one seed correlate, and where they do not. False alarms are boards
-of equal methods with more than one tier, or with any significant difference where tests are compared.
+of equal methods with more than one tier, or with any significant difference where tests are compared. Tiers are
+those of forty methods.
 """
 
 from __future__ import annotations
@@ -74,10 +75,38 @@ def power(boards: int) -> None:
                 moments = statistics.moments(world.scores(generator))
                 (corrected,) = statistics.holm_of_pairs([statistics.pairwise(moments)])
                 better = ordering.better(moments.means, corrected)
-                tiers = ordering.tiers(moments.means, better)
-                parted += better[:-1, -1].mean() if distance else tiers.max() > 1
+                several = len(ordering.tiers(moments.means, better)) > 1
+                parted += better[:-1, -1].mean() if distance else several
             found[distance] = parted / boards
         print(f"{methods:>7} {seeds:>5} {found[0.0]:>12.1%} " + " ".join(f"{found[d]:>12.0%}" for d in DISTANCES))
+
+
+def tiers(boards: int) -> None:
+    """Print what tiers tell of forty methods in pairs of equals: how many there are, how many methods each of them
+    holds, how many ranks an interval, how often all pairs share a tier, and how many tiers there were if one ended only
+    where all methods above differ from all below."""
+    heads = f"{'steps':>6} {'seeds':>5} {'tiers':>6} {'methods':>8} {'ranks':>6} {'pairs share':>11} {'cuts':>6}"
+    print(f"\n{heads}")
+    for step, seeds in itertools.product((1.0, 3.0, 10.0), (2, 3, 5)):
+        generator = np.random.default_rng(seeds)
+        counts, sizes, widths, together, cuts = [], [], [], 0, []
+        for _ in range(boards):
+            means = np.repeat(np.arange(20.0), 2) * step
+            found = statistics.moments(
+                World(means.tolist(), seeds, 100, image=20.0, both=0.5, rest=0.5).scores(generator)
+            )
+            (corrected,) = statistics.holm_of_pairs([statistics.pairwise(found)])
+            better = ordering.better(found.means, corrected)
+            groups = ordering.tiers(found.means, better)
+            counts.append(len(groups))
+            sizes += [len(group) for group in groups]
+            widths.append(float(np.mean(np.diff(ordering.rank_intervals(better), axis=1) + 1)))
+            together += not any(better[i, i + 1] or better[i + 1, i] for i in range(0, 40, 2))
+            order = np.argsort(found.means)
+            sorted_better = better[np.ix_(order, order)]
+            cuts.append(1 + sum(bool(sorted_better[:end, end:].all()) for end in range(1, 40)))
+        print(f"{step:>6g} {seeds:>5} {np.mean(counts):>6.1f} {np.mean(sizes):>8.1f} {np.mean(widths):>6.1f} ", end="")
+        print(f"{together / boards:>11.1%} {np.mean(cuts):>6.1f}")
 
 
 def coverage(boards: int) -> None:
@@ -159,6 +188,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         large(Path(folder), arguments.methods, arguments.seeds, arguments.images, arguments.metrics)
     power(arguments.boards)
+    tiers(arguments.boards // 5)
     coverage(4 * arguments.boards)
     pairing(4 * arguments.boards)
 

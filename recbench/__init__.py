@@ -9,8 +9,11 @@ Entries (frozen facts that plugins yield) and their fields:
     LossEntry, ArchitectureEntry, DatasetEntry, MetricEntry, ExecutorEntry, TrackerEntry, Parameter, Tunable,
     Requirements, Weights, RawFile, ImageShape, and the marker ``hookimpl``.
 Contracts (classes to derive from, and what their methods are given):
-    Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Posterior, Gaussian, Deterministic; Dataset;
-    ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
+    Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Fitted, Posterior, Gaussian, Deterministic;
+    Dataset; ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
+Scripts and notebooks (docs/python.md):
+    ``load`` (the results of a suite: ``SuiteResults``), ``run`` (a suite, from a script or notebook), ``loss`` and
+    ``metric`` (for loops of one's own), ``rank`` (any table of scores: intervals, rank intervals, tiers).
 Services for plugins:
     ``load_weights`` (pretrained weights, checked, never unpickled), ``image_files`` (depth, frames, transparency),
     ``write_atomically``, ``lock``, ``holder`` (files that survive a crash), ``Store`` (the records of a suite),
@@ -39,7 +42,12 @@ from recbench.contracts.entries import (
 from recbench.plugin.spec import hookimpl
 
 if TYPE_CHECKING:
-    from recbench.contracts.architecture import Architecture, Deterministic, Gaussian, Posterior
+    from recbench.api.losses import loss
+    from recbench.api.metrics import metric
+    from recbench.api.ranking import rank
+    from recbench.api.results import SuiteResults, load
+    from recbench.api.running import run
+    from recbench.contracts.architecture import Architecture, Deterministic, Fitted, Gaussian, Posterior
     from recbench.contracts.dataset import Dataset
     from recbench.contracts.executor import Ended, Executor, JobProgress, Task
     from recbench.contracts.loss import Auxiliary, Context, Likelihood, Loss, Setting
@@ -49,13 +57,19 @@ if TYPE_CHECKING:
     from recbench.data.weights import load_weights
     from recbench.errors import UserError
     from recbench.files import holder, lock, write_atomically
-    from recbench.job.runner import reason_of, run_task
+    from recbench.job.accidents import reason_of
+    from recbench.job.runner import run_task
     from recbench.store.store import Store
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "contracts.architecture": ("Architecture", "Deterministic", "Gaussian", "Posterior"),
+    "api.losses": ("loss",),
+    "api.metrics": ("metric",),
+    "api.ranking": ("rank",),
+    "api.results": ("SuiteResults", "load"),
+    "api.running": ("run",),
+    "contracts.architecture": ("Architecture", "Deterministic", "Fitted", "Gaussian", "Posterior"),
     "contracts.dataset": ("Dataset",),
     "contracts.executor": ("Ended", "Executor", "JobProgress", "Task"),
     "contracts.loss": ("Auxiliary", "Context", "Likelihood", "Loss", "Setting"),
@@ -65,7 +79,8 @@ _LAZY = {
     "data.weights": ("load_weights",),
     "errors": ("UserError",),
     "files": ("holder", "lock", "write_atomically"),
-    "job.runner": ("reason_of", "run_task"),
+    "job.accidents": ("reason_of",),
+    "job.runner": ("run_task",),
     "store.store": ("Store",),
 }
 _HOME = {name: f"recbench.{module}" for module, names in _LAZY.items() for name in names}
@@ -82,6 +97,7 @@ __all__ = [
     "Ended",
     "Executor",
     "ExecutorEntry",
+    "Fitted",
     "Gaussian",
     "ImageMetric",
     "ImageShape",
@@ -99,6 +115,7 @@ __all__ = [
     "SetMetric",
     "Setting",
     "Store",
+    "SuiteResults",
     "Task",
     "Tracker",
     "TrackerEntry",
@@ -109,9 +126,14 @@ __all__ = [
     "holder",
     "hookimpl",
     "image_files",
+    "load",
     "load_weights",
     "lock",
+    "loss",
+    "metric",
+    "rank",
     "reason_of",
+    "run",
     "run_task",
     "write_atomically",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from recbench.job.runner import reason_of, run_task
+from recbench.job.accidents import reason_of
+from recbench.job.runner import run_task
 
 __all__ = ["reason_of", "run_task"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from collections.abc import Iterator
 
@@ -44,12 +45,18 @@ def stand_in(weights: Weights) -> dict[str, Tensor]:
 
 def use_stand_ins(patch: pytest.MonkeyPatch) -> None:
     """Let the shipped plugins load random weights where a file of weights is not at hand."""
-
-    def load(weights: Weights) -> dict[str, Tensor]:
-        return stand_in(weights) if find(weights) is None else load_file(weights)
-
     for module in USERS:
-        patch.setattr(f"{module}.load_weights", load)
+        patch.setattr(f"{module}.load_weights", _load)
+
+
+def stand_in_everywhere() -> None:
+    """Do so for the rest of this process, outside of pytest."""
+    for module in USERS:
+        vars(importlib.import_module(module))["load_weights"] = _load
+
+
+def _load(weights: Weights) -> dict[str, Tensor]:
+    return stand_in(weights) if find(weights) is None else load_file(weights)
 
 
 @functools.cache

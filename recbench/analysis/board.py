@@ -5,6 +5,7 @@ They are filled in by :mod:`recbench.analysis.ranking`; docs/statistics.md defin
 
 from __future__ import annotations
 
+import string
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,9 @@ from pydantic import Field
 from recbench.analysis.tuning import Tuned
 from recbench.plan.model import Column, Frozen, OfFamilies
 from recbench.store.record import Cost, Number
+
+LETTERS = string.ascii_lowercase + string.ascii_uppercase
+"""The letters of tiers, best first; after them come ``(53)``, ``(54)``, …"""
 
 
 class MetricCell(Frozen):
@@ -27,7 +31,8 @@ class MetricCell(Frozen):
         interval: of the mean at the board's confidence, over all trainings and images; with a single seed over all
             images, for this training; null if neither spread is known.
         rank_interval: best and worst rank that the significant differences leave.
-        tier: from 1, among the ranked methods by this metric.
+        tier: letters of its tiers among the ranked methods, by this metric; those that share a letter do not differ
+            significantly.
         in_family: whether the metric is of the family of the method's loss.
         infinite: number of infinite scores of test images, over all seeds.
     """
@@ -39,13 +44,28 @@ class MetricCell(Frozen):
     best: bool = False
     interval: tuple[Number, Number] | None = None
     rank_interval: tuple[int, int] | None = None
-    tier: int | None = None
+    tier: str | None = None
     in_family: bool = False
     infinite: int = 0
 
 
+class Warned(Frozen):
+    """A health check that a method did not pass, as :class:`recbench.store.record.Symptom` has it.
+
+    Attributes:
+        value: the number that raised it; of several seeds, the one farthest beyond the threshold.
+        seeds: those whose jobs did not pass it; empty for checks of the whole method.
+    """
+
+    check: str
+    value: float
+    threshold: float
+    sentence: str
+    seeds: tuple[int, ...] = ()
+
+
 class Row(OfFamilies):
-    """A method on a board.
+    """A method on a board, or a baseline below it.
 
     Attributes:
         place: by mean rank, from 1; ties share a place; null if the method is not ranked.
@@ -58,12 +78,15 @@ class Row(OfFamilies):
         borda: for each ranking metric one point per worse method, and half a point per equal one.
         pareto: whether no ranked method is at least as good by all ranking metrics and better by one.
         rank_interval: best and worst rank that the significant differences leave; see ``OverallVerdict``.
-        tier: from 1, over all ranking metrics. A tier ends where every method above it differs significantly from every
-            method below.
+        tier: letters of its tiers over all ranking metrics: two methods share a letter exactly if they do not differ
+            significantly.
         tuned: how its values were chosen, in a suite with tuning.
         training_seconds: of the training steps of a seed, on average.
         time_to: seconds of training until the requested target; infinite if it was not reached.
         trouble: one line per seed that failed or diverged.
+        health: health checks that it did not pass (docs/health.md).
+        baseline: for a baseline, the name of its architecture; its loss is empty, its status ``"baseline"`` once it has
+            scores, and its parameters are those of the architecture.
     """
 
     place: int | None
@@ -71,7 +94,7 @@ class Row(OfFamilies):
     loss: str
     params: dict[str, object]
     kl_weight: float | None
-    status: Literal["ranked", "incomplete", "failed", "diverged"]
+    status: Literal["ranked", "incomplete", "failed", "diverged", "baseline"]
     seeds_done: int
     seeds: int
     mean_rank: float | None
@@ -86,8 +109,10 @@ class Row(OfFamilies):
     borda: float | None = None
     pareto: bool = False
     rank_interval: tuple[int, int] | None = None
-    tier: int | None = None
+    tier: str | None = None
     tuned: Tuned | None = None
+    health: tuple[Warned, ...] = ()
+    baseline: str = ""
 
 
 class Verdict(Frozen):
@@ -131,6 +156,7 @@ class Board(Frozen):
         confidence: of intervals, rank intervals and tiers; null without statistics.
         verdicts: by metric that every ranked method has a value for.
         target: the score that ``time_to`` of the rows is the time to.
+        baselines: fitted in closed form to the same images, scored by the same metrics, and never ranked.
     """
 
     setting: str
@@ -144,6 +170,7 @@ class Board(Frozen):
     verdicts: dict[str, Verdict] = Field(default_factory=dict)
     overall: OverallVerdict | None = None
     target: str = ""
+    baselines: tuple[Row, ...] = ()
 
 
 class Leaderboard(Frozen):

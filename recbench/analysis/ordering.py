@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recbench.analysis.board import LETTERS
 from recbench.analysis.statistics import Flags, Numbers
 
 
@@ -46,27 +47,55 @@ def rank_intervals(better: Flags) -> NDArray[np.int64]:
     return np.stack([1 + better.sum(axis=0), len(better) - better.sum(axis=1)], axis=1)
 
 
-def tiers(costs: Numbers, better: Flags) -> NDArray[np.int64]:
-    """Return the tier of each method, from 1: (M,).
+def tiers(costs: Numbers, better: Flags) -> list[list[int]]:
+    """Return the tiers, best first: groups of methods of which no two differ significantly, as indices, best first.
 
-    A tier ends where every method above differs significantly from every method below. So two equal methods are in
-    different tiers only by a false alarm. Two methods of one tier may differ significantly if others link them; rank
-    intervals show it.
+    This is the compact letter display of Piepho (2004, J. Comput. Graph. Stat. 13): two methods share a tier if, and
+    only if, they do not differ significantly, so that a method may be in several. A tier is made for the first pair
+    that none holds yet, and takes in every further method, best first, that differs from none of its own; so none of
+    them could be larger.
 
     Args:
         costs: (M,), smaller is better; the order of the methods.
         better: (M, M), whether the first method is significantly better than the second.
 
-    >>> tiers(np.array([1.0, 2.0, 3.0]), np.array([[False, False, True], [False, False, True], [False] * 3]))
-    array([1, 1, 2])
+    >>> tiers(np.array([1.0, 2.0, 3.0]), np.array([[False, False, True], [False] * 3, [False] * 3]))
+    [[0, 1], [1, 2]]
     """
     order = np.argsort(costs, kind="stable")
-    differ = better[np.ix_(order, order)]
-    positions = np.arange(len(order))
-    linked = np.where(~differ & (positions[None, :] > positions[:, None]), positions[None, :], 0).max(axis=1, initial=0)
-    reach = np.maximum.accumulate(linked)
-    found = np.empty(len(order), dtype=np.int64)
-    found[order] = 1 + np.concatenate([[0], np.cumsum(reach[:-1] <= positions[:-1])])[: len(order)]
+    alike = ~(better | better.T)[np.ix_(order, order)]
+    np.fill_diagonal(alike, val=True)
+    together = np.zeros_like(alike)
+    found: list[list[int]] = []
+    for one in range(len(order)):
+        while (lacking := alike[one] & ~together[one]).any():
+            other = int(lacking.argmax())
+            members, fits = np.zeros(len(order), dtype=np.bool_), alike[one] & alike[other]
+            members[[one, other]] = True
+            while (candidates := fits & ~members).any():
+                chosen = int(candidates.argmax())
+                members[chosen] = True
+                fits &= alike[chosen]
+            together |= members[:, None] & members[None, :]
+            found.append(order[members].tolist())
+    return found
+
+
+def letters(tiers: Sequence[Sequence[int]], count: int) -> list[str]:
+    """Return the letters of each method's tiers: ``a`` for the first tier, and so on; after ``Z`` come ``(53)``, …
+
+    Args:
+        tiers: as `tiers` returns them.
+        count: number of methods.
+
+    >>> letters([[0, 1], [1, 2]], 3)
+    ['a', 'ab', 'b']
+    """
+    found = [""] * count
+    for place, members in enumerate(tiers):
+        letter = LETTERS[place] if place < len(LETTERS) else f"({place + 1})"
+        for method in members:
+            found[method] += letter
     return found
 
 

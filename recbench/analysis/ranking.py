@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from recbench.analysis.board import Board, Leaderboard, MetricCell, OverallVerdict, Row, Verdict
+from recbench.analysis.health import baseline_warnings
 from recbench.analysis.protocols import Key, explain_protocols, key
 from recbench.analysis.rows import MethodRows
 from recbench.analysis.tuning import remarks
@@ -63,8 +64,8 @@ def rank(
         plan = plan.model_copy(update={"ranking": tuple(ranking)})
     by_setting: dict[int, list[PlannedJob]] = {}
     for planned in plan.jobs:
-        if planned.split != "test":
-            continue  # a candidate of tuning, scored on validation images and never ranked
+        if planned.split != "test" or planned.setting in plan.fitted:
+            continue  # a candidate of tuning, scored on validation images and never ranked, or a baseline
         by_setting.setdefault(planned.setting, []).append(planned)
     for search in plan.searches:
         by_setting.setdefault(search.setting, [])
@@ -94,8 +95,8 @@ def rank(
         notes.extend(f"{label}: {warning}" for warning in _warnings(plan, jobs, records))
     if files is not None:
         notes.extend(dict.fromkeys(files.warnings))
-    ranked = [planned for jobs in by_setting.values() for planned in jobs]
-    done = sum(planned.id in records and records[planned.id].status == "done" for planned in ranked)
+    counted = (planned for planned in plan.jobs if planned.split == "test")
+    done = sum(planned.id in records and records[planned.id].status == "done" for planned in counted)
     return Leaderboard(
         suite=plan.suite,
         description=plan.description,
@@ -239,6 +240,7 @@ class _BoardBuilder:
             from recbench.analysis.significance import compare_methods
 
             found = compare_methods(complete, [self._scored(number) for number in sound], confidence, self.files)
+        baselines = tuple(self._baselines())
         ranked, order, together = _ranked(list(sound.values()), complete, ranking, found, confidence)
         places = {method: place for place, method in enumerate(order)}
         others = sorted(
@@ -253,12 +255,28 @@ class _BoardBuilder:
             test_images=next((record.data.test for record in records if record.data is not None), None),
             columns=columns,
             ranking=ranking,
-            rows=(*ranked, *others),
+            rows=tuple(self._held_against(row, baselines) for row in (*ranked, *others)),
             confidence=confidence,
             verdicts={name: _verdict(verdict, order, places) for name, verdict in found.items()},
             overall=_overall_verdict(together, order, places) if together else None,
             target=f"{self.time_to[0]} of {self.time_to[1]:g}" if self.time_to else "",
+            baselines=baselines,
         )
+
+    def _baselines(self) -> Iterator[Row]:
+        """Yield the rows of the setting's baselines; one that saw other images than the board is left out."""
+        for one in self.plan.baselines:
+            if one.setting != self.setting:
+                continue
+            planned = next(job for job in self.plan.jobs if job.setting == one.fitted)
+            record = self.rows.records.get(planned.id)
+            images = record.data.fingerprint if record is not None and record.data is not None else None
+            if images is None or self.protocol is None or images == self.protocol[1]:
+                yield self.rows.baseline(planned, one.label)
+
+    def _held_against(self, row: Row, baselines: Sequence[Row]) -> Row:
+        found = tuple(baseline_warnings(row, baselines, self.plan.columns))
+        return row.model_copy(update={"health": (*row.health, *found)}) if found else row
 
     def _scored(self, method: int) -> dict[str, list[PerImageScores]]:
         """Return the scores of a ranked method's seeds, by metric."""

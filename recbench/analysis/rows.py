@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from recbench.analysis.board import MetricCell, Row
+from recbench.analysis.health import edge_warnings, seed_warnings
 from recbench.analysis.tuning import tuned, undecided
-from recbench.plan.model import Column, Method
+from recbench.plan.model import Column, Method, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.selection import usable
 from recbench.store.record import Cost, Result, Score
@@ -83,7 +84,20 @@ class MethodRows:
             time_to=self._time_to(done, cells),
             trouble=tuple(_trouble(seed, record) for seed, record in trouble.items()),
             tuned=tuned(search, tuning) if search is not None and tuning is not None else None,
+            health=(*seed_warnings(seeds), *edge_warnings(search)),
         )
+
+    def baseline(self, planned: PlannedJob, label: str) -> Row:
+        """Return the row of a baseline's job."""
+        record = self.records.get(planned.id)
+        row = self.row(planned.method, {planned.seed: record})
+        architecture = self.plan.settings[planned.setting].architecture
+        facts: dict[str, object] = {"loss": "", "families": (), "kl_weight": None, "kl": None}
+        facts |= {"label": label, "params": architecture.params, "baseline": architecture.name, "tuned": None}
+        facts |= {"training_seconds": None, "time_to": None}
+        cells = {name: cell.model_copy(update={"in_family": False}) for name, cell in row.cells.items()}
+        facts |= {"cells": cells, "status": "baseline" if row.status == "ranked" else row.status}
+        return row.model_copy(update=facts)
 
     def _seconds(self, record: Result) -> float | None:
         """Return the seconds of a job's training steps."""

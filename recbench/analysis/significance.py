@@ -29,6 +29,7 @@ class Findings:
         p: (M, M), not corrected.
         corrected: (M, M), Holm-corrected over the pairs of this metric.
         better: (M, M), whether the first method is significantly better than the second.
+        tiers: for each method, the letters of its tiers.
         groups: the longest runs of methods of which no two differ significantly, as indices.
     """
 
@@ -40,7 +41,7 @@ class Findings:
     corrected: Numbers
     better: Flags
     rank_intervals: list[tuple[int, int]]
-    tiers: list[int]
+    tiers: list[str]
     groups: list[list[int]]
 
 
@@ -50,7 +51,7 @@ class Overall:
 
     better: Flags
     rank_intervals: list[tuple[int, int]]
-    tiers: list[int]
+    tiers: list[str]
     groups: list[list[int]]
 
 
@@ -80,7 +81,7 @@ def compare_methods(
         by_image = moments is not None
         if moments is None:
             moments = _from_records(column, by_seed)
-        found[column.name] = _findings(column, moments, by_image, confidence)
+        found[column.name] = findings(column, moments, by_image, confidence)
     return found
 
 
@@ -96,7 +97,15 @@ def _from_records(column: Column, by_seed: Sequence[Sequence[PerImageScores]]) -
         return statistics.moments_of_means(means, spreads, counts.pop())
 
 
-def _findings(column: Column, moments: ScoreMoments, by_image: bool, confidence: float) -> Findings:
+def findings(column: Column, moments: ScoreMoments, by_image: bool, confidence: float) -> Findings:
+    """Return the statistics of methods by one metric.
+
+    Args:
+        column: the metric: its direction and range.
+        moments: of its scores.
+        by_image: whether they were compared image by image.
+        confidence: of intervals and tests, in (0, 1).
+    """
     costs = np.array([column.cost(mean) for mean in moments.means.tolist()])
     p = statistics.pairwise(moments, column.target)
     (corrected,) = statistics.holm_of_pairs([p])
@@ -110,7 +119,7 @@ def _findings(column: Column, moments: ScoreMoments, by_image: bool, confidence:
         corrected=corrected,
         better=better,
         rank_intervals=_pairs(ordering.rank_intervals(better)),
-        tiers=ordering.tiers(costs, better).tolist(),
+        tiers=ordering.letters(ordering.tiers(costs, better), len(costs)),
         groups=ordering.groups(costs, better),
     )
 
@@ -139,7 +148,7 @@ def overall(findings: Sequence[Findings], mean_ranks: Sequence[float], confidenc
     return Overall(
         better=better,
         rank_intervals=_pairs(ordering.rank_intervals(better)),
-        tiers=ordering.tiers(costs, better).tolist(),
+        tiers=ordering.letters(ordering.tiers(costs, better), len(costs)),
         groups=ordering.groups(costs, better),
     )
 

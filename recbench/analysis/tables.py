@@ -128,7 +128,7 @@ def _methods(leaderboard: Leaderboard, *, cost: bool) -> Iterator[dict[str, Any]
     metrics = list(dict.fromkeys(column.name for board in leaderboard.boards for column in board.columns))
     tuned = any(row.tuned is not None for board in leaderboard.boards for row in board.rows)
     for board in leaderboard.boards:
-        for row in board.rows:
+        for row in (*board.rows, *board.baselines):
             facts = {"suite": leaderboard.suite, **_standing(board, row)}
             if cost:
                 facts |= {c.field: c.value(row.cost) if row.cost else None for c in COST_COLUMNS}
@@ -138,7 +138,8 @@ def _methods(leaderboard: Leaderboard, *, cost: bool) -> Iterator[dict[str, Any]
             for metric in metrics:
                 cell = _metric(row.cells.get(metric))
                 facts |= {f"{metric}_{name}": value for name, value in cell.items()}
-            yield {**facts, "trouble": " | ".join(row.trouble)}
+            health = " | ".join(warned.sentence for warned in row.health)
+            yield {**facts, "trouble": " | ".join(row.trouble), "health": health}
 
 
 def _standing(board: Board, row: Row) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _TRACEBACK = "RECBENCH_TRACEBACK"
 
 COMMANDS = {
     "run": ("recbench.cli.run", "Run a suite and print its leaderboard; completed jobs are not run again."),
+    "try": ("recbench.cli.trying", "Rank the loss in a file among the methods of a reference board."),
     "status": (
         "recbench.cli.status",
         "Show the progress of a suite: jobs done, running and failed, and the time left.",
@@ -44,6 +45,10 @@ COMMANDS = {
         "recbench.cli.reference",
         "List the reference boards that recbench ships, and verify them.",
     ),
+    "findings": (
+        "recbench.cli.findings",
+        "Print what the reference boards say of the orderings that papers print.",
+    ),
     "across": ("recbench.cli.across", "Compare methods across the leaderboards of several suites."),
     "report": ("recbench.cli.report", "Write the report of a suite as HTML pages."),
     "export": ("recbench.cli.export", "Pack the records of a suite into one file."),
@@ -55,13 +60,35 @@ COMMANDS = {
         "Compare two suites or methods: what changed, and which scores differ significantly.",
     ),
     "verify": ("recbench.cli.verify", "Evaluate stored models again, and compare their scores with the records."),
+    "rank": ("recbench.cli.rank", "Rank a CSV table of scores from anywhere, with intervals and tiers."),
     "score": ("recbench.cli.score", "Compute a loss or metric for two sets of images."),
+    "new": ("recbench.cli.new", "Write a working loss, metric, architecture or dataset to start from."),
+    "check": ("recbench.cli.check", "Check a plugin's entries against their contracts, and print a card of each."),
     "list": ("recbench.cli.catalogue", "List losses, architectures, datasets, metrics, executors or trackers."),
     "show": ("recbench.cli.catalogue", "Show the parameters, requirements and citation of an entry."),
     "data": ("recbench.cli.data", "List datasets, or fetch and decode one."),
     "weights": ("recbench.cli.weights", "List, fetch or verify files of pretrained weights."),
     "plugins": ("recbench.cli.catalogue", "List the installed plugins, and those that failed to load with the reason."),
 }
+
+
+GROUPS = {
+    "Run": ("suites", "validate", "run", "try", "status", "logs", "retry", "evaluate", "clean"),
+    "Look at results": ("leaderboard", "report", "figure", "compare", "across", "curves", "verify", "rank"),
+    "Share results": ("reference", "findings", "export", "merge", "upgrade"),
+    "Losses, data and plugins": ("list", "show", "new", "check", "score", "calibrate", "data", "weights", "plugins"),
+}
+"""The commands by what one does with them, for ``--help``; those in none of the groups come last."""
+
+_EXAMPLES = (
+    ("recbench run quickstart", "train five losses, and rank them"),
+    ("recbench run SUITE --dry-run", "what there is to run"),
+    ("recbench run SUITE --set training.epochs=2", "change anything"),
+    ("recbench leaderboard SUITE --columns method,psnr,rank --format latex", ""),
+    ("recbench report SUITE", "HTML pages with images and curves"),
+    ("recbench compare SUITE:l2 SUITE:wiener", "is the difference real?"),
+    ("recbench show wiener", "a loss, its parameters and its source"),
+)
 
 
 class _PipeBroken(Exception):
@@ -94,8 +121,14 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        grouped = {name for names in GROUPS.values() for name in names}
+        others = tuple(name for name in COMMANDS if name not in grouped)
+        for title, names in {**GROUPS, "Other": others}.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
+        with formatter.section("Examples"):
+            formatter.write_dl(_EXAMPLES, col_max=44)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS:
@@ -107,6 +140,8 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="recbench")
 def cli() -> None:
     """A benchmark of reconstruction losses for (variational) autoencoders.
+
+    Each command explains itself with --help; docs/cli.md says how to switch on completion in a shell.
 
     Exit codes: 0 all done, 1 some jobs failed (their rows say why), 2 usage error, 130 interrupted.
     """

@@ -66,7 +66,7 @@ def calibrate_command(
     def measure() -> dict[tuple[int, str], Scale]:
         """Import torch and train: everything that a plugin could bring down."""
         from recbench.job.calibration import complete
-        from recbench.job.runner import choose_device
+        from recbench.job.device import choose_device
 
         where = choose_device(device)
         with count_bar("calibrating") as progress:

@@ -6,8 +6,9 @@ from dataclasses import fields
 
 import click
 
+from recbench.cli.completion import Kind, complete_entries
 from recbench.cli.options import load, plugin_options
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.cli.weights import shown_size
 from recbench.contracts.direction import direction_words
 from recbench.contracts.entries import (
@@ -20,53 +21,81 @@ from recbench.contracts.entries import (
     TrackerEntry,
 )
 from recbench.contracts.sums import SumEntry
-from recbench.errors import PluginError
+from recbench.errors import PluginError, UserError, did_you_mean
 from recbench.plugin.manager import KINDS, find_plugins
-from recbench.plugin.registry import SINGULAR, Registry, conflicts
+from recbench.plugin.registry import SINGULAR, Registered, Registry, conflicts
 
 _BASE = {field.name for field in fields(Entry)}
 
 
+_KIND = Kind()
+
+
 @click.command("list")
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", type=_KIND)
 @plugin_options
 def list_command(kind: str, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
     """List the available losses, architectures, datasets, metrics, executors or trackers."""
+    from recbench.cli.terminal import print_lines
+
     registry = Registry(load(plugin_files, blocked, strict))
-    found = registry.all(kind)
-    width = max((len(registered.entry.name) for registered in found), default=0)
-    for registered in found:
-        echo(f"{registered.entry.name:<{width}}  {registered.entry.summary}")
+    print_lines((registered.entry.name, registered.entry.summary) for registered in registry.all(kind))
 
 
 @click.command("show")
-@click.argument("kind", type=click.Choice(list(SINGULAR.values())))
-@click.argument("name")
+@click.argument("words", nargs=-1, required=True, metavar="[KIND] NAME", shell_complete=complete_entries)
 @plugin_options
-def show_command(kind: str, name: str, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
-    """Show the parameters with defaults, the requirements and the citation of an entry, as in ``show loss wiener``."""
-    plural = next(plural for plural, singular in SINGULAR.items() if singular == kind)
+def show_command(words: tuple[str, ...], plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool) -> None:
+    """Show the parameters with defaults, the requirements and the citation of an entry, as in ``show loss wiener``.
+
+    KIND is needed only where entries of several kinds have the same NAME.
+    """
+    if len(words) > 2 or (words[0] in (*SINGULAR, *SINGULAR.values()) and len(words) == 1):
+        raise click.UsageError(f"show {' '.join(words)}: expected a kind and a name, as in 'show loss wiener'")
     registry = Registry(load(plugin_files, blocked, strict))
-    registered = registry.get(plural, name)
+    for place, registered in enumerate(_meant(registry, words)):
+        if place:
+            say()
+        _show(registered)
+
+
+def _meant(registry: Registry, words: tuple[str, ...]) -> list[Registered]:
+    """Return the entries that ``[KIND] NAME`` means.
+
+    Raises:
+        UserError: there is none.
+    """
+    *kinds, name = words
+    if kinds:
+        return [registry.get(_KIND.convert(kinds[0], None, None), name)]
+    everything = [registered for kind in KINDS for registered in registry.all(kind)]
+    found = [registered for registered in everything if registered.entry.name == name]
+    if not found:
+        known = sorted({registered.entry.name for registered in everything})
+        raise UserError(f"there is no entry '{name}'; {did_you_mean(name, known)}")
+    return found
+
+
+def _show(registered: Registered) -> None:
     entry = registered.entry
-    echo(f"{entry.name}: {entry.summary}\n")
-    facts = [("plugin", registered.plugin.provider), *_facts(entry)]
+    say(f"{entry.name}: {entry.summary}\n")
+    facts = [("kind", registered.kind), ("plugin", registered.plugin.provider), *_facts(entry)]
     for label, text in facts:
-        echo(f"  {label:<14}{text}")
+        say(f"  {label:<14}{text}")
     if entry.parameters:
-        echo("\nparameters")
+        say("\nparameters")
         for parameter in entry.parameters:
-            echo(f"  {parameter.name}: {_signature(parameter)}\n      {parameter.doc}")
+            say(f"  {parameter.name}: {_signature(parameter)}\n      {parameter.doc}")
     if isinstance(entry, DatasetEntry) and entry.files:
-        echo("\nfiles, which 'recbench data prepare' fetches into root")
+        say("\nfiles, which 'recbench data prepare' fetches into root")
         for file in entry.files:
-            echo(f"  {file.file}, {shown_size(file.size)}, {file.address}")
+            say(f"  {file.file}, {shown_size(file.size)}, {file.address}")
     if isinstance(entry, DatasetEntry) and entry.obtain:
-        echo(f"\n{entry.obtain}")
+        say(f"\n{entry.obtain}")
     if entry.notes:
-        echo(f"\n{entry.notes}")
+        say(f"\n{entry.notes}")
     if entry.citation:
-        echo(f"\ncitation\n  {entry.citation}")
+        say(f"\ncitation\n  {entry.citation}")
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.terminal import err
@@ -20,7 +21,7 @@ _SHOWN = 10
 
 
 @click.command("clean")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option("--only", type=click.Choice(list(KINDS)), multiple=True, help="Only files of this kind. Repeatable.")
 @click.option("--yes", is_flag=True, help="Remove the listed files.")

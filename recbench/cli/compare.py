@@ -12,7 +12,8 @@ from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side,
 from recbench.analysis.earlier import earlier_version
 from recbench.cli.options import results_option
 from recbench.cli.stored import shown_suite
-from recbench.cli.text import echo
+from recbench.cli.terminal import laid_out
+from recbench.cli.text import echo, say
 from recbench.errors import UserError
 from recbench.render.text import head, number
 from recbench.store.archive import opened
@@ -39,7 +40,7 @@ def compare_command(first: str, second: str, anyway: bool, form: str, results: P
     if form == "json":
         echo(found.model_dump_json(indent=1))
         return
-    echo(_text(found), nl=False)
+    say(_text(found).rstrip("\n"))
 
 
 def _side(text: str, results: Path, stack: ExitStack) -> Side:
@@ -103,13 +104,8 @@ def _block(pair: ComparedPair, confidence: float) -> str:
         ["", "before", "after", "difference", f"{confidence:.0%} interval", "p", ""],
         *(_row(change) for change in pair.changes),
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            text.ljust(width) if i in (0, 6) else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(f"  {'  '.join(cells)}".rstrip())
+    rows = [["  " + row[0], *row[1:]] for row in rows]
+    lines += laid_out(rows, (0, 6)).split("\n")
     if pair.seeds == (1, 1):
         lines.append("  one seed each: the tests hold for these trainings, not for the methods in general")
     return "\n".join(lines)

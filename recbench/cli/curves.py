@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from recbench.analysis.rate_distortion import Matched, RateDistortion, rate_distortion
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo
@@ -22,7 +23,7 @@ from recbench.sweep.state import inspect
 
 
 @click.command("curves")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option("--reference", metavar="LABEL", help="Loss that the others are compared with; by default l2.")
 @click.option(
@@ -127,8 +128,8 @@ def _print_differences(board: RateDistortion) -> None:
             echo(f"– {reason}")
 
 
-def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
-    """Print the losses of every setting at a rate that most of their curves cover.
+def all_matched(plan: Plan, records: Mapping[str, Result]) -> list[RateDistortion]:
+    """Return the curves of every setting that has losses at the same rate.
 
     Raises:
         UserError: fewer than two losses have a curve.
@@ -136,6 +137,11 @@ def print_all_matched(plan: Plan, records: Mapping[str, Result]) -> None:
     boards = [board for board in rate_distortion(plan, records) if board.matched is not None]
     if not boards:
         raise UserError(f"the suite {plan.suite} has fewer than two losses with curves over the KL divergence")
+    return boards
+
+
+def print_all_matched(boards: Sequence[RateDistortion]) -> None:
+    """Print the losses of every setting at a rate that most of their curves cover."""
     for board in boards:
         if board.matched is not None:
             echo("")

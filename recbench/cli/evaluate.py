@@ -8,15 +8,19 @@ from typing import Unpack
 
 import click
 
+from recbench.cli.apart import kept_apart
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import load_stored_suite, stored_suite
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.plugin.registry import Registry
 from recbench.store.store import Store
+from recbench.suite.suite import Suite
 
 
 @click.command("evaluate")
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete_suites)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
 @results_option
 @sweep_options
@@ -38,7 +42,12 @@ def evaluate_command(
     file = Path(suite)
     if file.suffix not in (".yaml", ".yml") and not file.is_file():
         file = stored_suite(suite, results).root / "suite.yaml"
+        plugin_files = with_remembered(Store(file.parent), plugin_files)
     registry = Registry(load(plugin_files, blocked, strict))
-    loaded = load_stored_suite(file, results, registry, overrides)
-    executor, options = options_of(registry, plugin_files, blocked, loaded.executors, train=False, **settings)
-    sys.exit(execute(loaded, Store(results / loaded.plan.suite), registry, executor, options))
+
+    def loaded(*more: str) -> Suite:
+        return load_stored_suite(file, results, registry, (*overrides, *more))
+
+    meant = kept_apart(loaded(), results, overrides, loaded)
+    executor, options = options_of(registry, plugin_files, blocked, meant.executors, train=False, **settings)
+    sys.exit(execute(meant, Store(results / meant.plan.suite), registry, executor, options, settings))

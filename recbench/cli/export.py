@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo
@@ -16,7 +17,7 @@ from recbench.store.cleanup import stale_exports
 
 
 @click.command("export")
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete_suites)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="File to write; SUITE.zip by default."
 )

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.remembered import with_remembered
 from recbench.cli.report import gathered, tell_left_out
 from recbench.cli.stored import shown_suite, tell_unloaded_files
 from recbench.cli.text import echo
@@ -32,9 +35,14 @@ FIGURES = {
 FORMATS = ("pdf", "png", "svg")
 
 
+def complete_figures(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the figures that begin like this."""
+    return [CompletionItem(name, help=what) for name, what in FIGURES.items() if name.startswith(incomplete)]
+
+
 @click.command("figure")
-@click.argument("name")
-@click.argument("suite", required=False)
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=complete_figures)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option(
     "--output",
@@ -48,7 +56,7 @@ FORMATS = ("pdf", "png", "svg")
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of decoded images.")
 @plugin_options
 def figure_command(
-    name: str,
+    name: str | None,
     suite: str | None,
     results: Path,
     output: Path | None,
@@ -58,10 +66,15 @@ def figure_command(
     blocked: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Draw the figure NAME of SUITE for a paper, as PDF, PNG or SVG.
+    """Draw the figure NAME of SUITE for a paper, as PDF, PNG or SVG; without NAME, list the figures.
 
     The same records give the same file. SUITE is the name or file of a suite; by default the one that was run last.
     """
+    if name is None:
+        from recbench.cli.terminal import print_lines
+
+        print_lines(FIGURES.items())
+        return
     if name not in FIGURES:
         listed = "\n".join(f"  {known:20} {what}" for known, what in FIGURES.items())
         raise UserError(f"unknown figure '{name}'; {did_you_mean(name, list(FIGURES))}\nfigures:\n{listed}")
@@ -80,7 +93,7 @@ def figure_command(
     if name in figures.PLOTS:
         drawn = figures.draw(name, view)
     else:
-        registry = Registry(load(plugin_files, blocked, strict))
+        registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
         tell_unloaded_files(store, registry.plugins)
         sheet = sheet_for(name, view, Sources(store, registry, cache or default_cache()))
         drawn = figures.sheet(sheet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,22 +11,29 @@ import click
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank_stored
+from recbench.cli.completion import complete_suites
+from recbench.cli.curves import all_matched, print_all_matched
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import shown_suite
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_output
 from recbench.plan.plan import Plan
+from recbench.render.columns import Excerpt
 from recbench.render.leaderboard import FORMATS
 from recbench.render.published import added, to_text
 from recbench.sweep.state import inspect
 
 
 @click.command("leaderboard")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option(
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."
+)
+@click.option("--wide", is_flag=True, help="Include spreads, mean ranks, and the statistics of every metric.")
+@click.option(
+    "--columns", "columns", multiple=True, metavar="NAME,NAME", help="Columns of the table, such as method,rank,psnr."
 )
 @click.option("--cost", is_flag=True, help="Include the cost of training: speed, memory, parameters.")
 @click.option(
@@ -51,6 +59,8 @@ def leaderboard_command(
     suite: str | None,
     results: Path,
     form: str,
+    wide: bool,
+    columns: tuple[str, ...],
     cost: bool,
     metrics: tuple[str, ...],
     confidence: float,
@@ -63,6 +73,7 @@ def leaderboard_command(
     """Print the leaderboard of SUITE, the name or file of a suite; by default the one that was run last."""
     if matched_kl and (form != "terminal" or output is not None):
         raise UserError("--matched-kl is for the terminal only; 'recbench curves --format json' prints the same data")
+    selection = _selection(columns, wide, cost or time_to is not None, form)
     store = shown_suite(suite, results)
     plan = store.read_plan()
     state = inspect(plan, store)
@@ -75,26 +86,35 @@ def leaderboard_command(
         ranking=known_metrics(plan, metrics) or None,
         time_to=_target(plan, time_to) if time_to else None,
     )
-    cost = cost or time_to is not None
+    for board in leaderboard.boards:
+        selection.columns(board)  # whether it has them, before anything is printed
     tables = _published(plan, leaderboard, form) if published else ()
+    matched = all_matched(plan, state.records) if matched_kl else []
     if form == "terminal" and output is None:
-        from recbench.cli.terminal import print_leaderboard
+        from recbench.cli.terminal import laid_out, print_leaderboard
 
-        print_leaderboard(leaderboard, cost=cost)
+        print_leaderboard(leaderboard, selection)
         if tables:
-            echo("\n" + to_text(tables), nl=False)
-        if matched_kl:
-            from recbench.cli.curves import print_all_matched
-
-            print_all_matched(plan, state.records)
+            say("\n" + to_text(tables, partial(laid_out, left=(0, 1))).rstrip("\n"))
+        print_all_matched(matched)
         return
     form = "markdown" if form == "terminal" else form
-    text = FORMATS[form][1](leaderboard, cost=cost)
+    text = FORMATS[form][1](leaderboard, selection)
     text = added(form, text, leaderboard, tables) if tables else text
     if output is None:
         echo(text, nl=False)
     else:
         write_output(output, text.encode())
+
+
+def _selection(columns: tuple[str, ...], wide: bool, cost: bool, form: str) -> Excerpt:
+    names = tuple(name.strip() for text in columns for name in text.split(",") if name.strip())
+    if names and wide:
+        raise UserError("--columns and --wide both choose the columns; give only one of them")
+    if (names or wide) and form in ("json", "csv"):
+        option = "--columns" if names else "--wide"
+        raise UserError(f"{option} does not go with --format {form}, which always holds everything")
+    return Excerpt(names, wide, cost)
 
 
 def _published(plan: Plan, leaderboard: Leaderboard, form: str) -> tuple[PublishedTable, ...]:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import click
 
+from recbench.cli.completion import complete_jobs
 from recbench.cli.options import results_option
 from recbench.cli.stored import chosen_job
 from recbench.cli.terminal import err
@@ -18,6 +19,7 @@ from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.files import holder
 from recbench.store import heartbeat
+from recbench.store.artifacts import ArtifactError, read_history
 from recbench.store.store import Store
 
 _POLL = 0.3
@@ -25,12 +27,17 @@ _CHUNK = 1 << 16
 
 
 @click.command("logs")
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @results_option
 @click.option("--follow", is_flag=True, help="Keep printing new output until the job ends.")
 def logs_command(job: str, results: Path, follow: bool) -> None:
-    """Print the log of JOB, given by its id or the beginning of its id; if it failed, the reason goes to stderr."""
+    """Print the log of JOB, given by its id or the beginning of its id; if it failed, the reason goes to stderr.
+
+    Of a job that is done and has printed nothing, its epochs are shown.
+    """
     folder = _folder(job, results)
+    if not follow and _has_printed_nothing(folder) and _tell_epochs(folder):
+        return
     with _log(folder, follow).open("rb") as stream:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for chunk in _chunks(folder, follow, stream):
@@ -52,6 +59,30 @@ def logs_command(job: str, results: Path, follow: bool) -> None:
         story = failure.traceback.rstrip() if failure.reason == "exception" else ""
         text = f"{record.status}: {failure.type}: {failure.message}"
         err.print("\n".join(filter(None, [story, text])), soft_wrap=True)
+
+
+def _has_printed_nothing(folder: Path) -> bool:
+    try:
+        return (folder / "log.txt").stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def _tell_epochs(folder: Path) -> bool:
+    """Print the epochs and the scores of a job; return False if it is not done, or its history is not there."""
+    try:
+        record = Store(folder.parent.parent).read(folder.name)
+        if record is None or record.status != "done":
+            return False
+        epochs = read_history(folder, record.files)
+    except (ArtifactError, ValueError, OSError):
+        return False
+    shown = ("objective", "reconstruction", "kl", "validation", "learning_rate", "images_per_second")
+    for epoch in epochs:
+        values = "  ".join(f"{name} {epoch[name]:.5g}" for name in shown if epoch.get(name) is not None)
+        echo(f"epoch {epoch['epoch']:g}/{record.job.training.epochs}  {values}")
+    echo("done: " + "  ".join(f"{name} {score.mean:.5g}" for name, score in record.scores.items()))
+    return True
 
 
 def _folder(job: str, results: Path) -> Path:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import is_shipped, shown_suite, tell_unloaded_files
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("report")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of decoded images.")
 @click.option(
@@ -47,7 +49,7 @@ def report_command(
     from recbench.report.write import write
 
     store = shown_suite(suite, results, cache)
-    registry = Registry(load(plugin_files, blocked, strict))
+    registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
     if not no_models:
         tell_unloaded_files(store, registry.plugins)
     with err.status("reading the jobs") as status:

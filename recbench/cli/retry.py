@@ -8,7 +8,9 @@ from typing import Unpack
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
+from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import chosen_job, load_stored_suite, stored_suite
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err
@@ -21,7 +23,7 @@ from recbench.sweep.state import PlanState, inspect
 
 
 @click.command("retry")
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete_suites)
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--diverged", is_flag=True, help="Include jobs that diverged.")
 @results_option
@@ -40,7 +42,7 @@ def retry_command(
     """Run only the failed jobs of SUITE (its name or its file) again.
 
     With JOBs, given by their ids or the beginnings of their ids, run only those, whether they failed or diverged.
-    Earlier records are kept next to the new ones. The suite is the one resolved by the last run.
+    Earlier records are kept next to the new ones. The suite is the one resolved by the last run, with its plugin files.
     """
     store = stored_suite(suite, results)
     plan = store.read_plan()
@@ -50,13 +52,14 @@ def retry_command(
     if not wanted:
         err.print(f"{plan.suite}: no job failed{'' if diverged else ' (--diverged includes jobs that diverged)'}")
         return
+    plugin_files = with_remembered(store, plugin_files)
     registry = Registry(load(plugin_files, blocked, strict))
     again = load_stored_suite(store.root / "suite.yaml", results, registry, maximum_jobs=max(10_000, len(plan.jobs)))
     executor, options = options_of(registry, plugin_files, blocked, again.executors, frozenset(wanted), **settings)
     for job_id in wanted:
         if state.records[job_id].status == "diverged":
             _keep_aside(store, job_id)
-    sys.exit(execute(again, store, registry, executor, options))
+    sys.exit(execute(again, store, registry, executor, options, settings))
 
 
 def _wanted(state: PlanState, named: list[str], diverged: bool) -> list[str]:

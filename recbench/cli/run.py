@@ -12,7 +12,11 @@ from typing import Unpack
 import click
 
 from recbench.cli.again import plan_again
+from recbench.cli.apart import kept_apart, tell_weights
+from recbench.cli.completion import complete_suite_files
+from recbench.cli.estimating import tell_estimate
 from recbench.cli.options import check_device, load, plugin_options, results_option
+from recbench.cli.remembered import remember
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
@@ -26,13 +30,21 @@ from recbench.suite.suite import Suite
 from recbench.sweep.preflight import check
 from recbench.sweep.state import PlanState, grown
 
-_suite = click.argument("suite_file", metavar="SUITE", type=click.Path(path_type=Path))
+_suite = click.argument(
+    "suite_file", metavar="SUITE", type=click.Path(path_type=Path), shell_complete=complete_suite_files
+)
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value. Repeatable.")
 _most = click.option(
     "--max-jobs",
     type=click.IntRange(min=1),
     metavar="N",
     help="Refuse suites with more jobs; by default, ask for confirmation above 10,000.",
+)
+_estimate = click.option(
+    "--estimate/--no-estimate",
+    default=None,
+    help="Time a few steps of each method, if no job has finished yet from whose record it is known what jobs take; "
+    "by default on a terminal only.",
 )
 _DEFAULT_MOST = 10_000
 _NEVER = 1_000_000
@@ -45,7 +57,8 @@ _NEVER = 1_000_000
 @_most
 @results_option
 @sweep_options
-@click.option("--dry-run", is_flag=True, help="Print the jobs and their status; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the jobs, their status and what they will take; run nothing.")
+@_estimate
 @plugin_options
 def run_command(
     suite_file: Path,
@@ -53,6 +66,7 @@ def run_command(
     max_jobs: int | None,
     results: Path,
     dry_run: bool,
+    estimate: bool | None,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
@@ -63,15 +77,23 @@ def run_command(
     After an interruption, the same command continues, even with other options. Results are written to DIR/<suite>/.
     """
     registry = Registry(load(plugin_files, blocked, strict))
-    suite = load_stored_suite(
-        suite_file, results, registry, overrides, maximum_jobs=max_jobs or _DEFAULT_MOST, ask=_ask(max_jobs)
-    )
+    most = {"maximum_jobs": max_jobs or _DEFAULT_MOST, "ask": _ask(max_jobs)}
+
+    def loaded(*more: str) -> Suite:
+        return load_stored_suite(suite_file, results, registry, (*overrides, *more), **most)
+
+    suite = kept_apart(loaded(), results, overrides, loaded)
+    tell_weights(suite.plan, overrides)
     executor, options = options_of(registry, plugin_files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if dry_run:
-        _print_jobs(*grown(scales.filled_in(suite.plan, store.root, registry), store))
+        plan, state = grown(scales.filled_in(suite.plan, store.root, registry), store)
+        _print_jobs(plan, state)
+        how = (registry, plugin_files, blocked, settings["device"], estimate)
+        tell_estimate(plan, state.to_run, store, *how)
         return
-    code = execute(suite, store, registry, executor, options)
+    remember(store, plugin_files)
+    code = execute(suite, store, registry, executor, options, settings)
     if code == 1:
         plan_again(store)
     sys.exit(code)
@@ -113,6 +135,7 @@ def _print_jobs(plan: Plan, state: PlanState) -> None:
 @_most
 @click.option("--preflight", is_flag=True, help="Let every method take one step, and check its plugins.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where they do.")
+@_estimate
 @plugin_options
 def validate_command(
     suite_file: Path,
@@ -120,6 +143,7 @@ def validate_command(
     max_jobs: int | None,
     preflight: bool,
     device: str,
+    estimate: bool | None,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
@@ -145,15 +169,37 @@ def validate_command(
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"
         chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
-        what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen} seeds)"
+        chosen += f" seeds and {len(plan.fitted)} of baselines" if plan.fitted else " seeds"
+        what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen})"
         echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
         _tell_lacking(suite)
+        _tell_estimate(suite, registry, plugin_files, blocked, device, estimate)
         return
-    seeds = len({job.seed for job in plan.jobs})
-    whole = len(plan.methods) * len(plan.settings) * seeds == len(plan.jobs)
-    spans = f"{len(plan.methods)} methods x {len(plan.settings)} settings x {seeds} seeds"
+    trained = [job for job in plan.jobs if job.setting not in plan.fitted]
+    seeds, methods = len({job.seed for job in trained}), len({job.method for job in trained})
+    settings = len(plan.settings) - len(plan.fitted)
+    whole = methods * settings * seeds == len(trained)
+    spans = f"{methods} methods x {settings} settings x {seeds} seeds"
+    spans += f" and {len(plan.fitted)} of baselines" if plan.fitted else ""
     echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
     _tell_lacking(suite)
+    _tell_estimate(suite, registry, plugin_files, blocked, device, estimate)
+
+
+def _tell_estimate(
+    suite: Suite,
+    registry: Registry,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    device: str,
+    timed: bool | None,
+) -> None:
+    """Print what all jobs of a suite will take, those that are done included."""
+    if suite.lacking:
+        return
+    store = Store(Path(os.environ.get("RECBENCH_RESULTS") or "results") / suite.plan.suite)
+    plan = grown(suite.plan, store)[0]
+    tell_estimate(plan, plan.jobs, store, registry, plugin_files, blocked, device, timed)
 
 
 def _tell_lacking(suite: Suite) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.durations import duration
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import shown_suite
 from recbench.cli.terminal import err, out, print_table
 from recbench.cli.text import echo
+from recbench.cli.time_left import expected, seconds_left
 from recbench.contracts.executor import Executor
 from recbench.errors import UserError
 from recbench.plan.model import PlannedJob
@@ -77,21 +79,20 @@ def status_of(store: Store, queued: Mapping[str, str]) -> SuiteStatus:
 
 def _seconds_left(plan: Plan, state: PlanState, at_work: Mapping[str, RunningJob], store: Store) -> float | None:
     """Estimate the time left from completed jobs and the present number of running jobs; None if it is unknown."""
-    living = [found for found in at_work.values() if found.epochs]
-    waiting = sum(job.id not in state.records and job.id not in at_work for job in plan.jobs)
+    waiting = [job for job in plan.jobs if job.id not in state.records and job.id not in at_work]
     if not at_work:
         return None if waiting else 0.0
-    left = sum(found.seconds_left for found in living)
-    done = [job.id for job in plan.jobs if job.id in state.records and state.records[job.id].status == "done"]
-    times = []
-    for job_id in done[-_SAMPLE:]:
+    running = [found.seconds_left for found in at_work.values() if found.epochs]
+    starting = [job for job in plan.jobs if job.id in at_work and not at_work[job.id].epochs]
+    done = [job for job in plan.jobs if job.id in state.records and state.records[job.id].status == "done"]
+    known: dict[tuple[int, int], list[float]] = {}
+    for job in done[-_SAMPLE:]:
         with suppress(ValueError):  # damaged in a part that the board does not need
-            times.append(_seconds(store.read(job_id)))
-    unknown = waiting + len(at_work) - len(living)
-    if unknown and not times:
+            known.setdefault((job.setting, job.method), []).append(_seconds(store.read(job.id)))
+    times = [expected(known, job.setting, job.method) for job in (*starting, *waiting)]
+    if any(seconds is None for seconds in times):
         return None
-    mean = sum(times) / len(times) if times else 0.0
-    return (left + unknown * mean) / len(at_work)
+    return seconds_left(running, [seconds for seconds in times if seconds is not None], len(at_work))
 
 
 def _seconds(record: Record | None) -> float:
@@ -101,7 +102,7 @@ def _seconds(record: Record | None) -> float:
 
 
 @click.command("status")
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, shell_complete=complete_suites)
 @results_option
 @click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format."
@@ -146,6 +147,8 @@ def status_command(
         if status.named(word):
             out.print()
             print_table(word, ("job", "method", "state", "why"), _trouble_rows(status, word))
+    if failed := status.named("failed"):
+        err.say(f"'recbench logs {failed[0].id[:8]}' shows why, 'recbench retry {status.plan.suite}' runs them again")
     for job_id, reason in status.state.unusable.items():
         err.print(f"job {job_id}: its record cannot be used: {reason}", soft_wrap=True)
     for job_id, reason in status.state.lost.items():

@@ -48,6 +48,8 @@ class Settings(TypedDict):
     preflight: bool
     tracked: tuple[str, ...]
     track_option: tuple[str, ...]
+    quiet: bool
+    verbose: bool
 
 
 _OPTIONS = (
@@ -91,6 +93,8 @@ _OPTIONS = (
     click.option(
         "--track", "tracked", multiple=True, metavar="TRACKER", help="Report the jobs to a tracker. Repeatable."
     ),
+    click.option("--quiet", "-q", is_flag=True, help="Show no progress and no jobs that are done."),
+    click.option("--verbose", "-v", is_flag=True, help="Print a line for each epoch of each job too."),
     click.option("--track-option", multiple=True, metavar="NAME.KEY=VALUE", help="Parameter of a tracker. Repeatable."),
 )
 
@@ -155,12 +159,14 @@ def loading(registry: Registry, plugin_files: tuple[str, ...], blocked: tuple[st
     return {"plugin_files": files, "blocked": (*blocked, *crashing)}
 
 
-def execute(suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options) -> int:
+def execute(
+    suite: Suite, store: Store, registry: Registry, executor: Executor, options: Options, settings: Settings
+) -> int:
     """Run a suite, print its leaderboard and return the exit code. Continues when the terminal is closed."""
     from recbench.cli.live import LiveView
 
     ignore_hangup()
-    with LiveView() as view:
+    with LiveView(quiet=settings["quiet"], verbose=settings["verbose"]) as view:
         finished = run_sweep(suite, store, registry, executor, options, view)
     if finished and not view.total:
         if options.train:

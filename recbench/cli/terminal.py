@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,22 +16,25 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
-from recbench.analysis.board import Leaderboard
-from recbench.cli.text import plain
+from recbench.analysis.board import Board, Leaderboard
+from recbench.cli.layout import Grid, lay_out
+from recbench.cli.text import plain, wrapped
 from recbench.render.board import (
-    TableEntry,
     details,
     details_legend,
     front,
     legend,
+    narrowed,
     table,
     tuning,
     tuning_legend,
+    warnings,
 )
+from recbench.render.columns import BoardColumn, Excerpt, TableEntry
 from recbench.render.text import number
+from recbench.render.verdict import troubles, verdict
 
 if TYPE_CHECKING:
     from recbench.analysis.across import Across
@@ -44,8 +46,27 @@ class PlainConsole(Console):
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
-    def print(self, *objects: Any, **options: Any) -> None:
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """Print as rich does, but sentences (``soft_wrap``) as :meth:`say` does."""
+        if soft_wrap and len(objects) == 1 and isinstance(objects[0], str | Text):
+            self.say(objects[0])
+            return
         super().print(*(shown(each) if isinstance(each, str | Text) else each for each in objects), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Leave a pipe that nobody reads any more to the command line, which ends quietly; rich would exit with 1."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
+
+    def say(self, text: str | Text) -> None:
+        """Print sentences; on a terminal, long lines are broken between words. Words are never broken."""
+        said = shown(text)
+        if self.is_terminal and "\n" in (broken := wrapped(said.plain, self.width)):
+            said.plain = broken  # of one style
+        self.page(said.append("\n"))
+
+    def page(self, text: str | Text) -> None:
+        """Print text that is laid out already, as it is."""
+        super().print(shown(text), soft_wrap=True, end="")
 
 
 def shown(text: str | Text) -> Text:
@@ -62,14 +83,31 @@ err = PlainConsole(stderr=True)
 
 def print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a plain table to stdout; rich markup in the texts is not interpreted."""
-    heading = Text(plain(title), style="bold")
-    table = Table(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in heads:
-        table.add_column(Text(head, style="dim"), overflow="fold")
-    for row in rows:
-        table.add_row(*map(shown, row))
-    wide = PlainConsole(width=160) if not out.is_terminal else out
-    wide.print(table)
+    if title:
+        out.say(Text(title, style="bold"))
+    entries = [[TableEntry(text) for text in row] for row in (heads, *rows)]
+    for part in lay_out(Grid(entries, left=range(len(heads))), out.width if out.is_terminal else None):
+        part.rstrip()
+        out.page(part.append("\n"))
+
+
+def laid_out(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Return a table as text that fits the terminal, if stdout is one.
+
+    Args:
+        rows: the head, then the others.
+        left: indices of the columns whose texts are at the left.
+    """
+    grid = Grid([[TableEntry(text) for text in row] for row in rows], left=left)
+    return "\n".join(part.plain.rstrip("\n") for part in lay_out(grid, out.width if out.is_terminal else None))
+
+
+def print_lines(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names with texts to stdout; on a terminal, long texts continue below themselves."""
+    entries = [[TableEntry(text) for text in row] for row in rows]
+    for part in lay_out(Grid(entries, left=(0, 1)), out.width if out.is_terminal else None):
+        part.rstrip()
+        out.page(Text(part.plain + "\n"))
 
 
 @contextmanager
@@ -91,51 +129,60 @@ def count_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def print_leaderboard(leaderboard: Leaderboard, *, cost: bool = False) -> None:
-    """Print all boards to stdout.
-
-    A board wider than the terminal continues below, with the methods repeated; if stdout is not a terminal, lines have
-    any length.
-    """
-    width = out.width if out.is_terminal else None
+def print_leaderboard(leaderboard: Leaderboard, selection: Excerpt | None = None) -> None:
+    """Print all boards to stdout, each with its verdict above; if stdout is not a terminal, lines have any length."""
     for board in leaderboard.boards:
         title = f"{leaderboard.suite}: {board.setting} ({leaderboard.done}/{leaderboard.jobs} jobs done)"
-        page = Text(f"{title}\n\n", style="bold")
-        for part in _parts(table(board, cost=cost), front(board), width):
-            page.append_text(part)
-        page.append(f"{legend(board)}\n", style="dim")
-        if more := details(board):
-            page.append("\n")
-            for part in _parts(more, 1, width):
-                page.append_text(part)
-            page.append(f"{details_legend(board)}\n", style="dim")
-        if values := tuning(board):
-            page.append("\n")
-            for part in _parts(values, 1, width):
-                page.append_text(part)
-            page.append(f"{tuning_legend(board)}\n", style="dim")
+        out.say(Text(title, style="bold"))
+        if words := verdict(board):
+            out.say(f"{words}.")
+        out.page("\n")
+        _print_board(board, selection or Excerpt())
         for row in board.rows:
-            for trouble in row.trouble:
-                page.append(f"  {row.label}, {trouble}\n", style="red")
-        out.print(page, soft_wrap=True)
+            for trouble in troubles(row):
+                out.say(Text(f"  {trouble}", style="red"))
+        for line in warnings(board):
+            out.say(Text(f"  {line}", style="yellow"))
     for note in leaderboard.notes:
-        err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+        err.say(Text(f"note: {note}", style="yellow"))
+
+
+def _print_board(board: Board, selection: Excerpt) -> None:
+    columns = selection.columns(board)
+    rows = table(board, columns)
+    narrow, fewer = narrowed(rows, columns)
+    _print_grid(_grid(rows, columns), _grid(narrow, fewer))
+    hint = "" if selection.wide or selection.names else "; --wide shows more"
+    out.say(Text(legend(board, columns) + hint, style="dim"))
+    more = details(board) if selection.wide else []
+    for values, explain in ((more, details_legend), (tuning(board), tuning_legend)):
+        if values:
+            out.page("\n")
+            _print_grid(Grid(values, left=(0, len(values[0]) - 1) if values is more else (0,)))
+            out.say(Text(explain(board), style="dim"))
+
+
+def _grid(rows: list[list[TableEntry]], columns: list[BoardColumn]) -> Grid:
+    return Grid(rows, front(columns), [i for i, column in enumerate(columns) if column.left])
+
+
+def _print_grid(wide: Grid, narrow: Grid | None = None) -> None:
+    for part in lay_out(wide, out.width if out.is_terminal else None, narrow):
+        out.page(part)
 
 
 def print_across(found: Across) -> None:
     """Print average ranks over several boards to stdout, with tests of their differences."""
-    page = Text(f"ranks by {found.by} over {len(found.boards)} boards\n\n", style="bold")
+    out.say(Text(f"ranks by {found.by} over {len(found.boards)} boards\n", style="bold"))
     heads = ["#", "method", "average rank", *found.boards]
     rows = [[TableEntry(text) for text in heads]]
     for place, method in enumerate(found.methods):
         ranks = [TableEntry(f"{line[place]:g}") for line in found.ranks]
         average = TableEntry(number(found.average_ranks[place], 2))
         rows.append([TableEntry(str(place + 1)), TableEntry(method), average, *ranks])
-    for part in _parts(rows, 2, out.width if out.is_terminal else None):
-        page.append_text(part)
+    _print_grid(Grid(rows, 2, (1,)))
     for line in across_lines(found):
-        page.append(f"{line}\n")
-    out.print(page, soft_wrap=True)
+        out.say(line)
 
 
 def across_lines(found: Across) -> Iterator[str]:
@@ -151,34 +198,3 @@ def across_lines(found: Across) -> Iterator[str]:
             yield f"no significant differences ({name}): {', '.join(found.methods[place] for place in group)}"
     if found.left_out:
         yield f"left out, since not ranked on every board: {', '.join(found.left_out)}"
-
-
-def _parts(table: list[list[TableEntry]], front: int, width: int | None) -> Iterator[Text]:
-    """Yield a table as text, in parts that fit the width, each starting with the first ``front`` columns.
-
-    Rich's own tables truncate texts to fit, and take seconds for a thousand rows.
-    """
-    widths = [max(cell_len(entry.text) for entry in column) for column in zip(*table, strict=True)]
-    first, others = list(range(front)), list(range(front, len(widths)))
-    while others:
-        chosen = list(first)
-        while others and (
-            width is None
-            or len(chosen) == front
-            or sum(widths[i] + len(_GAP) for i in chosen) + widths[others[0]] <= width
-        ):
-            chosen.append(others.pop(0))
-        part = Text()
-        for place, row in enumerate(table):
-            for index in chosen:
-                entry = row[index]
-                padding = " " * (widths[index] - cell_len(entry.text))
-                to_the_left = index in (front - 1, len(row) - 1)
-                style = "dim" if place == 0 else "bold green" if entry.mark == "best" else ""
-                last = index == chosen[-1]
-                shown = padding + entry.text if not to_the_left else entry.text if last else entry.text + padding
-                part.append(shown, style=style).append("\n" if last else _GAP)
-        yield part.append("\n")
-
-
-_GAP = "  "

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import FiniteRange, check_device, load, plugin_options, results_option
+from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import stored_suite, tell_unloaded_files
-from recbench.cli.text import echo
+from recbench.cli.terminal import laid_out
+from recbench.cli.text import echo, say
 from recbench.data.cache import default_cache
 from recbench.errors import RecbenchError, UserError
 from recbench.plugin.registry import Registry
@@ -56,8 +58,8 @@ def verify_command(
 
     if device:
         check_device(device)
-    registry = Registry(load(plugin_files, blocked, strict))
     store, jobs, whole = _meant(job, results)
+    registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
     tell_unloaded_files(store, registry.plugins)
     found: list[Verification] = []
     for job_id in jobs:
@@ -69,7 +71,7 @@ def verify_command(
             echo(f"job {job_id} cannot be verified: {error}", err=True)
             continue
         if form == "terminal":
-            echo(_text(found[-1]))
+            say(_text(found[-1]))
     if form == "json":
         echo("[" + ",\n".join(one.model_dump_json(indent=1) for one in found) + "]")
     good = sum(one.verified for one in found)
@@ -111,11 +113,7 @@ def _text(found: Verification) -> str:
         for score in found.scores:
             numbers = [score.recorded, score.computed, score.difference, score.largest]
             rows.append([score.metric, *("–" if n is None else f"{n:.7g}" for n in numbers), score.verdict])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        for row in rows:
-            cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
-            cells[0] = row[0].ljust(widths[0])
-            lines.append(f"  {'  '.join([*cells[:-1], row[-1]])}".rstrip())
+        lines += laid_out([["  " + row[0], *row[1:]] for row in rows], (0, len(rows[0]) - 1)).split("\n")
     allowed = (
         f"relative differences up to {found.tolerance:g} are allowed" if found.tolerance else "every bit must be equal"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from recbench.cli.options import load, plugin_options
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.contracts.entries import Weights
 from recbench.data import weights
 from recbench.data.downloads import is_whole
@@ -41,7 +41,8 @@ def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict
 
 
 @weights_command.command("fetch")
-@click.argument("names", nargs=-1, metavar="[FILE]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--yes", is_flag=True, help="Fetch all that is missing without asking.")
 @click.option(
     "--to",
     "folder",
@@ -51,18 +52,24 @@ def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict
 )
 @plugin_options
 def fetch_command(
-    names: tuple[str, ...], folder: Path | None, plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict: bool
+    names: tuple[str, ...],
+    yes: bool,
+    folder: Path | None,
+    plugin_files: tuple[str, ...],
+    blocked: tuple[str, ...],
+    strict: bool,
 ) -> None:
-    """Fetch the named files, or all that are missing. The SHA-256 of each is verified."""
+    """Fetch weights; the SHA-256 of each file is verified.
+
+    NAME is a file, with or without its suffix, or the loss or metric that needs it; without NAME, all that are missing
+    are meant.
+    """
     from recbench.cli.terminal import download_bar
 
-    files = list(_files(plugin_files, blocked, strict))
-    known = [file.file for file in files]
-    for name in names:
-        if name not in known:
-            raise UserError(f"no entry needs weights {quoted(name)}; {did_you_mean(name, known)}")
+    users = _files(plugin_files, blocked, strict)
+    chosen = _named(users, names) if names else _missing(users, yes)
     failed = []
-    for file in [file for file in files if not names or file.file in names]:
+    for file in chosen:
         echo(f"{file.file}, {shown_size(file.size)}, from {file.address}", err=True)
         try:
             with download_bar(file.file) as progress:
@@ -76,6 +83,41 @@ def fetch_command(
         echo(f"to use them, set {weights.VARIABLE}={folder}", err=True)
     if failed:
         raise UserError(f"not fetched: {', '.join(failed)}")
+
+
+def _named(users: Users, names: tuple[str, ...]) -> list[Weights]:
+    """Return the files of these names, of these names without their suffix, or that entries of these names need.
+
+    Raises:
+        UserError: a name is none of these.
+    """
+    found: dict[Weights, None] = {}
+    for name in names:
+        meant = [file for file in users if name in (file.file, Path(file.file).stem)]
+        meant = meant or [file for file, entries in users.items() if name in (entry.split()[1] for entry in entries)]
+        if not meant:
+            known = [file.file for file in users]
+            known += sorted({entry.split()[1] for entries in users.values() for entry in entries})
+            raise UserError(f"no entry needs weights {quoted(name)}; {did_you_mean(name, known)}")
+        found.update(dict.fromkeys(meant))
+    return list(found)
+
+
+def _missing(users: Users, yes: bool) -> list[Weights]:
+    """Return the files that are missing, after showing their sizes and asking."""
+    absent = [file for file in users if weights.find(file) is None]
+    if not absent:
+        say("no weights are missing", err=True)
+        return []
+    for file in absent:
+        say(f"{file.file}  {shown_size(file.size)}  for {', '.join(users[file])}", err=True)
+    count = "1 file is" if len(absent) == 1 else f"{len(absent)} files are"
+    say(f"{count} missing, {shown_size(sum(file.size for file in absent))}", err=True)
+    if yes:
+        return absent
+    if not sys.stdin.isatty():
+        raise UserError("nothing was fetched: give the names of those that you need, or --yes for all")
+    return absent if click.confirm("fetch all of them?", err=True) else []
 
 
 @weights_command.command("verify")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -132,4 +133,24 @@ class Architecture(nn.Module, ABC):
         Returns:
             Images, float (B, C, H, W). The entry's value range is their nominal range; values outside are not clipped
             before losses see them.
+        """
+
+
+class Fitted(Architecture):
+    """An autoencoder that is fitted to the training images in closed form, without steps, loss or random numbers.
+
+    Its entry says ``trainable=False``. What it finds are parameters (with ``requires_grad=False``) and buffers, which
+    the constructor makes in their final shapes: they are stored with the job, and filled into a new network later.
+    """
+
+    @abstractmethod
+    def fit(self, batches: Callable[[], Iterable[Tensor]]) -> None:
+        """Set the parameters, in place.
+
+        Args:
+            batches: each call starts over all training images, as float32 (B, C, H, W) in the entry's value range, in
+                a fixed order.
+
+        Raises:
+            ValueError: it cannot be fitted to these images; the text says why.
         """

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from recbench.contracts.architecture import Posterior
 from recbench.contracts.loss import Auxiliary, Loss
+from recbench.contracts.numerics import float32_flags, set_float32_flags
 from recbench.errors import RecbenchError
 
 _INDEPENDENT = 1e-3
@@ -61,6 +62,7 @@ _GLOBAL: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "whether algorithms are deterministic": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    "the precision of products of float32 (TF32)": (float32_flags, set_float32_flags),
     "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
 }
 

@@ -208,9 +208,12 @@ class ArchitectureEntry(Entry):
 
     Attributes:
         value_range: lowest and highest value of its input and of its decoded images.
+        trainable: whether it is trained in steps; otherwise it is a :class:`recbench.contracts.architecture.Fitted`,
+            and may be a baseline of a suite.
     """
 
     value_range: Range = (-1.0, 1.0)
+    trainable: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,6 +38,8 @@ class Task:
             kept.
         title: name of the job for people: its method, its seed and, if there are several, its setting.
         trackers: names of the trackers of the job, each with its complete parameters.
+        calibrates: whether the job measures the scales of losses, and leaves them with the suite's results instead of a
+            record of its own. To an executor it is a job like others.
     """
 
     job_id: str
@@ -51,6 +53,7 @@ class Task:
     supersedes: str = ""
     title: str = ""
     trackers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    calibrates: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class JobProgress:
         loss: the most recent value of the training objective.
         images_per_second: current throughput of training.
         seconds_left: the job's own estimate of its remaining time.
+        fraction: how much of its training is done, from 0 to 1.
     """
 
     job_id: str
@@ -72,6 +76,7 @@ class JobProgress:
     loss: float
     images_per_second: float
     seconds_left: float
+    fraction: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,15 +23,18 @@ from torch import Tensor
 
 from recbench.contracts.checked import auxiliaries_of
 from recbench.contracts.entries import ArchitectureEntry, LossEntry, Range
+from recbench.contracts.executor import JobProgress, Task
 from recbench.contracts.loss import Context, Loss
 from recbench.contracts.loss import Setting as LossSetting
 from recbench.data.cache import prepare
 from recbench.errors import RecbenchError, UserError
+from recbench.files import lock, read_regular, write_atomically
+from recbench.job.device import autocast, choose_device
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, create_architecture, create_loss
-from recbench.job.runner import choose_device, on_device, shape_of
-from recbench.job.step import autocast, make_optimizers
-from recbench.job.training import epoch_order, seed_everything
+from recbench.job.runner import Outcome, on_device, shape_of
+from recbench.job.step import make_optimizers
+from recbench.job.training import Interrupted, epoch_order, seed_everything
 from recbench.plan.model import BoardSetting, ComponentSpec, Frozen
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import REFERENCE
@@ -43,6 +46,8 @@ from recbench.store import scales
 from recbench.store.scales import Scale, Wanted
 
 Progress = Callable[[int, int], None]
+FAILURE = "failure.txt"
+"""The file that says why scales could not be measured."""
 
 
 @dataclass
@@ -196,15 +201,13 @@ def _blamed(label: str) -> Iterator[None]:
         raise UserError(f"the loss {label} fails: {described(error)}") from error
 
 
-class Request(Frozen):
-    """The request that a coordinator, which imports no torch, writes to the standard input of this module's process."""
+class CalibrationRequest(Frozen):
+    """The work of a calibration: the content of its job's ``job.json``, written by a coordinator without torch.
+
+    The job's folder is ``calibration/jobs/<id>`` in that of the suite.
+    """
 
     plan: Plan
-    root: str
-    cache: str
-    plugin_files: tuple[str, ...] = ()
-    blocked: tuple[str, ...] = ()
-    device: str = "auto"
     seed: int = 0
     steps: int = scales.STEPS
 
@@ -239,26 +242,40 @@ def _check_code(setting: BoardSetting, losses: Sequence[tuple[str, ComponentSpec
         raise UserError(f"the code of {', '.join(changed)} was edited while it was calibrated; run the suite again")
 
 
-def main() -> int:
-    """Measure the scales that a :class:`Request` on standard input lacks; user errors go to standard error."""
-    request = Request.model_validate_json(sys.stdin.buffer.read())
-    record_imports()
-    losses = [loss for loss in scales.wanted(request.plan) if loss.given is None]
-    try:
-        registry = Registry(load_plugins(request.plugin_files, request.blocked))
-        device = choose_device(request.device)
-        complete(
-            request.plan, losses, registry, Path(request.root), Path(request.cache),
-            seed=request.seed, steps=request.steps, device=device,
-        )  # fmt: skip
-    except RecbenchError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except Exception as error:  # noqa: BLE001 - a plugin's; the coordinator shows the last line
-        sys.stderr.write(f"{described(error)}\n")
-        return 2
-    return 0
+def calibrate(task: Task, progress: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Outcome:
+    """Measure the scales that a job's :class:`CalibrationRequest` lacks, and store them with the suite's results.
 
+    A mistake of the suite's or of a plugin's is told in the file ``FAILURE`` of the job's folder.
+    """
+    folder = Path(task.folder)
+    with lock(folder) as mine:
+        if not mine:
+            return "busy"
+        try:
+            request = CalibrationRequest.model_validate_json(read_regular(folder / "job.json", 1 << 26))
+            record_imports()
 
-if __name__ == "__main__":
-    sys.exit(main())
+            def tell(done: int, total: int) -> None:
+                progress(JobProgress(task.job_id, done, total, 0.0, 0.0, 0.0))
+                if stop():
+                    raise Interrupted(f"stopped after {done} of {total} steps")
+
+            complete(
+                request.plan,
+                [loss for loss in scales.wanted(request.plan) if loss.given is None],
+                Registry(load_plugins(task.plugin_files, task.blocked)),
+                folder.parents[2],
+                Path(task.cache),
+                seed=request.seed,
+                steps=request.steps,
+                device=choose_device(task.device),
+                progress=tell,
+            )
+        except Interrupted:
+            return "interrupted"
+        except RecbenchError as error:
+            write_atomically(folder / FAILURE, str(error).encode())
+        except Exception as error:  # noqa: BLE001 - a plugin's
+            traceback.print_exc()
+            write_atomically(folder / FAILURE, described(error).encode())
+    return "recorded"

@@ -26,7 +26,10 @@ TERMS = ("objective", "reconstruction", "kl", "auxiliary")
 
 @dataclass
 class Position:
-    """The position of training: the next batch, and the sums over the running epoch and the whole run."""
+    """The position of training: the next batch, and the sums over the running epoch and the whole run.
+
+    The first steps of every process are apart, as warm-up: libraries choose algorithms, and memory is allocated.
+    """
 
     epoch: int = 1
     batch: int = 0
@@ -34,6 +37,14 @@ class Position:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(TERMS))
     seconds: float = 0.0
     epoch_seconds: float = 0.0
+    warm_steps: int = 0
+    warm_seconds: float = 0.0
+
+    @property
+    def step_seconds(self) -> float:
+        """Mean duration of a step, without those of warm-ups if there are others."""
+        steps = self.step - self.warm_steps
+        return (self.seconds - self.warm_seconds) / steps if steps > 0 else self.seconds / self.step
 
 
 class DamagedCheckpointError(RecbenchError):
@@ -64,6 +75,7 @@ class Checkpoint:
         self.work = work or folder
         self.origin = origin
         self.modules = modules
+        self.device = next((parameter.device for parameter in modules.parameters()), torch.device("cpu"))
         self.optimizers = optimizers
         self.lines: list[str] = []
         self.traces: dict[str, list[Tensor]] = {}
@@ -78,7 +90,7 @@ class Checkpoint:
         state = {
             "model": self.modules.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "random": random_states(),
+            "random": random_states(self.device),
             "position": vars(position),
             "history": self.lines,
             "traces": self.traces,
@@ -128,7 +140,7 @@ class Checkpoint:
             self.modules.load_state_dict(state["model"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
-            restore_random_states(state["random"])
+            restore_random_states(state["random"], self.device)
             self.lines, self.traces = state["history"], state["traces"]
             position = Position(**state["position"])
         artifacts.start_history(self.work, self.lines)
@@ -185,24 +197,29 @@ _LONGEST = 4096
 """Bytes of a line of the header."""
 
 
-def random_states() -> dict[str, Any]:
-    """Return the global random states of Python, NumPy and torch, as tensors and plain data."""
+def random_states(device: torch.device) -> dict[str, Any]:
+    """Return the global random states of Python, NumPy and torch, on the CPU and the job's device, as plain data."""
     version, numbers, gauss = random.getstate()
     name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": [version, list(numbers), gauss],
         "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), place, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
     }
 
 
-def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Restore what :func:`random_states` returned."""
+def restore_random_states(states: Mapping[str, Any], device: torch.device) -> None:
+    """Restore what :func:`random_states` returned, on whatever GPU the job is now.
+
+    Checkpoints were once written with the states of all GPUs that were visible, of which the job had the first, or the
+    one with its index.
+    """
     version, numbers, gauss = states["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, place, has_gauss, cached = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] and device.type == "cuda":
+        known = states["cuda"]
+        torch.cuda.set_rng_state(known[min(device.index or 0, len(known) - 1)], device)

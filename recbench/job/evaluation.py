@@ -21,14 +21,16 @@ from recbench.contracts.checked import check_score, check_scores, check_trace, r
 from recbench.contracts.loss import Context, Likelihood
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.errors import RecbenchError
+from recbench.job.device import autocast
 from recbench.job.images import convert, take, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, own_random_states
-from recbench.job.step import autocast
 from recbench.job.training import reconstruct
 from recbench.plan.model import Training
 from recbench.store.record import Score
 
 KEPT_IMAGES = 16
+LOOKED_IMAGES = 256
+"""As many reconstructions health checks look at."""
 _UNIT = (0.0, 1.0)
 
 
@@ -51,6 +53,7 @@ class Evaluation:
         pictures: uint8 (N, C, H, W): ``target`` and ``decoded`` for the first test images, and ``samples``, decoded
             draws from the prior.
         traces: traces of metrics of whole sets, as ``<label of the metric>_<name>``.
+        looked: uint8 (N, C, H, W): ``target`` and ``decoded`` for the test images that health checks look at.
     """
 
     scores: dict[str, Score]
@@ -58,6 +61,7 @@ class Evaluation:
     kl: float
     pictures: dict[str, NDArray[np.uint8]]
     traces: dict[str, Tensor]
+    looked: dict[str, NDArray[np.uint8]]
 
 
 @torch.no_grad()
@@ -108,9 +112,9 @@ def _evaluate(
                 f"the trained model returned NaN or infinity for test images {start} to {start + len(kl) - 1}"
             )
         rounded = to_8_bits(decoded)
-        if start < KEPT_IMAGES:
-            kept["target"].append(target[: KEPT_IMAGES - start])
-            kept["decoded"].append(rounded[: KEPT_IMAGES - start])
+        if start < LOOKED_IMAGES:
+            kept["target"].append(target[: LOOKED_IMAGES - start].cpu())
+            kept["decoded"].append(rounded[: LOOKED_IMAGES - start].cpu())
         rates.append(kl.double())
         real = to_range(target, _UNIT)
         saved = to_range(rounded, _UNIT)
@@ -149,7 +153,8 @@ def _evaluate(
         for name in metrics
         if name in found or name in sets
     }
-    pictures = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
+    looked = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
+    pictures = {name: images[:KEPT_IMAGES] for name, images in looked.items()}
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
     traces = {}
     for name, metric in sets.items():
@@ -157,7 +162,7 @@ def _evaluate(
             traced = metric.trace()
             check_trace(metrics[name].part, "trace", traced, None)
         traces.update({f"{name}_{key}": value.cpu() for key, value in traced.items()})
-    return Evaluation(scores, {"kl": rate, **found}, float(rate.mean()), pictures, traces)
+    return Evaluation(scores, {"kl": rate, **found}, float(rate.mean()), pictures, traces, looked)
 
 
 @contextmanager

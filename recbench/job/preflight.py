@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from recbench.contracts.architecture import Posterior
+from recbench.contracts.architecture import Fitted, Posterior
 from recbench.contracts.checked import (
     ContractError,
     check_decoded,
@@ -41,11 +41,12 @@ from recbench.contracts.loss import Context
 from recbench.contracts.metric import ImageMetric, Reference
 from recbench.errors import RecbenchError
 from recbench.job.checkpoint import Position
+from recbench.job.device import autocast, choose_device
 from recbench.job.evaluation import NotFinite, evaluate
+from recbench.job.fitting import fit
 from recbench.job.images import convert, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, build
-from recbench.job.runner import choose_device
-from recbench.job.step import Step, autocast
+from recbench.job.step import Step
 from recbench.job.training import Diverged, seed_everything, trace, validation_loss
 from recbench.plan.model import Frozen, Job
 from recbench.plugin.manager import load_plugins
@@ -186,6 +187,13 @@ class _Testbed:
         check_finite(part, "a step of training", terms)
         return True
 
+    def fit(self) -> bool:
+        """Try to fit an architecture that is not trained, and evaluate it."""
+        self.stage(f"{self.model.architecture_part}: fit")
+        with tempfile.TemporaryDirectory() as work, _blamed(self.model.architecture_part, "fit"):
+            fit(self.model, self.images, Path(work))
+        return True
+
     def loss(self, decoded: Tensor, target: Tensor, z: Tensor) -> None:
         """Try the loss on decoded images, in its value range."""
         loss, part, job = self.model.loss, self.model.loss_part, self.job
@@ -323,7 +331,7 @@ def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> N
         entry = registry.get("losses", job.loss.name).entry
         assert isinstance(entry, LossEntry)
         trial = _Testbed(model, job, images_of(shape, _EVALUATED), device, entry.couples(job.loss.params), say)
-        ordinary = trial.train()
+        ordinary = trial.fit() if isinstance(model.architecture, Fitted) else trial.train()
         if ordinary:
             trial.evaluate()
     except RecbenchError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -27,7 +28,13 @@ _DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pytorch_msssim": 
 
 
 def provenance(
-    plugins: Plugins, *, device: str, threads: int, started: str, libraries: Iterable[str] = ()
+    plugins: Plugins,
+    *,
+    device: str,
+    threads: int,
+    started: str,
+    libraries: Iterable[str] = (),
+    precision: str | None = None,
 ) -> Provenance:
     """Collect the provenance of this process.
 
@@ -35,6 +42,7 @@ def provenance(
         device: of the job.
         threads: of the job.
         libraries: further top-level modules, or distributions, whose versions matter to the job.
+        precision: that the network computes in.
     """
     names = {*_PACKAGES, *map(_distribution, libraries)}
     return Provenance(
@@ -53,7 +61,27 @@ def provenance(
         git=_git_commit(),
         started=started,
         finished=now(),
+        precision=precision,
+        **(_of_gpu() if device.startswith("cuda") and precision else {}),
     )
+
+
+def _of_gpu() -> dict[str, str | None]:
+    """Return what the numbers of a GPU depend on besides torch: the driver, and the CUDA and cuDNN that torch has."""
+    import torch
+
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return {"driver": _driver(), "cuda": torch.version.cuda, "cudnn": None if cudnn is None else str(cudnn)}
+
+
+def _driver() -> str | None:
+    """Return the version of NVIDIA's driver, as its kernel module says it."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", text)
+    return found[1] if found else None
 
 
 def _version(package: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -11,15 +10,20 @@ from typing import Any, Literal
 
 import torch
 
+from recbench.contracts.architecture import Fitted
 from recbench.contracts.dataset import Split
 from recbench.contracts.entries import ImageShape
-from recbench.contracts.executor import JobProgress, Reason, Task
+from recbench.contracts.executor import JobProgress, Task
 from recbench.contracts.metric import Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import OutOfSpaceError, RecbenchError
-from recbench.files import FULL, full_disk_named, lock
+from recbench.files import lock
+from recbench.job.accidents import name_full_disk, reason_of
 from recbench.job.code import check_code, libraries
+from recbench.job.device import choose_device, device_name, peak_memory, precision_on
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
+from recbench.job.fitting import fit, fitting_cost
+from recbench.job.health import job_symptoms
 from recbench.job.observers import Observers
 from recbench.job.parts import MetricSpec, Model, build
 from recbench.job.provenance import now, provenance
@@ -55,6 +59,10 @@ def run_task(task: Task, progress: Callable[[JobProgress], None], stop: Callable
     Raises:
         OutOfSpaceError: no room for the job's files.
     """
+    if task.calibrates:
+        from recbench.job.calibration import calibrate  # which measures with the parts of jobs
+
+        return calibrate(task, progress, stop)
     folder = Path(task.folder)
     store = Store(folder.parent.parent)
     with lock(folder) as mine:
@@ -109,7 +117,7 @@ def _run(attempt: _Attempt, progress: Callable[[JobProgress], None], stop: Calla
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it goes into the record
             work.check()
-            _name_full_disk(error, folder)
+            name_full_disk(error, folder)
             if attempt.is_done:
                 traceback.print_exc()
                 warn(folder, f"its stored model was not scored: {type(error).__name__}: {error}")
@@ -144,29 +152,6 @@ def _failed(attempt: _Attempt, error: Exception) -> Record:
     return attempt.record("failed", failure=failure, **attempt.kept)
 
 
-def _name_full_disk(error: BaseException, folder: Path) -> None:
-    """Raise an OutOfSpaceError if an error comes from a disk without room: that is no fault of the job."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in FULL:
-            with full_disk_named(Path(seen.filename).parent if isinstance(seen.filename, str) else folder):
-                raise seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def reason_of(error: BaseException) -> Reason:
-    """Return the reason for a job that raised this error: out of memory has many spellings, some in a cause."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, MemoryError | torch.OutOfMemoryError) or any(word in str(seen) for word in _NO_MEMORY):
-            return "out of memory"
-        seen = seen.__cause__ or seen.__context__
-    return "exception"
-
-
-_NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
 class _Attempt:
     """One attempt at a job; collects facts on the way, for the record of a failure too."""
 
@@ -195,6 +180,8 @@ class _Attempt:
         return self.before is not None and self.before.status == "done"
 
     def publish(self, record: Record) -> None:
+        if self.task.device.startswith("cuda") and not record.provenance.device.startswith("cuda"):
+            raise RecbenchError(f"the job was given {self.task.device}, and ran on {record.provenance.device}")
         if self.is_done:
             self.work.replace(record)
         else:
@@ -256,8 +243,13 @@ class _Attempt:
         model, metrics = build(job, registry, shape_of(prepared), self.device)
         check_code(job, self.plugins)  # before a checkpoint is written
 
+        if isinstance(model.architecture, Fitted):
+            result = fit(model, on_device(prepared, "train", self.device), self.work.path)
+            return self.kept_model(model, metrics, prepared, result, fitting_cost(result, peak_memory(self.device)), {})
+
         def tell(epoch: int, loss: float, images_per_second: float, seconds_left: float) -> None:
-            progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left))
+            done = max(1 - seconds_left * images_per_second / (config.epochs * prepared.counts["train"]), 0.0)
+            progress(JobProgress(job.id, epoch, config.epochs, loss, images_per_second, seconds_left, done))
 
         def epoch_ended(values: Mapping[str, float]) -> None:
             epoch = int(values["epoch"])
@@ -267,11 +259,12 @@ class _Attempt:
         data = TrainingImages(
             train=on_device(prepared, "train", self.device),
             validation=on_device(prepared, "validation", self.device),
-            traced=on_device(prepared, job.split, self.device)[:TRACED_IMAGES],
+            traced=on_device(prepared, job.split, self.device, TRACED_IMAGES),
         )
         origin = f"{job.id} {prepared.fingerprint}"
         position, traces = train(model, data, config, job.seed, self.folder, watch, self.work.path, origin)
-        peak = peak_memory(self.device)
+        peak = peak_memory(self.device, data.bytes_on(self.device))
+        del data  # the images of evaluation take its place
         batch_size = min(config.batch_size, prepared.counts["train"])
         speed = round(position.step * batch_size / position.seconds, 2)
         trained = Trained(
@@ -285,10 +278,22 @@ class _Attempt:
         )
         cost = Cost(
             images_per_second=speed,
-            step_milliseconds=round(1000 * position.seconds / position.step, 3),
+            step_milliseconds=round(1000 * position.step_seconds, 3),
             peak_memory_bytes=peak,
             parameters=trained.parameters,
         )
+        return self.kept_model(model, metrics, prepared, trained, cost, traces)
+
+    def kept_model(
+        self,
+        model: Model,
+        metrics: Mapping[str, MetricSpec],
+        prepared: Prepared,
+        trained: Trained,
+        cost: Cost,
+        traces: dict[str, torch.Tensor],
+    ) -> Record:
+        """Write the model that was made, and return the record of its scores."""
         self.work.check()
         artifacts.write_model(self.work.path, {"architecture": model.architecture, "loss": model.loss})
         if traces:
@@ -318,6 +323,7 @@ class _Attempt:
             scores=evaluation.scores,
             without=tuple(label for label in self.job.metrics if label not in evaluation.scores),
             evaluated=Evaluated(n=prepared.counts[self.job.split], kl=evaluation.kl, seconds=round(seconds, 3)),
+            health=job_symptoms((self.work.path, self.folder), self.kept["files"], evaluation, traces),
             **{**self.kept, "files": files},
         )
 
@@ -347,6 +353,7 @@ class _Attempt:
         return provenance(
             self.plugins,
             device=device_name(self.device),
+            precision=precision_on(self.job.training.precision, self.device),
             threads=torch.get_num_threads(),
             started=self.started,
             libraries=self.libraries,
@@ -359,39 +366,13 @@ def shape_of(prepared: Prepared) -> ImageShape:
     return ImageShape(channels, height, width)
 
 
-def on_device(prepared: Prepared, split: Split, device: torch.device) -> torch.Tensor:
-    """Return the images of a split as a uint8 tensor: on the device if they fit into half of its free memory, else
-    memory-mapped on the CPU."""
-    images = torch.from_numpy(prepared.load(split))
+def on_device(prepared: Prepared, split: Split, device: torch.device, count: int | None = None) -> torch.Tensor:
+    """Return the images of a split, or its first few, as a uint8 tensor: on the device if they fit into half of its
+    free memory, else memory-mapped on the CPU."""
+    images = torch.from_numpy(prepared.load(split)[:count])  # before it is moved: a slice keeps all memory
     if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
         return images.to(device)
     return images
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        RecbenchError: it asks for a GPU that is not there.
-    """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RecbenchError(f"device {wanted} does not exist: torch sees {torch.cuda.device_count()} GPUs")
-    return device
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the peak memory in bytes: torch's on the GPU, or this process's on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def device_name(device: torch.device) -> str:
-    """Return ``cpu``, or a GPU's index and model."""
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _count(module: torch.nn.Module) -> int:

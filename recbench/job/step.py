@@ -20,6 +20,8 @@ from recbench.contracts.checked import (
     respected,
 )
 from recbench.contracts.loss import Auxiliary, Context
+from recbench.contracts.numerics import allow_tf32
+from recbench.job.device import autocast, precision_on
 from recbench.job.images import convert
 from recbench.job.parts import Model
 from recbench.plan.model import Training
@@ -30,6 +32,7 @@ class Step:
 
     Attributes:
         optimizers: that of the model, and Adam for each auxiliary objective of the loss.
+        decoded: the images of the last step that decoded any, as the loss got them.
     """
 
     def __init__(self, model: Model, config: Training) -> None:
@@ -43,6 +46,8 @@ class Step:
         self.device = next(model.architecture.parameters()).device
         self.auxiliaries = auxiliaries_of(model.loss_part, model.loss)
         self.optimizers = make_optimizers(model, config, self.auxiliaries)
+        self.decoded: Tensor | None = None
+        self.tf32 = precision_on(config.precision, self.device) == "tf32"
         self.encode, self.decode = model.architecture.encode, model.architecture.decode
         if config.compile:
             torch.use_deterministic_algorithms(config.deterministic)
@@ -78,8 +83,12 @@ class Step:
             decoded = self.decode(z)
         if checked:
             check_decoded(network, decoded, target)
-        decoded = convert(decoded.float(), model.image_range, model.loss_range)
+        decoded = decoded.float()
+        if self.tf32:  # once the gradient reaches the network; that of the loss is IEEE's
+            decoded.register_hook(lambda _: allow_tf32(allowed=True))  # type: ignore[no-untyped-call]
+        decoded = convert(decoded, model.image_range, model.loss_range)
         target = convert(target, model.image_range, model.loss_range)
+        self.decoded = decoded.detach()
         context = Context(z=z, epoch=epoch, step=step, training=True)
         with watched(loss, "forward", decoded=decoded, target=target, z=z):
             values = model.loss(decoded, target, context)
@@ -90,6 +99,8 @@ class Step:
         objective = reconstruction + model.kl_weight * kl
         self.optimizers[0].zero_grad(set_to_none=True)
         objective.backward()
+        if self.tf32:
+            allow_tf32(allowed=False)
         self.optimizers[0].step()
         fits = []
         for auxiliary, optimizer in zip(self.auxiliaries, self.optimizers[1:], strict=True):
@@ -150,8 +161,3 @@ def rate_factor(config: Training, step: int, steps: int) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return bf16 autocast for the network, or a null context; losses are always computed outside of it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

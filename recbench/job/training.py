@@ -21,12 +21,20 @@ from torch import Tensor, nn
 from recbench.contracts.architecture import Posterior
 from recbench.contracts.checked import check_decoded, check_posterior, check_trace, check_values, respected
 from recbench.contracts.loss import Context, Loss
+from recbench.contracts.numerics import allow_tf32
 from recbench.errors import RecbenchError
+from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
+from recbench.job.device import autocast
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, seed_globally
-from recbench.job.step import Step, autocast, make_schedule, rate_factor
+from recbench.job.step import Step, make_schedule, rate_factor
 from recbench.plan.model import NEEDS_VALIDATION, Training
+
+CHECKPOINT_SHARE = 0.02
+"""The most of the time of training that writing checkpoints may take."""
+WARM_UP_STEPS = 20
+"""The first steps of a process, which the duration of a step leaves out."""
 
 
 class Diverged(RecbenchError):
@@ -50,7 +58,8 @@ class Watch:
         progress: called with ``(epoch, loss, images/s, seconds left)`` a few times a second at most.
         epoch_ended: called with the line that was added to the history.
         stop: asked after every step; training ends with a checkpoint once it says True.
-        checkpoint_seconds: seconds between checkpoints.
+        checkpoint_seconds: seconds between checkpoints, or more where writing them would take more than
+            ``CHECKPOINT_SHARE`` of the time.
     """
 
     progress: Callable[[int, float, float, float], None]
@@ -69,6 +78,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
+    allow_tf32(allowed=False)  # but in a network whose suite says so
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,11 @@ class TrainingImages:
     train: Tensor
     validation: Tensor
     traced: Tensor
+
+    def bytes_on(self, device: torch.device) -> int:
+        """Return the bytes of the images that lie on a device."""
+        kept = (self.train, self.validation, self.traced)
+        return sum(images.nbytes for images in kept if images.device.type == device.type)
 
 
 def train(
@@ -127,6 +142,8 @@ def train(
     model.architecture.train()
     model.loss.train()
     tick = saved = shown = time.perf_counter()
+    pause = watch.checkpoint_seconds
+    began, cold = (position.step, position.seconds), True
     while position.epoch <= config.epochs:
         order = epoch_order(len(images), seed, position.epoch)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
@@ -137,12 +154,18 @@ def train(
             if config.schedule == "cosine":
                 factor = rate_factor(config, position.step, config.epochs * batches)
                 step.optimizers[0].param_groups[0]["lr"] = config.learning_rate * factor
-            terms = step(target, position.epoch, position.step, checked=first)
+            with _refusing(guard, step, position):
+                terms = step(target, position.epoch, position.step, checked=first)
             first = False
             sums += terms
             position.batch += 1
             position.step += 1
             guard.see(terms, position)
+            if cold and position.step - began[0] >= WARM_UP_STEPS:
+                guard.check()  # waits for the device
+                tick, cold = _clock(position, tick), False
+                position.warm_steps += position.step - began[0]
+                position.warm_seconds += position.seconds - began[1]
             now = time.perf_counter()
             if now - shown > 0.5:
                 done = (position.epoch - 1) * batches + position.batch
@@ -152,12 +175,13 @@ def train(
                 watch.progress(position.epoch, loss, done * batch_size / running, left)
                 shown = now
             stop = watch.stop()
-            if stop or now - saved >= watch.checkpoint_seconds:
+            if stop or now - saved >= pause:
                 guard.check()
                 position.sums = sums.tolist()
                 now = _clock(position, tick)
                 checkpoint.save(position)
                 tick = saved = time.perf_counter()
+                pause = max(watch.checkpoint_seconds, (saved - now) / CHECKPOINT_SHARE)
                 if stop:
                     raise Interrupted(f"stopped in epoch {position.epoch}, after {position.step} steps")
         guard.check()
@@ -166,9 +190,12 @@ def train(
         values = _epoch_values(position, batches, batch_size)
         values["learning_rate"] = step.optimizers[0].param_groups[0]["lr"]
         if schedule:
-            values["validation"] = validation_loss(model, data.validation, config, position)
+            with _refusing(guard, step, position):
+                values["validation"] = validation_loss(model, data.validation, config, position)
             schedule.step(values["validation"])
-        for name, traced in trace(model, data.traced, config, position).items():
+        with _refusing(guard, step, position):
+            traces = trace(model, data.traced, config, position)
+        for name, traced in traces.items():
             checkpoint.traces.setdefault(name, []).append(traced)
         checkpoint.add_history(values)
         watch.epoch_ended(values)
@@ -244,6 +271,26 @@ def trace(model: Model, images: Tensor, config: Training, position: Position) ->
             traced = model.loss.trace(decoded, target, context)
         check_trace(model.loss_part, "trace", traced, len(images))
         return {name: value.cpu().clone() for name, value in traced.items()}
+
+
+@contextmanager
+def _refusing(guard: Guard, step: Step, position: Position) -> Iterator[None]:
+    """Report a model that diverged as such, where an operation refuses its NaN before the guard has looked."""
+    try:
+        yield
+    except RecbenchError:
+        raise
+    except Exception as error:
+        if reason_of(error) == "out of memory":
+            raise
+        guard.check()
+        numbers: list[Tensor] = [*step.model.architecture.parameters(), *step.model.loss.parameters()]
+        numbers += [] if step.decoded is None else [step.decoded]
+        if all(bool(each.isfinite().all()) for each in numbers):
+            raise
+        place = f"in epoch {position.epoch}, after {position.step} steps"
+        why = f"the model became NaN or infinite {place}, which {type(error).__name__} says: {error}"
+        raise Diverged(why, position.epoch, position.step + 1) from error
 
 
 def _clock(position: Position, tick: float) -> float:

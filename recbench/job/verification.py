@@ -19,9 +19,10 @@ from recbench.data.cache import Prepared, prepare
 from recbench.errors import UserError
 from recbench.files import open_regular
 from recbench.job.code import changed_code
+from recbench.job.device import choose_device, device_name, precision_on
 from recbench.job.evaluation import evaluate
 from recbench.job.provenance import now, provenance
-from recbench.job.runner import EVALUATION_BATCH, choose_device, device_name, on_device, shape_of
+from recbench.job.runner import EVALUATION_BATCH, on_device, shape_of
 from recbench.job.stored_model import StoredModelError, load_model
 from recbench.job.training import seed_everything
 from recbench.plan.merge import flat
@@ -95,7 +96,7 @@ def verify(
         cache: folder of the image caches.
         device: as for ``recbench run``; empty: of the kind that the job ran on, if there is one here.
         tolerance: relative difference that is allowed; None: none where machine, device and packages are those of the
-            job, ``ELSEWHERE`` otherwise.
+            job, and its algorithms are deterministic; ``ELSEWHERE`` otherwise.
 
     Raises:
         UserError: the job is not done, or its plugins, weights or images are not here.
@@ -123,6 +124,7 @@ def verify(
     where = choose_device(device or _kind(record))
     torch.set_num_threads(record.provenance.threads or torch.get_num_threads())
     changed = _environment(record, registry.plugins, where)
+    exact = not changed and record.job.training.deterministic
     checks.append(_machine(changed))
     seed_everything(record.job.seed, deterministic=record.job.training.deterministic)
     try:
@@ -136,7 +138,7 @@ def verify(
         device=where,
     )
     evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=record.job.training)
-    allowed = tolerance if tolerance is not None else ELSEWHERE if changed else 0.0
+    allowed = tolerance if tolerance is not None else 0.0 if exact else ELSEWHERE
     computed = {name: score.mean for name, score in evaluation.scores.items()}
     images = evaluation.per_image
     return Verification(
@@ -201,11 +203,12 @@ def _environment(record: Record, plugins: Plugins, device: torch.device) -> list
     here = provenance(
         plugins,
         device=device_name(device),
+        precision=precision_on(record.job.training.precision, device),
         threads=torch.get_num_threads(),
         started=now(),
         libraries=record.provenance.packages,
     )
-    counts = {"packages", "processor", "device", "threads"}
+    counts = {"packages", "processor", "device", "threads", "precision", "driver", "cuda", "cudnn"}
     then, today = (flat(one.model_dump(include=counts)) for one in (record.provenance, here))
     return [
         f"{name.removeprefix('packages.')}: {then.get(name, 'none')}, now {today.get(name, 'none')}"

@@ -106,12 +106,17 @@ def _union(first: Plan, second: Plan) -> Plan:
     published = [
         p.model_copy(update={"setting": setting_of[p.setting], "method": method_of[p.method]}) for p in second.published
     ]
+    baselines = [
+        b.model_copy(update={"setting": setting_of[b.setting], "fitted": setting_of[b.fitted]})
+        for b in second.baselines
+    ]
     return first.model_copy(
         update={
             "settings": tuple(settings),
             "methods": tuple(methods),
             "jobs": (*first.jobs, *jobs),
             "published": tuple(dict.fromkeys((*first.published, *published))),
+            "baselines": tuple(dict.fromkeys((*first.baselines, *baselines))),
         }
     )
 

@@ -96,8 +96,9 @@ class Training(Frozen):
     )
     patience: int = Field(3, ge=0, description="epochs without a lower validation loss that make a plateau")
     factor: float = Field(0.9, gt=0, lt=1, allow_inf_nan=False, description="of the learning rate, at a plateau")
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="bf16 runs the network under autocast; losses always stay in float32"
+    precision: Literal["float32", "tf32", "bf16", "auto"] = Field(
+        "float32",
+        description="of the network, losses are always float32: tf32 on GPUs; bf16 by autocast; auto: bf16 where fast",
     )
     compile: bool = Field(False, description="torch.compile the network (gains nothing on a CPU)")
     deterministic: bool = Field(True, description="only deterministic algorithms; an operation without one fails")
@@ -320,6 +321,15 @@ class PlannedJob(Frozen):
     method: int
     seed: int
     split: EvaluationSplit = "test"
+
+
+class Baseline(Frozen):
+    """A baseline of a board: its row's label, and the indices in the plan's settings of the board and of the setting
+    with the architecture that is fitted, which has one job and no board of its own."""
+
+    label: str
+    setting: int
+    fitted: int
 
 
 class PublishedScore(Frozen):

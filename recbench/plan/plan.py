@@ -10,6 +10,7 @@ from pydantic import ValidationError, model_validator
 
 from recbench.plan.model import (
     SCHEMA,
+    Baseline,
     BoardSetting,
     Column,
     ComponentSpec,
@@ -50,6 +51,7 @@ class Plan(Frozen):
     published: tuple[PublishedScore, ...] = ()
     tuning: Tuning | None = None
     searches: tuple[Search, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
 
     @model_validator(mode="after")
     def _coherent(self) -> Plan:
@@ -71,10 +73,18 @@ class Plan(Frozen):
                 raise ValueError(
                     f"the search of {search.label} has chosen a trial that does not exist: {search.chosen}"
                 )
+        of = {job.setting for job in self.jobs}
+        if not all(0 <= one.setting < len(self.settings) and one.fitted in of for one in self.baselines):
+            raise ValueError("a baseline names a setting that does not exist, or has no job")
         for job in self.jobs:
             if not _ID.fullmatch(job.id):  # ids become names of folders
                 raise ValueError(f"expected 16 hexadecimal digits as id of a job, got {job.id!r}")
         return self
+
+    @property
+    def fitted(self) -> frozenset[int]:
+        """Indices of the settings of baselines, which have no board of their own."""
+        return frozenset(one.fitted for one in self.baselines)
 
     def job(self, planned: PlannedJob) -> Job:
         """Return the full job behind one line of the plan."""
@@ -99,8 +109,8 @@ class Plan(Frozen):
         """The most jobs that the plan can grow to: those of tuning's trials, and those scored on test images."""
         if self.tuning is None:
             return 0, len(self.jobs)
-        size = len(self.searches)
-        return size * self.tuning.budget * len(self.tuning.candidate_seeds), size * len(self.tuning.seeds)
+        size, fitted = len(self.searches), len(self.fitted)
+        return size * self.tuning.budget * len(self.tuning.candidate_seeds), size * len(self.tuning.seeds) + fitted
 
 
 def sealed_plan(plan: Plan) -> bytes:

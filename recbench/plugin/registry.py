@@ -28,9 +28,13 @@ class Registered:
 
     def __str__(self) -> str:
         """Name the entry in error messages: ``the loss 'l2' of recbench-… 0.1 (pixel), package.module:Class``."""
-        kind = next(SINGULAR[kind] for kind, type_ in KINDS.items() if isinstance(self.entry, type_))
         where = f", {self.entry.factory}" if isinstance(self.entry.factory, str) else ""
-        return f"the {kind} '{self.entry.name}' of {self.plugin.provider}{where}"
+        return f"the {self.kind} '{self.entry.name}' of {self.plugin.provider}{where}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of the entry in the singular, such as ``loss``."""
+        return next(SINGULAR[kind] for kind, type_ in KINDS.items() if isinstance(self.entry, type_))
 
     @property
     def parts(self) -> tuple[Registered, ...]:

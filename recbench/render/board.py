@@ -2,62 +2,115 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
-from recbench.analysis.board import Board, MetricCell, Row
-from recbench.analysis.tuning import chosen, trials
-from recbench.plan.model import Column
+from recbench.analysis.board import Board
+from recbench.analysis.tuning import chosen as tuned_values
+from recbench.analysis.tuning import trials
+from recbench.render.columns import (
+    IN_FAMILY,
+    UNWELL,
+    BoardColumn,
+    TableEntry,
+    any_in_family,
+    interval,
+    is_ranked,
+    ranks,
+    short_letters,
+)
 from recbench.render.text import head, number
-from recbench.store.costs import COST_COLUMNS
-
-Mark = Literal["", "best", "second"]
-IN_FAMILY = "⌂"
-"""Marks an in-family metric of the method's loss."""
 
 
-def spread(cell: MetricCell, digits: int) -> str:
-    """Return mean, standard deviation over test images and, in brackets, over seeds: ``23.21 ± 1.60 (0.05)``."""
-    text = number(cell.mean, digits)
-    if cell.std_images is not None:
-        text += f" ± {number(cell.std_images, digits)}"
-    if cell.std_seeds is not None:
-        text += f" ({number(cell.std_seeds, digits)})"
-    return text
+def table(board: Board, columns: Sequence[BoardColumn]) -> list[list[TableEntry]]:
+    """Return the head and the rows of a table with these columns."""
+    rows = [[column.entry(row) for column in columns] for row in (*board.rows, *board.baselines)]
+    return [[TableEntry(column.head) for column in columns], *rows]
 
 
-def legend(board: Board) -> str:
-    """Return the explanation of :func:`table`, in one line."""
+def narrowed(
+    rows: Sequence[Sequence[TableEntry]], columns: Sequence[BoardColumn]
+) -> tuple[list[list[TableEntry]], list[BoardColumn]]:
+    """Return a table with tiers below rank intervals, and seeds below methods, and the columns that are left."""
+    left, columns = [list(row) for row in rows], list(columns)
+    for upper, lower in (("rank", "tier"), ("method", "seeds")):
+        names = [column.name for column in columns]
+        if upper in names and lower in names:
+            above, below = names.index(upper), names.index(lower)
+            for row in left:
+                mark = row[above].mark or row[below].mark
+                row[above] = replace(row[above], under=row[below].text, mark=mark)
+                del row[below]
+            del columns[below]
+    return left, columns
+
+
+def front(columns: Sequence[BoardColumn]) -> int:
+    """Return how many columns stand before the numbers, the method last; 0 if the method is not among them."""
+    names = [column.name for column in columns]
+    return names.index("method") + 1 if "method" in names else 0
+
+
+def legend(board: Board, columns: Sequence[BoardColumn] | None = None) -> str:
+    """Return the explanation of :func:`table`, in one line; without columns, of the whole table."""
+    names = {column.name for column in columns} if columns is not None else None
+    metrics = {column.name for column in board.columns}
+    shown = {name.removesuffix(".spread").removesuffix(".rank") for name in names or metrics} & metrics
+    spreads = names is None or any(name.endswith(".spread") for name in names)
+    means = names is not None and bool(names & metrics)
     images = f"{board.test_images} test images" if board.test_images else "the test images"
-    parts = [f"mean ± std over {images} (std over seeds)"]
-    parts.append(f"rank: mean over {', '.join(board.ranking)}" if board.ranking else "no metric ranks all methods")
-    if _any_in_family(board):
-        parts.append(f"{IN_FAMILY} in-family metric of the loss; out-of-family rank: mean rank without these")
-    if board.confidence is not None and board.ranking:
+    by = ", ".join(board.ranking)
+    parts = []
+    tested = board.confidence is not None and bool(board.ranking)
+    if tested and (names is None or "rank" in names):
+        parts.append(f"rank: interval of ranks that significant differences by {by} leave open ({_percent(board)})")
+    if tested and (names is None or "tier" in names):
+        parts.append("tier: methods that share a letter do not differ significantly")
+    if means:
         parts.append(
-            f"tier: methods of different tiers differ significantly by these metrics ({_percent(board)} confidence)"
+            f"mean [{_percent(board)} confidence interval] {_scopes(board, sorted(shown & set(board.verdicts)))}"
         )
-    unrounded = [column.name for column in board.columns if not column.rounded]
+    if spreads:
+        parts.append(f"mean ± std over {images} (std over seeds)")
+    if not board.ranking:
+        parts.append("no metric ranks all methods")
+    elif names is None or "mean_rank" in names:
+        parts.append(f"mean rank: over {by}")
+    if any_in_family(board) and (means or spreads):
+        fair = "; out-of-family rank: mean rank without these" if names is None or "out_of_family_rank" in names else ""
+        parts.append(f"{IN_FAMILY} in-family metric of the loss{fair}")
+    if board.confidence is not None and (means or spreads) and sum(map(is_ranked, board.rows)) > 1:
+        parts.append("bold: significantly better than all others")
+    if "kl" in (names or ()) and "kl" not in metrics:
+        parts.append("KL: nats per image")
+    unrounded = [column.name for column in board.columns if not column.rounded and column.name in shown]
     but = f" (except for {', '.join(unrounded)})" if unrounded else ""
-    return "; ".join([*parts, f"images rounded to 8 bits{but}"])
+    if board.baselines:
+        parts.append("baselines below the methods are fitted without steps, and not ranked")
+    return "; ".join([*parts, f"{images}, rounded to 8 bits{but}" if not spreads else f"images rounded to 8 bits{but}"])
 
 
-def details_legend(board: Board) -> str:
-    """Return the explanation of :func:`details`, in one line."""
+def _scopes(board: Board, metrics: Sequence[str]) -> str:
+    """Return what the intervals of these metrics speak about."""
     about = {
         "seeds and images": "over all trainings and images",
         "images": "over all images, for these trainings only (one seed each)",
         "seeds": "over all trainings, for these images only",
     }
     names: dict[str, list[str]] = {}
-    for name, verdict in board.verdicts.items():
-        names.setdefault(verdict.basis, []).append(name)
-    scopes = [
-        text + (f" ({', '.join(names[basis])})" if len(names) > 1 else "")
-        for basis, text in about.items()
-        if basis in names
+    for name in metrics:
+        names.setdefault(board.verdicts[name].basis, []).append(name)
+    several = len(names) > 1
+    found = [
+        text + (f" ({', '.join(names[basis])})" if several else "") for basis, text in about.items() if basis in names
     ]
-    parts = [f"[{_percent(board)} confidence interval of the mean] {'; '.join(scopes)}"] if scopes else []
+    return ", ".join(found)
+
+
+def details_legend(board: Board) -> str:
+    """Return the explanation of :func:`details`, in one line."""
+    scopes = _scopes(board, list(board.verdicts))
+    parts = [f"[{_percent(board)} confidence interval of the mean] {scopes}"] if scopes else []
     parts.append("rank interval and tier by each metric alone")
     unpaired = [n for n, verdict in board.verdicts.items() if not verdict.by_image and "images" in verdict.basis]
     if unpaired:
@@ -67,99 +120,20 @@ def details_legend(board: Board) -> str:
     )
 
 
-def _any_in_family(board: Board) -> bool:
-    return any(row.cells[name].in_family for row in board.rows for name in board.ranking if name in row.cells)
-
-
 def _percent(board: Board) -> str:
     return f"{100 * (board.confidence or 0):.4g} %"
 
 
-def status(row: Row) -> str:
-    """Return how many seeds are done, and what became of the others: ``2/2``, or ``1/2 failed``."""
-    seeds = f"{row.seeds_done}/{row.seeds}"
-    return seeds if row.status == "ranked" else f"{seeds} {row.status}"
-
-
-@dataclass(frozen=True)
-class TableEntry:
-    """A text in a table.
-
-    Attributes:
-        mark: ``"best"`` or ``"second"`` of its column, to the printed digits: equal texts have equal marks.
-    """
-
-    text: str
-    mark: Mark = ""
-
-
-def front(board: Board) -> int:
-    """Return how many columns of :func:`table` precede the numbers: rank, tier (with statistics) and method."""
-    return 2 if board.confidence is None else 3
-
-
-def table(board: Board, *, cost: bool = False) -> list[list[TableEntry]]:
-    """Return the head and the rows of the main table.
-
-    Args:
-        cost: include the columns of training cost; they are always included if the board has a target.
-    """
-    tiers, in_family = board.confidence is not None, _any_in_family(board)
-    cost = cost or bool(board.target)
-    heads = ["#", *(["tier"] if tiers else []), "method", *(head(column) for column in board.columns)]
-    if cost:
-        heads += [
-            *(column.label for column in COST_COLUMNS),
-            "training [s]",
-            *([f"{board.target} [s]"] if board.target else []),
-        ]
-    heads += ["mean rank", *(["out-of-family rank"] if in_family else [])]
-    heads += [*([f"rank interval ({_percent(board)})"] if tiers else []), "seeds"]
-    marks = {column.name: _marks(board, column) for column in board.columns}
-    rows = [[TableEntry(text) for text in heads]]
+def warnings(board: Board) -> list[str]:
+    """Return a line for each health warning of the board."""
+    found = []
     for row in board.rows:
-        line = [TableEntry(str(row.place or "–"))]
-        if tiers:
-            line.append(TableEntry(str(row.tier or "–")))
-        line.append(TableEntry(row.label))
-        for column in board.columns:
-            line.append(_entry(row.cells.get(column.name), column, marks[column.name]))
-        if cost:
-            line += [TableEntry("–" if row.cost is None else column.text(row.cost)) for column in COST_COLUMNS]
-            line.append(TableEntry(number(row.training_seconds, 1)))
-            if board.target:
-                line.append(TableEntry(number(row.time_to, 1)))
-        line.append(TableEntry(number(row.mean_rank, 2)))
-        if in_family:
-            line.append(TableEntry(number(row.out_of_family_rank, 2)))
-        if tiers:
-            line.append(TableEntry(_ranks(row.rank_interval)))
-        rows.append([*line, TableEntry(status(row))])
-    return rows
-
-
-def _marks(board: Board, column: Column) -> dict[str, Mark]:
-    """Return the mark of each printed mean of a column."""
-    cells = [row.cells[column.name] for row in board.rows if column.name in row.cells]
-    means = sorted({cell.mean for cell in cells if cell.rank is not None}, key=column.cost)
-    printed = list(dict.fromkeys(number(mean, column.digits) for mean in means))
-    found: dict[str, Mark] = dict.fromkeys(printed, "")
-    return {**found, **dict(zip(printed, ("best", "second"), strict=False))}
-
-
-def _entry(cell: MetricCell | None, column: Column, marks: dict[str, Mark]) -> TableEntry:
-    if cell is None:
-        return TableEntry("–")
-    text = f"{IN_FAMILY} " if cell.in_family else ""
-    if cell.rank is None:
-        return TableEntry(text + spread(cell, column.digits))
-    return TableEntry(text + spread(cell, column.digits), marks[number(cell.mean, column.digits)])
-
-
-def _ranks(ends: tuple[int, int] | None) -> str:
-    if ends is None:
-        return "–"
-    return f"{ends[0]}–{ends[1]}" if ends[0] != ends[1] else f"{ends[0]}"
+        for warned in row.health:
+            which = (
+                f" (seed{'s' * (len(warned.seeds) > 1)} {', '.join(map(str, warned.seeds))})" if warned.seeds else ""
+            )
+            found.append(f"{UNWELL} {row.label}{which}: {warned.sentence}")
+    return found
 
 
 def details(board: Board) -> list[list[TableEntry]]:
@@ -174,8 +148,9 @@ def details(board: Board) -> list[list[TableEntry]]:
         line = [TableEntry(row.label)]
         for column in columns:
             cell = row.cells[column.name]
-            ends = "–" if cell.interval is None else ", ".join(number(end, column.digits) for end in cell.interval)
-            line.append(TableEntry(f"[{ends}] · {_ranks(cell.rank_interval)} · {cell.tier}"))
+            ends = interval(cell, column.digits) or "–"
+            places = f"· {ranks(cell.rank_interval)} · {short_letters(cell.tier)}"
+            line.append(TableEntry(f"[{ends}]", under=places, brackets=False))
         rows.append([*line, TableEntry(number(row.borda, 1)), TableEntry("yes" if row.pareto else "no")])
     return rows
 
@@ -195,7 +170,7 @@ def tuning(board: Board) -> list[list[TableEntry]]:
     for label, found in tuned:
         curve = [found.best_of[k - 1] if k <= len(found.best_of) else None for k in sizes]
         scale = "–" if found.scale is None else f"{found.scale:g}"
-        line = [label, chosen(found), scale, trials(found)]
+        line = [label, tuned_values(found), scale, trials(found)]
         rows.append([TableEntry(text) for text in (*line, *(number(v, column.digits) for v in (found.score, *curve)))])
     return rows
 

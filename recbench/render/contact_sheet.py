@@ -23,16 +23,23 @@ _GAP = 2
 
 def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, Result], store: Store) -> None:
     """Write ``reconstructions.png`` (with a number for further settings): a row for the test images and for each
-    method with its first seed, in the order of the board."""
+    method with its first seed, in the order of the board, then for its baselines."""
     shown: dict[tuple[str, str | None, str], str] = {}
     for planned in plan.jobs:
         record = records.get(planned.id)
         if record is not None and record.status == "done":
             setting, method = plan.settings[planned.setting].label, plan.methods[planned.method].label
             shown.setdefault((setting, record.protocol, method), planned.id)
+    by_setting = {planned.setting: planned.id for planned in plan.jobs if planned.setting in plan.fitted}
+    fitted = {
+        (plan.settings[one.setting].label, one.label): by_setting[one.fitted]
+        for one in plan.baselines
+        if by_setting[one.fitted] in records and records[by_setting[one.fitted]].status == "done"
+    }
     shapes = {setting.label: setting.shape for setting in plan.settings}
     for index, board in enumerate(boards):
         jobs = {row.label: shown.get((board.setting, board.protocol, row.label)) for row in board.rows}
+        jobs |= {row.label: fitted.get((board.setting, row.label)) for row in board.baselines}
         shape = shapes[board.setting]
         rows = _rows({label: (job, records[job]) for label, job in jobs.items() if job is not None}, store, shape)
         if rows:

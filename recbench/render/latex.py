@@ -16,7 +16,7 @@ _SPECIAL = str.maketrans(
         "½": r"$\frac{1}{2}$", "¼": r"$\frac{1}{4}$", "¾": r"$\frac{3}{4}$", "²": "$^2$", "³": "$^3$", "¹": "$^1$",
         "°": r"$^\circ$", "√": r"$\surd$", "ß": r"\ss{}", "ø": r"\o{}", "Ø": r"\O{}", "æ": r"\ae{}", "Æ": r"\AE{}",
         "ł": r"\l{}", "Ł": r"\L{}", "⌂": r"$^{\mathrm{h}}$", "◆": r"$\bullet$", "ς": r"$\varsigma$", "ο": "o",
-        "\N{MICRO SIGN}": r"$\mu$", "\N{NO-BREAK SPACE}": "~",
+        "⚠": r"$\triangle$", "\N{MICRO SIGN}": r"$\mu$", "\N{NO-BREAK SPACE}": "~",
     }
 )  # fmt: skip
 _GREEK = re.compile("GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import Claim, Compared, PublishedTable
@@ -83,23 +83,30 @@ def orderings(table: PublishedTable) -> Iterator[tuple[Column, str, str]]:
             yield column, VERDICTS[verdict], "; ".join(parts)
 
 
-def to_text(tables: Sequence[PublishedTable]) -> str:
-    """Return the numbers of each table, then its orderings, for a terminal."""
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as text in columns, the first two at the left."""
+    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if i < 2 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in rows
+    )
+
+
+def to_text(tables: Sequence[PublishedTable], lay_out: Callable[[Sequence[Sequence[str]]], str] = aligned) -> str:
+    """Return the numbers of each table, then its orderings, for a terminal.
+
+    Args:
+        tables: of the numbers.
+        lay_out: makes text of the rows of a table.
+    """
     blocks = []
     for table in tables:
-        lines = [HEADS, *(cells(table, compared) for compared in table.compared)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         blocks.append(title(table))
         if table.compared:
-            blocks.append(
-                "\n".join(
-                    "  ".join(
-                        text.ljust(width) if i < 2 else text.rjust(width)
-                        for i, (text, width) in enumerate(zip(line, widths, strict=True))
-                    ).rstrip()
-                    for line in lines
-                )
-            )
+            blocks.append(lay_out([HEADS, *(cells(table, compared) for compared in table.compared)]))
         verdicts = [f"  {head(column)} {verdict}: {pairs}" for column, verdict, pairs in orderings(table)]
         blocks.append("\n".join([summary(table), *verdicts, *(f"note: {text}" for text in remarks(table))]))
     return "\n\n".join(blocks) + "\n"

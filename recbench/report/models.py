@@ -90,9 +90,8 @@ def _decode_one(
 ) -> tuple[Images, Images]:
     import torch
 
+    from recbench.job.device import autocast, choose_device
     from recbench.job.images import to_range
-    from recbench.job.runner import choose_device
-    from recbench.job.step import autocast
     from recbench.job.stored_model import load_architecture
 
     record = job.record

@@ -68,6 +68,7 @@ def sections(content: Content, view: BoardView, sources: Sources) -> list[Sectio
     """Return all sections below the leaderboard, in the order of the page."""
     found = [significance(view), *pictures(view, sources), training(view)]
     found += [
+        health(view),
         kernels(view),
         spectra(view),
         rate_distortion(view),
@@ -224,6 +225,17 @@ def training(view: BoardView) -> Section | None:
         "are not comparable. Dashed lines, with a cross in the plot below, are jobs that failed or diverged."
     )
     return Section("training", "Training", "Training curves", (text,), "training.html", (chart,))
+
+
+def health(view: BoardView) -> Section | None:
+    """Return the section with health warnings, each with the number that raised it; None if there are none."""
+    if not any(method.row.health for method in view.methods):
+        return None
+    text = (
+        "Checks that a training which ended well may still not pass: a board compares such a method as it is, but says "
+        "less about its loss."
+    )
+    return Section("health", "Health", "Health checks", (text,), "health.html")
 
 
 def kernels(view: BoardView) -> Section | None:

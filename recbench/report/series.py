@@ -214,13 +214,14 @@ class RankInterval:
         row: position in the ranking, from 0 (best).
         rank: from 1 (best); ties by a metric share their mean rank.
         interval: the rank interval, best rank first.
+        tier: letters of its tiers.
     """
 
     method: MethodView
     row: int
     rank: float
     interval: tuple[int, int]
-    tier: int
+    tier: str
 
 
 def rank_intervals(view: BoardView) -> dict[str, list[RankInterval]]:
@@ -228,7 +229,7 @@ def rank_intervals(view: BoardView) -> dict[str, list[RankInterval]]:
     ranked = [method for method in view.methods if method.row.place is not None]
     found: dict[str, list[RankInterval]] = {}
     overall = [(m, m.row.place, m.row.rank_interval, m.row.tier) for m in ranked]
-    lists: dict[str, list[tuple[MethodView, float | None, tuple[int, int] | None, int | None]]] = {OVERALL: [*overall]}
+    lists: dict[str, list[tuple[MethodView, float | None, tuple[int, int] | None, str | None]]] = {OVERALL: [*overall]}
     for column in view.board.columns:
         cells = [(m, m.row.cells.get(column.name)) for m in ranked]
         if column.name in view.board.verdicts and all(cell is not None for _, cell in cells):

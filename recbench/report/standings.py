@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from recbench.analysis.board import Board, MetricCell, Row
 from recbench.plan.model import Column
+from recbench.render.columns import UNWELL, short_letters
 from recbench.render.text import head, number
 from recbench.report.content import BoardView, MethodView
 from recbench.report.series import percent
@@ -59,10 +60,22 @@ class TableCell:
 
 
 @dataclass(frozen=True)
+class _BaselineView:
+    """A baseline, which has no page of its own."""
+
+    row: Row
+    page: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.row.label
+
+
+@dataclass(frozen=True)
 class StandingLine:
     """A row of the leaderboard."""
 
-    method: MethodView
+    method: MethodView | _BaselineView
     cells: tuple[TableCell, ...]
     classes: str
 
@@ -82,7 +95,7 @@ def heads(board: Board) -> list[Head]:
     found = [Head("#", classes="number place", sorted=True, title="Rank by mean rank over the ranking metrics")]
     found += [Head("method", classes="name", title="The loss and its parameters")]
     if _has_tiers(board):
-        title = f"A tier ends where all methods above differ significantly from all below ({percent(board)} confidence)"
+        title = f"Methods that share a letter do not differ significantly ({percent(board)} confidence)"
         found.append(Head("tier", title=title))
     for column in board.columns:
         better = column.direction if column.target is None else f"nearer to {column.target:g}"
@@ -124,10 +137,11 @@ def lines(view: BoardView) -> list[StandingLine]:
     board = view.board
     ranked = sum(row.place is not None for row in board.rows)
     tiers = _has_tiers(board)
-    before: int | None = None
+    before: str | None = None
     ends = {column.name: _ends(column, board.rows) for column in board.columns}
     found = []
-    for method in view.methods:
+    shown: list[MethodView | _BaselineView] = [*view.methods, *map(_BaselineView, board.baselines)]
+    for method in shown:
         row = method.row
         cells = [
             TableCell(str(row.place or "–"), str(row.place or ""), classes="number place"),
@@ -143,7 +157,7 @@ def lines(view: BoardView) -> list[StandingLine]:
             ),
         ]
         if tiers:
-            cells.append(TableCell(str(row.tier or "–"), str(row.tier or ""), classes="number tier"))
+            cells.append(TableCell(short_letters(row.tier), row.tier or "", classes="number tier"))
         cells += [_metric(row.cells.get(column.name), column, ends[column.name]) for column in board.columns]
         cells.append(TableCell(number(row.kl, 1), _value(row.kl)))
         cells += [_cost(row.cost, column) for column in COST_COLUMNS]
@@ -152,7 +166,7 @@ def lines(view: BoardView) -> list[StandingLine]:
         cells.append(TableCell("–" if row.borda is None else f"{row.borda:g}", _value(row.borda), kind="more"))
         cells.append(TableCell("◆" if row.pareto else "", "0" if row.pareto else "1", classes="name", kind="more"))
         cells.append(_seeds(row))
-        starts = before is not None and row.tier != before
+        starts = before is not None and not set(before) & set(row.tier or "")
         before = row.tier
         found.append(StandingLine(method, tuple(cells), classes=f"{row.status} tier-start" if starts else row.status))
     return found
@@ -217,9 +231,11 @@ def _cost(cost: Cost | None, column: CostColumn) -> TableCell:
 
 
 def _seeds(row: Row) -> TableCell:
-    text = f"{row.seeds_done}/{row.seeds}"
+    text = f"{row.seeds_done}/{row.seeds}{f' {UNWELL}' if row.health else ''}"
     if row.status == "ranked":
-        return TableCell(text, "", classes="name seeds")
+        return TableCell(text, "", classes="name seeds", title="; ".join(warned.sentence for warned in row.health))
+    if row.status == "baseline":
+        return TableCell("baseline", "", classes="name seeds", title="fitted without training, and not ranked")
     title = "; ".join(row.trouble) or "not all seeds are completed"
     return TableCell(text, "", classes="name seeds", more=row.status, more_class=f"status {row.status}", title=title)
 

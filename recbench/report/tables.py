@@ -11,6 +11,7 @@ import numpy as np
 from recbench.analysis.kernels import kernel_shapes
 from recbench.analysis.rate_distortion import RateDistortion
 from recbench.analysis.tables import history_cells
+from recbench.render.columns import Excerpt
 from recbench.render.leaderboard import to_csv
 from recbench.render.spreadsheet import csv_text
 from recbench.report import series
@@ -31,7 +32,7 @@ def packed(name: str, content: bytes) -> tuple[str, bytes]:
 
 def leaderboard(content: Content) -> bytes:
     """Return one line per method of each board."""
-    return to_csv(content.leaderboard, cost=True).encode()
+    return to_csv(content.leaderboard, Excerpt(cost=True)).encode()
 
 
 def jobs(content: Content) -> bytes:

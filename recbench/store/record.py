@@ -111,7 +111,10 @@ class Evaluated(Frozen):
 
 
 class Provenance(Frozen):
-    """The software and the machine that ran the job."""
+    """The software and the machine that ran the job; of a GPU also its driver, and torch's CUDA and cuDNN.
+
+    ``precision`` is what the network computed in: of a suite that says ``auto``, what was chosen.
+    """
 
     recbench: str
     plugins: dict[str, str]
@@ -124,6 +127,20 @@ class Provenance(Frozen):
     git: str | None
     started: str
     finished: str
+    precision: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+
+
+class Symptom(Frozen):
+    """A health check that a finished job did not pass (docs/health.md): the number that raised it, the threshold that
+    it crossed, and a sentence with both."""
+
+    check: str
+    value: Finite
+    threshold: Finite
+    sentence: str
 
 
 class Rescored(Frozen):
@@ -176,6 +193,7 @@ class Result(Frozen):
     failure: Failure | None = None
     data: Data | None = None
     evaluated: Evaluated | None = None
+    health: tuple[Symptom, ...] = Field((), description="health checks that it did not pass; none in older records")
     files: dict[Name, File] = Field(default_factory=dict)
     checksum: str | None = Field(None, exclude=True)
 

@@ -266,7 +266,7 @@ class Store:
         Raises:
             UserError: one is a link.
         """
-        for name in ("jobs", "set-aside", "executors", "slurm"):
+        for name in ("jobs", "set-aside", "executors", "slurm", "calibration"):
             if (self.root / name).is_symlink():
                 raise UserError(
                     f"{self.root / name} is a link; recbench writes only into folders of its own: put a folder there"

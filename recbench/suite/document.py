@@ -91,7 +91,8 @@ class Document:
         """Apply an assignment ``dotted.key=value``, as given with ``--set``.
 
         Args:
-            assignment: the key, with list items by index, name or label, and the value in YAML.
+            assignment: the key, with list items by index, name or label, and the value in YAML. In a new list for a
+                section, the name of an item that the section has stands for that item.
 
         Raises:
             SuiteError: the assignment is not of that form, or its key leads to neither a mapping nor a list.
@@ -111,7 +112,7 @@ class Document:
                 raise SuiteError([Problem(f"--set {assignment}", 0, key, what)])
             path.append(child)
             if last:
-                parent[child] = value
+                parent[child] = _as_before(value, parent[child]) if depth == 0 and child in parent else value
             elif isinstance(parent, dict) and parent.get(child) is None:
                 parent[child] = {}
             elif isinstance(child, int) and isinstance(parent[child], str):  # "wiener" for {name: wiener}
@@ -142,6 +143,28 @@ def _children(parent: Any) -> list[str]:
     if not isinstance(parent, list):
         return []
     return [name for index, item in enumerate(parent) for name in (_names(item) or [str(index)])]
+
+
+def _as_before(value: Any, before: Any) -> Any:
+    """Return the new items of a section: a name alone is the item of this label or name that the section had, with its
+    parameters and its KL weight, and other items keep that weight unless they have one."""
+    if not isinstance(value, list) or not isinstance(before, list):
+        return value
+    found: list[Any] = []
+    for item in value:
+        name = next(iter(_names(item)), None)
+        same = [old for old in before if name in _names(old)[:1]] or [old for old in before if name in _names(old)]
+        if isinstance(item, str) and same:
+            found += same
+        elif isinstance(item, dict) and same and isinstance(same[0], dict):
+            kept = {key: same[0][key] for key in _WEIGHTS if key in same[0]}
+            found.append(item if item.keys() & set(_WEIGHTS) else {**item, **kept})
+        else:
+            found.append(item)
+    return found
+
+
+_WEIGHTS = ("kl_weight", "scale")
 
 
 def _names(item: Any) -> list[str]:

@@ -12,6 +12,7 @@ from recbench.contracts.sums import SumEntry
 from recbench.plan.model import BoardSetting, Column, ComponentSpec, Method, PlannedJob, Training
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import Axis
+from recbench.suite.baselines import with_baselines
 from recbench.suite.document import dump
 from recbench.suite.grid import GridCell, setting_loss_pairs
 from recbench.suite.sums import resolved_sum
@@ -44,14 +45,17 @@ def plan_of(suite: ValidSuite) -> Plan:
         methods=() if suite.tuning else tuple(_method(cell) for cell in cells["losses"]),
         jobs=(),
     )
+    sizes = len(cells["architectures"]), len(suite.trainings)
     pairs = setting_loss_pairs(cells, len(suite.trainings))
     if suite.tuning is not None:
-        return with_searches(plan, *suite.tuning, cells["losses"], pairs, suite.published)
+        plan = with_searches(plan, *suite.tuning, cells["losses"], pairs, suite.published)
+        return with_baselines(plan, suite.baselines, *sizes)
     jobs = []
     for (setting, method), seed in itertools.product(pairs, suite.file.seeds):
         planned = PlannedJob(id="", setting=setting, method=method, seed=seed)
         jobs.append(planned.model_copy(update={"id": plan.job(planned).id}))
-    return plan.model_copy(update={"jobs": tuple(jobs), "published": suite.published})
+    plan = plan.model_copy(update={"jobs": tuple(jobs), "published": suite.published})
+    return with_baselines(plan, suite.baselines, *sizes)
 
 
 def _datasets(cells: Sequence[GridCell]) -> Iterator[tuple[GridCell, ComponentSpec]]:
@@ -106,6 +110,8 @@ def resolved_text(suite: ValidSuite) -> str:
         "training": {key: axis(key) for key in Training.model_fields},
         "ranking": {"metrics": list(suite.ranking)},
     }
+    if suite.file.baselines:
+        data["baselines"] = [choice.model_dump(exclude_none=True) for choice in suite.file.baselines]
     if suite.file.published:
         data["published"] = [spec.model_dump(exclude_none=True) for spec in suite.file.published]
     if suite.file.executors:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbench.contracts.entries import DatasetEntry, Entry
+from recbench.contracts.entries import DatasetEntry, Entry, ImageShape
+from recbench.data.weights import missing
 from recbench.plan.components import component
 from recbench.plan.model import ComponentSpec, brief
 from recbench.plugin.registry import Registered
@@ -85,6 +86,10 @@ class GridCell:
     def goes_with(self, architecture: GridCell) -> bool:
         """Return True if this loss is trained with an architecture."""
         return self.only is None or any(architecture.matches(label) for label in self.only)
+
+    def missing_weights(self, shape: ImageShape) -> str | None:
+        """Return what is to be said of pretrained weights for images of a shape that are not on this machine."""
+        return missing(self.registered.entry.needed_weights(shape, self.params))
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ class SuiteFile(_Strict):
     architectures: list[Choice] = Field(min_length=1)
     losses: list[LossChoice] = Field(min_length=1)
     metrics: list[Choice] = Field(min_length=1)
+    baselines: list[Choice] = []
     seeds: list[int] = Field(min_length=1)
     training: dict[str, Any]
     ranking: Ranking = Ranking()
@@ -104,11 +105,13 @@ class SuiteFile(_Strict):
 
 
 ITEMS = ("datasets", "architectures", "losses", "metrics")
+_LISTED = (*ITEMS, "baselines")
 _MODELS: dict[str, type[BaseModel]] = {
     "datasets": Choice,
     "architectures": Choice,
     "losses": LossChoice,
     "metrics": Choice,
+    "baselines": Choice,
     "ranking": Ranking,
     "published": PublishedSpec,
     "tuning": TuningChoice,
@@ -120,7 +123,7 @@ _MODELS: dict[str, type[BaseModel]] = {
 def unfold_short_forms(data: dict[str, Any]) -> None:
     """Replace the short form ``- l2`` of an item by ``- {name: l2}``, in all sections of items and in sums of losses,
     and give each sum its name."""
-    for key in ITEMS:
+    for key in _LISTED:
         if isinstance(data.get(key), list):
             data[key] = _unfolded(data[key])
     for item in data["losses"] if isinstance(data.get("losses"), list) else ():
@@ -147,7 +150,7 @@ def read(data: dict[str, Any]) -> tuple[SuiteFile, Problems]:
 
 def _valid_part(key: str, value: Any) -> Any:
     """Return the valid parts of a section; invalid items of a list become None, so that indices stay the same."""
-    if key in ITEMS:
+    if key in _LISTED:
         return [_valid_item(_MODELS[key], item) for item in value] if isinstance(value, list) else []
     if key == "published":
         return []
@@ -206,6 +209,6 @@ def _message(detail: Mapping[str, Any]) -> str:
         "int_type": "a whole number",
         "float_type": "a number",
         "literal_error": "one of grid, random, optuna",
-        "model_type": "a name, or a mapping with one" if path[0] in ITEMS else "a mapping",
+        "model_type": "a name, or a mapping with one" if path[0] in _LISTED else "a mapping",
     }.get(kind)
     return f"{quoted(detail['input'])} is not {expected}" if expected else str(detail["msg"])

@@ -11,11 +11,11 @@ from typing import Any, TypeVar, cast
 from recbench.contracts.dataset import Dataset
 from recbench.contracts.entries import DatasetEntry, ImageShape
 from recbench.data.cache import has_images
-from recbench.data.weights import missing
 from recbench.errors import Problem, SuiteError, UserError, did_you_mean, quoted
 from recbench.plan.model import NEEDS_VALIDATION, SUITE_NAME, TUNING_NEEDS_VALIDATION, PublishedScore, Training
 from recbench.plan.tuning import REFERENCE
 from recbench.plugin.registry import Registry
+from recbench.suite.baselines import BaselineCell, baseline_cells
 from recbench.suite.document import Document, KeyPath, dotted
 from recbench.suite.executors import executor_params
 from recbench.suite.grid import GridCell, GridCells, GridItem, duplicates, product, varying
@@ -23,7 +23,7 @@ from recbench.suite.published import published_scores
 from recbench.suite.schema import ITEMS, Choice, LossChoice, SuiteFile, read
 from recbench.suite.sums import chosen_entry, default_label, given_params
 from recbench.suite.tuning import TuningAxes, corner_text, corners, loss_axes, tuning_rule
-from recbench.suite.values import check_seeds, is_label, kl_weight, repeated, scale, training_value
+from recbench.suite.values import UNWEIGHTED, check_seeds, is_label, kl_weight, repeated, scale, training_value
 
 _Result = TypeVar("_Result")
 
@@ -45,6 +45,7 @@ class ValidSuite:
         tuning: the tuning rule and the axes of each loss, if the suite is tuned.
         executors: valid parameters by executor.
         lacking: pretrained weights that are missing on this machine.
+        baselines: of each architecture.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ValidSuite:
     tuning: TuningAxes | None
     executors: Mapping[str, Mapping[str, Any]]
     lacking: tuple[Problem, ...]
+    baselines: tuple[BaselineCell, ...] = ()
 
 
 class Validator:
@@ -124,6 +126,7 @@ class Validator:
         self.check_restrictions(cells)
         self.check_sources(cells)
         tuning = self.tuning(parsed, cells, shapes, all_valid=all_valid)
+        baselines = tuple(baseline_cells(parsed, cells["architectures"], shapes, self.registry, self.add_problem))
         executors = dict(executor_params(parsed.executors, self.registry, self.add_problem))
         self.raise_problems()
         trainings = [(" ".join(varying(values, training)), Training(**values)) for values in product(training)]
@@ -140,6 +143,7 @@ class Validator:
             tuning=tuning,
             executors=executors,
             lacking=tuple(dict.fromkeys(self.lacking)),
+            baselines=baselines,
         )
 
     def structure(self) -> SuiteFile:
@@ -175,7 +179,7 @@ class Validator:
     def kl_weights(self, parsed: SuiteFile) -> list[float] | None:
         """Return the KL weights of losses that do not set their own; None if tuning chooses them."""
         if self.document.data.get("tuning") is None:
-            return list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", 1.0), kl_weight))
+            return list(self.values(("training", "kl_weight"), parsed.training.get("kl_weight", UNWEIGHTED), kl_weight))
         if "kl_weight" in parsed.training:
             self.add_problem(("training", "kl_weight"), "tuning chooses the KL weights; remove this key")
         return None
@@ -332,8 +336,8 @@ class Validator:
         before = len(self.problems)
         shape = self.call_plugin(dataset, create)
         if len(self.problems) > before and cast(DatasetEntry, dataset.registered.entry).files:
-            hint = f"'recbench data prepare {dataset.registered.entry.name}' fetches its files"
-            self.add_problem(dataset.path, hint)
+            hint = f"; 'recbench data prepare {dataset.registered.entry.name}' fetches its files"
+            self.problems[-1] = replace(self.problems[-1], message=self.problems[-1].message + hint)
         for reason in self.refusals(dataset, shape) if shape else ():
             self.add_problem(dataset.path, reason)
         return shape
@@ -353,7 +357,7 @@ class Validator:
                         self.add_problem(
                             cell.path, f"{cell.label} cannot take the {shape} images of {label}: it {reason}"
                         )
-                    lacking = None if reasons else self.call_plugin(cell, partial(_missing_weights, cell, shape))
+                    lacking = None if reasons else self.call_plugin(cell, partial(cell.missing_weights, shape))
                     if lacking:
                         self.lacking.append(self.document.problem(cell.path, f"{cell.label} {lacking}"))
 
@@ -392,7 +396,3 @@ class Validator:
             culprit = f"{cell.registered.entry.name} of {cell.registered.plugin.provider}"
             self.add_problem(cell.path, f"{culprit} fails: {type(error).__name__}: {error}")
         return None
-
-
-def _missing_weights(cell: GridCell, shape: ImageShape) -> str | None:
-    return missing(cell.registered.entry.needed_weights(shape, cell.params))

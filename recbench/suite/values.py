@@ -25,6 +25,10 @@ def is_label(text: str) -> bool:
     return _LABEL.fullmatch(text) is not None and text.isprintable()
 
 
+UNWEIGHTED = 1.0
+"""The KL weight of a loss for which a suite gives none."""
+
+
 def kl_weight(value: Any) -> float:
     """Return a weight of the KL term."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:

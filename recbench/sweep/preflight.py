@@ -116,6 +116,18 @@ def _line(text: str, methods: list[str], total: int) -> str:
     return f"{', '.join(methods[:3])}{f' and {len(methods) - 3} more' if len(methods) > 3 else ''}: {text}"
 
 
+def flights(plan: Plan) -> list[tuple[int, int, dict[str, Any]]]:
+    """Return the indices of setting and method, and the flight without metrics, of each method under each setting; of a
+    plan with tuning, of the first method of each of its losses, if it has one yet."""
+    found = {}
+    for planned in plan.jobs:
+        if (key := (planned.setting, planned.method)) not in found:
+            shape = list(plan.settings[planned.setting].shape)
+            form = {"job": json.loads(plan.job(planned).model_dump_json()), "shape": shape, "metrics": False}
+            found[key] = form
+    return [(setting, method, form) for (setting, method), form in found.items()]
+
+
 def _flights(plan: Plan, only: Callable[[int, int], bool]) -> list[tuple[str, dict[str, Any]]]:
     """Return a label and a flight for each loss, with its parameters, under each setting."""
     tried: dict[str, tuple[str, dict[str, Any]]] = {}

@@ -1,22 +1,29 @@
-"""Preparation of a sweep: data sets are decoded, and the scales of losses measured. Imports no torch."""
+"""Preparation of a sweep: data sets are decoded, and the scales of losses measured by a job. Imports no torch."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
+from recbench.contracts.executor import Ended, Executor, Task
 from recbench.data.cache import Prepared, prepare
 from recbench.data.progress import DecodingProgress
-from recbench.errors import UserError
-from recbench.plan.model import ComponentSpec
+from recbench.errors import OutOfSpaceError, UserError
+from recbench.files import write_atomically
+from recbench.plan.model import ComponentSpec, digest
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
+
+_CALIBRATION = "calibration"
+"""The folder, in that of a suite, of jobs that measure scales: not among those that have records."""
+_POLL = 0.5
+"""Seconds between two looks at a calibration that another coordinator has started."""
 
 Note = Callable[[str], None]
 Preparing = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
@@ -57,16 +64,18 @@ def calibrated(
     plan: Plan,
     root: Path,
     registry: Registry,
+    executor: Executor,
+    task: Task,
     *,
-    cache: Path,
-    plugin_files: Sequence[str],
-    blocked: Sequence[str],
-    device: str,
     note: Note,
-) -> Plan:
-    """Return the plan of a suite with the scales of all losses.
+    interrupted: Callable[[], bool],
+) -> Plan | None:
+    """Return the plan of a suite with the scales of all losses; None if the user interrupts.
 
-    Unknown ones are measured in a separate process, since this one imports no torch, and stored in ``root``.
+    Unknown ones are measured by a job of the executor's, where other jobs run too, and stored in ``root``.
+
+    Args:
+        task: with what all jobs of the sweep share.
 
     Raises:
         UserError: a scale cannot be measured.
@@ -79,20 +88,32 @@ def calibrated(
     note(f"calibrating the scale of {names}, over {plan.tuning.calibration_steps} steps of training")
     request = {
         "plan": json.loads(plan.model_dump_json()),
-        "root": str(root),
-        "cache": str(cache),
-        "plugin_files": plugin_files,
-        "blocked": blocked,
-        "device": device,
         "seed": plan.tuning.calibration_seed,
         "steps": plan.tuning.calibration_steps,
     }
-    command = [sys.executable, "-P", "-m", "recbench.job.calibration"]
-    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)  # noqa: S603
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it left no word"]
-        raise UserError(f"the losses could not be calibrated: {last[0]}")
-    plan = scales.filled_in(plan, root, registry)
-    if scales.lacking(plan):  # a plugin can end a process with exit code 0
-        raise UserError("the losses could not be calibrated: the process ended before it was done (exit code 0)")
+    job_id = digest(request)
+    folder = root.resolve() / _CALIBRATION / "jobs" / job_id
+    task = replace(task, job_id=job_id, folder=str(folder), title="calibration", calibrates=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "job.json", json.dumps(request).encode())
+    executor.check([task])
+    while scales.lacking(plan := scales.filled_in(plan, root, registry)):
+        ended = Ended(job_id, "interrupted")
+        for event in executor.map([task]):
+            ended = event if isinstance(event, Ended) else ended
+        if interrupted():
+            return None
+        failure = folder / "failure.txt"
+        why = failure.read_text(encoding="utf-8", errors="replace") if failure.is_file() else ended.detail
+        if ended.outcome == "full":
+            raise OutOfSpaceError(ended.detail)
+        if ended.outcome == "interrupted":
+            note(f"the calibration is not done: {ended.detail or 'it was interrupted'}; the same command continues")
+            return None
+        if ended.outcome == "busy":  # another coordinator's job measures the same
+            time.sleep(_POLL)
+        elif scales.lacking(scales.filled_in(plan, root, registry)):
+            shutil.rmtree(folder.parents[1], ignore_errors=True)
+            raise UserError(f"the losses could not be calibrated: {why or 'its job left no scales'}")
+    shutil.rmtree(root / _CALIBRATION, ignore_errors=True)
     return plan

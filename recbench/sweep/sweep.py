@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,7 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
     have changed; returns False if the sweep was interrupted.
 
     The first Ctrl-C (or SIGTERM) lets running jobs write a checkpoint; the second ends them at once. A terminal that
-    is closed changes nothing.
+    is closed changes nothing. Outside of the main thread, signals are left alone.
 
     Raises:
         SuiteError: jobs are to be run, and pretrained weights that they need are missing.
@@ -113,15 +114,18 @@ def run(suite: Suite, store: Store, registry: Registry, executor: Executor, opti
             start, registry, plugin_files=options.plugin_files, blocked=options.blocked, device=options.device,
             only=preflight.untried(growth, state.records, open_jobs, rescored), note=watcher.note,
         )  # fmt: skip
-    if options.train:
-        start = calibrated(
-            start, store.root, registry, cache=options.cache, plugin_files=options.plugin_files,
-            blocked=options.blocked, device=options.device, note=watcher.note,
-        )  # fmt: skip
     tried: set[str] = set()
     mended: set[str] = set()
     checked: set[str] = set()
     with _signals(executor, watcher) as interrupted:
+        if options.train:
+            scaled = calibrated(
+                start, store.root, registry, executor, task_of("", store, options),
+                note=watcher.note, interrupted=interrupted,
+            )  # fmt: skip
+            if scaled is None:
+                return False
+            start = scaled
         rounds: Rounds | None = None
         while not interrupted():
             plan, state = grown(start, store, fingerprints, tried)
@@ -198,25 +202,29 @@ def _set_misplaced_aside(store: Store, to_run: Sequence[PlannedJob], watcher: Wa
 
 def _tasks(plan: Plan, state: PlanState, store: Store, options: Options) -> list[Task]:
     """Return the tasks of a state's open jobs."""
-    root, cache = store.root.resolve(), str(options.cache.resolve())
-    tasks = []
-    for planned in (*state.to_run, *state.to_score):
-        tasks.append(
-            Task(
-                job_id=planned.id,
-                folder=f"{root}/jobs/{planned.id}",
-                cache=cache,
-                plugin_files=options.plugin_files,
-                blocked=options.blocked,
-                device=options.device,
-                checkpoint_seconds=options.checkpoint_seconds,
-                timeout=options.timeout,
-                supersedes=store.identity(planned.id) if planned.id in state.records else "",
-                title=_title(plan, planned),
-                trackers=options.trackers,
-            )
+    return [
+        replace(
+            task_of(planned.id, store, options),
+            supersedes=store.identity(planned.id) if planned.id in state.records else "",
+            title=_title(plan, planned),
+            trackers=options.trackers,
         )
-    return tasks
+        for planned in (*state.to_run, *state.to_score)
+    ]
+
+
+def task_of(job_id: str, store: Store, options: Options) -> Task:
+    """Return a task with what all jobs of the sweep share."""
+    return Task(
+        job_id=job_id,
+        folder=f"{store.root.resolve()}/jobs/{job_id}",
+        cache=str(options.cache.resolve()),
+        plugin_files=options.plugin_files,
+        blocked=options.blocked,
+        device=options.device,
+        checkpoint_seconds=options.checkpoint_seconds,
+        timeout=options.timeout,
+    )
 
 
 def _title(plan: Plan, planned: PlannedJob) -> str:
@@ -270,6 +278,9 @@ def _signals(executor: Executor, watcher: Watcher) -> Iterator[Callable[[], bool
     """Ctrl-C and SIGTERM stop the executor, and kill its jobs the second time; a closed terminal is ignored, also by
     processes that are started from here."""
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        yield lambda: False
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recbench.contracts.architecture import Architecture, Posterior
+from recbench.contracts.architecture import Architecture, Fitted, Posterior
 from recbench.contracts.checked import (
     check_decoded,
     check_finite,
@@ -41,6 +41,10 @@ class ArchitectureCase(EntryCase):
         assert isinstance(made, Architecture), f"expected an Architecture, got {type(made).__name__}"
         size = getattr(made, "latent_size", None)
         assert type(size) is int and size > 0, f"expected latent_size, a whole number from 1, got {size!r}"
+        wanted = "no Fitted" if self.entry.trainable else "a Fitted, as trainable=False says"
+        assert isinstance(made, Fitted) != self.entry.trainable, f"expected {wanted}, got {type(made).__name__}"
+        if isinstance(made, Fitted):
+            made.fit(lambda: [self.images()])
         return made
 
     def images(self) -> Tensor:
@@ -74,7 +78,9 @@ def _check(case: ArchitectureCase, network: Architecture, posterior: Posterior, 
 
 
 def both_halves_learn(case: ArchitectureCase) -> None:
-    """A gradient reaches trained parameters through the encoder and through the decoder."""
+    """A gradient reaches trained parameters through the encoder and through the decoder; not of what is fitted."""
+    if not case.entry.trainable:
+        return
     network, images = case.create().train(), case.images()
     posterior = network.encode(images)
     z = posterior.sample()

@@ -85,7 +85,7 @@ def test_the_board_says_what_the_statistics_say(plan: Plan, store: Store) -> Non
     for row, interval in zip(found.rows, statistics.intervals(moments), strict=True):
         assert row.cells["psnr"].interval == pytest.approx(tuple(interval), rel=1e-8)
     places = {row.label: (row.cells["psnr"].tier, row.cells["psnr"].rank_interval) for row in found.rows}
-    assert places == {"a": (1, (1, 2)), "b": (1, (1, 2)), "c": (2, (3, 3)), "d": (3, (4, 4))}
+    assert places == {"a": ("a", (1, 2)), "b": ("a", (1, 2)), "c": ("b", (3, 3)), "d": ("c", (4, 4))}
     assert {row.label: (row.tier, row.rank_interval) for row in found.rows} == places
     better = dict(zip(itertools.combinations(labels, 2), found.overall.better if found.overall else (), strict=True))
     assert [pair for pair, significant in better.items() if not significant] in ([("a", "b")], [("b", "a")])
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_shown_all_the_same(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("recbench.analysis.per_image.write_atomically", refuse)
-    assert show(plan, store).boards[0].rows[0].tier == 1
+    assert show(plan, store).boards[0].rows[0].tier == "a"
     assert not (store.root / "statistics.json").exists()
 
 

@@ -333,7 +333,7 @@ def test_metrics_of_whole_sets_have_intervals_from_their_seeds() -> None:
     half = t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
     assert rows["a"].cells["psnr"].interval == pytest.approx((1 - half, 1 + half))
     assert {label: (row.tier, row.rank_interval, row.cells["psnr"].tier) for label, row in rows.items()} == {
-        "d": (1, (1, 3), 1), "b": (1, (1, 3), 1), "c": (1, (1, 3), 1), "a": (2, (4, 4), 2)
+        "d": ("a", (1, 3), "a"), "b": ("a", (1, 3), "a"), "c": ("a", (1, 3), "a"), "a": ("b", (4, 4), "b")
     }  # fmt: skip
 
 
@@ -341,7 +341,7 @@ def test_metrics_of_whole_sets_have_no_interval_with_one_seed_and_no_significant
     board = with_means({"a": [1.0], "b": [100.0]})
     assert board.verdicts["score"].basis == "nothing"
     assert [(row.cells["score"].interval, row.cells["score"].tier, row.tier) for row in board.rows] == [
-        (None, 1, 1)
+        (None, "a", "a")
     ] * 2
     assert [row.rank_interval for row in board.rows] == [(1, 2), (1, 2)]
 
@@ -397,7 +397,7 @@ def test_a_higher_confidence_widens_intervals_and_joins_tiers() -> None:
         score = Score(mean=planned.method + 0.2 * planned.seed, std=None, n=0)
         records[planned.id] = make_record(plan, planned, {"score": score})
     found = {c: rank(plan, records, confidence=c).boards[0] for c in (0.9, 0.999)}
-    assert [[row.tier for row in board.rows] for board in found.values()] == [[1, 2], [1, 1]]
+    assert [[row.tier for row in board.rows] for board in found.values()] == [["a", "b"], ["a", "a"]]
     first, second = (board.rows[0].cells["score"].interval for board in found.values())
     assert first is not None
     assert second is not None
@@ -438,7 +438,7 @@ def test_scores_are_ranked_by_their_distance_from_the_best() -> None:
 def test_as_far_above_the_best_score_as_below_it_is_equal() -> None:
     board = with_means({"above": [1.25, 1.25], "below": [0.75, 0.75]}, 1.0)
     assert [row.cells["score"].rank for row in board.rows] == [1.5, 1.5]
-    assert board.rows[0].tier == board.rows[1].tier == 1
+    assert board.rows[0].tier == board.rows[1].tier == "a"
 
 
 def test_intervals_respect_the_range_of_a_metric() -> None:

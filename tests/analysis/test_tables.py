@@ -59,7 +59,7 @@ def test_boards_are_a_row_per_method_with_integers_as_integers() -> None:
     plan = make_plan(["a", "b"])
     records = {planned.id: make_record(plan, planned) for planned in plan.jobs[:2]}
     table = board_table(rank(plan, records)).set_index("method")
-    assert table.loc["a", ["place", "tier", "seeds_done"]].tolist() == [1, 1, 2]
+    assert table.loc["a", ["place", "tier", "seeds_done"]].tolist() == [1, "a", 2]
     assert table.loc["b", ["place", "psnr_mean", "psnr_in_family"]].isna().all()
     columns, rows = board_cells(rank(plan, records))
     assert columns == ["suite", "setting", "protocol", "place", "method", *list(table.columns)[4:]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,10 @@ from torch import Tensor
 
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.loss import Context, Loss, Setting
+from recbench.job.parts import Model
+from recbench.job.training import Diverged, Guard, TrainingImages, train
+from recbench.job.training import Watch as Callbacks
+from recbench.plan.model import Training
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from tests.stand_in_weights import use_stand_ins
@@ -129,3 +134,72 @@ def test_ce_names_a_pixel_out_of_range_on_the_cpu() -> None:
     """NaN is the model's; a number out of range is the user's, who gave images or a decoder of another range."""
     with pytest.raises(RuntimeError, match="between 0 and 1"):
         create("ce", {})(images(0, "ce") + 0.1, images(1, "ce"), context(training=False))
+
+
+# Training that looks at values every 50 steps, as on a GPU
+
+
+def train_until(name: str, loss: Loss, monkeypatch: pytest.MonkeyPatch, folder: Path, *, broken_at: int) -> None:
+    """Train a small network whose weights become NaN in a step, as after an infinite gradient."""
+    init = Guard.__init__
+
+    def seldom(self: Guard, device: torch.device) -> None:
+        init(self, device)
+        self.every = 50
+
+    monkeypatch.setattr(Guard, "__init__", seldom)
+    shape = ImageShape(3, 32, 32)
+    registered = REGISTRY.get("architectures", "vae_bredell_small")
+    torch.manual_seed(0)
+    params = {"widths": [8, 16], "latent_size": LATENT}
+    network = registered.create(registered.entry.complete(params), shape)
+    encode, calls = network.encode, iter(range(1, 1000))
+
+    def encode_until(images: Tensor) -> Any:
+        if next(calls) == broken_at:
+            with torch.no_grad():
+                next(network.parameters()).fill_(math.nan)
+        return encode(images)
+
+    network.encode = encode_until
+    ranges = registered.entry.value_range, REGISTRY.get("losses", name).entry.value_range
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    callbacks = Callbacks(lambda *_: None, lambda _: None, lambda: False, 1e9)
+    config = Training(epochs=8, batch_size=4, learning_rate=1e-5)
+    train(
+        Model(network, loss, *ranges, 1.0), TrainingImages(images, images[:4], images[:0]), config, 0, folder, callbacks
+    )
+
+
+@pytest.mark.parametrize("name", REGISTRY.names("losses"))
+def test_every_loss_is_reported_as_diverged(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At the exact step, though other steps were taken before anybody looked."""
+    params = {"kernel_size": 5, "warmup_epochs": 0} if name == "wiener" else {}
+    loss = create(name, params, ImageShape(3, 32, 32))
+    with pytest.raises(Diverged, match=r"became nan in epoch 2, step 6$") as caught:
+        train_until(name, loss, monkeypatch, tmp_path, broken_at=6)
+    assert (caught.value.epoch, caught.value.step) == (2, 6)
+
+
+class Refusing(Loss):
+    """½ Σ (x − x̂)², in an implementation that raises on NaN."""
+
+    def __init__(self, refuses: bool) -> None:
+        super().__init__()
+        self.refuses = refuses
+
+    def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
+        if self.refuses or decoded.isnan().any():
+            raise ValueError("I take numbers only")
+        return 0.5 * (decoded - target).square().sum((1, 2, 3))
+
+
+def test_a_loss_that_refuses_nan_does_not_hide_the_divergence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"NaN or infinite .* which ValueError says: I take numbers only") as caught:
+        train_until("l2", Refusing(refuses=False), monkeypatch, tmp_path, broken_at=6)
+    assert (caught.value.epoch, caught.value.step) == (2, 6)
+
+
+def test_an_error_of_a_model_that_is_whole_stays_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="numbers only"):
+        train_until("l2", Refusing(refuses=True), monkeypatch, tmp_path, broken_at=6)

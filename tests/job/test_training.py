@@ -20,9 +20,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, R
 from recbench.contracts.architecture import Architecture, Deterministic, Gaussian
 from recbench.contracts.loss import Auxiliary, Context, Loss
 from recbench.errors import RecbenchError
-from recbench.job.checkpoint import Position, random_states, restore_random_states
+from recbench.job.checkpoint import Checkpoint, Position, random_states, restore_random_states
 from recbench.job.images import convert, to_range
 from recbench.job.parts import Model
+from recbench.job.step import Step
 from recbench.job.training import (
     Diverged,
     Guard,
@@ -279,9 +280,9 @@ def test_value_ranges() -> None:
 
 
 def test_random_states_come_back() -> None:
-    states = random_states()
+    states = random_states(torch.device("cpu"))
     first = (random.random(), np.random.random(), np.random.standard_normal(), float(torch.rand(())))
-    restore_random_states(states)
+    restore_random_states(states, torch.device("cpu"))
     assert (random.random(), np.random.random(), np.random.standard_normal(), float(torch.rand(()))) == first
 
 
@@ -431,3 +432,63 @@ def test_schedule_and_traces_survive_interruptions(tmp_path: Path, optimizer: st
         assert torch.equal(traces[name], value), name
     for name, value in state(whole).items():
         assert torch.equal(state(continued)[name], value), name
+
+
+@pytest.mark.parametrize(("duration", "written"), [(0.0, 4), (1.0, 1), (0.09, 2)])
+def test_checkpoints_take_two_per_cent_of_the_time_at_most(
+    duration: float, written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes on by a second with each of 8 steps, and by what writing takes."""
+    now = [0.0]
+
+    def after_a_step() -> bool:
+        now[0] += 1.0
+        return False
+
+    def save(self: Checkpoint, position: Position) -> None:
+        saved.append(position.step)
+        now[0] += duration
+
+    saved: list[int] = []
+    monkeypatch.setattr("recbench.job.training.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(Checkpoint, "save", save)
+    images = TrainingImages(IMAGES.train[:32], IMAGES.validation, IMAGES.traced)
+    config = CONFIG.model_copy(update={"epochs": 4, "batch_size": 16})
+    steps = watch(after_a_step, checkpoint_seconds=0.5)
+    train(make(), images, config, 0, tmp_path, steps)
+    assert len(saved) == written
+
+
+def test_the_warm_up_of_each_process_is_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 20 steps of a process take 3 s each, the others one; it is interrupted once."""
+    now, taken = [0.0], [0]
+
+    def stop_after(last: int) -> Callable[[], bool]:
+        taken[0] = 0
+
+        def after_a_step() -> bool:
+            taken[0] += 1
+            return taken[0] == last
+
+        return after_a_step
+
+    def clock() -> float:
+        return now[0]
+
+    step = Step.__call__
+
+    def timed(self: Step, *arguments: Any, **options: Any) -> Tensor:
+        now[0] += 3.0 if taken[0] < 20 else 1.0
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr("recbench.job.training.time.perf_counter", clock)
+    monkeypatch.setattr(Step, "__call__", timed)
+    config = CONFIG.model_copy(update={"epochs": 30, "batch_size": 16})
+    images = TrainingImages(IMAGES.train[:32], IMAGES.validation, IMAGES.traced)
+    with pytest.raises(Interrupted):
+        train(make(), images, config, 0, tmp_path, watch(stop_after(30)))
+    position, _ = train(make(), images, config, 0, tmp_path, watch(stop_after(0)))
+    assert position.step == 60
+    assert position.seconds == 2 * 20 * 3.0 + 20 * 1.0
+    assert (position.warm_steps, position.warm_seconds) == (40, 120.0)
+    assert position.step_seconds == 1.0

@@ -18,17 +18,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from rich.cells import cell_len
 
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.ranking import rank
+from recbench.errors import UserError
 from recbench.plan.model import Column
-from recbench.render.board import IN_FAMILY, table
+from recbench.render.board import table
+from recbench.render.columns import IN_FAMILY, Excerpt, short_letters
 from recbench.render.leaderboard import FORMATS, to_csv, to_json, to_latex, to_markdown, write_all
 from recbench.render.text import number
 from recbench.store.record import Score
 from recbench.store.store import Store
 from tests.made_up import COLUMNS, make_plan, make_record, make_trouble
 
+WIDE = Excerpt(wide=True)
 NASTY = [
     "plain",
     "a|b||c",
@@ -137,28 +141,35 @@ def markdown_tables(text: str) -> list[list[list[tuple[str, bool]]]]:
 
 def test_markdown_tables_hold_what_the_leaderboard_holds() -> None:
     leaderboard = leaderboard_of(NASTY)
-    table, details = markdown_tables(to_markdown(leaderboard))
+    table, details = markdown_tables(to_markdown(leaderboard, WIDE))
     rows = leaderboard.boards[0].rows
-    heads = ["#", "tier", "method", "psnr [dB] ↑", "mse ↓", "mean rank", "rank interval (95 %)", "seeds"]
-    assert [text for text, _ in table[0]] == heads
-    assert len(table) == len(rows) + 1
-    assert {len(line) for line in table} == {8}
+    heads = ["rank", "tier", "method", "psnr [dB] ↑", "mse ↓", "KL", "seeds"]
+    (compact,) = markdown_tables(to_markdown(leaderboard))
+    assert [text for text, _ in compact[0]] == heads
+    assert [text for text, _ in table[0]] == [*heads[:2], "#", *heads[2:6], "mean rank", "seeds"]
+    assert len(table) == len(compact) == len(rows) + 1
+    assert {len(line) for line in compact} == {7}
+    table = [[*line[:2], *line[3:7], line[8]] for line in table]
+    ends = [row.cells["psnr"].interval for row in rows if row.place]
+    printed = [f"[{number(low, 2)} to {number(high, 2)}]" for low, high in filter(None, ends)]
+    assert [line[3][0].partition(" ")[2] for line in compact[1:]][: len(printed)] == printed
     assert [line[2][0] for line in table[1:]] == [row.label for row in rows]
-    assert [line[7][0] for line in table[-2:]] == ["1/2 failed", "0/2 incomplete"]
+    assert [line[6][0] for line in table[-2:]] == ["1/2 failed", "0/2 incomplete"]
     ranked = [row for row in rows if row.status == "ranked"]
     assert [line[0][0] for line in details[1:]] == [row.label for row in ranked]
     for line, row in zip(details[1:], ranked, strict=True):
         low, high = row.cells["psnr"].interval or (None, None)
         first, last = row.cells["psnr"].rank_interval or (None, None)
         places = f"{first}–{last}" if first != last else str(first)
-        assert line[1][0] == f"[{number(low, 2)}, {number(high, 2)}] · {places} · {row.cells['psnr'].tier}"
+        tier = short_letters(row.cells["psnr"].tier)
+        assert line[1][0] == f"[{number(low, 2)} to {number(high, 2)}] · {places} · {tier}"
 
 
 def test_without_statistics_there_is_one_table() -> None:
     plan = make_plan(["a"])
     leaderboard = rank(plan, {planned.id: make_record(plan, planned) for planned in plan.jobs}, confidence=None)
     (table,) = markdown_tables(to_markdown(leaderboard))
-    assert [text for text, _ in table[0]] == ["#", "method", "psnr [dB] ↑", "mse ↓", "mean rank", "seeds"]
+    assert [text for text, _ in table[0]] == ["#", "method", "psnr [dB] ↑", "mse ↓", "KL", "mean rank"]
     assert to_latex(leaderboard).count("\\toprule") == 1
     assert (row := leaderboard.boards[0].rows[0]).tier is None
     assert row.cells["psnr"].interval is None
@@ -171,12 +182,12 @@ def test_metrics_of_a_losss_own_family_are_marked_in_every_format() -> None:
     plan = plan.model_copy(update={"methods": methods})
     records = {planned.id: make_record(plan, planned) for planned in plan.jobs}
     leaderboard = rank(plan, records)
-    table, _ = markdown_tables(to_markdown(leaderboard))
-    assert {line[2][0]: (IN_FAMILY in line[3][0], IN_FAMILY in line[4][0]) for line in table[1:]} == {
+    table, _ = markdown_tables(to_markdown(leaderboard, Excerpt(wide=True)))
+    assert {line[3][0]: (IN_FAMILY in line[4][0], IN_FAMILY in line[5][0]) for line in table[1:]} == {
         "ssim": (True, False),
         "l2": (False, False),
     }
-    assert table[0][-3][0] == "out-of-family rank"
+    assert table[0][-2][0] == "out-of-family rank"
     assert to_latex(leaderboard).count("$^{\\mathrm{h}}$") == 2  # the cell, and the caption
     frame = csv_frame(leaderboard).set_index("method")
     assert frame.ssim_in_family.to_dict() == {"ssim": True, "l2": False}
@@ -195,43 +206,58 @@ def test_markdown_lists_troubles_and_notes_as_text() -> None:
     assert {child.type for token in inline for child in token.children or []} <= {"text", "text_special"}
 
 
-def test_the_best_are_bold_with_all_that_tie() -> None:
-    leaderboard = leaderboard_of(["a", "b", "c"])
-    table, _ = markdown_tables(to_markdown(leaderboard))
-    assert {line[2][0]: (line[3][1], line[4][1]) for line in table[1:]} == {
-        "a": (True, True),
-        "b": (True, True),
-        "c": (False, False),
-        "broken": (False, False),
-        "missing": (False, False),
-    }
-    text = to_latex(leaderboard)
-    assert re.findall(r"^ +\S+ & \S+ & (\S+) & \\textbf\{.*\} & \\textbf", text, flags=re.M) == ["a", "b"]
-    assert re.findall(r"^ +\S+ & \S+ & (\S+) & \\underline\{.*\} & \\underline", text, flags=re.M) == ["c"]
-
-
-def test_what_is_printed_alike_is_bold_together() -> None:
-    plan = make_plan(["a", "b", "c", "d"], seeds=[0])
-    means = {"a": 20.001, "b": 20.004, "c": 19.0, "d": 18.999}
+def with_spread(means: dict[str, float]) -> Leaderboard:
+    """Methods with these means by both metrics, and three seeds that differ by little."""
+    plan = make_plan(list(means), seeds=[0, 1, 2])
     records = {}
     for planned in plan.jobs:
-        mean = means[plan.methods[planned.method].label]
-        scores = {"psnr": Score(mean=mean, std=1.0, n=8), "mse": Score(mean=1.0, std=1.0, n=8)}
+        mean = means[plan.methods[planned.method].label] + 0.01 * planned.seed
+        scores = {"psnr": Score(mean=mean, std=0.1, n=8), "mse": Score(mean=-mean, std=0.1, n=8)}
         records[planned.id] = make_record(plan, planned, scores)
-    text = to_latex(rank(plan, records))
-    assert re.findall(r"& (\w) & \\textbf\{20.00 ", text) == ["b", "a"]
-    assert re.findall(r"& (\w) & \\underline\{19.00 ", text) == ["c", "d"]
+    return rank(plan, records)
+
+
+def bold(leaderboard: Leaderboard) -> dict[str, list[bool]]:
+    """For each method, which of its name and its scores are bold in Markdown, and in LaTeX."""
+    (table,) = markdown_tables(to_markdown(leaderboard))
+    found = {line[2][0]: [line[i][1] for i in (2, 3, 4)] for line in table[1:]}
+    rows = re.findall(r"^    \S+ & \S+ & (.*) & (.*) & (.*) & \S+ \\\\$", to_latex(leaderboard), flags=re.M)
+    latex = {re.sub(r"\\textbf\{(.*)\}", r"\1", row[0]): [text.startswith("\\textbf") for text in row] for row in rows}
+    assert {label: latex[label] for label in found} == found
+    assert "underline" not in to_latex(leaderboard)
+    return found
+
+
+def test_bold_is_only_what_is_significantly_better_than_all_others() -> None:
+    assert bold(with_spread({"a": 20.0, "b": 10.0, "c": 1.0})) == {"a": [True] * 3, "b": [False] * 3, "c": [False] * 3}
+    assert not any(map(any, bold(with_spread({"a": 20.001, "b": 20.0, "c": 1.0})).values())), "the best two are equal"
+    assert not any(map(any, bold(with_spread({"a": 20.0})).values())), "better than nobody"
+    unsure = rank(plan := make_plan(["a", "b"]), {p.id: make_record(plan, p) for p in plan.jobs}, confidence=None)
+    assert "**" not in to_markdown(unsure)
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+def test_columns_can_be_chosen(form: str) -> None:
+    leaderboard = leaderboard_of(["a", "b"])
+    render = FORMATS[form][1]
+    text = render(leaderboard, Excerpt(names=("method", "mse", "psnr.spread", "psnr.rank", "borda")))
+    heads = next(line for line in text.splitlines() if re.match(r"(\| | +)method ", line))
+    cut = [part.strip(" |\\") for part in heads.replace("|", "&").split("&") if part.strip(" |\\")]
+    arrows = ("$\\downarrow$", "$\\uparrow$") if form == "latex" else ("↓", "↑")
+    assert cut == ["method", f"mse {arrows[0]}", f"psnr [dB] {arrows[1]}", "psnr: rank, tier", "Borda"]
+    with pytest.raises(UserError, match="--columns borders: no such column; did you mean 'borda'"):
+        render(leaderboard, Excerpt(names=("borders",)))
 
 
 # LaTeX
 
 
 def test_latex_escapes_every_special_character() -> None:
-    text = to_latex(leaderboard_of(NASTY))
+    text = to_latex(leaderboard_of(NASTY), WIDE)
     rows = re.findall(r"^    (?!\\(?:top|mid|bottom)rule)(.*) \\\\$", text, flags=re.M)
     assert len(rows) == (len(NASTY) + 3) + (len(NASTY) + 1)
     for index, row in enumerate(rows):
-        assert len(re.findall(r"(?<!\\)&", row)) == (7 if index < len(NASTY) + 3 else 4), row
+        assert len(re.findall(r"(?<!\\)&", row)) == (8 if index < len(NASTY) + 3 else 4), row
         bare = re.sub(r"\\[&%#_{}$]", "", row)
         assert not re.search(r"[%#_~^]", bare), row
         assert bare.count("{") == bare.count("}")
@@ -250,7 +276,10 @@ LETTERS = "".join(chr(code) for block in ((0xA1, 0x17F), (0x391, 0x3C9)) for cod
 def test_latex_compiles(tmp_path: Path, engine: str) -> None:
     if shutil.which(engine) is None:
         pytest.skip(f"{engine} is not installed")
-    body = to_latex(leaderboard_of([*NASTY, *re.findall(".{1,16}", LETTERS), "\U0001f600 \x07 \u202e"]), cost=True)
+    body = to_latex(
+        leaderboard_of([*NASTY, *re.findall(".{1,16}", LETTERS), "\U0001f600 \x07 \u202e"]),
+        Excerpt(wide=True, cost=True),
+    )
     document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "board.tex").write_text(document)
     options = [] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
@@ -303,7 +332,7 @@ def command(results: Path) -> list[str]:
     return [sys.executable, "-m", "recbench", "leaderboard", "made-up", "--results", str(results)]
 
 
-CELL = "1234.5678 ± 0.5000 (0.0000)"
+CELL = "1234.5678 [1234."
 
 
 def test_a_pipe_gets_whole_lines(results: Path, environment: dict[str, str]) -> None:
@@ -311,7 +340,7 @@ def test_a_pipe_gets_whole_lines(results: Path, environment: dict[str, str]) -> 
         command(results), env={**environment, "COLUMNS": "40"}, capture_output=True, text=True, check=True
     )
     lines = done.stdout.splitlines()
-    header = next(line for line in lines if "method" in line)
+    header = next(line for line in lines if "  method" in line)
     assert all(f"{column.name} [dB] ↑" in header for column in MANY)
     assert sum(line.count(CELL) == len(MANY) for line in lines) == 2
     assert f"a label that is as long as labels ever get {'x' * 37}" in done.stdout
@@ -320,17 +349,21 @@ def test_a_pipe_gets_whole_lines(results: Path, environment: dict[str, str]) -> 
     assert "\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_narrow_terminal_loses_nothing(results: Path, environment: dict[str, str], width: int) -> None:
+@pytest.mark.parametrize("width", [40, 80, 100, 140, 200])
+def test_a_narrow_terminal_loses_nothing_and_breaks_no_word(
+    results: Path, environment: dict[str, str], width: int
+) -> None:
     shown = on_a_terminal(command(results), {**environment, "COLUMNS": str(width)}, width)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
-    assert all(f"{column.name} [dB] ↑" in plain for column in MANY)
-    assert plain.count("1234.5678 ± 0.5000") == 3 * len(MANY)
+    words = plain.split()
+    assert all(words.count(column.name) >= 1 for column in MANY)
+    assert words.count("1234.5678") == 3 * len(MANY)
     assert "…" not in plain
-    if width == 200:  # wide enough for the longest label and two columns
-        parts = [line for line in plain.splitlines() if line.startswith("#")]
-        assert 1 < len(parts) < len(MANY)
-        assert all(len(line) <= width for line in plain.splitlines() if "short" in line)
+    assert all(cell_len(line) <= width for line in plain.splitlines() if "xxx" not in line)
+    assert len([word for word in words if word.startswith("significantly")]) >= 2, "the legend is broken between words"
+    assert " ".join(words).count("much to say") >= 29
+    if width > 80:  # wide enough for the longest word
+        assert "x" * 37 in words
 
 
 def on_a_terminal(arguments: list[str], environment: dict[str, str], width: int) -> str:
@@ -352,7 +385,7 @@ def on_a_terminal(arguments: list[str], environment: dict[str, str], width: int)
     return shown.decode().replace("\r\n", "\n")
 
 
-def test_a_metric_with_a_best_score_has_an_arrow_towards_it_and_marks_the_nearest() -> None:
+def test_a_metric_with_a_best_score_has_an_arrow_towards_it() -> None:
     columns = [Column(name="sharp", direction=1.0, digits=2)]
     plan = make_plan(["over", "near", "under"], [0], columns=columns)
     means = {"over": 1.4, "near": 0.97, "under": 0.5}
@@ -363,9 +396,8 @@ def test_a_metric_with_a_best_score_has_an_arrow_towards_it_and_marks_the_neares
         for planned in plan.jobs
     }
     leaderboard = rank(plan, records)
-    head, *rows = table(leaderboard.boards[0])
+    head, *rows = table(leaderboard.boards[0], Excerpt().columns(leaderboard.boards[0]))
     at = next(i for i, entry in enumerate(head) if entry.text == "sharp → 1")
-    assert [(row[at].text, row[at].mark) for row in rows] == [("0.97", "best"), ("1.40", "second"), ("0.50", "")]
-    assert "**0.97**" in to_markdown(leaderboard)
+    assert [row[at].text for row in rows] == ["0.97", "1.40", "0.50"]
     assert "sharp $\\rightarrow$ 1" in to_latex(leaderboard)
     assert json.loads(to_json(leaderboard))["boards"][0]["columns"][0]["direction"] == 1

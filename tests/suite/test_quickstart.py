@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 def test_the_quickstart_ranks_five_losses_with_three_seeds(tmp_path: Path, recbench: Recbench) -> None:
     shutil.copy(ROOT / "suites" / "quickstart.yaml", tmp_path)
     few = ("--set", "datasets.photos.params.train=512", "--set", "datasets.photos.params.test=32")
-    done = recbench("run", "quickstart.yaml", *few, "--set", "training.epochs=2")
+    free = ("--set", "metrics=[psnr, ssim]", "--set", "ranking.metrics=[psnr, ssim]")  # st_lpips needs weights
+    done = recbench("run", "quickstart.yaml", *few, *free, "--set", "training.epochs=2")
     assert done.returncode == 0, done.stderr
     (board,) = json.loads((tmp_path / "results/quickstart/leaderboard.json").read_text())["boards"]
     assert {row["loss"] for row in board["rows"]} == {"l2", "l1", "ce", "ssim", "wiener"}
@@ -24,7 +25,7 @@ def test_the_quickstart_ranks_five_losses_with_three_seeds(tmp_path: Path, recbe
     for row in board["rows"]:
         assert 8 < row["cells"]["psnr"]["mean"] < 30
         assert row["loss"] in done.stdout
-        assert row["tier"] >= 1
+        assert row["tier"].isalpha()
     histories = [
         [json.loads(line) for line in file.read_text().splitlines()]
         for file in tmp_path.glob("results/quickstart/jobs/*/history.jsonl")

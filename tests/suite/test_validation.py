@@ -319,7 +319,7 @@ ONE_BY_ONE = [
     ({"training": "training: {epochs: 1, batch_size: 0}"}, "s.yaml:8: training.batch_size: 0 should be greater"),
     (
         {"training": "training: {epochs: 1, precision: fp16}"},
-        "s.yaml:8: training.precision: 'fp16' should be 'float32' or 'bf16'",
+        "s.yaml:8: training.precision: 'fp16' should be 'float32', 'tf32', 'bf16' or 'auto'",
     ),
     ({"training": "training: {epochs: 1, compile: 1}"}, "s.yaml:8: training.compile: 1 should be a valid boolean"),
     ({"training": "training: {epochs: {grid: [1, 0]}}"}, "s.yaml:8: training.epochs.grid[1]: 0 should be greater"),

@@ -61,6 +61,26 @@ _KIM_JO = "Kim and Jo, Two Proposed Solutions for Mitigating Blurred Output of A
 _SIZES = Requirements(minimum_size=16, maximum_size=256)
 
 
+MOST_DIMENSIONS = 16384
+"""Largest number of values of an image for pca: its covariance in float64 takes 2 GiB then."""
+
+
+def _has_components(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    values = shape.channels * shape.height * shape.width
+    if params["latent_size"] > values:
+        yield f"has at most as many components as an image has values, {values}, not {params['latent_size']}"
+    if values > MOST_DIMENSIONS:
+        yield (
+            f"computes the whole covariance of images, which takes {8 * values**2 / 2**30:.0f} GiB for {values} values "
+            f"an image: at most {MOST_DIMENSIONS} are accepted (3 x 73 x 73)"
+        )
+
+
+def _has_pixels(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    if params["latent_size"] < shape.channels:
+        yield f"needs a latent_size of at least one pixel, {shape.channels} values, not {params['latent_size']}"
+
+
 @hookimpl
 def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
@@ -170,4 +190,28 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
             "taken of each channel, the phase centred and divided by pi, both stacked as 2C channels, in float32 also "
             "under bf16. The filter removes the radius f_c itself, and with it always the mean."
         ),
+    )
+    yield ArchitectureEntry(
+        name="pca",
+        factory="recbench_architectures.baselines:PCA",
+        summary="principal components, fitted exactly and without training: the best linear autoencoder by MSE",
+        parameters=(_latent_size("components"),),
+        trainable=False,
+        check=_has_components,
+        citation="Pearson, On Lines and Planes of Closest Fit to Systems of Points in Space, 1901",
+        notes=(
+            "A baseline (key baselines of suites). The mean, the covariance (float64, in batches) and its largest "
+            "eigenpairs: LAPACK up to 4,096 values an image, ARPACK to machine precision above, at most 16,384 (64 "
+            "pixels in colour have 12,288: 1.2 GB and some minutes). z is scaled to unit variance, so that samples "
+            "from the prior are draws from a Gaussian with the images' mean and their variances along the components."
+        ),
+    )
+    yield ArchitectureEntry(
+        name="downsample",
+        factory="recbench_architectures.baselines:Downsample",
+        summary="a smaller image of at most latent_size values, enlarged again by bicubic interpolation",
+        parameters=(_latent_size("values of the smaller image, at most"),),
+        trainable=False,
+        check=_has_pixels,
+        notes="A baseline (key baselines of suites). Of 32 pixels in colour and 128 values, 6 x 6 pixels are kept.",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import ModuleType
 
 from recbench import Store, holder
 from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
@@ -48,6 +51,7 @@ STARTS, PATIENCE = 10, 300.0
 """Tries and seconds to start a job's process, while somebody kills the fork server again and again."""
 REPEATS = 10
 """Times that a job runs again because the fork server was killed, before that is reported as a failure."""
+_NAMES_A_GPU = re.compile(r"[0-9]+|(GPU|MIG)-\S+")
 _UNKNOWN_EXIT = 255
 """What the standard library gives as exit code where the fork server can tell it no more."""
 
@@ -202,7 +206,7 @@ class Local(Executor):
             arguments = (task, sender, gpu, self._threads(self._slots()))
             process = context.Process(target=work, args=arguments, name=f"recbench-{task.job_id}")
             try:
-                with without_working_folder():
+                with without_working_folder(), without_main_module():
                     process.start()
             except (OSError, EOFError) as caught:  # the fork server was killed; the next start makes another
                 receiver.close()
@@ -294,6 +298,18 @@ def without_working_folder() -> Iterator[None]:
         os.environ.pop("PYTHONSAFEPATH", None)
 
 
+@contextmanager
+def without_main_module() -> Iterator[None]:
+    """Start processes that do not import the program that this one runs: a script without ``if __name__ == …`` would
+    start its suite anew in each of them."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _store(task: Task) -> Store:
     return Store(Path(task.folder).parent.parent)
 
@@ -322,9 +338,10 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
         os._exit(1)  # it was killed before this process could be told; the job is started again
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if gpu is not None:
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts
+        if "CUDA_VISIBLE_DEVICES" not in os.environ:  # numbers are nvidia-smi's; those of a user mean what they meant
+            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        task = replace(task, device="cuda" if task.device.startswith("cuda") else task.device)
+        task = replace(task, device="cuda")  # with "auto" it would train on the CPU where torch cannot use the GPU
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW  # a link could lead to any other file
     log = os.fdopen(os.open(Path(task.folder) / "log.txt", flags, 0o666), "a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)
@@ -368,10 +385,13 @@ def cores() -> int:
 
 
 def visible_gpus() -> list[str]:
-    """Return GPUs as CUDA_VISIBLE_DEVICES names them, without initializing CUDA, which a fork could not share."""
+    """Return GPUs as CUDA_VISIBLE_DEVICES names them, without initializing CUDA, which a fork could not share.
+
+    A GPU that is cut into instances (MIG) is as many as it has instances.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    if chosen is not None:  # CUDA reads as far as the first name that is none
+        return list(takewhile(_NAMES_A_GPU.fullmatch, (name.strip() for name in chosen.split(","))))
     lister = shutil.which("nvidia-smi")
     if lister is None:
         return []
@@ -379,5 +399,10 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run([lister, "-L"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):  # a driver without a working device
         return []
-    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-    return [str(index) for index in range(count)]
+    found: list[list[str]] = []
+    for line in listed.stdout.splitlines():
+        if line.startswith("GPU "):
+            found.append([])
+        elif found and (instance := re.fullmatch(r"\s+MIG .*\(UUID:\s*(MIG-[^)\s]+)\)\s*", line)):
+            found[-1].append(instance[1])
+    return [name for index, instances in enumerate(found) for name in instances or [str(index)]]

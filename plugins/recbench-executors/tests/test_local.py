@@ -48,6 +48,48 @@ def test_jobs_and_threads_follow_the_machine_and_never_the_number_of_tasks(
     assert {make(**params).describe(tasks) for tasks in (1, 7, 1000)} == {words}
 
 
+MIG = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-1)
+  MIG 1g.5gb      Device  0: (UUID: MIG-c6d4f1ef)
+  MIG 2g.10gb     Device  1: (UUID: MIG-e7c1)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-2)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-3)
+  MIG 7g.40gb     Device  0: (UUID: MIG-GPU-3/1/0)"""
+"""As ``nvidia-smi -L`` lists GPUs of which some are cut into instances; the last one as an older driver names it."""
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [("2, 0", ["2", "0"]), ("0,-1,1", ["0"]), ("NoDevFiles", []), ("GPU-5ebe,MIG-1/2", ["GPU-5ebe", "MIG-1/2"])],
+)
+def test_the_users_choice_is_read_as_cuda_reads_it(
+    visible: str, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the first name that is none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local.visible_gpus() == found
+
+
+@pytest.mark.parametrize(
+    ("before", "order"), [({}, "PCI_BUS_ID"), ({"CUDA_VISIBLE_DEVICES": "1"}, None)], ids=["nvidia-smi", "the user"]
+)
+def test_numbers_mean_what_they_meant_to_whom_they_are_of(before: dict[str, str], order: str | None) -> None:
+    """The driver's list is in the order of the bus; numbers that a user gave are in CUDA's own, which is another."""
+    script = (
+        "import os, sys\n"
+        "import recbench_executors.local as local\n"
+        "from recbench.contracts.executor import Task\n"
+        "def stop(*_): print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ.get('CUDA_DEVICE_ORDER')); os._exit(0)\n"
+        "local.os.open = stop\n"
+        "local.work(Task(job_id='0' * 16, folder='.', cache='.'), None, '1', 1)\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**clean, **before}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", str(order)]
+
+
 def test_gpus_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lister = tmp_path / "nvidia-smi"
     lister.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-2)'\n")
@@ -55,6 +97,8 @@ def test_gpus_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert local.visible_gpus() == ["0", "1"]
+    lister.write_text(f"#!/bin/sh\ncat <<'END'\n{MIG}\nEND\n")
+    assert local.visible_gpus() == ["MIG-c6d4f1ef", "MIG-e7c1", "1", "MIG-GPU-3/1/0"]
     lister.write_text("#!/bin/sh\necho 'No devices were found' >&2\nexit 6\n")
     assert local.visible_gpus() == []
 

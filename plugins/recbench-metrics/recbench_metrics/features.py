@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from recbench import ImageShape, Weights, load_weights, write_atomically
 from recbench.contracts.metric import Reference, SetMetric
+from recbench.contracts.numerics import ieee
 from recbench.errors import UserError
 from recbench_metrics import efficientnet, inception
 from recbench_metrics.frechet import (
@@ -112,7 +112,7 @@ class Extractor(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         if self._last is None or self._last[0]() is not images or self._last[1] != images._version:
-            with _without_tf32():
+            with ieee():
                 features = torch.cat([self._features(chunk) for chunk in _chunks(images)])
             self._last = weakref.ref(images), images._version, features
         return self._last[2]
@@ -142,15 +142,6 @@ def extractor(network: FeatureNetwork, precision: FeaturePrecision) -> Extractor
 
 def _chunks(images: Tensor) -> Iterator[Tensor]:
     return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    ):
-        yield
 
 
 # The real images

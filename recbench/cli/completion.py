@@ -1,0 +1,81 @@
+"""Completion in shells: suites, entries, kinds of entries, and jobs; docs/cli.md says how to switch it on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from recbench.shipped import suites
+
+
+class Kind(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click only
+    """A kind of entries, in the plural or in the singular; the value is the plural."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the kind in the plural."""
+        from recbench.errors import did_you_mean
+        from recbench.plugin.registry import SINGULAR
+
+        found = [plural for plural, singular in SINGULAR.items() if value in (plural, singular)]
+        if not found:
+            self.fail(f"'{value}' is no kind of entries; {did_you_mean(str(value), list(SINGULAR))}", param, ctx)
+        return found[0]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return what usage lines show."""
+        return "KIND"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the kinds that begin like this."""
+        from recbench.plugin.registry import SINGULAR
+
+        return _starting(incomplete, SINGULAR)
+
+
+def complete_entries(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the kinds and the names of entries that begin like this; only names of the kind that was given."""
+    from recbench.plugin.manager import KINDS, load_plugins
+    from recbench.plugin.registry import SINGULAR, Registry
+
+    registry = Registry(load_plugins())
+    given = ctx.params.get(param.name or "") or ()
+    kinds = [plural for plural, singular in SINGULAR.items() if given and given[0] in (plural, singular)]
+    names = {entry.entry.name: entry.entry.summary for kind in kinds or KINDS for entry in registry.all(kind)}
+    offered = [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
+    return offered if kinds else [*_starting(incomplete, SINGULAR.values()), *offered]
+
+
+def complete_suites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the suites that begin like this: those that were run, and suite files."""
+    results = Path(ctx.params.get("results") or "results")
+    ran = sorted(path.parent.name for path in results.glob("*/plan.json"))
+    offered = complete_suite_files(ctx, param, incomplete)
+    return [*_starting(incomplete, (name for name in ran if name not in suites())), *offered]
+
+
+def complete_suite_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the suites that are shipped, the suite files, and the folders, that begin like this."""
+    folder, _, start = incomplete.rpartition("/")
+    here = Path(folder or ("/" if incomplete.startswith("/") else "."))
+    found = _starting(incomplete, suites())
+    for path in sorted(here.glob("*")) if here.is_dir() else ():
+        if path.name.startswith(start) and (path.suffix in (".yaml", ".yml") or path.is_dir()):
+            shown = incomplete[: len(incomplete) - len(start)] + path.name
+            found.append(CompletionItem(f"{shown}/" if path.is_dir() else shown))
+    return found
+
+
+def complete_jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the ids of jobs that begin like this."""
+    results = Path(ctx.params.get("results") or "results")
+    return _starting(incomplete, sorted(path.name for path in results.glob(f"*/jobs/{incomplete}*")))
+
+
+def _starting(incomplete: str, choices: Iterable[str]) -> list[CompletionItem]:
+    return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
