@@ -20,7 +20,7 @@ from recbench.contracts.entries import (
     Parameter,
     TrackerEntry,
 )
-from recbench.contracts.sums import SumEntry
+from recbench.contracts.sums import PREFIX, SumEntry
 from recbench.errors import PluginError, UserError, did_you_mean
 from recbench.plugin.manager import KINDS, find_plugins
 from recbench.plugin.registry import SINGULAR, Registered, Registry, conflicts
@@ -66,8 +66,8 @@ def _meant(registry: Registry, words: tuple[str, ...]) -> list[Registered]:
         UserError: there is none.
     """
     *kinds, name = words
-    if kinds:
-        return [registry.get(_KIND.convert(kinds[0], None, None), name)]
+    if kinds or name.startswith(PREFIX):
+        return [registry.get(_KIND.convert(kinds[0], None, None) if kinds else "losses", name)]
     everything = [registered for kind in KINDS for registered in registry.all(kind)]
     found = [registered for registered in everything if registered.entry.name == name]
     if not found:
