@@ -82,7 +82,7 @@ def write_store(
     methods_ = tuple(
         method.model_copy(
             update={
-                "family": FAMILIES[i % len(FAMILIES)],
+                "families": (FAMILIES[i % len(FAMILIES)],),
                 "loss": ComponentSpec(name="l2", params={"alpha": 0.1 * (i // 3), "kernel": "gaussian"}),
             }
         )

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from recbench.analysis.tuning import Tuned
-from recbench.plan.model import Column, Frozen
+from recbench.plan.model import Column, Frozen, OfFamilies
 from recbench.store.record import Cost, Number
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
@@ -64,7 +64,7 @@ class Warned(Frozen):
     seeds: tuple[int, ...] = ()
 
 
-class Row(Frozen):
+class Row(OfFamilies):
     """A method on a board, or a baseline below it.
 
     Attributes:
@@ -92,7 +92,6 @@ class Row(Frozen):
     place: int | None
     label: str
     loss: str
-    family: str
     params: dict[str, object]
     kl_weight: float | None
     status: Literal["ranked", "incomplete", "failed", "diverged", "baseline"]

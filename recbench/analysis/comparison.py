@@ -236,7 +236,7 @@ def _changed(first: Side, one: str, second: Side, other: str, found: _Found) -> 
         next(method for method in side.plan.methods if method.label == label)
         for side, label in ((first, one), (second, other))
     ]
-    before, after = (flat(method.model_dump(mode="json", exclude={"label", "family"})) for method in methods)
+    before, after = (flat(method.model_dump(mode="json", exclude={"label", "families"})) for method in methods)
     another = methods[0].loss.name != methods[1].loss.name  # then parameters and code have nothing in common
     lines = [
         f"{name}: {before.get(name, 'nothing')} → {after.get(name, 'nothing')}"

@@ -54,7 +54,7 @@ def rank_given(
             place=None,
             label=method,
             loss="",
-            family="",
+            families=(),
             params={},
             kl_weight=None,
             status="ranked",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,12 @@ class KernelShapes:
     width: NDArray[np.float64]
     offset: NDArray[np.float64]
     pixels: NDArray[np.float64]
+
+
+def kernels_of(traces: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
+    """Return the kernels among the traces of a loss, or of the first part of a sum that has some; None if there are
+    none."""
+    return next((values for name, values in traces.items() if name.rpartition(".")[2] == "kernels"), None)
 
 
 def kernel_shapes(kernels: NDArray[np.floating]) -> KernelShapes:

@@ -70,7 +70,7 @@ class MethodRows:
             place=None,
             label=method.label,
             loss=method.loss.name,
-            family=method.family,
+            families=method.families,
             params=method.loss.params,
             kl_weight=method.kl_weight,
             status=status,
@@ -92,7 +92,7 @@ class MethodRows:
         record = self.records.get(planned.id)
         row = self.row(planned.method, {planned.seed: record})
         architecture = self.plan.settings[planned.setting].architecture
-        facts: dict[str, object] = {"loss": "", "family": "", "kl_weight": None, "kl": None}
+        facts: dict[str, object] = {"loss": "", "families": (), "kl_weight": None, "kl": None}
         facts |= {"label": label, "params": architecture.params, "baseline": architecture.name, "tuned": None}
         facts |= {"training_seconds": None, "time_to": None}
         cells = {name: cell.model_copy(update={"in_family": False}) for name, cell in row.cells.items()}
@@ -143,7 +143,7 @@ class MethodRows:
                 place=None,
                 label=search.label,
                 loss=search.loss.name,
-                family=search.family,
+                families=search.families,
                 params=search.loss.params,
                 kl_weight=None,
                 status=status,
@@ -196,6 +196,6 @@ def _cell(column: Column, method: Method, scores: Sequence[Score]) -> MetricCell
         mean=mean,
         std_images=math.hypot(*spreads) / math.sqrt(len(spreads)) if len(spreads) == len(scores) else None,
         std_seeds=math.dist(means, [mean] * len(means)) / math.sqrt(len(means) - 1) if several else None,
-        in_family=bool(method.family) and method.family == column.family,
+        in_family=column.family in method.families,
         infinite=sum(score.infinite for score in scores),
     )

@@ -74,7 +74,7 @@ def remarks(plan: Plan, setting: int) -> Iterator[str]:
                 "beyond; widen the range in the section tuning"
             )
     column = next(column for column in plan.columns if column.name == plan.tuning.metric)
-    in_family = [search.label for search in searches if search.family == column.family]
+    in_family = [search.label for search in searches if column.family in search.families]
     if in_family and len(in_family) < len(searches):
         yield f"{label}: candidates were chosen by {column.name}, a metric of the family of {', '.join(in_family)}"
 

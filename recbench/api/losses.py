@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.api.entries import PluginFiles, check_accepted, chosen, image_shape
-from recbench.contracts.checked import check_auxiliary
+from recbench.contracts.checked import auxiliaries_of
 from recbench.contracts.entries import LossEntry, Range
 from recbench.contracts.loss import Context, Likelihood, Loss, Setting
 from recbench.errors import UserError
@@ -128,7 +128,7 @@ class StandaloneLoss(nn.Module):
             shown = convert(decoded.to(dtype), self.value_range, self.entry.value_range)
             wanted = convert(target.to(dtype), self.value_range, self.entry.value_range)
             latent = None if z is None else z.to(dtype)
-            context = Context(latent, epoch, self._steps, learning)
+            context = Context(latent, epoch, self._steps if learning else None, learning)
             try:
                 value: Tensor = self.loss(shown, wanted, context)
             except (ValueError, RuntimeError) as error:
@@ -138,7 +138,7 @@ class StandaloneLoss(nn.Module):
 
             def graded(gradient: Tensor) -> None:
                 self._steps += 1
-                if self._auxiliary is not None:
+                if self._auxiliaries:
                     self._waiting.append(aside)
 
             value.register_hook(graded)  # type: ignore[no-untyped-call]
@@ -166,7 +166,7 @@ class StandaloneLoss(nn.Module):
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the parameters that are to be trained with the model; ``state_dict`` has all."""
-        aside = {id(parameter) for parameter in self._auxiliary.parameters} if self._auxiliary else set()
+        aside = {id(parameter) for auxiliary in self._auxiliaries for parameter in auxiliary.parameters}
         for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
             if id(parameter) not in aside:
                 yield name, parameter
@@ -177,22 +177,19 @@ class StandaloneLoss(nn.Module):
             return create_loss(self.registered, self.params, setting)
 
     def _prepare(self) -> None:
-        """Make the optimizer of the auxiliary objective; for other losses there is none."""
-        self._auxiliary = self.loss.auxiliary()
-        check_auxiliary(str(self.registered), self._auxiliary, self.loss)
-        self._optimizer: torch.optim.Optimizer | None = None
-        if self._auxiliary is not None:
-            self._optimizer = torch.optim.Adam(self._auxiliary.parameters, lr=self._auxiliary.learning_rate)
+        """Make the optimizers of the auxiliary objectives; for other losses there are none."""
+        self._auxiliaries = auxiliaries_of(str(self.registered), self.loss)
+        self._optimizers = [torch.optim.Adam(each.parameters, lr=each.learning_rate) for each in self._auxiliaries]
 
     def _step_aside(self) -> None:
-        """Step the auxiliary objective for every value that was taken a gradient of since the last call."""
+        """Step the auxiliary objectives for every value that was taken a gradient of since the last call."""
         waiting, self._waiting = self._waiting, []
         for decoded, target, context in waiting:
-            assert self._auxiliary is not None and self._optimizer is not None
-            self._optimizer.zero_grad(set_to_none=True)
-            with torch.enable_grad(), torch.autocast(decoded.device.type, enabled=False):
-                self._auxiliary.objective(decoded, target, context).mean().backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
+            for auxiliary, optimizer in zip(self._auxiliaries, self._optimizers, strict=True):
+                optimizer.zero_grad(set_to_none=True)
+                with torch.enable_grad(), torch.autocast(decoded.device.type, enabled=False):
+                    auxiliary.objective(decoded, target, context).mean().backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
 
     def _dtype(self, decoded: Tensor) -> torch.dtype:
         """Return float32, or float64 if the loss's tensors are; if it has none, if the images are."""

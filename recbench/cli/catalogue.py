@@ -20,6 +20,7 @@ from recbench.contracts.entries import (
     Parameter,
     TrackerEntry,
 )
+from recbench.contracts.sums import PREFIX, SumEntry
 from recbench.errors import PluginError, UserError, did_you_mean
 from recbench.plugin.manager import KINDS, find_plugins
 from recbench.plugin.registry import SINGULAR, Registered, Registry, conflicts
@@ -65,8 +66,8 @@ def _meant(registry: Registry, words: tuple[str, ...]) -> list[Registered]:
         UserError: there is none.
     """
     *kinds, name = words
-    if kinds:
-        return [registry.get(_KIND.convert(kinds[0], None, None), name)]
+    if kinds or name.startswith(PREFIX):
+        return [registry.get(_KIND.convert(kinds[0], None, None) if kinds else "losses", name)]
     everything = [registered for kind in KINDS for registered in registry.all(kind)]
     found = [registered for registered in everything if registered.entry.name == name]
     if not found:
@@ -98,7 +99,10 @@ def _show(registered: Registered) -> None:
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
-    facts = [] if isinstance(entry, ExecutorEntry | TrackerEntry) else [("takes", str(entry.requirements))]
+    takes = entry.parts.values() if isinstance(entry, SumEntry) else [entry]
+    facts = [("takes", "; ".join(dict.fromkeys(str(each.requirements) for each in takes)))]
+    if isinstance(entry, ExecutorEntry | TrackerEntry):
+        facts = []
     if isinstance(entry, TrackerEntry) and entry.packages:
         facts.append(("packages", ", ".join(entry.packages) + (f" ({entry.install})" if entry.install else "")))
     if isinstance(entry, DatasetEntry) and entry.licence:
@@ -108,7 +112,8 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     if isinstance(entry, MetricEntry):
         facts.append(("better", direction_words(entry.direction)))
     if isinstance(entry, LossEntry | MetricEntry):
-        facts.append(("family", entry.family))
+        families = sorted(entry.families) if isinstance(entry, LossEntry) else [entry.family]
+        facts.append(("families" if len(families) > 1 else "family", ", ".join(families)))
     if isinstance(entry, LossEntry) and entry.couples_batch:
         some = "" if entry.couples_batch is True else ", with some parameters"
         facts.append(("batch", f"the value of an image depends on the other images of its batch{some}"))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.contracts.architecture import Posterior
-from recbench.contracts.loss import Auxiliary
+from recbench.contracts.loss import Auxiliary, Loss
 from recbench.contracts.numerics import float32_flags, set_float32_flags
 from recbench.errors import RecbenchError
 
@@ -156,16 +156,37 @@ def check_decoded(part: str, decoded: object, target: Tensor) -> None:
         raise wrong(part, "decode(z)", wanted, f"it returned {described(decoded)}")
 
 
-def check_auxiliary(part: str, auxiliary: object, module: nn.Module) -> None:
-    """Check what ``auxiliary()`` returned: None or an Auxiliary over parameters of the loss."""
-    if auxiliary is None:
-        return
-    if not isinstance(auxiliary, Auxiliary):
-        raise wrong(part, "auxiliary()", "return an Auxiliary or None", f"it returned {described(auxiliary)}")
-    own = {id(parameter) for parameter in module.parameters()}
-    if any(id(parameter) not in own for parameter in auxiliary.parameters):
+def auxiliaries_of(part: str, loss: Loss) -> tuple[Auxiliary, ...]:
+    """Return the auxiliary objectives of a loss, after checking that each is an Auxiliary over parameters of the loss,
+    and that no parameter belongs to two."""
+    given: object = loss.auxiliary()
+    found = () if given is None else (given,) if isinstance(given, Auxiliary) else given
+    if not isinstance(found, tuple | list) or not all(isinstance(one, Auxiliary) for one in found):
+        wanted = "return an Auxiliary, a tuple of them, or None"
+        raise wrong(part, "auxiliary()", wanted, f"it returned {described(given)}")
+    own = {id(parameter) for parameter in loss.parameters()}
+    trained = [id(parameter) for one in found for parameter in one.parameters]
+    if not own.issuperset(trained):
         wanted = "name parameters of the loss itself"
         raise wrong(part, "auxiliary()", wanted, "one of them is not among the loss's parameters(), and is not stored")
+    if len(set(trained)) < len(trained):
+        raise wrong(part, "auxiliary()", "give each parameter one optimizer", "it names a parameter twice")
+    return tuple(found)
+
+
+def check_frozen(part: str, loss: Loss) -> None:
+    """Check that a loss with pretrained weights has no layers that would be trained together with the model.
+
+    Single numbers and vectors, such as a learned variance, are left to the loss.
+    """
+    apart = {id(parameter) for each in auxiliaries_of(part, loss) for parameter in each.parameters}
+    for name, parameter in loss.named_parameters():
+        if parameter.requires_grad and parameter.ndim > 1 and id(parameter) not in apart:
+            wanted = (
+                "freeze its pretrained network, as with network.requires_grad_(False), or keep it in buffers that are "
+                "not persistent; what is to be trained belongs to an Auxiliary"
+            )
+            raise wrong(part, "its constructor", wanted, f"{name} would be trained together with the model")
 
 
 def check_trace(part: str, call: str, traced: object, batch: int | None) -> None:

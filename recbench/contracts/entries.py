@@ -170,6 +170,8 @@ class LossEntry(Entry):
     Attributes:
         value_range: lowest and highest value of the images that the loss expects; the core converts to it.
         family: name shared with the metrics that favour this loss, which are in-family for it (``"ssim"``).
+        families: all such names, for a loss that has several, as one with a pixel and a perceptual term; by default
+            ``family`` alone.
         couples_batch: whether the value of an image depends on the other images of its batch, as some losses are
             defined; or a function of the complete parameters that returns this.
         stops_gradient: whether the loss is defined with part of its value held constant in the gradient, so that the
@@ -180,10 +182,16 @@ class LossEntry(Entry):
     family: str = "pixel"
     couples_batch: bool | CouplesBatch = False
     stops_gradient: bool = False
+    families: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_range(self.name, self.value_range)
+        if isinstance(self.families, str) or not all(isinstance(one, str) and one for one in self.families):
+            raise TypeError(f"{self.name}: families must be a set of names, got {quoted(self.families)}")
+        object.__setattr__(self, "families", frozenset(self.families or {self.family}))
+        if self.family not in self.families:
+            object.__setattr__(self, "family", " + ".join(sorted(self.families)))
 
     def couples(self, params: Mapping[str, Any]) -> bool:
         """Return whether the value of an image depends on the other images of its batch.

@@ -34,13 +34,14 @@ class Context:
             images are compared.
         epoch: the current epoch, from 1; in evaluation the last one. None outside of training, as when two given
             images are compared: a warm-up is then over.
-        step: number of optimizer steps before this one, from 0.
+        step: number of optimizer steps before this one, from 0. None outside of training, in evaluation and where two
+            given images are compared: what starts after some steps has then started.
         training: whether the call is a training step.
     """
 
     z: Tensor | None = None
     epoch: int | None = None
-    step: int = 0
+    step: int | None = None
     training: bool = False
 
     def detached(self) -> Context:
@@ -108,8 +109,10 @@ class Loss(nn.Module, ABC):
             Tensor (B,) of the images' type; lower is better.
         """
 
-    def auxiliary(self) -> Auxiliary | None:
-        """Return the auxiliary objective of a loss that trains parameters in alternation with the model; else None."""
+    def auxiliary(self) -> Auxiliary | tuple[Auxiliary, ...] | None:
+        """Return the auxiliary objective of a loss that trains parameters in alternation with the model, or several,
+        each with an optimizer of its own; else None.
+        """
         return None
 
     def trace(self, decoded: Tensor, target: Tensor, context: Context) -> Mapping[str, Tensor]:

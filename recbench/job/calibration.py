@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.contracts.checked import auxiliaries_of
 from recbench.contracts.entries import ArchitectureEntry, LossEntry, Range
 from recbench.contracts.executor import JobProgress, Task
 from recbench.contracts.loss import Context, Loss
@@ -58,7 +59,7 @@ class _Subject:
     value_range: Range
     learning: tuple[torch.nn.Parameter, ...]
     optimizer: torch.optim.Optimizer | None
-    fit: torch.optim.Optimizer | None
+    fits: tuple[torch.optim.Optimizer, ...]
     log_norms: list[float]
 
     def look(self, decoded: Tensor, target: Tensor, image_range: Range, context: Context) -> None:
@@ -71,7 +72,7 @@ class _Subject:
         norm = 0.0 if gradient is None else float(gradient.flatten(1).norm(dim=1).mean())
         if not (math.isfinite(norm) and norm > 0):
             raise UserError(
-                f"{self.label} has no scale: in step {context.step + 1} of calibration its gradient has the norm "
+                f"{self.label} has no scale: in step {len(self.log_norms) + 1} of calibration its gradient has norm "
                 f"{norm:g}; give it one, as in {{name: {self.label}, scale: 1}}"
             )
         self.log_norms.append(math.log(norm))
@@ -79,12 +80,11 @@ class _Subject:
             for parameter, slope in zip(self.learning, others, strict=True):
                 parameter.grad = None if slope is None else slope / len(value)
             self.optimizer.step()
-        auxiliary = self.loss.auxiliary()
-        if auxiliary and self.fit is not None:
-            self.fit.zero_grad(set_to_none=True)
+        for auxiliary, fit in zip(auxiliaries_of(self.label, self.loss), self.fits, strict=True):
+            fit.zero_grad(set_to_none=True)
             objective = auxiliary.objective(seen.detach(), wanted, context.detached()).mean()
             objective.backward()  # type: ignore[no-untyped-call]
-            self.fit.step()
+            fit.step()
 
 
 def measure(
@@ -126,18 +126,18 @@ def measure(
         with _own_randomness(seed, device):
             loss = create_loss(entry, part.params, loss_setting).to(device)
         loss.train()
-        auxiliary = loss.auxiliary()
-        apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+        auxiliaries = auxiliaries_of(label, loss)
+        apart = {id(parameter) for auxiliary in auxiliaries for parameter in auxiliary.parameters}
         learning = tuple(p for p in loss.parameters() if p.requires_grad and id(p) not in apart)
         betas = config.beta1, config.beta2
         optimizer = torch.optim.Adam(learning, lr=config.learning_rate, betas=betas) if learning else None
-        fit = torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate) if auxiliary else None
-        return _Subject(label, loss, value_range, learning, optimizer, fit, [])
+        fits = tuple(torch.optim.Adam(each.parameters, lr=each.learning_rate) for each in auxiliaries)
+        return _Subject(label, loss, value_range, learning, optimizer, fits, [])
 
     reference = subject(REFERENCE, scales.reference(registry))
     subjects = [subject(label, part) for label, part in losses]
     model = Model(architecture, reference.loss, image_range, reference.value_range, kl_weight=0.0)
-    optimizer = make_optimizers(model, config, None)[0]
+    optimizer = make_optimizers(model, config, ())[0]
     architecture.train()
     images = on_device(prepared, "train", device)
     for step, (epoch, chosen) in enumerate(_batches(len(images), config.batch_size, seed, steps)):

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from recbench.contracts.architecture import Architecture
-from recbench.contracts.checked import check_module, described, materialize, respected, wrong
+from recbench.contracts.checked import check_frozen, check_module, described, materialize, respected, wrong
 from recbench.contracts.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Loss, Setting
 from recbench.contracts.metric import Metric, SetMetric
+from recbench.job.sums import Part, SumLoss
 from recbench.plan.model import Job
-from recbench.plugin.registry import Registered, Registry
+from recbench.plugin.registry import Registered, RegisteredSum, Registry
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,19 @@ def create_architecture(registered: Registered, params: Mapping[str, Any], shape
 
 def create_loss(registered: Registered, params: Mapping[str, Any], setting: Setting) -> Loss:
     """Return the loss of an entry, on the CPU; errors as of :func:`build`."""
-    return cast(Loss, _module(registered, params, setting, Loss))
+    if not isinstance(registered, RegisteredSum):
+        made = cast(Loss, _module(registered, params, setting, Loss))
+        if registered.entry.needed_weights(setting.shape, registered.entry.complete(params)):
+            check_frozen(str(registered), made)
+        return made
+    entry = registered.sum_entry
+    parts = zip(registered.parts, entry.split(entry.complete(params)), strict=True)
+    return SumLoss(
+        [
+            Part(key, str(part), create_loss(part, own, setting), weight, cast(LossEntry, part.entry).value_range)
+            for part, (key, weight, own) in parts
+        ]
+    )
 
 
 def create_metric(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> Metric:

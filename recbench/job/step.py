@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from recbench.contracts.checked import (
-    check_auxiliary,
+    auxiliaries_of,
     check_decoded,
     check_latent,
     check_posterior,
@@ -30,7 +31,7 @@ class Step:
     """Takes steps of training, with optimizers that it makes.
 
     Attributes:
-        optimizers: that of the model and, if the loss has an auxiliary objective, Adam for that.
+        optimizers: that of the model, and Adam for each auxiliary objective of the loss.
         decoded: the images of the last step that decoded any, as the loss got them.
     """
 
@@ -43,9 +44,8 @@ class Step:
         self.model = model
         self.config = config
         self.device = next(model.architecture.parameters()).device
-        self.auxiliary = model.loss.auxiliary()
-        check_auxiliary(model.loss_part, self.auxiliary, model.loss)
-        self.optimizers = make_optimizers(model, config, self.auxiliary)
+        self.auxiliaries = auxiliaries_of(model.loss_part, model.loss)
+        self.optimizers = make_optimizers(model, config, self.auxiliaries)
         self.decoded: Tensor | None = None
         self.tf32 = precision_on(config.precision, self.device) == "tf32"
         self.encode, self.decode = model.architecture.encode, model.architecture.decode
@@ -54,7 +54,7 @@ class Step:
             self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
 
     def __call__(self, target: Tensor, epoch: int, step: int, *, checked: bool) -> Tensor:
-        """Take a step and return its terms: objective, reconstruction, KL and auxiliary objective, (4,).
+        """Take a step and return its terms: objective, reconstruction, KL and sum of the auxiliary objectives, (4,).
 
         Args:
             target: images (B, C, H, W) in the architecture's value range.
@@ -102,23 +102,25 @@ class Step:
         if self.tf32:
             allow_tf32(allowed=False)
         self.optimizers[0].step()
-        fit = objective.new_zeros(())
-        if self.auxiliary:
+        fits = []
+        for auxiliary, optimizer in zip(self.auxiliaries, self.optimizers[1:], strict=True):
             aside = decoded.detach()
             with watched(loss, "the auxiliary objective", decoded=aside, target=target):
-                values = self.auxiliary.objective(aside, target, context.detached())
+                values = auxiliary.objective(aside, target, context.detached())
             if checked:
                 check_values(loss, "the auxiliary objective", values, aside, connected=True)
             fit = values.mean()
-            self.optimizers[1].zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             fit.backward()  # type: ignore[no-untyped-call]
-            self.optimizers[1].step()
-        return torch.stack([objective, reconstruction, kl, fit]).detach()
+            optimizer.step()
+            fits.append(fit.detach())
+        total = torch.stack(fits).sum() if fits else objective.new_zeros(())
+        return torch.stack([objective, reconstruction, kl, total]).detach()
 
 
-def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None) -> list[torch.optim.Optimizer]:
-    """Return the optimizer of all trained parameters, and Adam for the auxiliary objective if there is one."""
-    apart = {id(parameter) for parameter in auxiliary.parameters} if auxiliary else set()
+def make_optimizers(model: Model, config: Training, auxiliaries: Sequence[Auxiliary]) -> list[torch.optim.Optimizer]:
+    """Return the optimizer of all trained parameters, and Adam for each auxiliary objective."""
+    apart = {id(parameter) for auxiliary in auxiliaries for parameter in auxiliary.parameters}
     candidates = (*model.architecture.parameters(), *model.loss.parameters())
     learning = [p for p in candidates if p.requires_grad and id(p) not in apart]
     betas = config.beta1, config.beta2
@@ -127,8 +129,7 @@ def make_optimizers(model: Model, config: Training, auxiliary: Auxiliary | None)
         optimizers.append(Lion(learning, lr=config.learning_rate, betas=betas))
     else:
         optimizers.append(torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True))
-    if auxiliary:
-        optimizers.append(torch.optim.Adam(auxiliary.parameters, lr=auxiliary.learning_rate, fused=True))
+    optimizers += (torch.optim.Adam(each.parameters, lr=each.learning_rate, fused=True) for each in auxiliaries)
     return optimizers
 
 

@@ -11,7 +11,7 @@ import math
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from recbench.contracts.direction import cost, target
 from recbench.contracts.entries import ImageShape
@@ -265,13 +265,36 @@ class BoardSetting(Frozen):
         return ImageShape(*self.shape)
 
 
-class Method(Frozen):
+class OfFamilies(Frozen):
+    """Plain data with families of losses.
+
+    Attributes:
+        families: names of the families, sorted; a weighted sum of losses has those of all its parts.
+    """
+
+    families: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_family(cls, data: Any) -> Any:
+        """Read ``family``, as plans had it before a loss could have several."""
+        if isinstance(data, dict) and isinstance(data.get("family"), str) and "families" not in data:
+            data = {**data, "families": (data["family"],) if data["family"] else ()}
+            del data["family"]
+        return data
+
+    @property
+    def family(self) -> str:
+        """The families as one text: ``"perceptual + pixel"``."""
+        return " + ".join(self.families)
+
+
+class Method(OfFamilies):
     """A method, the unit of comparison: a loss with its parameters and the weight of the KL term."""
 
     label: str
     loss: ComponentSpec
     kl_weight: float
-    family: str = ""
 
 
 def job_of(

@@ -131,7 +131,7 @@ class _Growth:
         params = {name: int(v) if axes[name].whole else v for name, v in scaled.items() if name != KL_WEIGHT}
         label = " ".join([search.label, *(f"{name}={brief(value)}" for name, value in {**scaled, **params}.items())])
         loss = search.loss.model_copy(update={"params": {**search.loss.params, **params}})
-        method = self.method(Method(label=label, loss=loss, kl_weight=scaled[KL_WEIGHT], family=search.family))
+        method = self.method(Method(label=label, loss=loss, kl_weight=scaled[KL_WEIGHT], families=search.families))
         jobs = self.jobs(search.setting, method, self.tuning.candidate_seeds, "validation")
         self.candidates.update(jobs)
         found = [self.records.get(job_id) for job_id in jobs]

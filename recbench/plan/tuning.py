@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recbench.plan.model import ComponentSpec, Frozen, PublishedScore
+from recbench.plan.model import ComponentSpec, Frozen, OfFamilies, PublishedScore
 
 REFERENCE = "l2"
 """The loss that the scales of all others are relative to."""
@@ -76,14 +76,13 @@ class Trial(Frozen):
     score: float | None = None
 
 
-class Search(Frozen):
+class Search(OfFamilies):
     """The search over one loss under one setting: its trials, and the one that was chosen.
 
     Attributes:
         setting: index in the plan's settings.
         label: label of the loss, and of the method that is chosen.
         loss: the loss with its fixed parameters; tuned parameters have the value that they have without tuning.
-        family: family of the loss.
         scale: factor on the range of KL weights that makes the loss's gradients as long as those of l2; None until it
             is calibrated.
         axes: the hyperparameters that are tuned, ``kl_weight`` first.
@@ -99,7 +98,6 @@ class Search(Frozen):
     setting: int
     label: str
     loss: ComponentSpec
-    family: str = ""
     scale: float | None
     axes: tuple[Axis, ...]
     trials: tuple[Trial, ...] = ()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from recbench.contracts.entries import Entry, LossEntry, MetricEntry
+from recbench.contracts.sums import PREFIX, SumEntry, part_names, sum_entry
 from recbench.errors import PluginError, UserError, did_you_mean
 from recbench.plugin.code import Code, code_of
 from recbench.plugin.manager import KINDS, Plugin, Plugins
@@ -33,6 +35,11 @@ class Registered:
     def kind(self) -> str:
         """The kind of the entry in the singular, such as ``loss``."""
         return next(SINGULAR[kind] for kind, type_ in KINDS.items() if isinstance(self.entry, type_))
+
+    @property
+    def parts(self) -> tuple[Registered, ...]:
+        """The entry itself; of a sum, the losses that it is of."""
+        return (self,)
 
     @cached_property
     def reached(self) -> Code:
@@ -81,6 +88,32 @@ class Registered:
             ) from error
 
 
+@dataclass(frozen=True)
+class RegisteredSum(Registered):
+    """A weighted sum of losses; see :mod:`recbench.contracts.sums`. ``recbench.job.parts.create_loss`` creates it."""
+
+    of: tuple[Registered, ...] = ()
+
+    @property
+    def sum_entry(self) -> SumEntry:
+        """The entry, as what it is."""
+        assert isinstance(self.entry, SumEntry)
+        return self.entry
+
+    @property
+    def parts(self) -> tuple[Registered, ...]:
+        """The losses that it is of."""
+        return self.of
+
+    @cached_property
+    def reached(self) -> Code:
+        """The code of its parts."""
+        codes = [part.reached for part in self.of]
+        digest = hashlib.sha256(" ".join(code.digest for code in codes).encode()).hexdigest()
+        libraries = sorted({library for code in codes for library in code.libraries})
+        return Code(digest[: len(codes[0].digest)], tuple(libraries))
+
+
 class Registry:
     """All entries of all loaded plugins, by kind and name. Every name is unique within its kind."""
 
@@ -95,6 +128,7 @@ class Registry:
             raise PluginError("\n".join(clashes))
         self.plugins = plugins
         self._entries: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+        self._sums: dict[str, RegisteredSum] = {}
         locations = Locations()
         for plugin, kind, entry in _offers(plugins):
             self._entries[kind][entry.name] = Registered(entry, plugin, locations)
@@ -108,8 +142,16 @@ class Registry:
         return sorted(self._entries[kind])
 
     def find(self, kind: str, name: str) -> Registered | None:
-        """Return the entry of this kind and name, or None."""
-        return self._entries[kind].get(name)
+        """Return the entry of this kind and name, or None. A loss may be the sum of others: ``sum:l1+st_lpips``."""
+        found = self._entries[kind].get(name)
+        if found is None and kind == "losses" and name.startswith(PREFIX):
+            parts = [self._entries[kind].get(part) for part in part_names(name)]
+            known = tuple(part for part in parts if part is not None)
+            if len(known) < len(parts):
+                return None
+            entry = sum_entry([cast(LossEntry, part.entry) for part in known])
+            found = self._sums.setdefault(name, RegisteredSum(entry, _SUMS, known[0].locations, known))
+        return found
 
     def get(self, kind: str, name: str) -> Registered:
         """Return the entry of this kind and name.
@@ -129,21 +171,29 @@ class Registry:
         metric would not count as in-family where it should.
         """
         others = (each.entry for kind in ("losses", "metrics") for each in self.all(kind))
-        known = {other.family for other in others if isinstance(other, LossEntry | MetricEntry) and other is not entry}
+        known: set[str] = set()
+        for other in others:
+            if isinstance(other, LossEntry | MetricEntry) and other is not entry:
+                known |= other.families if isinstance(other, LossEntry) else {other.family}
         known |= {plugin.name.rpartition("-")[2] for plugin in self.plugins.found}
-        near = get_close_matches(entry.family, sorted(known), n=1, cutoff=0.8)
-        if entry.family in known or not near:
-            return None
-        return f"the family '{entry.family}' is known to no other loss or metric; is '{near[0]}' meant?"
+        for family in sorted(entry.families) if isinstance(entry, LossEntry) else [entry.family]:
+            near = get_close_matches(family, sorted(known), n=1, cutoff=0.8)
+            if family not in known and near:
+                return f"the family '{family}' is known to no other loss or metric; is '{near[0]}' meant?"
+        return None
 
     def unknown(self, kind: str, name: str) -> str:
         """Return the error message about a name that no plugin offers."""
+        if kind == "losses" and name.startswith(PREFIX):
+            name = next((part for part in part_names(name) if part not in self._entries[kind]), name)
         text = f"there is no {SINGULAR[kind]} '{name}'; {did_you_mean(name, self.names(kind))}"
         if self.plugins.broken:
             broken = "; ".join(f"{plugin.provider}: {plugin.error}" for plugin in self.plugins.broken)
             text += f" (plugins that failed to load and may offer it: {broken}; see 'recbench plugins')"
         return text
 
+
+_SUMS = Plugin(name="sum", origin="recbench.job.sums", distribution="recbench", version="")
 
 SINGULAR = {
     "losses": "loss",

@@ -72,7 +72,7 @@ class Pages:
             summary=standings.summary(view),
             heads=standings.heads(view.board),
             lines=standings.lines(view),
-            families=sorted({row.family for row in view.board.rows if row.family}),
+            families=sorted({family for row in view.board.rows for family in row.families}),
             legend=_sentence(_without_values(legend(view.board))),
             captions=standings.captions(view.board),
             titles=self._protocols(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from recbench.analysis.kernels import kernel_shapes
+from recbench.analysis.kernels import kernel_shapes, kernels_of
 from recbench.report.content import BoardView, JobView, MethodView
 
 Images = NDArray[np.uint8]
@@ -264,7 +264,7 @@ def traced_kernels(view: BoardView) -> list[tuple[MethodView, JobView, NDArray[n
     found = []
     for method in view.methods:
         job = method.shown
-        values = job.traces.get("kernels") if job else None
+        values = kernels_of(job.traces) if job else None
         if job is not None and values is not None and values.ndim == 4 and values.size and np.isfinite(values).all():
             found.append((method, job, values))
     return found

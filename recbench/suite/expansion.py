@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from recbench.contracts.entries import LossEntry, MetricEntry
+from recbench.contracts.sums import SumEntry
 from recbench.plan.model import BoardSetting, Column, ComponentSpec, Method, PlannedJob, Training
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import Axis
 from recbench.suite.baselines import with_baselines
 from recbench.suite.document import dump
 from recbench.suite.grid import GridCell, setting_loss_pairs
+from recbench.suite.sums import resolved_sum
 from recbench.suite.tuning import resolved_tuning, with_searches
 from recbench.suite.validation import ValidSuite
 
@@ -65,8 +67,8 @@ def _datasets(cells: Sequence[GridCell]) -> Iterator[tuple[GridCell, ComponentSp
 
 
 def _method(cell: GridCell) -> Method:
-    family = cast(LossEntry, cell.registered.entry).family
-    return Method(label=cell.label, loss=cell.spec, kl_weight=cell.extra["kl_weight"], family=family)
+    families = tuple(sorted(cast(LossEntry, cell.registered.entry).families))
+    return Method(label=cell.label, loss=cell.spec, kl_weight=cell.extra["kl_weight"], families=families)
 
 
 def _column(cell: GridCell) -> Column:
@@ -85,7 +87,10 @@ def resolved_text(suite: ValidSuite) -> str:
     def item(cell: GridCell, tuned: Sequence[Axis] = ()) -> dict[str, Any]:
         names = {axis.name for axis in tuned}
         params = {name: value for name, value in cell.params.items() if name not in names}
-        facts = {"name": cell.registered.entry.name, "label": cell.label, "params": params, **cell.extra}
+        entry = cell.registered.entry
+        named = {"sum": resolved_sum(entry, params)} if isinstance(entry, SumEntry) else {"name": entry.name}
+        own = {} if isinstance(entry, SumEntry) else {"params": params}
+        facts = {**named, "label": cell.label, **own, **cell.extra}
         if cell.only is not None:
             facts["architectures"] = [other.label for other in cells["architectures"] if cell.goes_with(other)]
         return facts

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from recbench.contracts.sums import sum_name
 from recbench.errors import did_you_mean, quoted
 from recbench.suite.document import KeyPath
 
@@ -25,9 +27,19 @@ class Choice(_Strict):
     params: dict[str, Any] = {}
 
 
-class LossChoice(Choice):
-    """A loss, with the weight of the KL term (or its scale, if that is tuned), and the architectures it is for."""
+class PartChoice(_Strict):
+    """A loss in a weighted sum of losses."""
 
+    name: str
+    weight: Any = None
+    params: dict[str, Any] = {}
+
+
+class LossChoice(Choice):
+    """A loss or a sum of losses, with the weight of the KL term (or its scale, if that is tuned), and the architectures
+    it is for."""
+
+    sum: list[PartChoice] | None = Field(None, min_length=1)
     kl_weight: Any = None
     scale: Any = None
     architectures: list[str] | None = Field(None, min_length=1)
@@ -109,10 +121,21 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 
 def unfold_short_forms(data: dict[str, Any]) -> None:
-    """Replace the short form ``- l2`` of an item by ``- {name: l2}``, in all sections of items."""
+    """Replace the short form ``- l2`` of an item by ``- {name: l2}``, in all sections of items and in sums of losses,
+    and give each sum its name."""
     for key in _LISTED:
         if isinstance(data.get(key), list):
-            data[key] = [{"name": item} if isinstance(item, str) else item for item in data[key]]
+            data[key] = _unfolded(data[key])
+    for item in data["losses"] if isinstance(data.get("losses"), list) else ():
+        if isinstance(item, dict) and "sum" in item:
+            parts = item["sum"] = _unfolded(item["sum"]) if isinstance(item["sum"], list) else item["sum"]
+            names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+            known = [name for name in names if isinstance(name, str)]
+            item.setdefault("name", sum_name(known if len(known) == len(names) else []))
+
+
+def _unfolded(items: list[Any]) -> list[Any]:
+    return [{"name": item} if isinstance(item, str) else item for item in items]
 
 
 def read(data: dict[str, Any]) -> tuple[SuiteFile, Problems]:
@@ -152,14 +175,25 @@ def _valid_item(model: type[BaseModel], item: Any) -> BaseModel | None:
             return model.model_validate(item)
         except ValidationError as error:
             if isinstance(item, dict):
-                wrong = {detail["loc"][0] for detail in error.errors()}
-                item = {key: value for key, value in item.items() if key not in wrong}
+                item = copy.deepcopy(item)
+                for detail in error.errors():
+                    _remove(item, detail["loc"])
     return None
+
+
+def _remove(item: dict[str, Any], path: KeyPath) -> None:
+    """Remove a key of an item, or of a part of a sum, which then remains without it."""
+    if path[0] == "sum" and len(path) > 2 and path[2] != "name" and isinstance(item.get("sum"), list):
+        item["sum"][cast(int, path[1])].pop(path[2], None)
+    else:
+        item.pop(cast(str, path[0]), None)
 
 
 def _message(detail: Mapping[str, Any]) -> str:
     """Return the message about a problem that pydantic found."""
     kind, path = detail["type"], detail["loc"]
+    if kind == "extra_forbidden" and "sum" in path[2:-1]:
+        return f"unknown key; {did_you_mean(str(path[-1]), list(PartChoice.model_fields))}"
     if kind == "extra_forbidden":
         nested = _MODELS.get(f"{path[0]}.{path[1]}") if len(path) == 3 else None
         model = nested or (_MODELS.get(str(path[0]), SuiteFile) if len(path) > 1 else SuiteFile)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from recbench.contracts.entries import MetricEntry
+from recbench.contracts.sums import PartParameter
 from recbench.errors import did_you_mean, quoted
 from recbench.plan.model import PublishedScore, brief
 from recbench.plan.plan import Plan
@@ -108,7 +109,8 @@ def corner_text(corner: Mapping[str, Any]) -> str:
 def _parameters(chosen: TuningChoice, cell: GridCell, add_problem: AddProblem) -> Iterator[Axis]:
     """Yield the parameters that the section names for a loss; by default, the tunable ones that are not set."""
     declared = {p.name: p for p in cell.registered.entry.parameters if p.tunable is not None}
-    wanted: Mapping[str, Any] = dict.fromkeys(name for name in declared if name not in cell.given)
+    weights = {name for name, p in declared.items() if isinstance(p, PartParameter) and p.is_weight}
+    wanted: Mapping[str, Any] = dict.fromkeys(n for n in declared if n not in cell.given and n not in weights)
     path: KeyPath = ("tuning", "params")
     if chosen.params is not None:
         label = next((label for label in chosen.params if cell.matches(label)), None)
@@ -126,24 +128,27 @@ def _parameters(chosen: TuningChoice, cell: GridCell, add_problem: AddProblem) -
             add_problem((*path, name), f"{cell.registered.entry.name} has no such tunable parameter; {known}")
             continue
         if name in cell.given:
-            add_problem((*path, name), f"{cell.item} also sets it under params; remove one of the two")
+            where = "in its sum" if isinstance(parameter, PartParameter) else "under params"
+            add_problem((*path, name), f"{cell.item} also sets it {where}; remove one of the two")
         low, high = parameter.tunable.low, parameter.tunable.high
         try:
-            low, high = (low, high) if span is None else _span(span, low, high)
+            low, high = (low, high) if span is None else _span(span, low, high, anywhere=name in weights)
         except ValueError as error:
             add_problem((*path, name), str(error))
             continue
         yield Axis(name=name, low=low, high=high, log=parameter.tunable.log, whole=parameter.type is int)
 
 
-def _span(value: Any, low: float, high: float) -> tuple[float, float]:
-    """Return a range within the declared one, whose ends are the defaults."""
+def _span(value: Any, low: float, high: float, *, anywhere: bool) -> tuple[float, float]:
+    """Return a range within the declared one, or anywhere above 0; the ends of the declared one are the defaults."""
     if not isinstance(value, dict) or not set(value) <= {"low", "high"}:
         raise ValueError(f"expected a range, as in {{low: {low:g}, high: {high:g}}}, got {quoted(value)}")
     ends = value.get("low", low), value.get("high", high)
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
         raise ValueError(f"expected numbers as ends of the range, got {quoted(value)}")
-    if not low <= ends[0] < ends[1] <= high:
+    if anywhere and not 0 < ends[0] < ends[1] < math.inf:
+        raise ValueError(f"expected two finite numbers above 0, the lower first, got {ends[0]:g} and {ends[1]:g}")
+    if not anywhere and not low <= ends[0] < ends[1] <= high:
         raise ValueError(
             f"expected a range within {low:g} to {high:g}, as the loss declares, got {ends[0]:g} to {ends[1]:g}"
         )
@@ -176,7 +181,7 @@ def with_searches(
             setting=setting,
             label=losses[loss].label,
             loss=losses[loss].spec,
-            family=getattr(losses[loss].registered.entry, "family", ""),
+            families=tuple(sorted(getattr(losses[loss].registered.entry, "families", ()))),
             scale=losses[loss].extra.get("scale"),
             axes=tuned[loss],
             published=tuple(numbers.get((setting, loss), ())),

@@ -21,6 +21,7 @@ from recbench.suite.executors import executor_params
 from recbench.suite.grid import GridCell, GridCells, GridItem, duplicates, product, varying
 from recbench.suite.published import published_scores
 from recbench.suite.schema import ITEMS, Choice, LossChoice, SuiteFile, read
+from recbench.suite.sums import chosen_entry, default_label, given_params
 from recbench.suite.tuning import TuningAxes, corner_text, corners, loss_axes, tuning_rule
 from recbench.suite.values import UNWEIGHTED, check_seeds, is_label, kl_weight, repeated, scale, training_value
 
@@ -222,23 +223,20 @@ class Validator:
             message = "must start with a letter or digit, without slashes, on one line of at most 200 characters"
             self.add_problem((*path, "label"), f"{quoted(choice.label)} {message}")
         extra = self.weighting(path, choice, kl_weights) if isinstance(choice, LossChoice) else {}
-        registered = self.registry.find(kind, choice.name)
+        registered = chosen_entry(kind, path, choice, self.registry, self.add_problem)
         if registered is None:
-            self.add_problem((*path, "name"), self.registry.unknown(kind, choice.name))
             return None
         entry, axes = registered.entry, {}
-        known = [parameter.name for parameter in entry.parameters]
-        for key, value in choice.params.items():
-            parameter, at = entry.parameter(key), (*path, "params", key)
-            if parameter is None:
-                self.add_problem(at, f"{entry.name} has no such parameter; {did_you_mean(key, known)}")
+        for given in given_params(path, choice, entry):
+            if given.parameter is None:
+                self.add_problem(given.at, given.unknown)
             else:
-                axes[key] = list(self.values(at, value, parameter.coerce))
+                axes[given.key] = list(self.values(given.at, given.value, given.parameter.coerce))
         if len(self.problems) > before:
             return None
-        axes = {key: axes[key] for key in known if key in axes}
+        axes = {parameter.name: axes[parameter.name] for parameter in entry.parameters if parameter.name in axes}
         only = tuple(choice.architectures) if isinstance(choice, LossChoice) and choice.architectures else None
-        return GridItem(path, choice.label or choice.name, registered, axes, extra, only)
+        return GridItem(path, choice.label or default_label(choice), registered, axes, extra, only)
 
     def weighting(self, path: KeyPath, choice: LossChoice, kl_weights: list[float] | None) -> dict[str, list[Any]]:
         """Return the KL weights of a loss; if tuning chooses them, its scale, if it has one."""

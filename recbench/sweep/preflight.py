@@ -151,7 +151,7 @@ def _candidates(plan: Plan) -> Iterator[tuple[int, int, str, Job]]:
         return f"{label} ({plan.settings[setting].label})" if several else label
 
     for search in plan.searches:
-        method = Method(label=search.label, loss=search.loss, kl_weight=1e-3, family=search.family)
+        method = Method(label=search.label, loss=search.loss, kl_weight=1e-3, families=search.families)
         seed = plan.tuning.seeds[0] if plan.tuning else 0
         job = job_of(plan.settings[search.setting], method, plan.metrics, seed, "test")
         yield search.setting, -1, named(search.label, search.setting), job
@@ -162,7 +162,8 @@ def _candidates(plan: Plan) -> Iterator[tuple[int, int, str, Job]]:
 
 def _strange_families(plan: Plan, registry: Registry) -> Iterator[str]:
     """Yield a line for each entry of the plan whose family looks like a misspelt one."""
-    wanted = {("losses", spec.name) for spec in (*(m.loss for m in plan.methods), *(s.loss for s in plan.searches))}
+    losses = {spec.name for spec in (*(m.loss for m in plan.methods), *(s.loss for s in plan.searches))}
+    wanted = {("losses", part.entry.name) for name in losses for part in registry.get("losses", name).parts}
     wanted |= {("metrics", spec.name) for spec in plan.metrics.values()}
     for kind, name in sorted(wanted):
         registered = registry.get(kind, name)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from recbench.contracts.checked import (
-    check_auxiliary,
+    auxiliaries_of,
     check_finite,
+    check_frozen,
     check_module,
     check_trace,
     check_unseeded,
@@ -71,6 +72,8 @@ def its_state_can_be_stored(case: Case) -> None:
     """Parameters and buffers have memory of their own, and a second instance can be filled with them."""
     loss = case.create()
     check_module(case.entry.name, loss)
+    if case.entry.weights:
+        check_frozen(case.entry.name, loss)
     shared = expanded(loss)
     assert not shared, f"expected buffers with memory of their own, but {', '.join(shared)} is expanded: .clone() it"
     case.create().load_state_dict(loss.state_dict())
@@ -263,21 +266,19 @@ def differentiable_twice_or_refused(case: Case) -> None:
 
 
 def auxiliary_objective_trains_its_parameters(case: Case) -> None:
-    """The auxiliary objective, if any, returns a value for each image, with a gradient for each of its parameters."""
+    """Each auxiliary objective returns a value for each image, with a gradient for each of its parameters."""
     loss = case.create()
-    auxiliary = loss.auxiliary()
-    check_auxiliary(case.entry.name, auxiliary, loss)
-    if auxiliary is None:
-        return
-    target = case.images(torch.float32)
-    decoded = case.noisy(target, 0.03)
-    with read_only(case.entry.name, "the auxiliary objective", decoded=decoded, target=target):
-        value = auxiliary.objective(decoded, target, case.context(torch.float32))
-    check_values(case.entry.name, "the auxiliary objective", value, decoded, connected=True)
-    value.sum().backward()  # type: ignore[no-untyped-call]
-    for parameter in auxiliary.parameters:
-        assert parameter.grad is not None, "a parameter of the auxiliary objective gets no gradient from it"
-        assert parameter.grad.isfinite().all(), "a gradient of the auxiliary objective is not finite"
+    for auxiliary in auxiliaries_of(case.entry.name, loss):
+        target = case.images(torch.float32)
+        decoded = case.noisy(target, 0.03)
+        with read_only(case.entry.name, "the auxiliary objective", decoded=decoded, target=target):
+            value = auxiliary.objective(decoded, target, case.context(torch.float32))
+        check_values(case.entry.name, "the auxiliary objective", value, decoded, connected=True)
+        loss.zero_grad(set_to_none=True)
+        value.sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in filter(lambda each: each.requires_grad, auxiliary.parameters):
+            assert parameter.grad is not None, "a parameter of the auxiliary objective gets no gradient from it"
+            assert parameter.grad.isfinite().all(), "a gradient of the auxiliary objective is not finite"
 
 
 def a_likelihood_is_finite_and_best_at_identity(case: Case) -> None:

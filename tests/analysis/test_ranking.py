@@ -315,7 +315,10 @@ def three_seeds(means: Mapping[str, float], spread: float = 0.1, families: Mappi
     """A board of psnr and ssim with scores of whole sets: three seeds around these means."""
     columns = [Column(name=n, direction="higher", family=f) for n, f in (("psnr", "pixel"), ("ssim", "ssim"))]
     plan = make_plan(list(means), range(3), columns=columns)
-    methods = [m.model_copy(update={"family": (families or {}).get(m.label, "")}) for m in plan.methods]
+    methods = [
+        m.model_copy(update={"families": tuple(filter(None, [(families or {}).get(m.label, "")]))})
+        for m in plan.methods
+    ]
     plan = plan.model_copy(update={"methods": tuple(methods)})
     records = {}
     for planned in plan.jobs:

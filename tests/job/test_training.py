@@ -76,7 +76,7 @@ class Probe(Loss):
         self.seen.append(context)
         jitter = 1 + 1e-3 * (random.random() + np.random.random() + float(torch.rand(())))
         value = jitter * self.scale.exp() * 0.5 * (decoded - target).square().sum((1, 2, 3)) - self.scale
-        return value * float("nan") if context.step + 1 == self.nan_at else value
+        return value * float("nan") if (context.step or 0) + 1 == self.nan_at else value
 
     def auxiliary(self) -> Auxiliary | None:
         if self.helper is None:

@@ -178,7 +178,7 @@ def test_without_statistics_there_is_one_table() -> None:
 def test_metrics_of_a_losss_own_family_are_marked_in_every_format() -> None:
     columns = (Column(name="ssim", direction="higher", family="ssim"), Column(name="mse", direction="lower"))
     plan = make_plan(["ssim", "l2"], columns=columns)
-    methods = (plan.methods[0].model_copy(update={"family": "ssim"}), plan.methods[1])
+    methods = (plan.methods[0].model_copy(update={"families": ("ssim",)}), plan.methods[1])
     plan = plan.model_copy(update={"methods": methods})
     records = {planned.id: make_record(plan, planned) for planned in plan.jobs}
     leaderboard = rank(plan, records)

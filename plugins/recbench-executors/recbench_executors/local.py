@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -31,6 +27,7 @@ from recbench import Store, holder
 from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
 from recbench_executors import forking
+from recbench_executors.gpus import visible_gpus
 from recbench_executors.processes import SAFE_PATH, die_with_parent, how_it_died, kill_group, memory_kills
 
 ALLOCATOR = {
@@ -51,7 +48,6 @@ STARTS, PATIENCE = 10, 300.0
 """Tries and seconds to start a job's process, while somebody kills the fork server again and again."""
 REPEATS = 10
 """Times that a job runs again because the fork server was killed, before that is reported as a failure."""
-_NAMES_A_GPU = re.compile(r"[0-9]+|(GPU|MIG)-\S+")
 _UNKNOWN_EXIT = 255
 """What the standard library gives as exit code where the fork server can tell it no more."""
 
@@ -382,27 +378,3 @@ def _die_with_parent() -> None:
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """Return GPUs as CUDA_VISIBLE_DEVICES names them, without initializing CUDA, which a fork could not share.
-
-    A GPU that is cut into instances (MIG) is as many as it has instances.
-    """
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:  # CUDA reads as far as the first name that is none
-        return list(takewhile(_NAMES_A_GPU.fullmatch, (name.strip() for name in chosen.split(","))))
-    lister = shutil.which("nvidia-smi")
-    if lister is None:
-        return []
-    try:
-        listed = subprocess.run([lister, "-L"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):  # a driver without a working device
-        return []
-    found: list[list[str]] = []
-    for line in listed.stdout.splitlines():
-        if line.startswith("GPU "):
-            found.append([])
-        elif found and (instance := re.fullmatch(r"\s+MIG .*\(UUID:\s*(MIG-[^)\s]+)\)\s*", line)):
-            found[-1].append(instance[1])
-    return [name for index, instances in enumerate(found) for name in instances or [str(index)]]

@@ -14,6 +14,7 @@ import pytest
 from recbench.contracts.executor import Task
 from recbench.errors import UserError
 from recbench_executors import local, recbench_executors
+from recbench_executors.gpus import visible_gpus
 
 TASK = Task(job_id="0" * 16, folder="nowhere", cache="nowhere")
 
@@ -67,7 +68,7 @@ def test_the_users_choice_is_read_as_cuda_reads_it(
 ) -> None:
     """Up to the first name that is none."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local.visible_gpus() == found
+    assert visible_gpus() == found
 
 
 @pytest.mark.parametrize(
@@ -96,11 +97,11 @@ def test_gpus_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytes
     lister.chmod(0o755)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert local.visible_gpus() == ["0", "1"]
+    assert visible_gpus() == ["0", "1"]
     lister.write_text(f"#!/bin/sh\ncat <<'END'\n{MIG}\nEND\n")
-    assert local.visible_gpus() == ["MIG-c6d4f1ef", "MIG-e7c1", "1", "MIG-GPU-3/1/0"]
+    assert visible_gpus() == ["MIG-c6d4f1ef", "MIG-e7c1", "1", "MIG-GPU-3/1/0"]
     lister.write_text("#!/bin/sh\necho 'No devices were found' >&2\nexit 6\n")
-    assert local.visible_gpus() == []
+    assert visible_gpus() == []
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: pytest.MonkeyPatch) -> None:

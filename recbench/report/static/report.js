@@ -108,7 +108,7 @@
       const matches = (row) => !either.length || either.some((words) => words.every((word) => row.dataset.words.includes(word)));
       chosen.clear();
       for (const row of rows) {
-        const keep = isPinned(row) || ((!picked.size || picked.has(row.dataset.slug)) && matches(row) && (!family?.value || row.dataset.family === family.value));
+        const keep = isPinned(row) || ((!picked.size || picked.has(row.dataset.slug)) && matches(row) && (!family?.value || JSON.parse(row.dataset.families).includes(family.value)));
         row.hidden = !keep;
         if (keep) chosen.add(row.dataset.method);
       }
