@@ -17,6 +17,7 @@ from recbench.data.weights import load_weights as load_file
 
 USERS = (
     "recbench_losses_perceptual.distance",
+    "recbench_losses_perceptual.dists",
     "recbench_losses_perceptual.reference",
     "recbench_losses_frequency.watson.losses",
     "recbench_metrics.features",
@@ -77,6 +78,8 @@ def _state(name: str) -> dict[str, Tensor]:
         return dict(_linear(channels))
     if "squeeze" in name:
         return dict(_squeezenet())
+    if "dists" in name:
+        return {key: torch.rand(1, 1475, 1, 1) + 0.1 for key in ("alpha", "beta")}
     net = "vgg" if name.startswith("vgg") else "alex" if name.startswith("alex") else ""
     if "shift_tolerant" in name:
         return {**_trunk(net, "net"), **dict(_linear(_LINEAR[net]))}

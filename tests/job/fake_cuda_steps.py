@@ -50,7 +50,9 @@ KERNELS = {
     "barron": 358,
     "ce": 164,
     "charbonnier": 156,
+    "dists": 655,
     "ffl": 170,
+    "gradient": 205,
     "l1": 150,
     "l2": 153,
     "lpips": 336,
@@ -62,6 +64,7 @@ KERNELS = {
     "vgg": 398,
     "watson_dct": 264,
     "watson_dft": 384,
+    "wavelet": 338,
     "wiener": 267,
 }
 """The most calls of operations that a step with ``vae_bredell`` and Adam may make, by loss: about 10 % above what it

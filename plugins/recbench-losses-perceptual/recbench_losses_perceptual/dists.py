@@ -28,9 +28,15 @@ _SPREAD = (0.229, 0.224, 0.225)
 class RootMeanSquarePool(nn.Module):
     """√(g ∗ f² + 1e-12) with stride 2 of features f, g a Hann window of 3 × 3 pixels."""
 
+    window: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        hann = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("window", torch.outer(hann, hann), persistent=False)
+
     def forward(self, features: Tensor) -> Tensor:
-        hann = features.new_tensor([0.25, 0.5, 0.25])
-        kernel = (hann[:, None] * hann).expand(features.shape[1], 1, 3, 3)
+        kernel = self.window.to(features.dtype).expand(features.shape[1], 1, 3, 3)
         squares = functional.conv2d(features.square(), kernel, stride=2, padding=1, groups=features.shape[1])
         return (squares + 1e-12).sqrt()
 
