@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from dataclasses import MISSING, fields
 from typing import Any
@@ -17,6 +18,7 @@ from tests.conftest import ROOT
 from tests.readme import section, table
 
 PLUGINS = ROOT / "docs" / "plugins.md"
+CONCEPTS = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,16 @@ def test_every_reason_and_outcome_is_named() -> None:
 def test_run_task_is_described_with_its_arguments() -> None:
     arguments = ", ".join(inspect.signature(recbench.run_task).parameters)
     assert f"`recbench.run_task({arguments})`" in section(PLUGINS, "### Executor")
+
+
+@pytest.mark.parametrize("kind", ["losses", "architectures", "datasets", "metrics"])
+def test_what_there_is_is_named_in_the_concepts(kind: str) -> None:
+    row = next(
+        line for line in CONCEPTS.splitlines() if line.startswith(f"| {kind.replace('datasets', 'data sets')} |")
+    )
+    named = set(re.findall(r"`(\w+)`", row))
+    there = {re.sub("_(recon|gen)$", "", registered.entry.name) for registered in Registry(load_plugins()).all(kind)}
+    assert named == there
 
 
 def test_every_family_is_listed_with_its_losses_and_metrics() -> None:
