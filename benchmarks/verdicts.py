@@ -188,7 +188,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         large(Path(folder), arguments.methods, arguments.seeds, arguments.images, arguments.metrics)
     power(arguments.boards)
-    tiers(arguments.boards // 5)
+    tiers(max(arguments.boards // 5, 1))
     coverage(4 * arguments.boards)
     pairing(4 * arguments.boards)
 

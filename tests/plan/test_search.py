@@ -298,12 +298,12 @@ def test_one_image_that_is_infinitely_good_does_not_choose_the_first_candidate(l
 
 
 def test_without_a_scale_nothing_is_planned_until_one_is_known(load: Load) -> None:
-    suite = load("losses=[l2, {name: l1, scale: 3}]")
+    suite = load(text=SUITE.replace("{name: l2, scale: 1}", "l2").replace("scale: 2", "scale: 3"))
     plan = grow(suite.plan, {})
-    assert {plan.methods[planned.method].loss.name for planned in plan.jobs} == {"l1"}
+    assert {plan.methods[planned.method].loss.name for planned in plan.jobs} == {"l1", "mix"}
     filled = grow(with_scales(suite.plan, {(0, "l2"): 10.0, (0, "l1"): 5.0}), {})
     weights = [[trial.values["kl_weight"] for trial in search.trials] for search in filled.searches]
-    assert weights == [[0.01, 0.1, 1.0, 10.0], [0.003, 0.03, 0.3, 3.0]]  # what the suite gives stands
+    assert weights[:2] == [[0.01, 0.1, 1.0, 10.0], [0.003, 0.03, 0.3, 3.0]]  # what the suite gives stands
 
 
 def test_published_numbers_find_what_was_chosen(load: Load) -> None:
@@ -432,7 +432,7 @@ def test_data_without_validation_images_are_refused(refuse: Callable[..., str], 
     assert told.startswith(
         "datasets[0]: tuning selects on the validation images, but the data set has none; many data sets have"
     )
-    untuned = "losses=[l2]", "tuning=null", "datasets=[{name: photos, params: {size: 32, validation: 0}}]"
+    untuned = "losses=[ce]", "tuning=null", "datasets=[{name: photos, params: {size: 32, validation: 0}}]"
     assert load(*untuned).plan.searches == ()
 
 

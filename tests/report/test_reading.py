@@ -140,12 +140,12 @@ def test_a_copied_address_shows_the_same(browser: Any, report: Path) -> None:  #
         sheet.get_by_text("Errors", exact=True).click()
         sheet.locator("[data-measure]").select_option("ssim")
         sheet.locator(".tile:visible").nth(12).click()
-        title = page.locator("[data-title]").inner_text()
+        title = page.locator("#lightbox-title").inner_text()
         order = page.locator("[data-board] tbody tr").evaluate_all("rows => rows.map(row => row.dataset.slug)")
         query = address(page)
         page = opened(watched, report, query)
         assert page.locator("[data-lightbox]").is_visible()
-        assert page.locator("[data-title]").inner_text() == title
+        assert page.locator("#lightbox-title").inner_text() == title
         page.keyboard.press("Escape")
         assert page.locator("[data-spread]").input_value() == "confidence"
         assert page.locator("[data-caption]:visible").count() == 1

@@ -20,7 +20,8 @@ from recbench.shipped import boards, find_board, place
 from recbench.shipped.boards import MOST
 from recbench.shipped.packing import STEPS, pack
 from recbench.store.artifacts import read_images, read_scores
-from recbench.store.merge import merge, sources
+from recbench.store.merge import merge
+from recbench.store.sources import sources
 from recbench.store.store import Store
 from recbench.suite.outline import outline
 from tests.conftest import Recbench

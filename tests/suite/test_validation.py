@@ -166,7 +166,7 @@ ONE_BY_ONE = [
     ({"name": "name: 1:30"}, "s.yaml:1: name: '1:30' must start"),
     ({"description": "description: [a]"}, 's.yaml:10: description: ["a"] is not text'),
     ({"lossses": "lossses: [l1]"}, "s.yaml:10: lossses: unknown key; did you mean 'losses'?"),
-    ({"x": "x: 1"}, "s.yaml:10: x: unknown key; choose from: architectures, datasets, description, executors, l"),
+    ({"x": "x: 1"}, "s.yaml:10: x: unknown key; choose from: architectures, baselines, datasets, description, e"),
     ({"datasets": ""}, "s.yaml:1: datasets: is missing"),
     ({"datasets": "datasets: []"}, "s.yaml:2: datasets: is empty: at least one item is needed"),
     ({"datasets": "datasets:"}, "s.yaml:2: datasets: null is not a list"),
