@@ -15,6 +15,7 @@ from recbench.cli import cli
 from recbench.errors import UserError
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
+from recbench.render.columns import Excerpt
 from recbench.render.leaderboard import FORMATS
 from recbench.shipped import boards, find_board, place
 from recbench.shipped.boards import MOST
@@ -57,7 +58,7 @@ def test_a_shipped_board_is_ranked_again_from_its_records(name: str, recbench: R
             for metric in record.scores.keys() & columns.keys():
                 score = record.scores[metric]
                 assert np.isclose(columns[metric].mean(), score.mean, rtol=1e-9) or score.infinite
-    again = FORMATS["json"][1](rank_stored(plan, store, scan.records), cost=False)
+    again = FORMATS["json"][1](rank_stored(plan, store, scan.records), Excerpt(cost=False))
     done = recbench("leaderboard", name, "--format", "json")
     assert done.returncode == 0 and f"showing the reference board of {name} that recbench ships" in done.stderr
     assert done.stdout == again
