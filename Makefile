@@ -39,7 +39,7 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 # Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores. All
 # tests of a file are one worker's: what a module sets up, a cluster or a browser, is there once.
 test: dev lint test-fast
-	$(PYTEST) -n $(shell expr $(CORES) + $(CORES) / 2) --dist loadfile -m slow --durations=10
+	$(PYTEST) -n $(shell expr 2 \* $(CORES)) --dist loadfile -m slow --durations=10
 
 test-fast: dev
 	$(PYTEST) --quiet --doctest-modules recbench plugins --ignore-glob='*/tests/*'

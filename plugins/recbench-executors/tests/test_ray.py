@@ -22,7 +22,7 @@ import pytest
 from recbench.contracts.executor import Task
 from recbench.errors import UserError
 from recbench_executors import ray_cluster, ray_host, recbench_executors
-from tests.conftest import TINY, TINY_SUITE
+from tests.conftest import SOAK, TINY, TINY_SUITE
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the package ray is not installed")
 SLOW_JOBS = "losses=[{name: misbehaving, params: {what: slow}}]"
@@ -323,6 +323,8 @@ def recbench_losses():
 
 
 @pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="two minutes: make soak runs it")
 @needs_ray
 def test_jobs_share_gpus(cluster: Cluster, suite: Path, environment: dict[str, str], tmp_path: Path) -> None:
     """On a node that says it has two GPUs, four jobs run at the same time, two on each: each waits for all others
@@ -342,6 +344,8 @@ def test_jobs_share_gpus(cluster: Cluster, suite: Path, environment: dict[str, s
 
 
 @pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="two minutes: make soak runs it")
 @needs_ray
 def test_stopped_killed_and_continued_with_a_node_less_nothing_is_lost_or_done_twice(
     cluster: Cluster, suite: Path, environment: dict[str, str], tmp_path: Path
