@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.options import output_option
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.files import write_output
@@ -13,7 +14,7 @@ from recbench.shipped import boards, suites
 
 
 @click.command("findings")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
+@output_option
 def findings_command(output: Path | None) -> None:
     """Print what the reference boards say of the orderings that papers print, as Markdown (docs/findings.md)."""
     from recbench.report.findings import findings

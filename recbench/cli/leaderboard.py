@@ -13,7 +13,7 @@ from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank_stored
 from recbench.cli.completion import complete_suites
 from recbench.cli.curves import all_matched, print_all_matched
-from recbench.cli.options import FiniteRange, results_option
+from recbench.cli.options import confidence_option, output_option, results_option
 from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo, say
 from recbench.errors import UserError, did_you_mean
@@ -39,13 +39,7 @@ from recbench.sweep.state import inspect
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="Rank by this metric instead of the suite's. Repeatable."
 )
-@click.option(
-    "--confidence",
-    type=FiniteRange(min=0.5, max=1, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Confidence of intervals, rank intervals and tiers.",
-)
+@confidence_option
 @click.option("--no-statistics", is_flag=True, help="Print means, standard deviations and mean ranks only.")
 @click.option("--time-to", metavar="NAME=VALUE", help="Include the seconds of training until a score is reached.")
 @click.option(
@@ -54,7 +48,7 @@ from recbench.sweep.state import inspect
     help="Include the scores published in the suite's papers, and whether their orderings hold.",
 )
 @click.option("--matched-kl", is_flag=True, help="Include the losses at the same KL divergence (recbench curves).")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
+@output_option
 def leaderboard_command(
     suite: str | None,
     results: Path,

@@ -60,6 +60,26 @@ def plugin_options(command: CommandFunction) -> CommandFunction:
     return reduce(lambda inner, option: option(inner), reversed(_PLUGIN_OPTIONS), command)
 
 
+def confidence_option(command: CommandFunction) -> CommandFunction:
+    """Add --confidence of a board's statistics, which is passed as ``confidence``."""
+    option = click.option(
+        "--confidence",
+        type=FiniteRange(min=0.5, max=1, max_open=True),
+        default=0.95,
+        show_default=True,
+        help="Confidence of intervals, rank intervals and tiers.",
+    )
+    return option(command)
+
+
+def output_option(command: CommandFunction) -> CommandFunction:
+    """Add --output, which is passed as the path ``output``, None for stdout."""
+    option = click.option(
+        "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout."
+    )
+    return option(command)
+
+
 def results_option(command: CommandFunction) -> CommandFunction:
     """Add --results, which is passed as the path ``results``."""
     option = click.option(

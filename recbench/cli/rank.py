@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from recbench.cli.options import FiniteRange, load, plugin_options
+from recbench.cli.options import confidence_option, load, output_option, plugin_options
 from recbench.cli.text import echo
 from recbench.contracts.entries import MetricEntry
 from recbench.errors import UserError
@@ -33,17 +33,11 @@ if TYPE_CHECKING:
     help="Which scores are better, or the one that is best.  [default: the metric's, else higher]",
 )
 @click.option("--range", "score_range", metavar="LOW,HIGH", help="Lowest and highest possible score.")
-@click.option(
-    "--confidence",
-    type=FiniteRange(min=0.5, max=1, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Confidence of intervals, rank intervals and tiers.",
-)
+@confidence_option
 @click.option(
     "--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True, help="Format."
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
+@output_option
 @plugin_options
 def rank_command(
     file: Path,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from recbench.analysis.board import Leaderboard
-from recbench.cli.options import FiniteRange, load, parameters, plugin_options
+from recbench.cli.options import confidence_option, load, output_option, parameters, plugin_options
 from recbench.cli.score import value_range
 from recbench.cli.text import echo
 from recbench.contracts.entries import MetricEntry
@@ -40,18 +40,12 @@ _DEFAULT = ("psnr", "ssim", "st_lpips")
 )
 @click.option("-p", "assignments", multiple=True, metavar="METRIC.KEY=VALUE", help="Parameter of a metric. Repeatable.")
 @click.option("--range", "limits", metavar="LOW,HIGH", help="Value range of floating-point arrays.  [default: 0,1]")
-@click.option(
-    "--confidence",
-    type=FiniteRange(min=0.5, max=1, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Confidence of intervals, rank intervals and tiers.",
-)
+@confidence_option
 @click.option(
     "--format", "form", type=click.Choice(["terminal", *FORMATS]), default="terminal", show_default=True, help="Format."
 )
 @click.option("--wide", is_flag=True, help="Include spreads, mean ranks, and the statistics of every metric.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE instead of stdout.")
+@output_option
 @plugin_options
 def rank_images_command(
     target: Path,

@@ -13,11 +13,8 @@ import torch
 from recbench.contracts.entries import ImageShape
 from recbench.errors import RecbenchError
 from recbench.job.device import choose_device
-from recbench.job.images import to_range
-from recbench.job.parts import build
-from recbench.job.preflight import Flight, FlightPlan, images_of
-from recbench.job.step import Step
-from recbench.job.training import seed_everything
+from recbench.job.preflight import Flight, FlightPlan
+from recbench.job.timing import repeatable_step
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 
@@ -32,20 +29,13 @@ def timed(flight: Flight, registry: Registry, device: torch.device) -> tuple[flo
     Raises:
         RecbenchError: the method breaks its contract.
     """
-    job = flight.job.model_copy(update={"metrics": {}})
-    seed_everything(job.seed, deterministic=job.training.deterministic)
-    model, _ = build(job, registry, ImageShape(*flight.shape), device)
-    model.architecture.train()
-    model.loss.train()
-    step = Step(model, job.training)
-    images = images_of(ImageShape(*flight.shape), job.training.batch_size).to(device)
-    target = to_range(images, model.image_range)
+    model, take = repeatable_step(flight.job, registry, ImageShape(*flight.shape), device)
     # Of the processor, its own time: what else the machine does at the moment says nothing about the jobs.
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     spent: list[float] = []
     for number in range(1 + _STEPS):
         began = clock()
-        float(step(target, 1, number, checked=False).sum())  # waits for a GPU
+        float(take(number).sum())  # waits for a GPU
         spent.append(clock() - began)
         if number and sum(spent[1:]) > _LONG_ENOUGH:
             break

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from recbench.contracts.entries import ImageShape
 from recbench.job.images import to_range
-from recbench.job.parts import build
+from recbench.job.parts import Model, build
 from recbench.job.preflight import images_of
 from recbench.job.step import Step
 from recbench.job.training import seed_everything
@@ -37,20 +39,35 @@ def step_seconds(
     """
     if threads:
         torch.set_num_threads(threads)
-    seed_everything(job.seed, deterministic=job.training.deterministic)
-    model, _ = build(job.model_copy(update={"metrics": {}}), registry, shape, device)
-    model.architecture.train()
-    model.loss.train()
-    step = Step(model, job.training.model_copy(update={"compile": False}))
-    target = to_range(images_of(shape, job.training.batch_size).to(device), model.image_range)
+    uncompiled = job.model_copy(update={"training": job.training.model_copy(update={"compile": False})})
+    _, take = repeatable_step(uncompiled, registry, shape, device)
     taken = []
     for number in range(WARM_UP + steps):
         _wait(device)
         begin = time.perf_counter()
-        step(target, 1, number, checked=False)
+        take(number)
         _wait(device)
         taken.append(time.perf_counter() - begin)
     return statistics.median(taken[WARM_UP:])
+
+
+def repeatable_step(
+    job: Job, registry: Registry, shape: ImageShape, device: torch.device
+) -> tuple[Model, Callable[[int], Tensor]]:
+    """Return the model of a job, and what takes a step of its training on made-up images and returns the terms; its
+    argument is the number of steps before it. No metric is created.
+
+    Raises:
+        PluginError: network or loss cannot be created.
+        ContractError: one of them is not what its kind is to be.
+    """
+    seed_everything(job.seed, deterministic=job.training.deterministic)
+    model, _ = build(job.model_copy(update={"metrics": {}}), registry, shape, device)
+    model.architecture.train()
+    model.loss.train()
+    step = Step(model, job.training)
+    target = to_range(images_of(shape, job.training.batch_size).to(device), model.image_range)
+    return model, lambda number: step(target, 1, number, checked=False)
 
 
 def _wait(device: torch.device) -> None:
