@@ -158,6 +158,8 @@ def test_a_bug_is_one_sentence_and_has_its_traceback_on_demand(environment):
 def test_a_command_that_is_stopped_cleans_up(environment, name):
     code = f"""
 import os, signal, time
+if signal.getsignal(signal.{name}) is signal.SIG_IGN:  # as under nohup, which recbench respects
+    signal.signal(signal.{name}, signal.SIG_DFL)
 import recbench.cli as c
 
 def run():
