@@ -23,7 +23,8 @@ from recbench.render.leaderboard import write_all
 from recbench.shipped import find_suite
 from recbench.store.record import Record
 from recbench.store.store import Store
-from recbench.suite.suite import load_suite
+from recbench.suite.suite import Suite, load_suite
+from recbench.sweep.apart import kept_apart
 from recbench.sweep.attempts import Limits
 from recbench.sweep.state import PlanState, inspect
 from recbench.sweep.sweep import Options
@@ -55,7 +56,8 @@ def run(
 
     Args:
         suite: path of the suite's file, or the name of a suite that recbench ships (``recbench suites``).
-        set: values that override the suite's, by dotted key: ``{"training.epochs": 2}``.
+        set: values that override the suite's, by dotted key: ``{"training.epochs": 2}``. Where they would leave out
+            finished jobs of the suite, the run is kept apart from it under another name, as on the command line.
         plugins: single-file plugins.
         results: folder of all results; by default ``RECBENCH_RESULTS``, else ``results``.
         cache: folder of decoded images.
@@ -78,8 +80,14 @@ def run(
     files = plugin_files(plugins)
     known = registry(files)
     folder, images = results_folder(results), Path(cache) if cache is not None else default_cache()
-    valid = load_suite(_suite_file(as_path(suite)), known, assignments(set or {}))
+    say, file, overrides = tell or _to_stderr, _suite_file(as_path(suite)), assignments(set or {})
+
+    def loaded(*more: str) -> Suite:
+        return load_suite(file, known, (*overrides, *more))
+
+    valid = loaded()
     engine, params = _executor(known, executor, {**valid.executors.get(executor, {}), **(executor_options or {})})
+    valid = kept_apart(valid, folder, overrides, loaded, say)
     crashing = tuple(plugin.name for plugin in known.plugins.broken if plugin.crashes_on_import)
     options = Options(
         cache=images,
@@ -92,7 +100,7 @@ def run(
         engine=(executor, params),
     )
     store = Store(folder / valid.plan.suite)
-    if not run_sweep(valid, store, known, engine, options, _Lines(tell or _to_stderr)):
+    if not run_sweep(valid, store, known, engine, options, _Lines(say)):
         raise KeyboardInterrupt("interrupted; the same call continues")
     plan = store.read_plan()  # tuning may have added jobs
     state = inspect(plan, store)

@@ -8,15 +8,16 @@ from typing import Unpack
 
 import click
 
-from recbench.cli.apart import kept_apart
 from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.remembered import with_remembered
 from recbench.cli.stored import load_stored_suite, stored_suite
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
+from recbench.cli.terminal import err
 from recbench.plugin.registry import Registry
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
+from recbench.sweep.apart import kept_apart
 
 
 @click.command("evaluate")
@@ -48,6 +49,6 @@ def evaluate_command(
     def loaded(*more: str) -> Suite:
         return load_stored_suite(file, results, registry, (*overrides, *more))
 
-    meant = kept_apart(loaded(), results, overrides, loaded)
+    meant = kept_apart(loaded(), results, overrides, loaded, err.say)
     executor, options = options_of(registry, plugin_files, blocked, meant.executors, train=False, **settings)
     sys.exit(execute(meant, Store(results / meant.plan.suite), registry, executor, options, settings))

@@ -12,7 +12,6 @@ from typing import Unpack
 import click
 
 from recbench.cli.again import plan_again
-from recbench.cli.apart import kept_apart, tell_weights
 from recbench.cli.completion import complete_suite_files
 from recbench.cli.estimating import tell_estimate
 from recbench.cli.options import check_device, load, plugin_options, results_option
@@ -27,6 +26,7 @@ from recbench.plugin.registry import Registry
 from recbench.store import scales
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
+from recbench.sweep.apart import kept_apart, tell_weights
 from recbench.sweep.preflight import check
 from recbench.sweep.state import PlanState, grown
 
@@ -82,8 +82,8 @@ def run_command(
     def loaded(*more: str) -> Suite:
         return load_stored_suite(suite_file, results, registry, (*overrides, *more), **most)
 
-    suite = kept_apart(loaded(), results, overrides, loaded)
-    tell_weights(suite.plan, overrides)
+    suite = kept_apart(loaded(), results, overrides, loaded, err.say)
+    tell_weights(suite.plan, overrides, err.say)
     executor, options = options_of(registry, plugin_files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
     if dry_run:

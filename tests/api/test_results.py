@@ -71,6 +71,24 @@ def recbench_(recbench: Recbench) -> Recbench:
     return recbench
 
 
+def test_values_that_leave_out_finished_jobs_keep_the_suite_as_it_is(finished_tiny: Path, cache: Path) -> None:
+    folder, lines = finished_tiny.parent / "results", list[str]()
+    before = (folder / "tiny" / "plan.json").read_bytes()
+    found = recbench.run(
+        finished_tiny,
+        set={"losses": ["l2"]},
+        plugins=[TINY],
+        results=folder,
+        cache=cache,
+        device="cpu",
+        preflight=False,
+        tell=lines.append,
+    )
+    assert found.methods == ("l2",) and found.name.startswith("tiny-")
+    assert "set leaves out 2 finished jobs of tiny (l1)" in " ".join(lines)
+    assert (folder / "tiny" / "plan.json").read_bytes() == before
+
+
 def test_a_reference_board_is_loaded_by_name(tmp_path: Path, cache: Path) -> None:
     for name in ("tiny-reference", "reference:tiny-reference"):
         results = recbench.load(name, results=tmp_path, cache=cache)

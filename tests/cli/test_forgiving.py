@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from recbench.cli.apart import _searched
 from recbench.plan.search import grow
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.suite.suite import load_suite
+from recbench.sweep.apart import _searched
 from tests.conftest import ROOT, TINY, Recbench
 
 LOSSES = "losses=[l2, charbonnier]"

@@ -1,4 +1,4 @@
-"""Runs with ``--set`` that make other jobs than a suite's last run, which are kept apart from it under another name."""
+"""Runs with overrides that make other jobs than a suite's last run, which are kept apart from it under another name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from recbench.cli.terminal import err
 from recbench.errors import UserError
 from recbench.plan.model import PlannedJob
 from recbench.plan.plan import Plan
@@ -23,7 +22,9 @@ from recbench.suite.values import UNWEIGHTED
 _NAMED = 4
 
 
-def kept_apart(suite: Suite, results: Path, overrides: Sequence[str], again: Callable[[str], Suite]) -> Suite:
+def kept_apart(
+    suite: Suite, results: Path, overrides: Sequence[str], again: Callable[[str], Suite], tell: Callable[[str], object]
+) -> Suite:
     """Return the suite, under another name if its overrides would drop jobs of its last run that have records.
 
     Otherwise these jobs would leave the plan and the board, and be removed by ``recbench clean --yes``. Where the suite
@@ -34,6 +35,7 @@ def kept_apart(suite: Suite, results: Path, overrides: Sequence[str], again: Cal
         results: the folder of all results.
         overrides: what was given with ``--set``.
         again: loads the suite with one more override.
+        tell: takes what is to be said to the user.
     """
     store = Store(results / suite.plan.suite)
     dropped = _dropped(suite, store)
@@ -43,27 +45,27 @@ def kept_apart(suite: Suite, results: Path, overrides: Sequence[str], again: Cal
     named = ", ".join(methods[:_NAMED]) + (f" and {len(methods) - _NAMED} more" if len(methods) > _NAMED else "")
     jobs = f"{len(dropped)} finished {'job' if len(dropped) == 1 else 'jobs'} of {suite.plan.suite} ({named})"
     if not overrides:
-        err.say(
+        tell(
             f"{jobs} {'is' if len(dropped) == 1 else 'are'} not in the suite any more: the leaderboard leaves them out "
             "from now on, and 'recbench clean' lists their records"
         )
         return suite
     name = f"{suite.plan.suite[:80]}-{hashlib.sha256(json.dumps(sorted(overrides)).encode()).hexdigest()[:6]}"
-    err.say(
+    tell(
         f"--set leaves out {jobs}: this run is kept apart from it as {name} (--set name=NAME gives it another name), "
         "and takes over what is done already"
     )
     return again(f"name={name}")
 
 
-def tell_weights(plan: Plan, overrides: Sequence[str]) -> None:
+def tell_weights(plan: Plan, overrides: Sequence[str], tell: Callable[[str], object]) -> None:
     """Say which losses that ``--set`` has brought in have the default KL weight, while others have weights of their
     own."""
     default = [method.label for method in plan.methods if method.kl_weight == UNWEIGHTED]
     others = sorted({method.kl_weight for method in plan.methods if method.kl_weight != UNWEIGHTED})
     if plan.tuning is None and default and others and any(text.startswith("losses") for text in overrides):
         weights = f"{others[0]:g}" if len(others) == 1 else f"{others[0]:g} to {others[-1]:g}"
-        err.say(
+        tell(
             f"{', '.join(default)}: the KL weight is {UNWEIGHTED:g}, the default, and that of the other losses "
             f"{weights}; losses at unequal weights hardly compare (--set losses.{default[0]}.kl_weight=…)"
         )
