@@ -379,4 +379,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # As processes of jobs do: the end of an interpreter that has imported torch takes seconds where a machine is busy.
+    os._exit(status)

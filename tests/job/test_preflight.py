@@ -335,6 +335,15 @@ def test_nothing_is_trained_with_a_wrong_plugin(recbench: Recbench, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_process_that_would_be_slow_to_end_is_no_fault_of_a_plugin(recbench: Recbench, tmp_path: Path) -> None:
+    """As on a busy machine, where the end of an interpreter that has imported torch takes long."""
+    file, plugin = suite(tmp_path, loss(init="import atexit, time; atexit.register(time.sleep, 1000)"))
+    arguments = ("validate", str(file), "--preflight", "--plugin", str(TINY), "--plugin", str(plugin))
+    done = recbench(*arguments, RECBENCH_PREFLIGHT="1")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_a_method_that_has_run_before_is_not_tried_again(recbench: Recbench, tmp_path: Path) -> None:
     file, plugin = suite(tmp_path, loss(f"import os; assert 'LATER' not in os.environ; return {SQUARES}"))
     arguments = ("run", str(file), "--plugin", str(TINY), "--plugin", str(plugin), "--results", str(tmp_path / "r"))
