@@ -78,6 +78,9 @@ class FoldedConvolution(nn.Module):
         stride: of the convolution, in both directions.
         padding: by how many pixels each side is padded with zeros: (down, across). None: so that a stride of 1 keeps
             the size.
+        same: pad an image of even sides for a stride of 2 as TensorFlow's ``SAME`` does: a row and a column fewer
+            above and left than below and right. A kernel with a row and a column of zeros before it does the same
+            under equal padding, and no larger image has to be written.
         depthwise: whether every channel has its own kernel.
         ceiling: upper bound of the ReLU, infinity for a plain one; None for no ReLU.
     """
@@ -90,6 +93,7 @@ class FoldedConvolution(nn.Module):
         *,
         stride: int = 1,
         padding: tuple[int, int] | None = None,
+        same: bool = False,
         depthwise: bool = False,
         ceiling: float | None = torch.inf,
     ) -> None:
@@ -98,6 +102,8 @@ class FoldedConvolution(nn.Module):
         names = ("weight", "bias", "running_mean", "running_var")
         scale, shift, mean, variance = (state.take(f"{norm}.{name}", len(kernel)) for name in names)
         folded, bias = fold(kernel, scale, shift, mean, variance, EPSILON)
+        if same:
+            folded = functional.pad(folded, (1, 0, 1, 0))
         self.weight: Tensor
         self.bias: Tensor
         self.register_buffer("weight", folded.contiguous(memory_format=torch.channels_last), persistent=False)

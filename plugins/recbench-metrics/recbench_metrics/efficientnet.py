@@ -39,8 +39,7 @@ class EfficientNetLite0(nn.Module):
         strides = chain.from_iterable((stride, *[1] * (blocks - 1)) for blocks, stride, _ in _STAGES)
         kernels = chain.from_iterable([kernel] * blocks for blocks, _, kernel in _STAGES)
         self.trunk = nn.Sequential(
-            SamePadding(3, 2),
-            FoldedConvolution(state, "_conv_stem.weight", "_bn0", stride=2, padding=(0, 0), ceiling=6),
+            FoldedConvolution(state, "_conv_stem.weight", "_bn0", stride=2, same=True, ceiling=6),
             *(
                 InvertedResidual(state, f"_blocks.{index}", stride, kernel, expands=index > 0)
                 for index, (stride, kernel) in enumerate(zip(strides, kernels, strict=True))
@@ -80,17 +79,13 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if expands:
             layers.append(FoldedConvolution(state, f"{block}._expand_conv.weight", f"{block}._bn0", ceiling=6))
-        padding = None
-        if stride == 2:
-            layers.append(SamePadding(kernel, stride))
-            padding = (0, 0)
         layers.append(
             FoldedConvolution(
                 state,
                 f"{block}._depthwise_conv.weight",
                 f"{block}._bn1",
                 stride=stride,
-                padding=padding,
+                same=stride == 2,
                 depthwise=True,
                 ceiling=6,
             )
@@ -102,18 +97,3 @@ class InvertedResidual(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         changed: Tensor = self.layers(images)
         return changed.add_(images) if self.stride == 1 and changed.shape == images.shape else changed
-
-
-class SamePadding(nn.Module):
-    """TensorFlow's padding ``SAME``: the output has 1/stride of the size; an odd pixel is added right and below."""
-
-    def __init__(self, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.kernel = kernel
-        self.stride = stride
-
-    def forward(self, images: Tensor) -> Tensor:
-        # The last of ⌈n / stride⌉ windows ends at (⌈n / stride⌉ − 1) stride + kernel.
-        ends = ((-(-side // self.stride) - 1) * self.stride + self.kernel for side in images.shape[2:])
-        down, across = (max(end - side, 0) for end, side in zip(ends, images.shape[2:], strict=True))
-        return functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))

@@ -377,9 +377,10 @@ def measured(
 def test_the_real_images_are_seen_once(tmp_path: Path, distance: type[FrechetDistance], counted: list[int]) -> None:
     real, decoded = photographs(70, 32, seed=1), photographs(30, 32, seed=2)
     first = measured(distance, reference(real, tmp_path), decoded)
-    assert counted == [64, 6, 30]
+    assert sum(counted[:-1]) == 70 and counted[-1] == 30
+    counted.clear()
     assert measured(distance, reference(real, tmp_path), decoded) == first
-    assert counted[3:] == [30]
+    assert counted == [30]
     measured(distance, reference(real[:5], tmp_path, "others"), decoded)
     assert counted[4:] == [5, 30]
     measured(distance, reference(real, tmp_path), decoded, precision="bf16")
