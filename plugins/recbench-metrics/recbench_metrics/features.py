@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
 import warnings
@@ -12,7 +13,9 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +27,7 @@ from recbench import ImageShape, Weights, load_weights, write_atomically
 from recbench.contracts.metric import Reference, SetMetric
 from recbench.contracts.numerics import ieee
 from recbench.errors import UserError
-from recbench_metrics import efficientnet, inception
+from recbench_metrics import convolution, efficientnet, inception
 from recbench_metrics.frechet import (
     FeatureGaussian,
     FeatureMoments,
@@ -42,9 +45,6 @@ CHUNK = 64
 
 CACHED_CHUNK = 4
 """Images that go through a network at once on a processor: few, as activations should stay in its caches."""
-
-REVISION = 2
-"""Raise it when the same images and weights give other features than before: cached ones are then outdated."""
 
 FeaturePrecision = Literal["float32", "bf16"]
 """Precision of the network that computes features."""
@@ -66,6 +66,7 @@ class FeatureNetwork:
         dimensions: number D of its features.
         build: makes the module from the tensors of the file.
         preprocess: turns images (B, 3, H, W) in 0 to 1 into the module's input.
+        code: modules whose code makes the features: with other code, cached features are outdated.
     """
 
     name: str
@@ -74,6 +75,13 @@ class FeatureNetwork:
     dimensions: int
     build: Callable[[Mapping[str, Tensor]], nn.Module]
     preprocess: Callable[[Tensor], Tensor]
+    code: tuple[ModuleType, ...]
+
+    @cached_property
+    def code_digest(self) -> str:
+        """A digest of the code that makes features of images, that of :class:`Extractor` included."""
+        sources = (inspect.getsource(each) for each in (*self.code, Extractor))
+        return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 
 
 INCEPTION_V3 = FeatureNetwork(
@@ -83,6 +91,7 @@ INCEPTION_V3 = FeatureNetwork(
     inception.DIMENSIONS,
     inception.inception,
     inception.preprocess,
+    (inception, convolution),
 )
 EFFICIENTNET = FeatureNetwork(
     "efficientnet-lite0",
@@ -91,6 +100,7 @@ EFFICIENTNET = FeatureNetwork(
     efficientnet.DIMENSIONS,
     efficientnet.EfficientNetLite0,
     efficientnet.preprocess,
+    (efficientnet, convolution),
 )
 
 
@@ -186,7 +196,7 @@ def _kept(what: str, reference: Reference, extractor: Extractor, compute: Callab
         "network": extractor.network.name,
         "weights": extractor.network.weights.sha256,
         "precision": extractor.precision,
-        "revision": REVISION,
+        "code": extractor.network.code_digest,
     }
     text = json.dumps(origin, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
