@@ -80,7 +80,7 @@ class FeatureNetwork:
     @cached_property
     def code_digest(self) -> str:
         """A digest of the code that makes features of images, that of :class:`Extractor` included."""
-        sources = (inspect.getsource(each) for each in (*self.code, Extractor))
+        sources = [*map(inspect.getsource, self.code), inspect.getsource(Extractor)]
         return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 
 

@@ -396,7 +396,7 @@ def test_the_first_images_alone_are_compared(
     few = measured(distance, reference(real[:40], tmp_path, "few"), decoded[:40])
     counted.clear()
     assert measured(distance, reference(real, tmp_path), decoded, [30, 25, 5], images=40) == pytest.approx(few)
-    assert counted == [40, 30, 10]
+    assert sum(counted[:-2]) == 40 and counted[-2:] == [30, 10]
     whole = measured(distance, reference(real, tmp_path), decoded, images=1000)
     assert whole == measured(distance, reference(real, tmp_path), decoded) != pytest.approx(few)
 
