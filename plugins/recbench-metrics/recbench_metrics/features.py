@@ -137,7 +137,7 @@ class Extractor(nn.Module):
         return features
 
 
-_EXTRACTORS: weakref.WeakValueDictionary[tuple[str, str, str], Extractor] = weakref.WeakValueDictionary()
+_EXTRACTORS: weakref.WeakValueDictionary[tuple[FeatureNetwork, str], Extractor] = weakref.WeakValueDictionary()
 
 
 def extractor(network: FeatureNetwork, precision: FeaturePrecision) -> Extractor:
@@ -146,7 +146,7 @@ def extractor(network: FeatureNetwork, precision: FeaturePrecision) -> Extractor
     Raises:
         recbench.data.weights.WeightsError: its weights are missing, or hold something other than tensors.
     """
-    key = network.name, network.weights.sha256, precision
+    key = network, precision
     found = _EXTRACTORS.get(key)
     if found is None:
         _EXTRACTORS[key] = found = Extractor(network, precision)

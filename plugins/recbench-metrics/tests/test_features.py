@@ -432,8 +432,9 @@ def test_kid_uses_the_features_that_were_kept_for_fid(
     real = photographs(20, 32, seed=1)
     measured(distance, reference(real, tmp_path), real)
     metric = mixed_kid(SHAPE, subsets=10, subset_size=8, seed=0, precision="float32")
+    counted.clear()
     metric.prepare(reference(real, tmp_path))
-    assert counted == [20, 20]
+    assert counted == []
     images = as_images(real)
     metric.update(images, images)
     assert metric.compute() <= 0  # without bias, equal images are nearer than two images of one distribution
