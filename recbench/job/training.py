@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from recbench.errors import RecbenchError
 from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
 from recbench.job.device import autocast
+from recbench.job.epochs import EpochWatch
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, seed_globally
 from recbench.job.step import Step, make_schedule, rate_factor
@@ -87,7 +89,7 @@ class TrainingImages:
 
     Attributes:
         train: what the model learns from.
-        validation: what a schedule of the learning rate goes by.
+        validation: what a schedule of the learning rate goes by, and what is scored after every epoch.
         traced: a few images for which the loss's own state is kept after every epoch; nothing is learned from them.
     """
 
@@ -115,7 +117,8 @@ def train(
 
     Args:
         model: on the device where it is to be trained; seeded already.
-        folder: of the job: gets ``history.jsonl``, and ``checkpoint/`` while unfinished.
+        folder: of the job: gets ``history.jsonl``, ``epochs.npz`` when all epochs are over, and ``checkpoint/`` while
+            unfinished.
         work, origin: as of :class:`~recbench.job.checkpoint.Checkpoint`.
 
     Returns:
@@ -138,6 +141,7 @@ def train(
     modules = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
     checkpoint = Checkpoint(folder, modules, [*step.optimizers, *([schedule] if schedule else [])], work, origin)
     position = checkpoint.load()
+    seen = EpochWatch(data.validation, data.traced, config.epochs, config.batch_size, checkpoint.pictures)
     guard = Guard(device)
     model.architecture.train()
     model.loss.train()
@@ -193,6 +197,8 @@ def train(
             with _refusing(guard, step, position):
                 values["validation"] = validation_loss(model, data.validation, config, position)
             schedule.step(values["validation"])
+        with _refusing(guard, step, position), _aside(model, seed=0):
+            values |= seen.look(position.epoch, partial(decoded_unit, model, precision=config.precision))
         with _refusing(guard, step, position):
             traces = trace(model, data.traced, config, position)
         for name, traced in traces.items():
@@ -202,6 +208,7 @@ def train(
         position.epoch, position.batch = position.epoch + 1, 0
         position.sums, position.epoch_seconds = [0.0] * len(TERMS), 0.0
         tick = time.perf_counter()
+    seen.write(checkpoint.work)
     return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}
 
 
@@ -236,6 +243,11 @@ def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior
         decoded = model.architecture.decode(posterior.mean)
     check_decoded(part, decoded, target)
     return posterior, decoded.float(), target
+
+
+def decoded_unit(model: Model, images: Tensor, precision: str) -> Tensor:
+    """Return the decoded posterior means of uint8 images, in 0 to 1."""
+    return convert(reconstruct(model, images, precision)[1], model.image_range, (0.0, 1.0))
 
 
 def validation_loss(model: Model, images: Tensor, config: Training, position: Position) -> float:

@@ -15,6 +15,7 @@ from recbench.render.published import to_csv
 from recbench.report import charts, choosing, models, series, sheets, tables
 from recbench.report.charts import Chart
 from recbench.report.content import BoardView, Content, JobView, MethodView, StatusCallback
+from recbench.report.epochs import over_epochs
 from recbench.report.sheets import Images, Sheet
 from recbench.store.artifacts import has_model
 from recbench.store.store import Store
@@ -244,7 +245,13 @@ def training(view: BoardView) -> Section | None:
         "The objective by epoch, one line per seed. Each panel has its own scale, since objectives of different losses "
         "are not comparable. Dashed lines, with a cross in the plot below, are jobs that failed or diverged."
     )
-    return Section("training", "Training", "Training curves", (text,), "training.html", (chart,))
+    comparable = "The plot shows what can be compared: PSNR and SSIM of the same few validation images."
+    texts = (text, comparable) if "validation_psnr" in series.quantities(view) else (text,)
+    sheet = over_epochs(view)
+    if sheet is None:
+        return Section("training", "Training", "Training curves", texts, "training.html", (chart,))
+    texts = (*texts, "Below it are reconstructions of the same images as training went on.")
+    return Section("training", "Training", "Training curves", texts, "training.html", (chart,), (sheet,))
 
 
 def health(view: BoardView) -> Section | None:

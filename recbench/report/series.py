@@ -22,6 +22,8 @@ from recbench.report.spectra import Array, radial_profile
 POINTS = 240
 """The most points of a training curve; longer ones are thinned evenly, keeping the first and the last point."""
 QUANTITIES = {
+    "validation_psnr": "validation PSNR [dB]",
+    "validation_ssim": "validation SSIM",
     "objective": "objective",
     "reconstruction": "reconstruction loss",
     "kl": "KL [nats per image]",

@@ -171,6 +171,13 @@ def _strips(sheet: Sheet, files_of: Mapping[str, Sequence[str]], method: MethodV
     for row, file in zip(sheet.rows, files_of[sheet.name], strict=True):
         if sheet.name == "images" and not row.method:
             found.append((row.label, file))
+        elif row.method == method.label and sheet.name == "epochs":
+            found.append((f"after epochs {_spelled(sheet)}, then the image itself", file))
         elif row.method == method.label and sheet.name in ("images", "samples", "kernels"):
             found.append((sheet.noun + "s" if sheet.name != "kernels" else row.label, file))
     return found
+
+
+def _spelled(sheet: Sheet) -> str:
+    """Return the epochs of a sheet of reconstructions over the epochs."""
+    return ", ".join(sheet.heads[column].removeprefix("epoch ") for column in sheet.groups[0].columns[:-1])
