@@ -15,7 +15,6 @@ from recbench.cli.again import plan_again
 from recbench.cli.completion import complete_suite_files
 from recbench.cli.estimating import tell_estimate
 from recbench.cli.options import check_device, load, plugin_options, results_option
-from recbench.cli.remembered import remember
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
@@ -24,6 +23,7 @@ from recbench.data.cache import check_images, has_images
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
+from recbench.store.remembered import remember
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
 from recbench.sweep.apart import kept_apart, tell_weights

@@ -42,7 +42,7 @@ def write(content: Content, sources: Sources, home: Path | None = None) -> Path:
         UserError: another process is writing this report, or ``report`` is a file or a link.
         OutOfSpaceError: the file system is full.
     """
-    home = home or sources.store.root
+    home = home or sources.folder
     target, work = home / FOLDER, home / _WORK
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target}: expected a folder for the report, got a file or a link; remove or rename it")
@@ -87,7 +87,7 @@ class _Writer:
         self._packed("training-curves.csv", tables.histories(self.content))
         text = ""
         with suppress(OSError):
-            text = read_regular(self.sources.store.root / "suite.yaml", _MOST_SUITE).decode(errors="replace")
+            text = read_regular(self.sources.folder / "suite.yaml", _MOST_SUITE).decode(errors="replace")
         pages = Pages(self.content, self.sources.registry, text)
         strips: dict[int, dict[int, list[tuple[str, str]]]] = {}
         for view in self.content.boards:
