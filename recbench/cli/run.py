@@ -18,7 +18,7 @@ from recbench.cli.options import check_device, load, plugin_options, results_opt
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.data.cache import check_images, has_images
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
@@ -164,14 +164,14 @@ def validate_command(
     if preflight:
         check_device(device)
         flown = check(plan, registry, **loading(registry, plugin_files, blocked), device=device, note=err.print)
-        echo(f"preflight: {flown} methods took a step and kept to their contracts")
+        say(f"preflight: {flown} methods took a step and kept to their contracts")
     if plan.tuning is not None:
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"
         chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
         chosen += f" seeds and {len(plan.fitted)} of baselines" if plan.fitted else " seeds"
         what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen})"
-        echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
+        say(f"{suite_file} is valid: {candidates + final} jobs: {what}")
         _tell_lacking(suite)
         _tell_estimate(suite, registry, plugin_files, blocked, device, estimate)
         return
@@ -181,7 +181,7 @@ def validate_command(
     whole = methods * settings * seeds == len(trained)
     spans = f"{methods} methods x {settings} settings x {seeds} seeds"
     spans += f" and {len(plan.fitted)} of baselines" if plan.fitted else ""
-    echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
+    say(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
     _tell_lacking(suite)
     _tell_estimate(suite, registry, plugin_files, blocked, device, estimate)
 

@@ -75,7 +75,7 @@ def verify_command(
         echo("[" + ",\n".join(one.model_dump_json(indent=1) for one in found) + "]")
     good = sum(one.verified for one in found)
     if whole and form == "terminal":
-        echo(f"{good} of {len(jobs)} jobs are verified")
+        say(f"{good} of {len(jobs)} jobs are verified")
     if good < len(jobs):
         raise SystemExit(1)
 
