@@ -12,7 +12,7 @@ from recbench.report.content import BoardView, JobView, MethodView
 from recbench.report.sheets import Group, Sheet, SheetRow
 from recbench.store.epochs import EpochPictures
 
-Shown = tuple[bytes, tuple[int, ...]]
+EpochsKey = tuple[bytes, tuple[int, ...]]
 """The images and epochs of a job, which must be equal for two to stand in one sheet."""
 
 
@@ -54,7 +54,7 @@ def _kept(method: MethodView) -> Iterator[tuple[JobView, EpochPictures]]:
     return ((job, job.epochs) for job in method.done if job.epochs is not None)
 
 
-def _shown(kept: EpochPictures) -> Shown:
+def _shown(kept: EpochPictures) -> EpochsKey:
     return kept.target.tobytes(), kept.epochs
 
 
