@@ -106,7 +106,8 @@ def try_command(
     if taken:
         raise UserError(f"the board of {board.plan.suite} has a loss {', '.join(sorted(taken))} already; rename yours")
     _complete(suite)
-    images = decoded(suite.plan, registry, cache, lambda what: count_bar(f"decoding {what}"), err.print)
+    quiet = settings["quiet"]
+    images = decoded(suite.plan, registry, cache, lambda what: count_bar(f"decoding {what}", quiet=quiet), err.print)
     compared = _check(board, suite.plan, images, anyway=anyway)
     executor, options = options_of(registry, files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)

@@ -1,4 +1,4 @@
-"""What a suite was run with, which later commands on its results use again: plugin files, and the board of a try.
+"""Notes of what a suite was run with, for later commands on its results: plugin files, and the board of a try.
 
 It is kept in the user's cache folder and not next to the results: what results name from elsewhere is never loaded.
 """
