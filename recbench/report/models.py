@@ -75,9 +75,7 @@ def decode(
         if job is None or job.record is None:
             continue
         if not has_model(job.folder):
-            found.problems[method.index] = (
-                "its model is not there: reference boards have none, and exports only if asked"
-            )
+            found.problems[method.index] = "its model is not there; boards that are shipped have none"
             continue
         tell(f"loading the model of {method.label}")
         try:
