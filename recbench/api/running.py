@@ -22,6 +22,7 @@ from recbench.render.contact_sheet import write_pictures
 from recbench.render.leaderboard import write_all
 from recbench.shipped import find_suite
 from recbench.store.record import Record
+from recbench.store.remembered import remember
 from recbench.store.store import Store
 from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.apart import kept_apart
@@ -100,6 +101,7 @@ def run(
         engine=(executor, params),
     )
     store = Store(folder / valid.plan.suite)
+    remember(store, files)
     if not run_sweep(valid, store, known, engine, options, _Lines(say)):
         raise KeyboardInterrupt("interrupted; the same call continues")
     plan = store.read_plan()  # tuning may have added jobs

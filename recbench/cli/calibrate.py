@@ -10,7 +10,7 @@ import click
 from recbench.cli.options import check_device, load, plugin_options, results_option
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.terminal import count_bar, print_table
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.data.cache import default_cache
 from recbench.errors import PluginError
 from recbench.plan.plan import Plan
@@ -99,7 +99,7 @@ def _print(plan: Plan, losses: list[Wanted], found: dict[tuple[int, str], Scale]
                 scale = found[loss.setting, loss.label]
                 used = "" if loss.given is None else f"{loss.given:g}"
                 rows.append((loss.label, f"{scale.scale:g}", f"{scale.norm:.4g}", f"{scale.reference:.4g}", used))
-            echo(f"{plan.settings[index].label}: gradients over the first {steps} steps")
+            say(f"{plan.settings[index].label}: gradients over the first {steps} steps")
             print_table("", ("loss", "scale", "gradient norm", "norm of l2", "given scale"), rows)
         return
     data = {

@@ -13,7 +13,7 @@ from recbench.analysis.rate_distortion import Matched, RateDistortion, rate_dist
 from recbench.cli.completion import complete_suites
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import shown_suite
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.errors import UserError
 from recbench.plan.model import Column
 from recbench.plan.plan import Plan
@@ -93,11 +93,11 @@ def _print(found: Sequence[RateDistortion]) -> None:
             for curve in board.curves
             for point in curve.points
         ]
-        echo(f"{board.setting}: curves on the {board.split} images")
+        say(f"{board.setting}: curves on the {board.split} images")
         print_table("", heads, rows)
         for curve in board.curves:
             for note in curve.notes:
-                echo(f"{curve.label}: {note}")
+                say(f"{curve.label}: {note}")
         if board.reference is not None:
             _print_differences(board)
         if board.matched is not None:
@@ -122,10 +122,10 @@ def _print_differences(board: RateDistortion) -> None:
     if rows:
         echo("")
         what = f"average difference from {board.reference} over the common range of log KL"
-        echo(what)
+        say(what)
         print_table("", ("loss", *map(head, board.columns)), rows)
         for reason in dict.fromkeys(reasons):
-            echo(f"– {reason}")
+            say(f"– {reason}")
 
 
 def all_matched(plan: Plan, records: Mapping[str, Result]) -> list[RateDistortion]:
@@ -163,10 +163,10 @@ def print_matched(board: RateDistortion, matched: Matched) -> None:
     ]
     heads = ("#", "loss", *map(head, board.columns), "mean rank")
     title = f"{board.setting}: at a KL of {matched.rate:.4g} nats per image, interpolated on the {board.split} images"
-    echo(title)
+    say(title)
     print_table("", heads, rows)
     for label, why in matched.absent.items():
-        echo(f"left out: {label} {why}")
+        say(f"left out: {label} {why}")
 
 
 def _number(value: float | None, column: Column) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from recbench.cli.options import load, parameters, plugin_options
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.cli.weights import shown_size
 from recbench.contracts.entries import DatasetEntry, RawFile
 from recbench.data import cache as images
@@ -42,7 +42,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
     for registered in registry.all("datasets"):
         entry = registered.entry
         assert isinstance(entry, DatasetEntry)
-        echo(f"{entry.name}  {entry.summary}")
+        say(f"{entry.name}  {entry.summary}")
         facts = [("licence", entry.licence)]
         part = _part(registered, {})
         prepared = None
@@ -62,7 +62,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
         facts += [("decoded", f"{_unlike(found, part)}: {_decoded(found)}") for found in others]
         for label, text in facts:
             if text:
-                echo(f"  {label:<10}{text}")
+                say(f"  {label:<10}{text}")
 
 
 @data_command.command("prepare")
@@ -110,7 +110,7 @@ def prepare_command(
         echo(prepared.replaced, err=True)
     if prepared.left_out:
         echo(f"left out: {prepared.left_out}", err=True)
-    echo(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")
+    say(f"{name}: {_counts(prepared)}\nin {prepared.folder}\nfingerprint {prepared.fingerprint}")
 
 
 def _part(registered: Registered, params: dict[str, Any]) -> ComponentSpec:

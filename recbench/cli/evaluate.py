@@ -10,8 +10,7 @@ import click
 
 from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.remembered import with_remembered
-from recbench.cli.stored import load_stored_suite, stored_suite
+from recbench.cli.stored import load_stored_suite, stored_suite, with_remembered
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
 from recbench.cli.terminal import err
 from recbench.plugin.registry import Registry

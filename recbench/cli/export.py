@@ -10,7 +10,7 @@ import click
 from recbench.cli.completion import complete_suites
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.store.archive import EXTRAS
 from recbench.store.archive import export as write_export
 from recbench.store.cleanup import stale_exports
@@ -42,6 +42,6 @@ def export_command(suite: str, output: Path | None, extras: tuple[str, ...], res
     for name, number in done.lacking.items():
         echo(f"note: {number} of the jobs have no {name}", err=True)
     size = file.stat().st_size
-    echo(f"{done.jobs[0]} of {done.jobs[1]} jobs of {store.root.name} are in {file} ({size:,} bytes)")
+    say(f"{done.jobs[0]} of {done.jobs[1]} jobs of {store.root.name} are in {file} ({size:,} bytes)")
     if done.left_out:
         raise SystemExit(1)

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from recbench.cli.beside import with_board
 from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.remembered import with_remembered
-from recbench.cli.report import gathered, tell_left_out
-from recbench.cli.stored import shown_suite, tell_unloaded_files
+from recbench.cli.report import ranked, tell_left_out
+from recbench.cli.stored import shown_suite, tell_unloaded_files, with_remembered
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
@@ -85,18 +85,18 @@ def figure_command(
     from recbench.report import figures
     from recbench.report.sections import Sources, sheet_for
 
-    store = shown_suite(suite, results, cache)
-    content = gathered(store)
-    if board > len(content.boards):
-        raise UserError(f"--board {board}: {store.root.name} has {len(content.boards)} leaderboards")
-    view = content.boards[board - 1]
-    if name in figures.PLOTS:
-        drawn = figures.draw(name, view)
-    else:
-        registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
-        tell_unloaded_files(store, registry.plugins)
-        sheet = sheet_for(name, view, Sources(store, registry, cache or default_cache()))
-        drawn = figures.sheet(sheet)
-    write_output(file, figures.render(drawn, form))
-    tell_left_out(content)
+    store, cache = shown_suite(suite, results, cache), cache or default_cache()
+    with with_board(store, results, cache) as found:
+        content = ranked(found)
+        if board > len(content.boards):
+            raise UserError(f"--board {board}: {store.root.name} has {len(content.boards)} leaderboards")
+        view = content.boards[board - 1]
+        if name in figures.PLOTS:
+            drawn = figures.draw(name, view)
+        else:
+            registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
+            tell_unloaded_files(store, registry.plugins)
+            drawn = figures.sheet(sheet_for(name, view, Sources(found.store, registry, cache)))
+        write_output(file, figures.render(drawn, form))
+        tell_left_out(content)
     echo(file)

@@ -1,14 +1,22 @@
-"""The cost of trying a loss, estimated beforehand: from the records of the board, and a few timed steps here."""
+"""The cost of trying a loss, estimated beforehand: from the records of the board, and a few timed steps here.
+
+A training takes its steps. What else a job takes, such as loading images and writing files, and its evaluation are as
+the board's jobs had them, scaled by the speed of this machine; processes start as one did here.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import statistics
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
+from recbench.cli.beside import FinishedBoard
 from recbench.cli.durations import duration
 from recbench.cli.sweeping import Settings
 from recbench.data.cache import Prepared
@@ -22,6 +30,11 @@ from recbench.store import scales
 from recbench.store.record import Result
 from recbench.store.store import Store
 from recbench.sweep.state import grown
+
+_STARTS = 3
+"""Processes that import torch one after the other: those of preflight, of calibration, and of the jobs."""
+_LOOKED_AT = 50
+"""Jobs of the board that are looked at for what they took."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +77,7 @@ class Forecast:
 def forecast(
     plan: Plan,
     store: Store,
-    board: Plan,
-    records: Mapping[str, Result],
+    board: FinishedBoard,
     registry: Registry,
     images: Mapping[int, Prepared],
     settings: Settings,
@@ -76,8 +88,7 @@ def forecast(
 
     Args:
         plan: of one or more new losses, derived from the suite of a board.
-        board: the plan of the board.
-        records: of the board.
+        board: the board.
         images: prepared, by setting.
         settings: the options of the command line.
         quick: whether the plan has no tuning.
@@ -89,24 +100,26 @@ def forecast(
     parts = {search.label: search.loss for search in plan.searches} or {m.label: m.loss for m in plan.methods}
     given = settings["jobs_per_device"]
     side = given if isinstance(given, int) else len(os.sched_getaffinity(0))
-    steps, reference, device = _timed(setting, parts, registry, settings["device"], scales.reference(registry))
+    start, steps, reference, device = _timed(setting, parts, registry, settings["device"], scales.reference(registry))
     if device != "cpu" and not given:
         side = 1
-    before = _before(board, records)
+    before = _before(board.plan, board.records)
     slower = reference / before if before else 1.0
     counts, seeds_done = _left(plan, store, registry, images)
     train = images[0].counts["train"]
     training = setting.training
     batches = training.epochs * max(1, train // min(training.batch_size, train))
     mean_step = statistics.fmean(steps.values())
-    seconds, trainings = 0.0, 0
+    besides = _besides(board)
+    trainings = 0
+    seconds = _STARTS * start if sum(counts.values()) else 0.0
     splits: tuple[EvaluationSplit, ...] = ("validation", "test")
     for split in splits:
         jobs = counts[split]
         retrained = max(0, jobs - (seeds_done if split == "test" else 0))
         trainings += retrained
-        evaluation = slower * _evaluation(board, records, split)
-        work = retrained * batches * mean_step + jobs * evaluation
+        other = slower * (_evaluation(board.plan, board.records, split) + besides)
+        work = retrained * batches * mean_step + jobs * other
         seconds += work / jobs * math.ceil(jobs / side) if jobs else 0.0
     shown = {label: seconds for label, seconds in steps.items() if not quick or label != REFERENCE}
     return Forecast(trainings, sum(counts.values()), seconds, shown, reference, before, side, device)
@@ -114,22 +127,25 @@ def forecast(
 
 def _timed(
     setting: BoardSetting, parts: Mapping[str, ComponentSpec], registry: Registry, device: str, reference: ComponentSpec
-) -> tuple[dict[str, float], float, str]:
-    """Return seconds of a step of each loss and of l2, and the kind of device."""
+) -> tuple[float, dict[str, float], float, str]:
+    """Return seconds that a process takes to start, those of a step of each loss and of l2, and the kind of device."""
 
-    def measure() -> tuple[dict[str, float], float, str]:
+    def measure() -> tuple[float, dict[str, float], float, str]:
         """Import torch and take steps: everything that a plugin could bring down."""
+        began = time.perf_counter()
         from recbench.job.device import choose_device
         from recbench.job.timing import step_seconds
 
         where = choose_device(device)
+        start = time.perf_counter() - began
         threads = 1 if where.type == "cpu" else 0
 
         def seconds(label: str, loss: ComponentSpec) -> float:
             job = job_of(setting, Method(label=label, loss=loss, kl_weight=1.0), {}, 0, "validation")
             return step_seconds(job, registry, setting.image_shape, where, threads=threads)
 
-        return {label: seconds(label, loss) for label, loss in parts.items()}, seconds(REFERENCE, reference), where.type
+        steps = {label: seconds(label, loss) for label, loss in parts.items()}
+        return start, steps, seconds(REFERENCE, reference), where.type
 
     try:
         return call_in_fork(measure)
@@ -157,6 +173,21 @@ def _evaluation(board: Plan, records: Mapping[str, Result], split: EvaluationSpl
         for job in board.jobs
         if job.split == split and (record := records.get(job.id)) is not None and record.evaluated is not None
     ]
+    return statistics.median(found) if found else 0.0
+
+
+def _besides(board: FinishedBoard) -> float:
+    """Return the median seconds that a job of the board took besides training and evaluation."""
+    found = []
+    for job in board.plan.jobs[:_LOOKED_AT]:
+        with suppress(ValueError, TypeError):  # of another version, or damaged
+            record = board.store.read(job.id)
+            if record is None or record.trained is None or record.evaluated is None or record.rescored:
+                continue
+            where = record.provenance
+            began, ended = map(datetime.fromisoformat, (where.started, where.finished))
+            training = 0.0 if record.trained.job else record.trained.seconds
+            found.append(max(0.0, (ended - began).total_seconds() - training - record.evaluated.seconds))
     return statistics.median(found) if found else 0.0
 
 

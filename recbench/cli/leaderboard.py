@@ -11,18 +11,19 @@ import click
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.published import PublishedTable, compare_published
 from recbench.analysis.ranking import rank_stored
+from recbench.cli.beside import with_board
 from recbench.cli.completion import complete_suites
 from recbench.cli.curves import all_matched, print_all_matched
 from recbench.cli.options import confidence_option, output_option, results_option
 from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo, say
+from recbench.data.cache import default_cache
 from recbench.errors import UserError, did_you_mean
 from recbench.files import write_output
 from recbench.plan.plan import Plan
 from recbench.render.columns import Excerpt
 from recbench.render.leaderboard import FORMATS
 from recbench.render.published import added, to_text
-from recbench.sweep.state import inspect
 
 
 @click.command("leaderboard")
@@ -68,22 +69,21 @@ def leaderboard_command(
     if matched_kl and (form != "terminal" or output is not None):
         raise UserError("--matched-kl is for the terminal only; 'recbench curves --format json' prints the same data")
     selection = _selection(columns, wide, cost or time_to is not None, form)
-    store = shown_suite(suite, results)
-    plan = store.read_plan()
-    state = inspect(plan, store)
-    leaderboard = rank_stored(
-        plan,
-        store,
-        state.records,
-        state.unusable,
-        confidence=None if no_statistics else confidence,
-        ranking=known_metrics(plan, metrics) or None,
-        time_to=_target(plan, time_to) if time_to else None,
-    )
+    with with_board(shown_suite(suite, results), results, default_cache()) as found:
+        plan = found.plan
+        leaderboard = rank_stored(
+            plan,
+            found.store,
+            found.records,
+            found.unusable,
+            confidence=None if no_statistics else confidence,
+            ranking=known_metrics(plan, metrics) or None,
+            time_to=_target(plan, time_to) if time_to else None,
+        )
     for board in leaderboard.boards:
         selection.columns(board)  # whether it has them, before anything is printed
     tables = _published(plan, leaderboard, form) if published else ()
-    matched = all_matched(plan, state.records) if matched_kl else []
+    matched = all_matched(plan, found.records) if matched_kl else []
     if form == "terminal" and output is None:
         from recbench.cli.terminal import laid_out, print_leaderboard
 

@@ -63,7 +63,7 @@ class LiveView(Watcher):
         err.print(Text(text, style="yellow"), soft_wrap=True)
 
     def preparing(self, name: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
-        return count_bar(f"decoding {name}")
+        return count_bar(f"decoding {name}", quiet=self.quiet)
 
     def begin(self, plan: Plan, state: PlanState, how: str) -> None:
         self.plan = plan

@@ -77,7 +77,8 @@ def _tell_epochs(folder: Path) -> bool:
         epochs = read_history(folder, record.files)
     except (ArtifactError, ValueError, OSError):
         return False
-    shown = ("objective", "reconstruction", "kl", "validation", "learning_rate", "images_per_second")
+    validation = ("validation", "validation_psnr", "validation_ssim")
+    shown = ("objective", "reconstruction", "kl", *validation, "learning_rate", "images_per_second")
     for epoch in epochs:
         values = "  ".join(f"{name} {epoch[name]:.5g}" for name in shown if epoch.get(name) is not None)
         echo(f"epoch {epoch['epoch']:g}/{record.job.training.epochs}  {values}")

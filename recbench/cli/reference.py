@@ -8,7 +8,7 @@ import click
 
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.cli.weights import shown_size
 from recbench.errors import UserError
 from recbench.shipped import ReferenceBoard, boards
@@ -33,7 +33,7 @@ def reference_command(ctx: click.Context) -> None:
             problems.append(str(error))
             rows.append((name, *["–"] * 5, "wrong"))
     if not rows:
-        echo("recbench ships no reference boards")
+        say("recbench ships no reference boards")
         return
     heads = ("suite", "methods", "seeds", "finished", "recbench", "size", "checksums")
     print_table("", heads, rows)
@@ -84,4 +84,4 @@ def add_command(suite: str, results: Path, into: Path | None) -> None:
     if facts.steps is not None:
         rounded = f"scores per image rounded to 1/{facts.steps} of their standard deviation"
     total = sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
-    echo(f"{board.file}: {facts.export.bytes:,} bytes, {rounded}; all boards have {total:,} of {MOST:,} bytes")
+    say(f"{board.file}: {facts.export.bytes:,} bytes, {rounded}; all boards have {total:,} of {MOST:,} bytes")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recbench.cli.beside import ShownSuite, with_board
 from recbench.cli.completion import complete_suites
 from recbench.cli.options import load, plugin_options, results_option
-from recbench.cli.remembered import with_remembered
-from recbench.cli.stored import is_shipped, shown_suite, tell_unloaded_files
+from recbench.cli.stored import is_shipped, shown_suite, tell_unloaded_files, with_remembered
 from recbench.cli.text import echo
 from recbench.data.cache import default_cache
 from recbench.plugin.registry import Registry
@@ -42,19 +42,20 @@ def report_command(
     """Write the report of SUITE, the name or file of a suite; by default the one that was run last.
 
     The report is a folder of HTML pages, DIR/<suite>/report/, that can be opened without a network. That of a
-    reference board is written there too.
+    reference board is written there too. What 'recbench try' trained is shown among the methods of its board.
     """
     from recbench.cli.terminal import err, shown
     from recbench.report.sections import Sources
     from recbench.report.write import write
 
-    store = shown_suite(suite, results, cache)
+    store, cache = shown_suite(suite, results, cache), cache or default_cache()
     registry = Registry(load(with_remembered(store, plugin_files), blocked, strict))
     if not no_models:
         tell_unloaded_files(store, registry.plugins)
-    with err.status("reading the jobs") as status:
-        content = gathered(store)
-        sources = Sources(store, registry, cache or default_cache(), not no_models, lambda t: status.update(shown(t)))
+    with err.status("reading the jobs") as status, with_board(store, results, cache) as found:
+        content = ranked(found)
+        models = not no_models
+        sources = Sources(found.store, registry, cache, models, lambda text: status.update(shown(text)), store.root)
         page = write(content, sources, results / store.root.name if is_shipped(store, results) else None)
     tell_left_out(content)
     echo(page)
@@ -73,11 +74,17 @@ def tell_left_out(content: Content) -> None:
 
 def gathered(store: Store) -> Content:
     """Return the content of a report on a store, ranked anew."""
-    from recbench.analysis.ranking import rank_stored
-    from recbench.report.content import gather
     from recbench.sweep.state import inspect
 
     plan = store.read_plan()
     state = inspect(plan, store)
-    leaderboard = rank_stored(plan, store, state.records, state.unusable)
-    return gather(plan, leaderboard, state.records, state.unusable, store)
+    return ranked(ShownSuite(plan, store, state.records, state.unusable))
+
+
+def ranked(found: ShownSuite) -> Content:
+    """Return the content of a report on results, ranked anew."""
+    from recbench.analysis.ranking import rank_stored
+    from recbench.report.content import gather
+
+    leaderboard = rank_stored(found.plan, found.store, found.records, found.unusable)
+    return gather(found.plan, leaderboard, found.records, found.unusable, found.store)

@@ -15,15 +15,15 @@ from recbench.cli.again import plan_again
 from recbench.cli.completion import complete_suite_files
 from recbench.cli.estimating import tell_estimate
 from recbench.cli.options import check_device, load, plugin_options, results_option
-from recbench.cli.remembered import remember
 from recbench.cli.stored import load_stored_suite
 from recbench.cli.sweeping import Settings, execute, loading, options_of, sweep_options
 from recbench.cli.terminal import err, print_table
-from recbench.cli.text import echo
+from recbench.cli.text import echo, say
 from recbench.data.cache import check_images, has_images
 from recbench.plan.plan import Plan
 from recbench.plugin.registry import Registry
 from recbench.store import scales
+from recbench.store.remembered import remember
 from recbench.store.store import Store
 from recbench.suite.suite import Suite
 from recbench.sweep.apart import kept_apart, tell_weights
@@ -166,14 +166,14 @@ def validate_command(
     if preflight:
         check_device(device)
         flown = check(plan, registry, **loading(registry, plugin_files, blocked), device=device, note=err.print)
-        echo(f"preflight: {flown} methods took a step and kept to their contracts")
+        say(f"preflight: {flown} methods took a step and kept to their contracts")
     if plan.tuning is not None:
         candidates, final = plan.counts
         tried = f"{len(plan.searches)} searches x {plan.tuning.budget} trials x {len(plan.tuning.candidate_seeds)}"
         chosen = f"{len(plan.searches)} chosen x {len(plan.tuning.seeds)}"
         chosen += f" seeds and {len(plan.fitted)} of baselines" if plan.fitted else " seeds"
         what = f"{candidates} on the validation images ({tried} seeds), {final} on the test images ({chosen})"
-        echo(f"{suite_file} is valid: {candidates + final} jobs: {what}")
+        say(f"{suite_file} is valid: {candidates + final} jobs: {what}")
         _tell_lacking(suite)
         _tell_estimate(suite, registry, plugin_files, blocked, device, estimate)
         return
@@ -183,7 +183,7 @@ def validate_command(
     whole = methods * settings * seeds == len(trained)
     spans = f"{methods} methods x {settings} settings x {seeds} seeds"
     spans += f" and {len(plan.fitted)} of baselines" if plan.fitted else ""
-    echo(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
+    say(f"{suite_file} is valid: {len(plan.jobs)} jobs ({spans}{'' if whole else ', excluding incompatible ones'})")
     _tell_lacking(suite)
     _tell_estimate(suite, registry, plugin_files, blocked, device, estimate)
 

@@ -15,6 +15,7 @@ from recbench.plan.model import SUITE_NAME
 from recbench.plugin.manager import FILE, Plugins
 from recbench.plugin.registry import Registry
 from recbench.shipped import boards, find_board, suites
+from recbench.store.remembered import remembered_files
 from recbench.store.store import Store
 from recbench.suite.document import load as load_document
 from recbench.suite.suite import Suite, load_suite
@@ -166,6 +167,17 @@ def tell_unloaded_files(store: Store, plugins: Plugins) -> None:
     """Print a note about plugin files that a suite's records were made with and that are not loaded."""
     if note := unloaded_files(store, plugins):
         echo(f"note: {note}", err=True)
+
+
+def with_remembered(store: Store, plugin_files: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the plugin files that were given; without any, those that the suite was run with, as far as they are still
+    there."""
+    if plugin_files:
+        return plugin_files
+    known = remembered_files(store)
+    if known:
+        echo(f"loading {', '.join(known)}, as {store.root.name} was run with", err=True)
+    return known
 
 
 def load_stored_suite(

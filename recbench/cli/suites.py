@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recbench.cli.options import load, plugin_options
-from recbench.cli.text import echo
+from recbench.cli.text import say
 from recbench.errors import SuiteError, UserError
 from recbench.files import write_atomically
 from recbench.plugin.registry import Registry
@@ -57,4 +57,4 @@ def copy_command(name: str, output: Path | None) -> None:
         raise UserError(f"{file} exists already; give another name with -o FILE") from None
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
-    echo(f"{file}: a copy of {name}; its key 'name' says which folder of results it uses")
+    say(f"{file}: a copy of {name}; its key 'name' says which folder of results it uses")

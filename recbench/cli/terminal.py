@@ -120,11 +120,12 @@ def download_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def count_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
+def count_bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar on stderr, called with the items done and, if known, in total; invisible if stderr is not a
-    terminal."""
+    terminal, or if ``quiet``."""
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
+    hidden = quiet or not err.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=hidden) as bar:
         task = bar.add_task(plain(label), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

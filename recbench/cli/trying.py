@@ -5,9 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,6 +13,7 @@ import click
 
 from recbench.analysis import contender
 from recbench.analysis.ranking import rank_stored
+from recbench.cli.beside import TRY, FinishedBoard, finished_board, side_by_side
 from recbench.cli.forecast import Forecast, forecast
 from recbench.cli.hangup import ignore_hangup
 from recbench.cli.options import check_device, load, plugin_options, results_option
@@ -24,21 +23,20 @@ from recbench.cli.tried import print_standings, quick_words
 from recbench.contracts.executor import Executor
 from recbench.data.cache import Prepared, default_cache
 from recbench.errors import PluginError, SuiteError, UserError, did_you_mean
-from recbench.plan.model import NUMERICS
 from recbench.plan.plan import Plan
 from recbench.plan.strategies import KL_WEIGHT, rounded
 from recbench.plan.tuning import REFERENCE
 from recbench.plugin.manager import FILE
 from recbench.plugin.registry import Registry
 from recbench.render.leaderboard import write_all
-from recbench.shipped import boards, find_board, suites
-from recbench.store.record import Result
+from recbench.shipped import suites
+from recbench.store.remembered import remember
 from recbench.store.store import Store
 from recbench.suite.contender import contending, relocated, shortened
 from recbench.suite.suite import Suite, load_suite
 from recbench.sweep.preflight import check
 from recbench.sweep.preparation import calibrated, decoded
-from recbench.sweep.state import grown, inspect
+from recbench.sweep.state import grown
 from recbench.sweep.sweep import Options, task_of
 from recbench.sweep.sweep import run as run_sweep
 
@@ -47,35 +45,6 @@ QUICK = 4
 """A quick try trains over this part of the epochs: one in so many."""
 _ASKS = 120.0
 """Seconds that are spent without asking."""
-
-
-@dataclass(frozen=True)
-class FinishedBoard:
-    """A finished board: its results, read only."""
-
-    store: Store
-    plan: Plan
-    records: Mapping[str, Result]
-
-    @property
-    def numerics(self) -> int:
-        """The version of the numbers that its records were made with."""
-        done = next(job_id for job_id, record in self.records.items() if record.status == "done")
-        try:
-            record = self.store.read(done)
-        except ValueError:  # of another version of recbench, as its protocol tells
-            return NUMERICS
-        assert record is not None, "it was read before"
-        return record.job.numerics
-
-    def fingerprints(self) -> dict[int, str]:
-        """Return the fingerprint of its images by setting."""
-        found: dict[int, str] = {}
-        for job in self.plan.jobs:
-            record = self.records.get(job.id)
-            if record is not None and record.data is not None:
-                found.setdefault(job.setting, record.data.fingerprint)
-        return found
 
 
 @click.command("try")
@@ -130,14 +99,15 @@ def try_command(
     registry = Registry(load(files, blocked, strict))
     losses = _losses(registry, file, wanted)
     cache = settings["cache"] or default_cache()
-    board = _board(name, results, cache)
+    board = finished_board(name, results, cache)
     data = relocated(board.store.root / "suite.yaml", suites().get(board.plan.suite), registry)
-    suite = _suite(contending(data, losses, f"{board.plan.suite}-try"), registry, overrides)
+    suite = _suite(contending(data, losses, f"{board.plan.suite}{TRY}"), registry, overrides)
     taken = {search.label for search in board.plan.searches} & set(losses)
     if taken:
         raise UserError(f"the board of {board.plan.suite} has a loss {', '.join(sorted(taken))} already; rename yours")
     _complete(suite)
-    images = decoded(suite.plan, registry, cache, lambda what: count_bar(f"decoding {what}"), err.print)
+    quiet = settings["quiet"]
+    images = decoded(suite.plan, registry, cache, lambda what: count_bar(f"decoding {what}", quiet=quiet), err.print)
     compared = _check(board, suite.plan, images, anyway=anyway)
     executor, options = options_of(registry, files, blocked, suite.executors, **settings)
     store = Store(results / suite.plan.suite)
@@ -145,7 +115,7 @@ def try_command(
         suite = _quick(board, suite, data, store, registry, (executor, options), overrides)
         store = Store(results / suite.plan.suite)
     try:
-        expected = forecast(suite.plan, store, board.plan, board.records, registry, images, settings, quick=quick)
+        expected = forecast(suite.plan, store, board, registry, images, settings, quick=quick)
     except PluginError:  # a broken loss: preflight says better what is wrong with it
         check(suite.plan, registry, plugin_files=options.plugin_files, blocked=blocked, device=options.device)
         raise
@@ -155,11 +125,12 @@ def try_command(
     ask = expected.seconds > _ASKS and not yes and sys.stdin.isatty() and err.is_terminal
     if ask and not click.confirm("go on?", default=True, err=True):
         raise click.Abort
+    remember(store, files, str(board.store.root.resolve()) if Path(name).is_dir() else name)
     if quick:
         code = execute(suite, store, registry, executor, options, settings)
         quick_words(suite.plan, board.plan, losses, expected)
         sys.exit(code)
-    sys.exit(_rank(board, suite, store, registry, losses, compared, expected, (executor, options)))
+    sys.exit(_rank(board, suite, store, registry, losses, compared, expected, (executor, options), settings))
 
 
 def _losses(registry: Registry, file: Path, wanted: Sequence[str]) -> list[str]:
@@ -173,22 +144,6 @@ def _losses(registry: Registry, file: Path, wanted: Sequence[str]) -> list[str]:
         if loss not in found:
             raise UserError(f"--loss {loss}: {file} has no such loss; {did_you_mean(loss, found)}")
     return list(dict.fromkeys(wanted)) or found
-
-
-def _board(name: str, results: Path, cache: Path) -> FinishedBoard:
-    """Return a shipped board, or the finished results of a suite: those in a folder, or those of that name."""
-    folder = Path(name)
-    if (folder / "plan.json").is_file():
-        store = Store(folder)
-    elif name not in boards() and (results / name / "plan.json").is_file():
-        store = Store(results / name)
-    else:
-        store = find_board(name).store(cache)
-    plan = store.read_plan()
-    records = inspect(plan, store).records
-    if not any(record.status == "done" for record in records.values()):
-        raise UserError(f"{store.root} has no finished jobs to rank a loss among")
-    return FinishedBoard(store, plan, records)
 
 
 def _suite(text: str, registry: Registry, overrides: Sequence[str]) -> Suite:
@@ -254,7 +209,7 @@ def _quick(
     weights = {REFERENCE: rounded(relative)}
     weights |= {search.label: rounded(relative * (search.scale or 1)) for search in reversed(plan.searches)}
     epochs = max(1, min(setting.training.epochs for setting in suite.plan.settings) // QUICK)
-    text = shortened(data, weights, f"{board.plan.suite}-try-quick", epochs)
+    text = shortened(data, weights, f"{board.plan.suite}{TRY}-quick", epochs)
     return _suite(text, registry, [each for each in overrides if not each.startswith(("tuning", "training.epochs"))])
 
 
@@ -283,22 +238,23 @@ def _rank(
     losses: Sequence[str],
     compared: bool,
     expected: Forecast,
-    how: tuple[object, Options],
+    how: tuple[Executor, Options],
+    settings: Settings,
 ) -> int:
     """Train what is missing, print the board with the losses on it, and return the exit code."""
     from recbench.cli.live import LiveView
 
     ignore_hangup()
     executor, options = how
-    with LiveView() as view:
-        finished = run_sweep(suite, store, registry, executor, options, view)  # type: ignore[arg-type]
+    with LiveView(quiet=settings["quiet"], verbose=settings["verbose"]) as view:
+        finished = run_sweep(suite, store, registry, executor, options, view)
     if finished and not view.total:
         err.print(f"{suite.plan.suite}: everything was trained before; nothing to run")
     plan, state = grown(store.read_plan(), store)
     records = state.records if compared else contender.under_protocol(plan, state.records, board.plan, board.records)
     together = contender.joined(board.plan, plan)
     every = {**records, **board.records}
-    with _beside(board, plan, store) as both:
+    with side_by_side(board, plan, store) as both:
         leaderboard = rank_stored(together, both, every)
     write_all(leaderboard, store.root)
     print_leaderboard(leaderboard)
@@ -321,17 +277,3 @@ def _rank(
     done = sum(job.split == "test" and job.id in state.records for job in plan.jobs)
     good = all(record.status == "done" for record in state.records.values())
     return 0 if good and done == plan.counts[1] else 1
-
-
-@contextmanager
-def _beside(board: FinishedBoard, plan: Plan, store: Store) -> Iterator[Store]:
-    """Give a store in which the jobs of a board and those of a plan are side by side, by links; nothing is copied."""
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = Path(folder) / "jobs"
-        jobs.mkdir()
-        for source, known in ((board.store, board.plan), (store, plan)):
-            for job in known.jobs:
-                target = source.folder(job.id).resolve()
-                if target.is_dir() and not (jobs / job.id).is_symlink():
-                    (jobs / job.id).symlink_to(target, target_is_directory=True)
-        yield Store(Path(folder))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recbench.cli.options import FiniteRange, check_device, load, plugin_options, results_option
-from recbench.cli.remembered import with_remembered
-from recbench.cli.stored import stored_suite, tell_unloaded_files
+from recbench.cli.stored import stored_suite, tell_unloaded_files, with_remembered
 from recbench.cli.terminal import laid_out
 from recbench.cli.text import echo, say
 from recbench.data.cache import default_cache
@@ -76,7 +75,7 @@ def verify_command(
         echo("[" + ",\n".join(one.model_dump_json(indent=1) for one in found) + "]")
     good = sum(one.verified for one in found)
     if whole and form == "terminal":
-        echo(f"{good} of {len(jobs)} jobs are verified")
+        say(f"{good} of {len(jobs)} jobs are verified")
     if good < len(jobs):
         raise SystemExit(1)
 

@@ -37,7 +37,7 @@ def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict
         facts += [("instead", file.alternative)] if place is None else []
         for label, text in facts:
             if text:
-                echo(f"  {label:<9}{text}")
+                say(f"  {label:<9}{text}")
 
 
 @weights_command.command("fetch")

@@ -79,6 +79,7 @@ class Checkpoint:
         self.optimizers = optimizers
         self.lines: list[str] = []
         self.traces: dict[str, list[Tensor]] = {}
+        self.pictures: dict[int, Tensor] = {}
 
     def save(self, position: Position) -> None:
         """Write the state.
@@ -94,6 +95,7 @@ class Checkpoint:
             "position": vars(position),
             "history": self.lines,
             "traces": self.traces,
+            "pictures": self.pictures,
         }
         payload = io.BytesIO()  # torch's own writing to files hides why it failed
         torch.save(state, payload)
@@ -142,6 +144,7 @@ class Checkpoint:
                 optimizer.load_state_dict(saved)
             restore_random_states(state["random"], self.device)
             self.lines, self.traces = state["history"], state["traces"]
+            self.pictures = state.get("pictures", {})  # older ones have none
             position = Position(**state["position"])
         artifacts.start_history(self.work, self.lines)
         if self.work != self.folder:

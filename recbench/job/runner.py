@@ -35,7 +35,7 @@ from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
 from recbench.plugin.sources import record_imports
 from recbench.store import artifacts, heartbeat
-from recbench.store.artifacts import HISTORY, IMAGES, MODEL, SCORES, TRACES
+from recbench.store.artifacts import EPOCHS, HISTORY, IMAGES, MODEL, SCORES, TRACES
 from recbench.store.attempt import CHECKPOINT, WARNINGS, AttemptFolder, SupersededError, discard, finish, warn
 from recbench.store.record import Cost, Data, Evaluated, Failure, JobStatus, Provenance, Record, Trained
 from recbench.store.store import Store
@@ -298,7 +298,7 @@ class _Attempt:
         artifacts.write_model(self.work.path, {"architecture": model.architecture, "loss": model.loss})
         if traces:
             artifacts.write_traces(self.work.path, traces)
-        names = [HISTORY, MODEL, *([TRACES] if traces else [])]
+        names = [name for name in (HISTORY, MODEL, TRACES, EPOCHS) if (self.work.path / name).exists()]
         self.kept = {"trained": trained, "cost": cost, "files": artifacts.describe(self.work.path, names)}
         return self.evaluated(model, metrics, prepared, traces)
 

@@ -25,7 +25,7 @@ from recbench.job.stored_model import StoredModelError, load_model
 from recbench.plan.model import ComponentSpec, EvaluationSplit, Job
 from recbench.plugin.registry import Registry
 from recbench.store import artifacts
-from recbench.store.artifacts import HISTORY, MODEL, SCORES, TRACES, ArtifactError
+from recbench.store.artifacts import EPOCHS, HISTORY, MODEL, SCORES, TRACES, ArtifactError
 from recbench.store.record import Provenance, Record, Rescored
 from recbench.store.store import Store
 
@@ -70,13 +70,13 @@ def adopt(
     try:
         shape = ImageShape(channels, height, width)
         model, metrics = load_model(store, record, registry, shape, device, job.metrics)
-        for name in (HISTORY, MODEL):
+        files = {name: record.files[name] for name in (HISTORY, MODEL, EPOCHS) if name in record.files}
+        for name in files:
             write_atomically(work / name, artifacts.content(folder, name, record.files))
     except (StoredModelError, ArtifactError):
         return None
     sys.stdout.write(f"the model is that of job {record.job_id}, which had the same training\n")
     trained = record.trained.model_copy(update={"job": record.trained.job or record.job_id})
-    files = {name: record.files[name] for name in (HISTORY, MODEL)}
     return model, metrics, {"trained": trained, "cost": record.cost, "files": files}
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from recbench.errors import RecbenchError
 from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
 from recbench.job.device import autocast
+from recbench.job.epochs import EpochWatch
 from recbench.job.graph import ReplayedStep, recorder_for
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, seed_globally
@@ -88,7 +90,7 @@ class TrainingImages:
 
     Attributes:
         train: what the model learns from.
-        validation: what a schedule of the learning rate goes by.
+        validation: what a schedule of the learning rate goes by, and what is scored after every epoch.
         traced: a few images for which the loss's own state is kept after every epoch; nothing is learned from them.
     """
 
@@ -116,7 +118,8 @@ def train(
 
     Args:
         model: on the device where it is to be trained; seeded already.
-        folder: of the job: gets ``history.jsonl``, and ``checkpoint/`` while unfinished.
+        folder: of the job: gets ``history.jsonl``, ``epochs.npz`` when all epochs are over, and ``checkpoint/`` while
+            unfinished.
         work, origin: as of :class:`~recbench.job.checkpoint.Checkpoint`.
 
     Returns:
@@ -142,6 +145,7 @@ def train(
     step.settle()
     recorder = recorder_for(device)
     take_step = step if recorder is None else ReplayedStep(step, recorder, print)
+    seen = EpochWatch(data.validation, data.traced, config.epochs, config.batch_size, checkpoint.pictures)
     guard = Guard(device)
     model.architecture.train()
     model.loss.train()
@@ -197,6 +201,8 @@ def train(
             with _refusing(guard, step, position):
                 values["validation"] = validation_loss(model, data.validation, config, position)
             schedule.step(values["validation"])
+        with _refusing(guard, step, position), _aside(model, seed=0):
+            values |= seen.look(position.epoch, partial(decoded_unit, model, precision=config.precision))
         with _refusing(guard, step, position):
             traces = trace(model, data.traced, config, position)
         for name, traced in traces.items():
@@ -206,6 +212,7 @@ def train(
         position.epoch, position.batch = position.epoch + 1, 0
         position.sums, position.epoch_seconds = [0.0] * len(TERMS), 0.0
         tick = time.perf_counter()
+    seen.write(checkpoint.work)
     return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}
 
 
@@ -240,6 +247,11 @@ def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior
         decoded = model.architecture.decode(posterior.mean)
     check_decoded(part, decoded, target)
     return posterior, decoded.float(), target
+
+
+def decoded_unit(model: Model, images: Tensor, precision: str) -> Tensor:
+    """Return the decoded posterior means of uint8 images, in 0 to 1."""
+    return convert(reconstruct(model, images, precision)[1], model.image_range, (0.0, 1.0))
 
 
 def validation_loss(model: Model, images: Tensor, config: Training, position: Position) -> float:

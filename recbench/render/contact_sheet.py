@@ -1,4 +1,4 @@
-"""A contact sheet of a run: the same test images reconstructed by every method."""
+"""A contact sheet of a run: the same interesting test images reconstructed by every method."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_SHOWN = 12
 _GAP = 2
 
 
 def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, Result], store: Store) -> None:
     """Write ``reconstructions.png`` (with a number for further settings): a row for the test images and for each
-    method with its first seed, in the order of the board, then for its baselines."""
+    method with its first seed, in the order of the board, then for its baselines. Of the images that the jobs kept,
+    those with texture and edges are shown."""
     shown: dict[tuple[str, str | None, str], str] = {}
     for planned in plan.jobs:
         record = records.get(planned.id)
@@ -50,16 +50,20 @@ def write_pictures(plan: Plan, boards: tuple[Board, ...], records: Mapping[str, 
 def _rows(
     shown: Mapping[str, tuple[str, Result]], store: Store, shape: tuple[int, int, int]
 ) -> list[tuple[str, NDArray[np.uint8]]]:
+    from recbench.analysis.interesting import SHOWN, interesting
+
     rows: list[tuple[str, NDArray[np.uint8]]] = []
+    chosen: list[int] = []
     for label, (job_id, record) in shown.items():
         try:
             pictures = read_images(store.folder(job_id), ("target", "decoded"), files=record.files, shape=shape)
-            target, decoded = pictures["target"][:_SHOWN], pictures["decoded"][:_SHOWN]
+            target, decoded = pictures["target"], pictures["decoded"]
         except (ArtifactError, KeyError):
             continue  # the record holds; only the picture lacks a row
         if not rows:
-            rows.append(("test image", target))
-        rows.append((label, decoded))
+            chosen = interesting(target, SHOWN)
+            rows.append(("test image", target[chosen]))
+        rows.append((label, decoded[[index for index in chosen if index < len(decoded)]]))
     return rows
 
 

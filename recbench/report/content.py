@@ -21,6 +21,7 @@ from recbench.plan.tuning import Search, Tuning
 from recbench.report.lettering import visible
 from recbench.report.spectra import mean_log_spectrum
 from recbench.store.artifacts import (
+    EPOCHS,
     HISTORY,
     IMAGES,
     PICTURES,
@@ -33,6 +34,7 @@ from recbench.store.artifacts import (
     read_traces,
     readable_epochs,
 )
+from recbench.store.epochs import EpochPictures, read_epochs
 from recbench.store.record import File, Record, Result, fitted
 from recbench.store.store import Store
 
@@ -112,6 +114,11 @@ class JobView:
     def traces(self) -> dict[str, NDArray[np.float64]]:
         """Traces of the loss and the metrics; empty if the file is missing or damaged."""
         return self._usable(TRACES, lambda: read_traces(self.folder, self._files))
+
+    @cached_property
+    def epochs(self) -> EpochPictures | None:
+        """Reconstructions after some epochs; None if the file is missing, as of older jobs, or damaged."""
+        return self._usable(EPOCHS, lambda: {EPOCHS: read_epochs(self.folder, self._files, self.shape)}).get(EPOCHS)
 
     @property
     def _files(self) -> Mapping[str, File]:

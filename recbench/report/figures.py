@@ -75,11 +75,15 @@ def _look(view: BoardView, index: int) -> dict[str, Any]:
 
 def curves(view: BoardView) -> Figure | None:
     """Draw training curves with one panel per quantity and one line per job."""
-    known = [name for name in series.quantities(view) if name in ("objective", "reconstruction", "kl", "validation")]
+    drawn = ("validation_psnr", "objective", "reconstruction", "kl", "validation")
+    known = [name for name in series.quantities(view) if name in drawn]
     if not known:
         return None
-    figure, axes = _figure(WIDTH, 2.4 if len(known) < 3 else 2.1, 1, len(known))
-    for axis, name in zip(axes[0], known, strict=True):
+    rows = 1 if len(known) < 4 else 2
+    figure, axes = _figure(WIDTH, rows * (2.4 if len(known) < 3 else 2.1), rows, math.ceil(len(known) / rows))
+    for axis in axes.flat[len(known) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, known, strict=False):
         labelled: set[str] = set()
         for curve in series.curves(view, name):
             label = None if curve.method.label in labelled else literal(curve.method.label)
@@ -88,9 +92,9 @@ def curves(view: BoardView) -> Figure | None:
             axis.plot(curve.epochs, curve.values, color=look["color"], label=label, alpha=0.9)
             if curve.status in ("failed", "diverged"):
                 axis.plot(curve.epochs[-1], curve.values[-1], "x", color=look["color"])
-        axis.set(xlabel="epoch", title=literal(name))
+        axis.set(xlabel="epoch", title=literal(series.QUANTITIES[name] if name == "validation_psnr" else name))
         axis.xaxis.get_major_locator().set_params(integer=True)
-        if name != "kl" and all(min(curve.values) > 0 for curve in series.curves(view, name)):
+        if name not in ("kl", "validation_psnr") and all(min(curve.values) > 0 for curve in series.curves(view, name)):
             axis.set_yscale("log")
     _legend(figure, axes[0][0], view)
     return figure

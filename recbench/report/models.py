@@ -15,6 +15,7 @@ from recbench.errors import RecbenchError
 from recbench.plugin.registry import Registry
 from recbench.report.content import BoardView, JobView, StatusCallback
 from recbench.report.sheets import Images
+from recbench.store.artifacts import has_model
 from recbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ def decode(
     for method in view.methods:
         job = method.shown
         if job is None or job.record is None:
+            continue
+        if not has_model(job.folder):
+            found.problems[method.index] = "its model is not there; boards that are shipped have none"
             continue
         tell(f"loading the model of {method.label}")
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbench.analysis.interesting import SHOWN, interesting
 from recbench.contracts.direction import target
 from recbench.errors import UserError
 from recbench.plugin.registry import Registry
@@ -15,12 +16,13 @@ from recbench.render.published import to_csv
 from recbench.report import charts, choosing, models, series, sheets, tables
 from recbench.report.charts import Chart
 from recbench.report.content import BoardView, Content, JobView, MethodView, StatusCallback
+from recbench.report.epochs import over_epochs
 from recbench.report.sheets import Images, Sheet
 from recbench.store.artifacts import has_model
 from recbench.store.store import Store
 
 PER_KIND = 8
-"""The number of images of each kind: best, worst, …"""
+"""The number of images of each other kind: best, worst, …"""
 MOST_IMAGES = 64
 """The most test images to show in all; those beyond the chosen ones can be reached from the plot of scores."""
 MOST_BYTES = 48_000_000
@@ -61,6 +63,7 @@ class Sources:
         cache: folder of decoded images, with the test images that the jobs did not store.
         models: whether stored models may be loaded, which imports torch.
         tell: called with a line of text about each step.
+        home: the folder of the suite, if that is not the store's: with its ``suite.yaml``, and where the report goes.
     """
 
     store: Store
@@ -68,6 +71,12 @@ class Sources:
     cache: Path
     models: bool = True
     tell: StatusCallback = lambda text: None
+    home: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the suite."""
+        return self.home or self.store.root
 
 
 def sections(content: Content, view: BoardView, sources: Sources) -> list[Section]:
@@ -109,9 +118,11 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     if not shown:
         return []
     first = next(iter(shown.values()))
-    kept = first.pictures["target"]
-    loads = sources.models and sources.registry is not None and _any_model(shown)
-    full = _all_test_images(first, sources) if loads else None
+    # The jobs of a reference board keep fewer than others; the first are the same.
+    kept = first.pictures["target"][: min(len(job.pictures["target"]) for job in shown.values())]
+    there = [has_model(job.folder) for job in shown.values()]
+    loads = sources.models and sources.registry is not None and any(there)
+    full = _all_test_images(first, sources) if loads and all(there) else None
     pairs = choosing.far_pairs(kept, PAIRS)
     chosen = _chosen(view, shown, kept if full is None else full)
     indices = _indices(chosen, kept if full is None else full, len(shown))
@@ -122,17 +133,17 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     problems = models.summary(decoded.problems, {method.index: method.label for method in view.methods})
     notes = [f"Not shown: {problem}" for problem in problems]
     images: dict[int, Images] = decoded.images
-    if full is not None and images:
-        target, missing = np.ascontiguousarray(full[indices]), notes
+    if full is not None and images.keys() >= shown.keys():  # else every method is shown with what its job stored
+        target = np.ascontiguousarray(full[indices])
         how = f"Selected from all {len(full)} test images, and decoded again by the stored models."
     else:
         chosen = _chosen(view, shown, kept)
         indices = _indices(chosen, kept, len(shown))
         images = {index: job.pictures["decoded"][indices] for index, job in shown.items()}
-        target, missing = kept[indices], []
+        target = kept[indices]
         how = f"Selected from the first {len(kept)} test images, which the jobs stored."
     found = []
-    sheet = sheets.reconstructions(view, chosen, indices, target, images, missing)
+    sheet = sheets.reconstructions(view, chosen, indices, target, images)
     if sheet is not None:
         metrics = ", ".join(column.name for column in view.board.columns if _has(shown, column.name))
         by = f"Best and worst are by {metrics}. " if metrics else ""
@@ -200,16 +211,12 @@ def _chosen(view: BoardView, shown: Mapping[int, JobView], images: Images) -> di
     scores, higher = _scores(view, shown)
     enough = [place for place, values in enumerate(scores) if values.shape[1] >= available]
     by_scores = choosing.choose([scores[i] for i in enough], [higher[i] for i in enough], PER_KIND, available)
-    return {"interesting": choosing.interesting(images, PER_KIND), **by_scores}
+    return {"interesting": interesting(images, SHOWN), **by_scores}
 
 
 def _alike(job: JobView, other: JobView) -> bool:
-    """Return whether two jobs stored images of the same shapes, as jobs of one protocol do."""
-    return all(job.pictures[name].shape == other.pictures[name].shape for name in ("target", "decoded"))
-
-
-def _any_model(shown: Mapping[int, JobView]) -> bool:
-    return any(has_model(job.folder) for job in shown.values())
+    """Return whether two jobs stored images of the same shape, as jobs of one protocol do."""
+    return job.pictures["target"].shape[1:] == other.pictures["target"].shape[1:]
 
 
 def _all_test_images(job: JobView, sources: Sources) -> Images | None:
@@ -244,7 +251,13 @@ def training(view: BoardView) -> Section | None:
         "The objective by epoch, one line per seed. Each panel has its own scale, since objectives of different losses "
         "are not comparable. Dashed lines, with a cross in the plot below, are jobs that failed or diverged."
     )
-    return Section("training", "Training", "Training curves", (text,), "training.html", (chart,))
+    comparable = "The plot shows what can be compared: PSNR and SSIM of the same few validation images."
+    texts = (text, comparable) if "validation_psnr" in series.quantities(view) else (text,)
+    sheet = over_epochs(view)
+    if sheet is None:
+        return Section("training", "Training", "Training curves", texts, "training.html", (chart,))
+    texts = (*texts, "Below it are reconstructions of the same images as training went on.")
+    return Section("training", "Training", "Training curves", texts, "training.html", (chart,), (sheet,))
 
 
 def health(view: BoardView) -> Section | None:

@@ -22,6 +22,8 @@ from recbench.report.spectra import Array, radial_profile
 POINTS = 240
 """The most points of a training curve; longer ones are thinned evenly, keeping the first and the last point."""
 QUANTITIES = {
+    "validation_psnr": "validation PSNR [dB]",
+    "validation_ssim": "validation SSIM",
     "objective": "objective",
     "reconstruction": "reconstruction loss",
     "kl": "KL [nats per image]",
@@ -56,9 +58,12 @@ def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
 
 
 def quantities(view: BoardView) -> dict[str, str]:
-    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history."""
+    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history: first those
+    that every job has."""
     seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
-    return {name: title for name, title in QUANTITIES.items() if name in seen}
+    common = [{name for line in job.history for name in line} for job in view.jobs if job.history]
+    known = sorted(filter(seen.__contains__, QUANTITIES), key=lambda name: any(name not in own for own in common))
+    return {name: QUANTITIES[name] for name in known}
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,6 @@ def reconstructions(
     indices: Sequence[int],
     target: Images,
     decoded: Mapping[int, Images],
-    notes: Sequence[str],
 ) -> Sheet | None:
     """Return the sheet with reconstructions of the same test images by every method, if there are any.
 
@@ -134,7 +133,6 @@ def reconstructions(
         indices: indices of the images in ``target`` and ``decoded``, in their order.
         target: the test images.
         decoded: their reconstructions, by index of the method.
-        notes: notes below the sheet.
     """
     if not decoded:
         return None
@@ -150,7 +148,7 @@ def reconstructions(
             )
             images, label = decoded[method.index], method.label
             rows.append(SheetRow(label, images, captions, label, method.page, method.slug, scores))
-    return Sheet("images", "reconstruction", heads, tuple(groups), tuple(rows), against=True, notes=tuple(notes))
+    return Sheet("images", "reconstruction", heads, tuple(groups), tuple(rows), against=True)
 
 
 def _scores(view: BoardView, method: MethodView, indices: Sequence[int]) -> dict[str, tuple[str, ...]]:
@@ -176,10 +174,11 @@ def samples(view: BoardView) -> Sheet | None:
         for method in view.methods
         if (job := method.shown) is not None and len(images := job.pictures["samples"])
     ]
-    rows = [row for row in rows if row.images.shape == rows[0].images.shape]
+    rows = [row for row in rows if row.images.shape[1:] == rows[0].images.shape[1:]]
     if not rows:
         return None
-    count = len(rows[0].images)
+    count = min(len(row.images) for row in rows)
+    rows = [replace(row, images=row.images[:count], captions=row.captions[:count]) for row in rows]
     group = Group("all", "All", "decoded draws from the prior, the same for every method", tuple(range(count)))
     return Sheet("samples", "sample", tuple(f"{i + 1}" for i in range(count)), (group,), tuple(rows))
 

@@ -22,7 +22,10 @@ from recbench.store.costs import COST_COLUMNS
 
 LARGEST = 4_000_000
 """CSV files with more bytes than this are compressed with gzip."""
-HISTORY = ("step", "objective", "reconstruction", "kl", "auxiliary", "validation", "learning_rate", "images_per_second")
+HISTORY = (
+    "step", "objective", "reconstruction", "kl", "auxiliary", "validation", "validation_psnr", "validation_ssim",
+    "learning_rate", "images_per_second",
+)  # fmt: skip
 
 
 def packed(name: str, content: bytes) -> tuple[str, bytes]:

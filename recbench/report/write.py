@@ -42,7 +42,7 @@ def write(content: Content, sources: Sources, home: Path | None = None) -> Path:
         UserError: another process is writing this report, or ``report`` is a file or a link.
         OutOfSpaceError: the file system is full.
     """
-    home = home or sources.store.root
+    home = home or sources.folder
     target, work = home / FOLDER, home / _WORK
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target}: expected a folder for the report, got a file or a link; remove or rename it")
@@ -87,7 +87,7 @@ class _Writer:
         self._packed("training-curves.csv", tables.histories(self.content))
         text = ""
         with suppress(OSError):
-            text = read_regular(self.sources.store.root / "suite.yaml", _MOST_SUITE).decode(errors="replace")
+            text = read_regular(self.sources.folder / "suite.yaml", _MOST_SUITE).decode(errors="replace")
         pages = Pages(self.content, self.sources.registry, text)
         strips: dict[int, dict[int, list[tuple[str, str]]]] = {}
         for view in self.content.boards:
@@ -171,6 +171,13 @@ def _strips(sheet: Sheet, files_of: Mapping[str, Sequence[str]], method: MethodV
     for row, file in zip(sheet.rows, files_of[sheet.name], strict=True):
         if sheet.name == "images" and not row.method:
             found.append((row.label, file))
+        elif row.method == method.label and sheet.name == "epochs":
+            found.append((f"after epochs {_spelled(sheet)}, then the image itself", file))
         elif row.method == method.label and sheet.name in ("images", "samples", "kernels"):
             found.append((sheet.noun + "s" if sheet.name != "kernels" else row.label, file))
     return found
+
+
+def _spelled(sheet: Sheet) -> str:
+    """Return the epochs of a sheet of reconstructions over the epochs."""
+    return ", ".join(sheet.heads[column].removeprefix("epoch ") for column in sheet.groups[0].columns[:-1])

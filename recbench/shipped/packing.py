@@ -22,7 +22,7 @@ from recbench.shipped.boards import MOST, BoardFacts, ReferenceBoard
 from recbench.shipped.rounding import rounded_content
 from recbench.store import artifacts
 from recbench.store.archive import MOST_SUITE, export
-from recbench.store.artifacts import HISTORY, IMAGES, SCORES, TRACES, ArtifactError
+from recbench.store.artifacts import EPOCHS, HISTORY, IMAGES, SCORES, TRACES, ArtifactError
 from recbench.store.record import MOST_BYTES, File, Record, Result, sealed
 from recbench.store.store import Store
 
@@ -130,12 +130,13 @@ def _scores(raw: bytes, steps: int | None) -> bytes:
 
 
 def _pictures(source: Path, target: Path, record: Record) -> dict[str, bytes]:
-    """Return the first pictures of a job, and the traces of its loss."""
+    """Return the first pictures of a job, those after its epochs, and the traces of its loss."""
     found = artifacts.read_images(source, files=record.files)
     artifacts.write_images(target, {name: images[:PICTURES] for name, images in found.items()})
     files = {IMAGES: (target / IMAGES).read_bytes()}
-    if TRACES in record.files:
-        files[TRACES] = artifacts.content(source, TRACES, record.files)
+    for name in (TRACES, EPOCHS):
+        if name in record.files:
+            files[name] = artifacts.content(source, name, record.files)
     return files
 
 

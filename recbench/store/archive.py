@@ -27,13 +27,13 @@ from recbench.files import UNFINISHED, full_disk_named, open_regular, read_regul
 from recbench.plan.model import SUITE_NAME, Frozen
 from recbench.plan.plan import Plan, parse_plan
 from recbench.store import artifacts
-from recbench.store.artifacts import HISTORY, IMAGES, MODEL, SCORES, TRACES
+from recbench.store.artifacts import EPOCHS, HISTORY, IMAGES, MODEL, SCORES, TRACES
 from recbench.store.record import File, Record, parse_record
 from recbench.store.store import Store
 
 ALWAYS = (HISTORY, SCORES)
 """Artifacts that every export contains."""
-EXTRAS = {"images": IMAGES, "models": MODEL, "traces": TRACES}
+EXTRAS = {"images": (IMAGES, EPOCHS), "models": (MODEL,), "traces": (TRACES,)}
 """Artifacts that an export contains on request."""
 
 _NAMES = "|".join(map(re.escape, ("record.json", *artifacts.ALL)))
@@ -88,7 +88,7 @@ def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
         OutOfSpaceError: the disk is full.
     """
     plan = store.read_plan()
-    wanted = [*ALWAYS, *(EXTRAS[name] for name in extras)]
+    wanted = [*ALWAYS, *(artifact for name in extras for artifact in EXTRAS[name])]
     jobs: list[str] = []
     left_out: list[str] = []
     lacking: dict[str, int] = {}
@@ -115,7 +115,8 @@ def export(store: Store, file: Path, extras: Collection[str] = ()) -> Exported:
         members[f"{folder}/record.json"] = _described(store.record_file(planned.id))
         members.update({f"{folder}/{name}": described for name, described in found.items()})
         for name in wanted:
-            if record.status == "done" and name not in found and (name in record.files or name != TRACES):
+            expected = name in record.files or name in artifacts.ALWAYS
+            if record.status == "done" and name not in found and expected:
                 lacking[name] = lacking.get(name, 0) + 1
     if not jobs:
         raise UserError("\n".join([f"there is no record in {store.root} to export", *left_out]))

@@ -6,6 +6,7 @@
 ``images.npz``         the first test images, their reconstructions, and samples, uint8 (N, C, H, W)
 ``model.safetensors``  the trained tensors of architecture and loss
 ``traces.npz``         what loss and metrics show of themselves; written only if there is anything
+``epochs.npz``         reconstructions of a few images after some epochs (:mod:`recbench.store.epochs`)
 =====================  ======================================================================
 
 Nothing is unpickled. Every function takes the job's folder. Imports neither torch nor NumPy until an artifact is used.
@@ -41,10 +42,11 @@ SCORES = "scores.parquet"
 IMAGES = "images.npz"
 MODEL = "model.safetensors"
 TRACES = "traces.npz"
+EPOCHS = "epochs.npz"
 
 ALWAYS = (HISTORY, SCORES, IMAGES, MODEL)
 """The artifacts of every finished job."""
-ALL = (*ALWAYS, TRACES)
+ALL = (*ALWAYS, TRACES, EPOCHS)
 
 PICTURES = ("target", "decoded", "samples")
 """The arrays of ``images.npz``."""
@@ -56,7 +58,7 @@ MOST_EPOCHS = 1_000_000
 _MOST_LINE = 1 << 16
 _MOST_EACH = 256
 """The largest number of values of an epoch."""
-_MOST = {HISTORY: 1 << 26, SCORES: 1 << 28, IMAGES: 1 << 28, TRACES: 1 << 28}
+_MOST = {HISTORY: 1 << 26, SCORES: 1 << 28, IMAGES: 1 << 28, TRACES: 1 << 28, EPOCHS: 1 << 28}
 """The largest sizes in bytes, of files and of what they unpack to; that of a model is the one in its record."""
 
 Files = Mapping[str, File]
@@ -241,7 +243,7 @@ def read_scores(
 
 def write_images(folder: Path, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
     """Write test images, reconstructions and samples: the arrays :data:`PICTURES`, uint8 (N, C, H, W)."""
-    write_atomically(folder / IMAGES, _arrays_content(pictures))
+    write_atomically(folder / IMAGES, arrays_content(pictures))
 
 
 def read_images(
@@ -263,7 +265,7 @@ def read_images(
         ArtifactError: the file is missing, damaged, not the one that the record describes, or holds other things.
     """
     most = _MOST[IMAGES] if shape is None else min(_MOST[IMAGES], len(PICTURES) * MOST_PICTURES * math.prod(shape))
-    arrays = _read_arrays(folder, IMAGES, files, names, most)
+    arrays = read_arrays(folder, IMAGES, files, names, most)
     for name, array in arrays.items():
         fits = array.ndim == 4 and 0 < len(array) <= MOST_PICTURES and min(array.shape) > 0
         if array.dtype != "uint8" or not fits or (shape is not None and array.shape[1:] != shape):
@@ -281,7 +283,7 @@ def write_traces(folder: Path, traces: Mapping[str, Tensor]) -> None:
 
 def traces_content(traces: Mapping[str, NDArray[Any]]) -> bytes:
     """Return the content of a ``traces.npz``, the same for the same traces."""
-    return _arrays_content(traces)
+    return arrays_content(traces)
 
 
 def read_traces(source: Path | bytes, files: Files | None = None) -> dict[str, NDArray[np.float64]]:
@@ -294,7 +296,7 @@ def read_traces(source: Path | bytes, files: Files | None = None) -> dict[str, N
     Raises:
         ArtifactError: the file is missing, as of most jobs, damaged, or not the one that the record describes.
     """
-    return _read_arrays(source, TRACES, files, None, _MOST[TRACES])
+    return read_arrays(source, TRACES, files, None, _MOST[TRACES])
 
 
 def kept_traces(folder: Path, files: Files) -> dict[str, Tensor]:
@@ -314,7 +316,8 @@ def is_trace_of(name: str, labels: Collection[str]) -> bool:
     return any(name.startswith(f"{label}_") for label in labels)
 
 
-def _arrays_content(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def arrays_content(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the content of an ``.npz`` file, the same for the same arrays."""
     import numpy as np
 
     stream = io.BytesIO()
@@ -323,9 +326,14 @@ def _arrays_content(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return stream.getvalue()
 
 
-def _read_arrays(
+def read_arrays(
     source: Path | bytes, name: str, files: Files | None, wanted: Collection[str] | None, most: int
 ) -> dict[str, NDArray[Any]]:
+    """Return those of the wanted arrays of an ``.npz`` artifact that it has, all if ``wanted`` is None.
+
+    Raises:
+        ArtifactError: it is missing, damaged, not the file that the record describes, or of more than ``most`` bytes.
+    """
     raw = source if isinstance(source, bytes) else content(source, name, files)
     try:
         return npz_arrays(raw, wanted, most)

@@ -71,7 +71,10 @@ def recbench_(recbench: Recbench) -> Recbench:
     return recbench
 
 
-def test_values_that_leave_out_finished_jobs_keep_the_suite_as_it_is(finished_tiny: Path, cache: Path) -> None:
+def test_values_that_leave_out_finished_jobs_keep_the_suite_as_it_is(
+    finished_tiny: Path, cache: Path, recbench_: Recbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECBENCH_CACHE", str(cache))  # where it is noted which plugin files later commands load
     folder, lines = finished_tiny.parent / "results", list[str]()
     before = (folder / "tiny" / "plan.json").read_bytes()
     found = recbench.run(
@@ -87,6 +90,7 @@ def test_values_that_leave_out_finished_jobs_keep_the_suite_as_it_is(finished_ti
     assert found.methods == ("l2",) and found.name.startswith("tiny-")
     assert "set leaves out 2 finished jobs of tiny (l1)" in " ".join(lines)
     assert (folder / "tiny" / "plan.json").read_bytes() == before
+    assert f"loading {TINY}, as {found.name} was run with" in recbench_("verify", found.name).stderr
 
 
 def test_a_reference_board_is_loaded_by_name(tmp_path: Path, cache: Path) -> None:

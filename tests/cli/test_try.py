@@ -99,6 +99,15 @@ def test_a_loss_is_ranked_among_those_of_a_board_and_nothing_else_is_trained(rec
     second = attempt(recbench)
     assert second.returncode == 0, second.stderr
     assert "nothing is left to train" in second.stderr
+    assert [line.split()[2] for line in recbench("leaderboard", "board-try").stdout.splitlines()[4:7]] == ranked
+    written = recbench("report", "board-try")
+    assert written.returncode == 0, written.stderr
+    assert f"loading {board.parents[1] / 'cauchy.py'}" in written.stderr
+    page = (mine / "report" / "index.html").read_text()
+    for section in ("images", "training"):  # every method has its reconstructions and curves
+        shown = page.partition(f'<section id="{section}">')[2].partition("</section>")[0]
+        assert all(f'data-method="{method}"' in shown for method in methods), section
+    assert not (board / "report").exists()
     assert {path: path.stat().st_mtime_ns for path in mine.glob("jobs/*/record.json")} == stamps
     assert second.stdout.partition("cauchy on the board")[0] == first.stdout.partition("cauchy on the board")[0]
 

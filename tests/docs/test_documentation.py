@@ -285,7 +285,8 @@ def test_the_defaults_of_training_are_those_of_the_docs() -> None:
         assert yaml.safe_load(default.strip("`")) == ("required" if field.is_required() else field.default), name
         assert meaning == field.description
         names = {int: "int", float: "float", bool: "bool"}
-        choices = " or ".join(f"`{choice}`" for choice in typing.get_args(field.annotation))
+        *others, last = [f"`{choice}`" for choice in typing.get_args(field.annotation)] or [""]
+        choices = f"{', '.join(others)} or {last}" if others else last
         assert kind == names.get(typing.cast(Any, field.annotation), choices), name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -49,6 +50,16 @@ def test_every_page_of_the_repository_is_in_the_site(site: Path) -> None:
         "docs/tutorial.ipynb",
     ):
         assert (site / page).is_file(), page
+
+
+def test_the_notebook_is_a_page_that_the_tutorial_leads_to(site: Path) -> None:
+    assert 'href="../notebook/"' in (site / "docs" / "tutorial" / "index.html").read_text()
+    page = (site / "docs" / "notebook" / "index.html").read_text()
+    cells = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text())["cells"]
+    kinds = [kind for cell in cells for output in cell.get("outputs", ()) for kind in output.get("data", {})]
+    assert page.count('src="data:image/png;base64,') == kinds.count("image/png")
+    assert page.count('class="dataframe"') == kinds.count("text/html")
+    assert 'href="../tutorial.ipynb"' in page
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:

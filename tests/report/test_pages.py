@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import kendalltau
 
+from recbench.analysis.interesting import interesting
 from recbench.cli import cli
 from recbench.cli.report import gathered
 from recbench.errors import UserError
@@ -564,8 +565,8 @@ def test_interesting_images_are_chosen_by_texture_not_by_noise() -> None:
     stripes = np.broadcast_to(60 + 120 * ((across // 5) % 2), flat.shape)
     checks = np.broadcast_to(40 + 150 * (((across // 4) + (down // 4)) % 2), flat.shape)
     found = np.stack([flat, noise, stripes, flat + 9, checks, noise[:, ::-1]]).astype(np.uint8)
-    assert set(choosing.interesting(found, 2)) == {2, 4}
-    assert choosing.interesting(found[:0], 2) == []
+    assert set(interesting(found, 2)) == {2, 4}
+    assert interesting(found[:0], 2) == []
 
 
 def test_interesting_images_differ_from_each_other() -> None:
@@ -573,7 +574,7 @@ def test_interesting_images_differ_from_each_other() -> None:
     wall = np.broadcast_to(60 + 120 * ((across // 5) % 2), (3, 32, 32))
     other = np.broadcast_to(60 + 110 * ((down // 5) % 2), (3, 32, 32))
     found = np.stack([wall, wall, wall, other, wall]).astype(np.uint8)
-    assert set(choosing.interesting(found, 2)) == {0, 3}
+    assert set(interesting(found, 2)) == {0, 3}
 
 
 def test_failures_are_above_the_leaderboard_and_captions_follow_the_values(report: Path) -> None:

@@ -53,6 +53,7 @@ def fill(store: Store, plan: Plan, *, shift: float = 0.0, only: set[int] | None 
         (folder / "history.jsonl").write_text('{"epoch": 1, "step": 4, "objective": 2.5}\n')
         if pictures:
             (folder / "images.npz").write_bytes(b"pictures")
+            (folder / "epochs.npz").write_bytes(b"pictures by epoch")
         files = {
             path.name: File(bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
             for path in sorted(folder.iterdir())
@@ -103,9 +104,12 @@ def test_an_export_holds_what_statistics_need_and_pictures_if_asked(tmp_path: Pa
         manifest = json.loads(archive.read("manifest.json"))
         for name, facts in manifest["files"].items():
             assert hashlib.sha256(archive.read(name)).hexdigest() == facts["sha256"]
-    export(store, tmp_path / "large.zip", ["images"])
+    assert export(store, tmp_path / "large.zip", ["images"]).lacking == {}
     with zipfile.ZipFile(tmp_path / "large.zip") as archive:
-        assert sum(name.endswith("images.npz") for name in archive.namelist()) == 4
+        for artifact in ("images.npz", "epochs.npz"):
+            assert sum(name.endswith(artifact) for name in archive.namelist()) == 4
+    join(tmp_path / "merged", tmp_path / "large.zip")
+    assert len(list((tmp_path / "merged").rglob("epochs.npz"))) == 4
 
 
 def test_a_damaged_record_or_file_is_left_out_and_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ import torch
 
 from recbench.store import artifacts
 from recbench.store.artifacts import ArtifactError
+from recbench.store.epochs import EpochPictures, read_epochs, write_epochs
 
+PICTURES = np.arange(2 * 2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 2, 3, 4, 4)
 EPOCHS = [{"epoch": 1, "objective": 2.5}, {"epoch": 2, "objective": 1.25}]
 
 
@@ -26,6 +29,7 @@ def write_all(folder: Path) -> None:
     artifacts.write_images(folder, {name: np.full((2, 3, 4, 4), 7, dtype=np.uint8) for name in artifacts.PICTURES})
     artifacts.write_model(folder, {"architecture": torch.nn.Linear(2, 3), "loss": torch.nn.Linear(1, 1)})
     artifacts.write_traces(folder, {"kernels": torch.ones(2, 5)})
+    write_epochs(folder, EpochPictures(PICTURES[0], PICTURES, (1, 4)))
 
 
 def test_they_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -41,10 +45,34 @@ def test_they_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert list(artifacts.read_images(folder)) == list(artifacts.PICTURES)
     assert list(artifacts.read_images(folder, ["decoded"])) == ["decoded"]
     assert artifacts.read_traces(folder)["kernels"].shape == (2, 5)
+    found = read_epochs(folder, shape=(3, 4, 4))
+    assert (found.target.tolist(), found.decoded.tolist()) == (PICTURES[0].tolist(), PICTURES.tolist())
+    assert found.epochs == (1, 4)
     tensors = artifacts.read_model((folder / artifacts.MODEL).read_bytes())
     assert sorted(tensors) == ["architecture.bias", "architecture.weight", "loss.bias", "loss.weight"]
     described = artifacts.describe(folder, artifacts.ALL)
     assert described[artifacts.HISTORY].bytes == (folder / artifacts.HISTORY).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"epochs": np.array([4, 1])}, "ascending"),
+        ({"epochs": np.array([0, 1])}, "ascending"),
+        ({"epochs": np.array([1.0, 2.0])}, "ascending"),
+        ({"epochs": np.array([1])}, "as many"),
+        ({"decoded": PICTURES[0]}, "as many"),
+        ({"decoded": PICTURES.astype(np.float32)}, "as many"),
+        ({"target": PICTURES[0, :, :2], "decoded": PICTURES[:, :, :2]}, "expected uint8"),
+        ({"target": None}, "no array target"),
+    ],
+)
+def test_pictures_of_epochs_that_cannot_be_are_refused(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    arrays = {"target": PICTURES[0], "decoded": PICTURES, "epochs": np.array([1, 4])} | changed
+    arrays = {name: values for name, values in arrays.items() if values is not None}
+    (tmp_path / artifacts.EPOCHS).write_bytes(artifacts.arrays_content(arrays))
+    with pytest.raises(ArtifactError, match=words):
+        read_epochs(tmp_path, shape=(3, 4, 4))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense\nin two lines"])
@@ -54,7 +82,7 @@ def test_what_cannot_be_read_is_an_error_of_one_line(tmp_path: Path, content: by
     if content is not None:
         for name in artifacts.ALL:
             (folder / name).write_bytes(content)
-    readers = [artifacts.read_scores, artifacts.read_images, artifacts.read_traces]
+    readers = [artifacts.read_scores, artifacts.read_images, artifacts.read_traces, read_epochs]
     readers += [artifacts.read_history] if content != b"" else []
     for read in readers:
         with pytest.raises(ArtifactError) as caught:

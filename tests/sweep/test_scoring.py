@@ -53,7 +53,7 @@ OTHER = "return 2 * (decoded - target).mean((1, 2, 3)).abs()"
 RAISES = 'raise RuntimeError("this metric raises on purpose")'
 NAN = "return torch.full((len(target),), torch.nan)"
 
-UNTRAINED = ("history.jsonl", "model.safetensors", "images.npz")
+UNTRAINED = ("history.jsonl", "model.safetensors", "images.npz", "epochs.npz")
 """Files that training or its pictures make, and that scoring must leave alone."""
 
 
@@ -292,6 +292,7 @@ def test_what_is_chosen_is_not_trained_again_and_another_metric_selects_without_
     assert trained_by in by_split["validation"]
     assert found[trained_by]["trained"] | {"job": trained_by} == found[chosen]["trained"]
     assert found[trained_by]["files"]["model.safetensors"] == found[chosen]["files"]["model.safetensors"]
+    assert found[trained_by]["files"]["epochs.npz"] == found[chosen]["files"]["epochs.npz"]
     assert found[trained_by]["scores"] != found[chosen]["scores"]
     (other,) = by_split["test"] - {chosen}
     assert found[other]["trained"]["job"] == ""

@@ -41,7 +41,15 @@ def test_a_suite_runs_once_and_then_has_nothing_to_do(tiny: Path, recbench: Recb
     assert "all 4 jobs are done; nothing to run" in second.stderr
     assert second.stdout == first.stdout == recbench("leaderboard").stdout
     assert files == {path: path.stat().st_mtime_ns for path in root.glob("results/tiny/jobs/*/*")}
-    names = {"record.json", "history.jsonl", "scores.parquet", "images.npz", "model.safetensors", "job.json"}
+    names = {
+        "record.json",
+        "job.json",
+        "history.jsonl",
+        "scores.parquet",
+        "images.npz",
+        "epochs.npz",
+        "model.safetensors",
+    }
     for folder in root.glob("results/tiny/jobs/*"):
         assert names <= {path.name for path in folder.iterdir()}
         assert not (folder / "checkpoint").exists()
@@ -94,7 +102,7 @@ def test_a_job_that_ends_badly_costs_only_itself(tiny: Path, recbench: Recbench)
 
 
 LONG = ("--set", "training.epochs=6", "--set", "losses=[{name: misbehaving, params: {what: slow}}]")
-PER_JOB_FILES = ("model.safetensors", "images.npz")
+PER_JOB_FILES = ("model.safetensors", "images.npz", "epochs.npz")
 
 
 @contextmanager
