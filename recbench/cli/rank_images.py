@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +25,9 @@ from recbench.render.columns import wide as whole
 from recbench.render.leaderboard import FORMATS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from recbench.contracts.entries import ImageShape
 
 _DEFAULT = ("psnr", "ssim", "st_lpips")
@@ -87,10 +90,11 @@ def rank_images_command(
             reasons = {one.entry.name: _refusal(one, given.shape, params[one.entry.name]) for one in chosen}
             used = [one for one in chosen if not reasons[one.entry.name]]
             notes = [f"{name} does not rank: it {why}" for name, why in reasons.items() if why]
-        scores = {}
+        scores: dict[str, list[NDArray[np.float64]]] = {}
         for one in used:
             name = one.entry.name
-            scores[name], warning = score_given(given, one, params[name], cache=default_cache())
+            found, warning = score_given(given, one, params[name], cache=default_cache())
+            scores |= found
             notes += [f"{name}: {warning}"] if warning else []
             notes += [f"{name}: {key} is {value}" for key, value in params[name].items()]
         count, *size = given.target.shape
@@ -100,7 +104,7 @@ def rank_images_command(
             (size[0], size[1], size[2]),
             count,
             [method.name for method in given.methods],
-            [_column(cast(MetricEntry, one.entry)) for one in used],
+            [column for one in used for column in _columns(cast(MetricEntry, one.entry))],
             scores,
             confidence=confidence,
             notes=notes,
@@ -158,6 +162,8 @@ def _refusal(metric: Registered, shape: ImageShape, params: Mapping[str, Any]) -
     return "; ".join(reasons) or lacking or ""
 
 
-def _column(entry: MetricEntry) -> Column:
-    facts = ("name", "direction", "unit", "family", "digits", "rounded", "score_range")
-    return Column(**{fact: getattr(entry, fact) for fact in facts})
+def _columns(entry: MetricEntry) -> Iterator[Column]:
+    """Yield the column of each score of a metric."""
+    for score in map(entry.score, entry.score_names):
+        facts = {fact: getattr(score, fact) for fact in ("name", "direction", "unit", "digits", "score_range")}
+        yield Column(family=entry.family, rounded=entry.rounded, **facts)

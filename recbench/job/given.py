@@ -168,29 +168,30 @@ def _as_images(array: NDArray[Any], path: Path, value_range: Range | None) -> tu
 
 def score_given(
     given: GivenImages, metric: Registered, params: Mapping[str, Any], *, cache: Path
-) -> tuple[list[NDArray[np.float64]], str]:
+) -> tuple[dict[str, list[NDArray[np.float64]]], str]:
     """Score all reconstructions by a metric.
 
     Returns:
-        For each method, scores (S, N) of its seeds and images, or (S,) of a metric of whole sets; and what a reader of
-        them must know.
+        By the name of the score, which for most metrics is that of the metric: for each method, scores (S, N) of its
+        seeds and images, or (S,) of a metric of whole sets. And what a reader of them must know.
 
     Raises:
         UserError: the metric cannot take such images, lacks its weights, or gives NaN.
     """
-    found, warning = [], ""
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    warning = ""
     for method, reconstructions in zip(given.methods, given.reconstructions, strict=True):
-        seeds = []
+        seeds: dict[str, list[NDArray[np.float64]]] = {}
         for path, array in zip(method.seeds, reconstructions, strict=True):
             images, limits = _as_images(array, path, given.value_range)
             pair = ImagePair(convert(images, limits, _UNIT), given.target, _UNIT)
-            scored = score_metric(metric, params, pair, seed=0, cache=cache)
-            values = np.array(scored.mean if scored.per_image is None else scored.per_image, dtype=np.float64)
-            if np.isnan(values).any():
-                raise UserError(
-                    f"{path}: the metric {metric.entry.name} gives NaN for {int(np.isnan(values).sum())} scores"
-                )
-            seeds.append(values)
-            warning = warning or scored.warning
-        found.append(np.stack(seeds))
+            for scored in score_metric(metric, params, pair, seed=0, cache=cache):
+                values = np.array(scored.mean if scored.per_image is None else scored.per_image, dtype=np.float64)
+                lost = int(np.isnan(values).sum())
+                if lost:
+                    raise UserError(f"{path}: the metric {scored.name} gives NaN for {lost} scores")
+                seeds.setdefault(scored.name, []).append(values)
+                warning = warning or scored.warning
+        for name, values_of_seeds in seeds.items():
+            found.setdefault(name, []).append(np.stack(values_of_seeds))
     return found, warning

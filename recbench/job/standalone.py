@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.contracts.checked_scores import check_score, check_scores
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Context, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
@@ -43,9 +44,10 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class StandaloneScore:
-    """The values of a loss or metric on given images.
+    """The values of a loss, or of one score of a metric, on given images.
 
     Attributes:
+        name: of the loss or metric; of a metric with several scores, that of the score.
         params: all parameters that it was computed with.
         per_image: one value for each image; None for a metric of the whole set.
         mean: over the images, or the value of the set.
@@ -118,14 +120,18 @@ def score_loss(
 @torch.no_grad()
 def score_metric(
     registered: Registered, params: Mapping[str, Any], pair: ImagePair, *, seed: int, cache: Path
-) -> StandaloneScore:
+) -> tuple[StandaloneScore, ...]:
     """Compute a metric on images as in evaluation (for most metrics rounded to 8 bits); see :class:`StandaloneScore`.
 
     Args:
         cache: folder where what a metric computes from the targets may be kept.
 
+    Returns:
+        Each of its scores; of most metrics there is one.
+
     Raises:
         UserError: the metric cannot take such images, or lacks its weights.
+        ContractError: it returns something other than its entry declares.
     """
     entry = cast(MetricEntry, registered.entry)
     params = _complete(registered, params, pair.shape)
@@ -134,7 +140,8 @@ def score_metric(
     metric.to(pair.decoded.dtype).eval()
     if isinstance(metric, BoundMetric):
         raise UserError(f"{entry.name} scores a model, not images: it needs the posterior of a trained one")
-    values = []
+    values: list[dict[str, Tensor]] = []
+    part, names = str(registered), entry.score_names
     if isinstance(metric, SetMetric):
         images = to_8_bits(convert(pair.target, pair.value_range, _UNIT))
         content = hashlib.sha256(images.numpy().tobytes()).hexdigest()
@@ -144,21 +151,24 @@ def score_metric(
         if entry.rounded:
             shown = [to_8_bits(each).to(each.dtype) / 255 for each in shown]
         if isinstance(metric, ImageMetric):
-            values.append(_per_image(registered, metric(*shown), len(shown[0])))
+            values.append(check_scores(part, "forward", metric(*shown), len(shown[0]), names))
         elif isinstance(metric, SetMetric):
             metric.update(*shown)
     if isinstance(metric, SetMetric):
-        value: object = metric.compute()
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            culprit = f"{entry.name} of {registered.plugin.provider}"
-            raise UserError(f"{culprit} must compute a number for the set of images, got {_kind(value)}")
-        return StandaloneScore(entry.name, params, None, float(value), warning=metric.warning)
-    found = torch.cat(values).double()
-    return StandaloneScore(entry.name, params, found.tolist(), float(found.mean()))
+        scores = check_score(part, metric.compute(), names)
+        return tuple(
+            StandaloneScore(name or entry.name, params, None, score, warning=metric.warning)
+            for name, score in scores.items()
+        )
+    found = {name: torch.cat([batch[name] for batch in values]).double() for name in names}
+    return tuple(
+        StandaloneScore(name or entry.name, params, each.tolist(), float(each.mean()), warning=metric.warning)
+        for name, each in found.items()
+    )
 
 
 def _per_image(registered: Registered, value: object, count: int) -> Tensor:
-    """Return the value of a loss or metric, if it is one number for each image."""
+    """Return the value of a loss, if it is one number for each image."""
     if isinstance(value, Tensor) and value.shape == (count,) and not value.is_complex():
         return value
     culprit = f"{registered.entry.name} of {registered.plugin.provider}"
