@@ -21,7 +21,7 @@ from recbench.analysis.rows import MethodRows
 from recbench.analysis.tuning import remarks
 from recbench.plan.model import Column, PlannedJob
 from recbench.plan.plan import Plan
-from recbench.store.record import Result
+from recbench.store.record import Compared, Result
 from recbench.store.store import Store
 
 if TYPE_CHECKING:  # numpy and scipy take longer to import than many a command to run
@@ -247,7 +247,7 @@ class _BoardBuilder:
             (row for row in (*rows.values(), *self.rows.undecided()) if row.status != "ranked"),
             key=lambda row: (row.status, row.label),
         )
-        records = (record for seeds in self.by_method.values() for record in seeds.values() if record is not None)
+        records = [record for seeds in self.by_method.values() for record in seeds.values() if record is not None]
         return Board(
             setting=plan.settings[self.setting].label,
             shape=plan.settings[self.setting].shape,
@@ -261,6 +261,7 @@ class _BoardBuilder:
             overall=overall_verdict(together, order, places) if together else None,
             target=f"{self.time_to[0]} of {self.time_to[1]:g}" if self.time_to else "",
             baselines=baselines,
+            compared=_compared(columns, records),
         )
 
     def _baselines(self) -> Iterator[Row]:
@@ -289,6 +290,17 @@ class _BoardBuilder:
             for name, score in record.scores.items():
                 found.setdefault(name, []).append(PerImageScores(record.job_id, score, record.files))
         return found
+
+
+def _compared(columns: Sequence[Column], records: Sequence[Result]) -> dict[str, tuple[Compared, ...]]:
+    """Return what the scores of distances between sets of images compared, by metric, in the order of the records."""
+    found: dict[str, tuple[Compared, ...]] = {}
+    for column in columns:
+        scores = (record.scores.get(column.name) for record in records)
+        of = dict.fromkeys(score.compared for score in scores if score is not None and score.compared is not None)
+        if of:
+            found[column.name] = tuple(of)
+    return found
 
 
 def ranked_rows(

@@ -53,7 +53,7 @@ def metric(
 
 def _unnamed(scores: dict[str, _One]) -> _One | dict[str, _One]:
     """Return the score of a metric that has one; those of others by name."""
-    return scores[""] if "" in scores else scores
+    return scores.get("", scores)
 
 
 class StandaloneMetric:

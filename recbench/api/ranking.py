@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,9 @@ def rank(
     Args:
         table: a row per method, seed and test image, with the columns ``method``, ``seed``, ``image`` and ``score``; or
             the path of a CSV file with these columns. All methods and seeds must be scored on the same images.
-        metric: name of a metric of recbench, or of one of its scores, which gives direction and range; a column of that name counts as
-            ``score`` if there is none, so that ``recbench.rank(board.per_image(), metric="psnr")`` ranks a suite.
+        metric: name of a metric of recbench, or of one of its scores, which gives direction and range; a column of that
+            name counts as ``score`` if there is none, so that ``recbench.rank(board.per_image(), metric="psnr")`` ranks
+            a suite.
         direction: ``"higher"`` or ``"lower"`` is better, or the score that is best; by default that of the metric, and
             ``"higher"`` without one.
         score_range: lowest and highest possible score, which intervals do not leave; by default those of the metric.

@@ -142,9 +142,9 @@ def _scores(entry: MetricEntry) -> list[tuple[str, str]]:
     if entry.convention is not None:
         reference = entry.convention.reference
         which = {"test": "the test images", "train": "the training images"}
-        facts.append(("compares with", which.get(reference, f"those that {reference} says")))
+        facts.append(("compares with", which.get(reference, f"the images that the parameter {reference} says")))
         facts.append(("resizes", entry.convention.resize))
-        some = f"all, or as many as {entry.convention.limit} says" if entry.convention.limit else "all"
+        some = f"all, or as many as the parameter {entry.convention.limit} says" if entry.convention.limit else "all"
         facts.append(("images", some))
     return facts
 

@@ -25,10 +25,8 @@ from recbench.render.columns import wide as whole
 from recbench.render.leaderboard import FORMATS
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from recbench.contracts.entries import ImageShape
+    from recbench.job.given import GivenScore
 
 _DEFAULT = ("psnr", "ssim", "st_lpips")
 
@@ -90,7 +88,7 @@ def rank_images_command(
             reasons = {one.entry.name: _refusal(one, given.shape, params[one.entry.name]) for one in chosen}
             used = [one for one in chosen if not reasons[one.entry.name]]
             notes = [f"{name} does not rank: it {why}" for name, why in reasons.items() if why]
-        scores: dict[str, list[NDArray[np.float64]]] = {}
+        scores: dict[str, GivenScore] = {}
         for one in used:
             name = one.entry.name
             found, warning = score_given(given, one, params[name], cache=default_cache())
@@ -105,9 +103,10 @@ def rank_images_command(
             count,
             [method.name for method in given.methods],
             [column for one in used for column in _columns(cast(MetricEntry, one.entry))],
-            scores,
+            {name: score.methods for name, score in scores.items()},
             confidence=confidence,
             notes=notes,
+            compared={name: (score.compared,) for name, score in scores.items() if score.compared is not None},
         )
 
     try:

@@ -1,4 +1,4 @@
-"""Facts about the scores of metrics: their names where there are several, and what decides their value besides images."""
+"""Facts about the scores of metrics: names where there are several, and what decides the value besides the images."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Convention:
         reference: the images that the evaluated ones are compared with: ``"test"``, those that reconstructions are made
             of, or of a tuned suite's candidates the validation images; ``"train"``, the training images; or the name of
             the parameter that says which.
-        resize: how images reach the network, in words: ``"bilinear, not antialiased, to 299x299"``.
+        resize: how images reach the network, in words: ``"bilinearly, not antialiased, to 299x299"``.
         limit: name of the parameter that limits how many images are compared, 0 for all; empty if there is none.
     """
 

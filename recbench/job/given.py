@@ -19,6 +19,7 @@ from recbench.job.image_sets import check_order, few, image_names, read_images
 from recbench.job.images import convert
 from recbench.job.standalone import ImagePair, as_images, score_metric
 from recbench.plugin.registry import Registered
+from recbench.store.record import Compared
 
 _SEED = re.compile(r"(?:seed[-_ ]?)?(\d+)", re.IGNORECASE)
 _UNIT = (0.0, 1.0)
@@ -54,6 +55,19 @@ class GivenImages:
     @property
     def shape(self) -> ImageShape:
         return ImageShape(*self.target.shape[1:])
+
+
+@dataclass(frozen=True)
+class GivenScore:
+    """One score of all reconstructions.
+
+    Attributes:
+        methods: for each method, scores (S, N) of its seeds and images, or (S,) of a metric of whole sets.
+        compared: what a distance between sets of images compared.
+    """
+
+    methods: list[NDArray[np.float64]]
+    compared: Compared | None
 
 
 def find_methods(given: Sequence[str]) -> tuple[GivenMethod, ...]:
@@ -168,17 +182,16 @@ def _as_images(array: NDArray[Any], path: Path, value_range: Range | None) -> tu
 
 def score_given(
     given: GivenImages, metric: Registered, params: Mapping[str, Any], *, cache: Path
-) -> tuple[dict[str, list[NDArray[np.float64]]], str]:
+) -> tuple[dict[str, GivenScore], str]:
     """Score all reconstructions by a metric.
 
     Returns:
-        By the name of the score, which for most metrics is that of the metric: for each method, scores (S, N) of its
-        seeds and images, or (S,) of a metric of whole sets. And what a reader of them must know.
+        The scores by name, which for most metrics is that of the metric; and what a reader of them must know.
 
     Raises:
         UserError: the metric cannot take such images, lacks its weights, or gives NaN.
     """
-    found: dict[str, list[NDArray[np.float64]]] = {}
+    found: dict[str, GivenScore] = {}
     warning = ""
     for method, reconstructions in zip(given.methods, given.reconstructions, strict=True):
         seeds: dict[str, list[NDArray[np.float64]]] = {}
@@ -192,6 +205,7 @@ def score_given(
                     raise UserError(f"{path}: the metric {scored.name} gives NaN for {lost} scores")
                 seeds.setdefault(scored.name, []).append(values)
                 warning = warning or scored.warning
+                found.setdefault(scored.name, GivenScore([], scored.compared))
         for name, values_of_seeds in seeds.items():
-            found.setdefault(name, []).append(np.stack(values_of_seeds))
+            found[name].methods.append(np.stack(values_of_seeds))
     return found, warning

@@ -18,11 +18,13 @@ from recbench.contracts.loss import Context, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.data.weights import missing
 from recbench.errors import UserError
+from recbench.job.evaluation import compared
 from recbench.job.image_sets import check_order, few, image_names, read_images
 from recbench.job.images import convert, to_8_bits
-from recbench.job.parts import create_loss, create_metric
+from recbench.job.parts import MetricSpec, create_loss, create_metric
 from recbench.job.training import seed_everything
 from recbench.plugin.registry import Registered
+from recbench.store.record import Compared
 
 BATCH = 64
 _UNIT = (0.0, 1.0)
@@ -53,6 +55,7 @@ class StandaloneScore:
         mean: over the images, or the value of the set.
         grad_norm: Euclidean norm of the gradient, by the decoded image in its given range, for each image.
         warning: what a reader of the value must know.
+        compared: what a distance between sets of images compared.
     """
 
     name: str
@@ -61,6 +64,7 @@ class StandaloneScore:
     mean: float
     grad_norm: list[float] | None = None
     warning: str = ""
+    compared: Compared | None = None
 
 
 def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: torch.dtype) -> ImagePair:
@@ -145,7 +149,8 @@ def score_metric(
     if isinstance(metric, SetMetric):
         images = to_8_bits(convert(pair.target, pair.value_range, _UNIT))
         content = hashlib.sha256(images.numpy().tobytes()).hexdigest()
-        metric.prepare(Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device))
+        reference = Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device)
+        metric.prepare(reference)
     for both in _batches(pair, BATCH):
         shown = [convert(each, pair.value_range, _UNIT) for each in both]
         if entry.rounded:
@@ -156,8 +161,10 @@ def score_metric(
             metric.update(*shown)
     if isinstance(metric, SetMetric):
         scores = check_score(part, metric.compute(), names)
+        spec = MetricSpec(metric, convention=entry.convention, params=params)
+        of = compared(spec, reference)
         return tuple(
-            StandaloneScore(name or entry.name, params, None, score, warning=metric.warning)
+            StandaloneScore(name or entry.name, params, None, score, warning=metric.warning, compared=of)
             for name, score in scores.items()
         )
     found = {name: torch.cat([batch[name] for batch in values]).double() for name in names}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import Any
 
-from recbench import MetricEntry, Parameter, Requirements, hookimpl
+from recbench import Convention, MetricEntry, Parameter, Requirements, hookimpl
 from recbench_metrics.pretrained import EFFICIENTNET_LITE0, INCEPTION
 
 _KIM_JO = "Kim and Jo, Two Proposed Solutions for Mitigating Blurred Output of Autoencoder"
@@ -38,6 +38,12 @@ _RANK = (
 _FEATURES = (
     "Grey images are repeated to three channels. What is computed from the data is kept in the cache: once for each "
     "data set, network and precision."
+)
+
+
+_INCEPTION_SIZE = Convention(reference="test", resize="bilinearly, not antialiased, to 299x299", limit="images")
+_EFFICIENTNET_SIZE = Convention(
+    reference="test", resize="bilinearly, antialiased where they shrink, to 224x224", limit="images"
 )
 
 
@@ -177,6 +183,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "Fréchet Inception distance of {} to the data",
         score_range=(0, inf),
         parameters=(_PRECISION, _IMAGES),
+        convention=_INCEPTION_SIZE,
         requirements=_COLOUR_OR_GREY,
         weights=(INCEPTION,),
         direction="lower",
@@ -199,6 +206,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             _PRECISION,
             _IMAGES,
         ),
+        convention=_INCEPTION_SIZE,
         requirements=_COLOUR_OR_GREY,
         weights=(INCEPTION,),
         direction="lower",
@@ -218,6 +226,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         "Fréchet distance of {} to the data by features of EfficientNet-Lite0 (not FID)",
         score_range=(0, inf),
         parameters=(_PRECISION, _IMAGES),
+        convention=_EFFICIENTNET_SIZE,
         requirements=_COLOUR_OR_GREY,
         weights=(EFFICIENTNET_LITE0,),
         direction="lower",
