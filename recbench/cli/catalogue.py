@@ -105,7 +105,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     facts = [("takes", "; ".join(dict.fromkeys(str(each.requirements) for each in takes)))]
     if isinstance(entry, ExecutorEntry | TrackerEntry):
         facts = []
-    if isinstance(entry, TrackerEntry) and entry.packages:
+    if isinstance(entry, TrackerEntry | MetricEntry) and entry.packages:
         facts.append(("packages", ", ".join(entry.packages) + (f" ({entry.install})" if entry.install else "")))
     if isinstance(entry, DatasetEntry) and entry.licence:
         facts.append(("licence", entry.licence))

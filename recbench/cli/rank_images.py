@@ -14,7 +14,7 @@ from recbench.cli.score import value_range
 from recbench.cli.text import echo
 from recbench.contracts.entries import MetricEntry
 from recbench.data.cache import default_cache
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 from recbench.errors import PluginError, UserError
 from recbench.files import write_output
 from recbench.plan.model import Column
@@ -157,8 +157,7 @@ def _refusal(metric: Registered, shape: ImageShape, params: Mapping[str, Any]) -
     """Return why a metric cannot score images of a shape here; empty if it can."""
     complete = metric.entry.complete(params)
     reasons = metric.entry.refusals(shape, complete)
-    lacking = missing(metric.entry.needed_weights(shape, complete))
-    return "; ".join(reasons) or lacking or ""
+    return "; ".join(reasons) or lacking(metric.entry, shape, complete) or ""
 
 
 def _columns(entry: MetricEntry) -> Iterator[Column]:

@@ -274,6 +274,9 @@ class MetricEntry(Entry):
             facts in which they differ from the entry. Each has a column of its own on boards. Empty for one score.
         convention: for distances between sets of images: what publications do differently, which is recorded with the
             score.
+        packages: modules that it imports and that its plugin does not depend on; a missing one is reported before any
+            job runs.
+        install: command that installs them, such as ``"pip install 'recbench[text]'"``.
     """
 
     direction: Direction
@@ -285,9 +288,12 @@ class MetricEntry(Entry):
     score_range: Range = (-math.inf, math.inf)
     scores: tuple[MetricScore, ...] = ()
     convention: Convention | None = None
+    packages: tuple[str, ...] = ()
+    install: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_packages(self.name, self.packages)
         check_direction(self.name, self.direction)
         check_digits(self.name, self.digits)
         check_score_range(self.name, self.score_range)
@@ -350,5 +356,9 @@ class TrackerEntry(Entry):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.packages, tuple) or not all(isinstance(name, str) for name in self.packages):
-            raise TypeError(f"{self.name}: packages must be a tuple of names of modules (is there a comma missing?)")
+        _check_packages(self.name, self.packages)
+
+
+def _check_packages(name: str, packages: object) -> None:
+    if not isinstance(packages, tuple) or not all(isinstance(package, str) for package in packages):
+        raise TypeError(f"{name}: packages must be a tuple of names of modules (is there a comma missing?)")

@@ -16,7 +16,7 @@ from recbench.contracts.checked_scores import check_score, check_scores
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Context, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 from recbench.errors import UserError
 from recbench.job.evaluation import compared
 from recbench.job.image_sets import check_order, few, image_names, read_images
@@ -192,8 +192,7 @@ def _complete(registered: Registered, params: Mapping[str, Any], shape: ImageSha
     complete = entry.complete(params)
     reasons = entry.refusals(shape, complete)
     if not reasons:
-        lacking = missing(entry.needed_weights(shape, complete))
-        reasons = [lacking] if lacking else []
+        reasons = list(filter(None, [lacking(entry, shape, complete)]))
     if reasons:
         raise UserError("\n".join(f"{entry.name} cannot take the {shape} images: it {reason}" for reason in reasons))
     return complete

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbench.contracts.entries import DatasetEntry, Entry, ImageShape, MetricEntry
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 from recbench.errors import did_you_mean, quoted
 from recbench.plan.components import component
 from recbench.plan.model import ComponentSpec, brief
@@ -113,8 +113,9 @@ class GridCell:
         return self.only is None or any(architecture.matches(label) for label in self.only)
 
     def missing_weights(self, shape: ImageShape) -> str | None:
-        """Return what is to be said of pretrained weights for images of a shape that are not on this machine."""
-        return missing(self.registered.entry.needed_weights(shape, self.params))
+        """Return what is to be said of pretrained weights and packages for images of a shape that are not on this
+        machine."""
+        return lacking(self.registered.entry, shape, self.params)
 
     @property
     def places(self) -> tuple[str, ...]:
