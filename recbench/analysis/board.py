@@ -12,7 +12,7 @@ from pydantic import Field
 
 from recbench.analysis.tuning import Tuned
 from recbench.plan.model import Column, Frozen, OfFamilies
-from recbench.store.record import Compared, Cost, Number
+from recbench.store.record import ComparedSets, Cost, Number
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 """The letters of tiers, best first; after them come ``(53)``, ``(54)``, …"""
@@ -173,7 +173,7 @@ class Board(Frozen):
     overall: OverallVerdict | None = None
     target: str = ""
     baselines: tuple[Row, ...] = ()
-    compared: dict[str, tuple[Compared, ...]] = Field(default_factory=dict)
+    compared: dict[str, tuple[ComparedSets, ...]] = Field(default_factory=dict)
 
 
 class Leaderboard(Frozen):

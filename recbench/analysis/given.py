@@ -17,7 +17,7 @@ from recbench.analysis.ranking import MOST_COMPARED, metric_verdict, overall_ver
 from recbench.analysis.significance import Findings, findings
 from recbench.analysis.statistics import moments, moments_of_means
 from recbench.plan.model import Column
-from recbench.store.record import Compared
+from recbench.store.record import ComparedSets
 
 GivenScores = Mapping[str, Sequence[NDArray[np.float64]]]
 """By metric, an array for each method: scores (S, N) of S seeds and N images, or (S,) of a metric of whole sets."""
@@ -34,7 +34,7 @@ def rank_given(
     *,
     confidence: float = 0.95,
     notes: Sequence[str] = (),
-    compared: Mapping[str, tuple[Compared, ...]] | None = None,
+    compared: Mapping[str, tuple[ComparedSets, ...]] | None = None,
 ) -> Leaderboard:
     """Rank methods by scores of the same images.
 

@@ -21,7 +21,7 @@ from recbench.analysis.rows import MethodRows
 from recbench.analysis.tuning import remarks
 from recbench.plan.model import Column, PlannedJob
 from recbench.plan.plan import Plan
-from recbench.store.record import Compared, Result
+from recbench.store.record import ComparedSets, Result
 from recbench.store.store import Store
 
 if TYPE_CHECKING:  # numpy and scipy take longer to import than many a command to run
@@ -292,9 +292,9 @@ class _BoardBuilder:
         return found
 
 
-def _compared(columns: Sequence[Column], records: Sequence[Result]) -> dict[str, tuple[Compared, ...]]:
+def _compared(columns: Sequence[Column], records: Sequence[Result]) -> dict[str, tuple[ComparedSets, ...]]:
     """Return what the scores of distances between sets of images compared, by metric, in the order of the records."""
-    found: dict[str, tuple[Compared, ...]] = {}
+    found: dict[str, tuple[ComparedSets, ...]] = {}
     for column in columns:
         scores = (record.scores.get(column.name) for record in records)
         of = dict.fromkeys(score.compared for score in scores if score is not None and score.compared is not None)

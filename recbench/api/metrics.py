@@ -21,7 +21,7 @@ from recbench.plugin.registry import Registered
 _CPU = torch.device("cpu")
 _BATCH = 64
 
-Scored = Tensor | float | dict[str, Tensor] | dict[str, float]
+MetricOutput = Tensor | float | dict[str, Tensor] | dict[str, float]
 """What a metric gives: scores of images, or of their set; several of them by name."""
 _One = TypeVar("_One", Tensor, float)
 
@@ -80,7 +80,7 @@ class StandaloneMetric:
         return cast(MetricEntry, self.registered.entry)
 
     @torch.no_grad()
-    def __call__(self, decoded: Tensor, target: Tensor) -> Scored:
+    def __call__(self, decoded: Tensor, target: Tensor) -> MetricOutput:
         """Return the score of each image, (B,), or that of the whole set for a metric of sets; of a metric with several
         scores, each by its name.
 

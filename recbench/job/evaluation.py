@@ -27,7 +27,7 @@ from recbench.job.images import convert, take, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, own_random_states, passes
 from recbench.job.training import reconstruct
 from recbench.plan.model import Training
-from recbench.store.record import Compared, Score
+from recbench.store.record import ComparedSets, Score
 
 KEPT_IMAGES = 16
 LOOKED_IMAGES = 256
@@ -234,7 +234,7 @@ def _nan(name: str, which: str) -> NotFinite:
     return error
 
 
-def compared(spec: MetricSpec, reference: Reference) -> Compared | None:
+def compared(spec: MetricSpec, reference: Reference) -> ComparedSets | None:
     """Return what a distance between sets of images compares, to be recorded with its score; None for other metrics."""
     convention = spec.convention
     if convention is None:
@@ -242,7 +242,7 @@ def compared(spec: MetricSpec, reference: Reference) -> Compared | None:
     chosen = str(spec.params.get(convention.reference, convention.reference))
     images = reference.train if chosen == "train" and reference.train is not None else reference.images
     most = int(spec.params.get(convention.limit, 0)) or math.inf
-    return Compared(
+    return ComparedSets(
         reference="train" if chosen == "train" else reference.split or "given",
         references=int(min(len(images), most)),
         images=int(min(len(reference.images), most)),

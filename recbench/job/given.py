@@ -19,7 +19,7 @@ from recbench.job.image_sets import check_order, few, image_names, read_images
 from recbench.job.images import convert
 from recbench.job.standalone import ImagePair, as_images, score_metric
 from recbench.plugin.registry import Registered
-from recbench.store.record import Compared
+from recbench.store.record import ComparedSets
 
 _SEED = re.compile(r"(?:seed[-_ ]?)?(\d+)", re.IGNORECASE)
 _UNIT = (0.0, 1.0)
@@ -67,7 +67,7 @@ class GivenScore:
     """
 
     methods: list[NDArray[np.float64]]
-    compared: Compared | None
+    compared: ComparedSets | None
 
 
 def find_methods(given: Sequence[str]) -> tuple[GivenMethod, ...]:

@@ -24,7 +24,7 @@ from recbench.job.images import convert, to_8_bits
 from recbench.job.parts import MetricSpec, create_loss, create_metric
 from recbench.job.training import seed_everything
 from recbench.plugin.registry import Registered
-from recbench.store.record import Compared
+from recbench.store.record import ComparedSets
 
 BATCH = 64
 _UNIT = (0.0, 1.0)
@@ -64,7 +64,7 @@ class StandaloneScore:
     mean: float
     grad_norm: list[float] | None = None
     warning: str = ""
-    compared: Compared | None = None
+    compared: ComparedSets | None = None
 
 
 def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: torch.dtype) -> ImagePair:

@@ -43,7 +43,7 @@ MOST_BYTES = 1 << 24
 """Largest size of a record: a thousand times what a record has."""
 
 
-class Compared(Frozen):
+class ComparedSets(Frozen):
     """What a distance between two sets of images compared: values by different conventions are not comparable.
     ``reference`` says which images the evaluated ones were compared with, ``references`` and ``images`` how many of
     these and of those, ``resize`` how they reached the network."""
@@ -66,7 +66,7 @@ class Score(Frozen):
     warning: str = ""
     infinite: int = 0
     finite: float | None = None
-    compared: Compared | None = None
+    compared: ComparedSets | None = None
 
 
 class Cost(Frozen):

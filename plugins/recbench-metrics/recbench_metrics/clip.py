@@ -59,7 +59,7 @@ class CLIP(nn.Module):
 
 def preprocess(images: Tensor) -> Tensor:
     """Resize images (B, 3, H, W) in 0 to 1 to (B, 3, 336, 336) bicubically and normalize them."""
-    return normalized(resized(images, SIDE), _MEAN, _DEVIATION)
+    return normalized(resized(images, SIDE, SIDE), _MEAN, _DEVIATION)
 
 
 def quick_gelu(values: Tensor) -> Tensor:

@@ -57,10 +57,14 @@ class DINOv2(nn.Module):
 def preprocess(images: Tensor) -> Tensor:
     """Resize images (B, 3, H, W) in 0 to 1 to (B, 3, 224, 224) bicubically and normalize them.
 
-    Rounded to 8 bits after resizing, as the images are that Stein et al. resize with Pillow.
+    Rounded to 8 bits after each direction, as Pillow does, with which Stein et al. resize.
     """
-    small = resized(images, SIDE).clamp(0, 1).mul(255).round().div(255)
-    return normalized(small, _MEAN, _DEVIATION)
+    across = _eight_bits(resized(images, images.shape[2], SIDE))
+    return normalized(_eight_bits(resized(across, SIDE, SIDE)), _MEAN, _DEVIATION)
+
+
+def _eight_bits(images: Tensor) -> Tensor:
+    return images.clamp(0, 1).mul(255).round().div(255)
 
 
 def resized_positions(positions: Tensor, side: int) -> Tensor:

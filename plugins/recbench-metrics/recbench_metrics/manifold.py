@@ -48,9 +48,8 @@ def _radii(points: Tensor, neighbours: int) -> Tensor:
     found = []
     for start, rows in _batches(points):
         distances = squared_distances(rows, points)
-        own = torch.arange(len(rows), device=points.device)
-        distances[own, start + own] = torch.inf
-        found.append(distances.kthvalue(neighbours, dim=1).values)
+        distances.diagonal(start).fill_(torch.inf)
+        found.append(distances.topk(neighbours, dim=1, largest=False).values[:, -1])
     return torch.cat(found)
 
 

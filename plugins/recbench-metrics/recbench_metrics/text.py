@@ -25,7 +25,7 @@ PACKAGE = "rapidocr-onnxruntime"
 
 
 @dataclass(frozen=True)
-class Found:
+class TextPlace:
     """A text that was found in an image, and the rectangle of pixels that it fills: ``left`` up to before ``right``."""
 
     text: str
@@ -39,7 +39,7 @@ class Found:
         return np.ascontiguousarray(image[self.top : self.bottom, self.left : self.right])
 
 
-class Reader:
+class TextReader:
     """The models that rapidocr-onnxruntime carries, on one thread of the processor.
 
     Images are uint8 (H, W, 3) in the order blue, green, red.
@@ -55,7 +55,7 @@ class Reader:
             raise UserError(f"text: needs the package {PACKAGE} ({error}): pip install 'recbench[text]'") from None
         self._engine: Any = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
 
-    def find(self, image: NDArray[np.uint8]) -> list[Found]:
+    def find(self, image: NDArray[np.uint8]) -> list[TextPlace]:
         """Return the texts of an image that the reader is sure of, as they are read in their upright rectangles."""
         boxes, _ = self._engine(image)
         found = []
@@ -65,10 +65,10 @@ class Reader:
             left, top = int(max(np.floor(across.min()), 0)), int(max(np.floor(down.min()), 0))
             right, bottom = int(min(np.ceil(across.max()), width)), int(min(np.ceil(down.max()), height))
             if left < right and top < bottom:
-                place = Found("", left, top, right, bottom)
+                place = TextPlace("", left, top, right, bottom)
                 text = self.read(place.cut(image))
                 if text:
-                    found.append(Found(text, left, top, right, bottom))
+                    found.append(TextPlace(text, left, top, right, bottom))
         return found
 
     def read(self, part: NDArray[np.uint8]) -> str:
@@ -110,8 +110,8 @@ class Text(SetMetric):
     def __init__(self, shape: ImageShape, *, images: int) -> None:
         super().__init__()
         self.images = images
-        self.reader = Reader()
-        self.wanted: list[list[Found]] = []
+        self.reader = TextReader()
+        self.wanted: list[list[TextPlace]] = []
         self.count = 0
         self.accuracies: list[float] = []
         self.exact = 0
@@ -150,7 +150,7 @@ def _pixels(image: Tensor) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rows[:, :, ::-1])
 
 
-def _texts(reader: Reader, images: Tensor, reference: Reference) -> list[list[Found]]:
+def _texts(reader: TextReader, images: Tensor, reference: Reference) -> list[list[TextPlace]]:
     """Return the texts of the test images, from the cache if they were read before by the same reader."""
     code = inspect.getsource(sys.modules[__name__])
     origin = {"images": reference.fingerprint, "count": len(images), "reader": _version(), "code": code}
@@ -159,7 +159,7 @@ def _texts(reader: Reader, images: Tensor, reference: Reference) -> list[list[Fo
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["origin"] == digest:
-            return [[Found(**one) for one in found] for found in kept["texts"]]
+            return [[TextPlace(**one) for one in found] for found in kept["texts"]]
     except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: it is written anew
         pass
     texts = [reader.find(_pixels(image)) for image in images]
@@ -171,7 +171,7 @@ def _texts(reader: Reader, images: Tensor, reference: Reference) -> list[list[Fo
     return texts
 
 
-def _plain(found: Sequence[Found]) -> list[dict[str, Any]]:
+def _plain(found: Sequence[TextPlace]) -> list[dict[str, Any]]:
     return [asdict(one) for one in found]
 
 

@@ -118,9 +118,9 @@ class Patches(nn.Module):
         return torch.cat([first, tokens], dim=1) + self.positions
 
 
-def resized(images: Tensor, side: int) -> Tensor:
-    """Resize images (B, C, H, W) to (B, C, side, side) bicubically (a = −0.5), antialiased where they shrink."""
-    return functional.interpolate(images, (side, side), mode="bicubic", align_corners=False, antialias=True)
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Resize images (B, C, H, W) to (B, C, height, width) bicubically (a = −0.5), antialiased where they shrink."""
+    return functional.interpolate(images, (height, width), mode="bicubic", align_corners=False, antialias=True)
 
 
 def normalized(images: Tensor, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
