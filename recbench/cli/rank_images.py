@@ -26,7 +26,7 @@ from recbench.render.leaderboard import FORMATS
 
 if TYPE_CHECKING:
     from recbench.contracts.entries import ImageShape
-    from recbench.job.given import GivenScore
+    from recbench.job.given import GivenImages, GivenScore
 
 _DEFAULT = ("psnr", "ssim", "st_lpips")
 
@@ -47,6 +47,13 @@ _DEFAULT = ("psnr", "ssim", "st_lpips")
 )
 @click.option("--wide", is_flag=True, help="Include spreads, mean ranks, and the statistics of every metric.")
 @output_option
+@click.option(
+    "--report",
+    "home",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write a report of HTML pages too, DIR/report/index.html.",
+)
 @plugin_options
 def rank_images_command(
     target: Path,
@@ -58,6 +65,7 @@ def rank_images_command(
     form: str,
     wide: bool,
     output: Path | None,
+    home: Path | None,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
@@ -96,7 +104,7 @@ def rank_images_command(
             notes += [f"{name}: {warning}"] if warning else []
             notes += [f"{name}: {key} is {value}" for key, value in params[name].items()]
         count, *size = given.target.shape
-        return rank_given(
+        leaderboard = rank_given(
             target.resolve().name if target.is_dir() else target.stem,
             f"{count} images of {'x'.join(map(str, size))}",
             (size[0], size[1], size[2]),
@@ -108,11 +116,16 @@ def rank_images_command(
             notes=notes,
             compared={name: (score.compared,) for name, score in scores.items() if score.compared is not None},
         )
+        if home is not None:
+            _write_report(leaderboard, given, scores, home)
+        return leaderboard
 
     try:
         leaderboard = call_in_fork(compute)
     except PluginError as error:
         raise PluginError(f"a metric ({', '.join(one.entry.name for one in chosen)}) {error}") from None
+    if home is not None:
+        echo(str(home / "report" / "index.html"), err=True)
     selection = _without_training(leaderboard, wide)
     if form == "terminal" and output is None:
         from recbench.cli.terminal import print_leaderboard
@@ -124,6 +137,17 @@ def rank_images_command(
         echo(text, nl=False)
     else:
         write_output(output, text.encode())
+
+
+def _write_report(leaderboard: Leaderboard, given: GivenImages, scores: Mapping[str, GivenScore], home: Path) -> None:
+    from recbench.job.given import shown_images
+    from recbench.report.given import GivenPictures, of_methods, write_given
+
+    names = [method.name for method in given.methods]
+    target, decoded = shown_images(given)
+    found = of_methods(names, {name: score.methods for name, score in scores.items()})
+    home.mkdir(parents=True, exist_ok=True)
+    write_given(leaderboard, GivenPictures(target, dict(zip(names, decoded, strict=True)), found), home)
 
 
 def _without_training(leaderboard: Leaderboard, wide: bool) -> Excerpt:

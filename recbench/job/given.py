@@ -16,7 +16,7 @@ from torch import Tensor
 from recbench.contracts.entries import ImageShape, Range
 from recbench.errors import UserError
 from recbench.job.image_sets import check_order, few, image_names, read_images
-from recbench.job.images import convert
+from recbench.job.images import convert, to_8_bits
 from recbench.job.standalone import ImagePair, as_images, score_metric
 from recbench.plugin.registry import Registered
 from recbench.store.record import ComparedSets
@@ -178,6 +178,15 @@ def _as_images(array: NDArray[Any], path: Path, value_range: Range | None) -> tu
         came = f"{float(images.amin()):g} to {float(images.amax()):g}"
         raise UserError(f"{path} has values from {came}, outside of {known[0]:g} to {known[1]:g}; give its --range")
     return images, known
+
+
+def shown_images(given: GivenImages) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """Return the targets, and each method's reconstructions of its first seed, as bytes (N, C, H, W)."""
+    found = []
+    for method, (first, *_) in zip(given.methods, given.reconstructions, strict=True):
+        images, limits = _as_images(first, method.seeds[0], given.value_range)
+        found.append(to_8_bits(convert(images, limits, _UNIT)).numpy())
+    return to_8_bits(given.target).numpy(), found
 
 
 def score_given(
