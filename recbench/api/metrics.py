@@ -157,7 +157,10 @@ class StandaloneMetric:
         pixels = to_8_bits(target)
         content = hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest()
         folder = default_cache() / "references"
-        fresh.prepare(Reference(pixels, f"{content} {tuple(pixels.shape)}", folder, decoded.device))
+        try:
+            fresh.prepare(Reference(pixels, f"{content} {tuple(pixels.shape)}", folder, decoded.device))
+        except UserError as error:
+            raise UserError(f"{self.entry.name} {error}") from error
         for one, other in zip(torch.split(decoded, _BATCH), torch.split(target, _BATCH), strict=True):
             fresh.update(one, other)
         scores = check_score(str(self.registered), fresh.compute(), self.entry.score_names)

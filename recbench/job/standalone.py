@@ -150,7 +150,10 @@ def score_metric(
         images = to_8_bits(convert(pair.target, pair.value_range, _UNIT))
         content = hashlib.sha256(images.numpy().tobytes()).hexdigest()
         reference = Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device)
-        metric.prepare(reference)
+        try:
+            metric.prepare(reference)
+        except UserError as error:
+            raise UserError(f"{entry.name} {error}") from error
     for both in _batches(pair, BATCH):
         shown = [convert(each, pair.value_range, _UNIT) for each in both]
         if entry.rounded:
