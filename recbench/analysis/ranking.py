@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from recbench.analysis.board import Board, Leaderboard, MetricCell, OverallVerdict, Row, Verdict
 from recbench.analysis.health import baseline_warnings
 from recbench.analysis.protocols import Key, explain_protocols, key
-from recbench.analysis.rows import MethodRows
+from recbench.analysis.rows import MethodRows, compared_sets
 from recbench.analysis.tuning import remarks
 from recbench.plan.model import Column, PlannedJob
 from recbench.plan.plan import Plan
-from recbench.store.record import ComparedSets, Result
+from recbench.store.record import Result
 from recbench.store.store import Store
 
 if TYPE_CHECKING:  # numpy and scipy take longer to import than many a command to run
@@ -261,7 +261,7 @@ class _BoardBuilder:
             overall=overall_verdict(together, order, places) if together else None,
             target=f"{self.time_to[0]} of {self.time_to[1]:g}" if self.time_to else "",
             baselines=baselines,
-            compared=_compared(columns, records),
+            compared=compared_sets(columns, records),
         )
 
     def _baselines(self) -> Iterator[Row]:
@@ -290,17 +290,6 @@ class _BoardBuilder:
             for name, score in record.scores.items():
                 found.setdefault(name, []).append(PerImageScores(record.job_id, score, record.files))
         return found
-
-
-def _compared(columns: Sequence[Column], records: Sequence[Result]) -> dict[str, tuple[ComparedSets, ...]]:
-    """Return what the scores of distances between sets of images compared, by metric, in the order of the records."""
-    found: dict[str, tuple[ComparedSets, ...]] = {}
-    for column in columns:
-        scores = (record.scores.get(column.name) for record in records)
-        of = dict.fromkeys(score.compared for score in scores if score is not None and score.compared is not None)
-        if of:
-            found[column.name] = tuple(of)
-    return found
 
 
 def ranked_rows(

@@ -54,8 +54,8 @@ class MetricScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """What decides the value of a distance between two sets of images besides the images, and differs between
-    publications: it is recorded with every score.
+    """The choices that decide the value of a distance between two sets of images besides the images, and that differ
+    between publications: they are recorded with every score.
 
     Attributes:
         reference: the images that the evaluated ones are compared with: ``"test"``, those that reconstructions are made

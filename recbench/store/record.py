@@ -44,7 +44,7 @@ MOST_BYTES = 1 << 24
 
 
 class ComparedSets(Frozen):
-    """What a distance between two sets of images compared: values by different conventions are not comparable.
+    """The two sets of images that a distance compared: values by different conventions are not comparable.
     ``reference`` says which images the evaluated ones were compared with, ``references`` and ``images`` how many of
     these and of those, ``resize`` how they reached the network."""
 

@@ -50,7 +50,7 @@ class TextReader:
 
     def __init__(self) -> None:
         try:
-            from rapidocr_onnxruntime import RapidOCR  # type: ignore[import-not-found]
+            from rapidocr_onnxruntime import RapidOCR
         except ImportError as error:
             raise UserError(f"text: needs the package {PACKAGE} ({error}): pip install 'recbench[text]'") from None
         self._engine: Any = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
