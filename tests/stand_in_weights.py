@@ -173,8 +173,10 @@ def _clip() -> Iterator[tuple[str, Tensor]]:
     yield "vision_model.embeddings.class_embedding", _random(64)
     yield "vision_model.embeddings.patch_embedding.weight", _random(64, 3, 14, 14)
     yield "vision_model.embeddings.position_embedding.weight", _random(577, 64)
-    for part in ("k", "v", "q", "out"):
+    for part in ("k", "v", "out"):
         yield from _linear_layer(f"{inner}.self_attn.{part}_proj", 64, 64)
+    yield f"{inner}.self_attn.q_proj.weight", torch.zeros(64, 64)  # so that the class token sees all patches alike
+    yield f"{inner}.self_attn.q_proj.bias", torch.zeros(64)
     yield from _linear_layer(f"{inner}.mlp.fc1", 256, 64)
     yield from _linear_layer(f"{inner}.mlp.fc2", 64, 256)
     for name in (

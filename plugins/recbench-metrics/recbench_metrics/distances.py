@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,9 +37,9 @@ def gaussian_mmd(x: Tensor, y: Tensor, deviation: float) -> float:
     x, y = x.double(), y.double()
 
     def mean_kernel(first: Tensor, second: Tensor) -> float:
-        total = sum(
-            float(torch.exp(-squared_distances(rows, second) / (2 * deviation**2)).sum()) for rows in first.split(_ROWS)
+        kernels = (
+            torch.exp(-squared_distances(rows, second) / (2 * deviation**2)) for rows in torch.split(first, _ROWS)
         )
-        return total / (len(first) * len(second))
+        return math.fsum(float(kernel.sum()) for kernel in kernels) / (len(first) * len(second))
 
     return mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y)
