@@ -39,7 +39,7 @@ from recbench.contracts.checked_scores import check_scores
 from recbench.contracts.entries import ImageShape, LossEntry
 from recbench.contracts.loss import Context
 from recbench.contracts.metric import ImageMetric, Reference
-from recbench.errors import RecbenchError
+from recbench.errors import RecbenchError, UserError
 from recbench.job.checkpoint import Position
 from recbench.job.device import autocast, choose_device
 from recbench.job.evaluation import NotFinite, evaluate
@@ -348,6 +348,8 @@ def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> N
         for specs in passes(metrics).values():
             try:
                 trial.score(specs, Path(cache), ordinary=ordinary)
+            except UserError as error:  # such as that there is no text in them
+                say("note", f"{', '.join(specs)} could not be tried on made-up images: {error}")
             except RecbenchError as error:
                 say("problem", str(error))
 

@@ -28,7 +28,7 @@ from recbench_metrics.modern import CLIP, DINOV2
 from tests.stand_in_weights import stand_in, use_stand_ins
 
 METRICS: dict[str, MetricEntry] = {entry.name: entry for entry in plugin.recbench_metrics()}
-NEW = ("cmmd", "fd_dinov2", "fd_enet_train", "fid_train", "precision_recall")
+NEW = ("cmmd", "fd_dinov2", "fd_enet_train", "precision_recall")
 SHAPE = ImageShape(3, 16, 16)
 
 
