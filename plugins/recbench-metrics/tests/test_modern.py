@@ -288,6 +288,7 @@ def test_precision_and_recall_need_more_images_than_neighbours(reference: Refere
         scores("precision_recall_gen", reference.images.float() / 255, reference, images=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     metric_cases(
