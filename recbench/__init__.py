@@ -7,7 +7,7 @@ Importing this package imports neither torch nor any plugin: names that need mor
 
 Entries (frozen facts that plugins yield) and their fields:
     LossEntry, ArchitectureEntry, DatasetEntry, MetricEntry, ExecutorEntry, TrackerEntry, Parameter, Tunable,
-    Requirements, Weights, RawFile, ImageShape, and the marker ``hookimpl``.
+    Requirements, Weights, RawFile, ImageShape, MetricScore, Convention, and the marker ``hookimpl``.
 Contracts (classes to derive from, and what their methods are given):
     Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Fitted, Posterior, Gaussian, Deterministic;
     Dataset; ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.contracts.entries import (
     ArchitectureEntry,
+    Convention,
     DatasetEntry,
     ExecutorEntry,
     ImageShape,
     LossEntry,
     MetricEntry,
+    MetricScore,
     Parameter,
     RawFile,
     Requirements,
@@ -91,6 +93,7 @@ __all__ = [
     "Auxiliary",
     "BoundMetric",
     "Context",
+    "Convention",
     "Dataset",
     "DatasetEntry",
     "Deterministic",
@@ -106,6 +109,7 @@ __all__ = [
     "Loss",
     "LossEntry",
     "MetricEntry",
+    "MetricScore",
     "Parameter",
     "Posterior",
     "RawFile",

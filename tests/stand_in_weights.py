@@ -72,6 +72,10 @@ def _state(name: str) -> dict[str, Tensor]:
         return {key: _random(*value.shape) for key, value in _pytorch_fids().state_dict().items()}
     if "efficientnet" in name:
         return dict(_efficientnet())
+    if "dinov2" in name:
+        return dict(_dinov2())
+    if "clip" in name:
+        return dict(_clip())
     if "pnet_lin" in name or "lpips" in name:
         net = next((net for net in ("alex", "squeeze") if net in name), "vgg")
         channels = _SQUEEZE if net == "squeeze" else _LINEAR[net]
@@ -141,6 +145,53 @@ def _efficientnet() -> Iterator[tuple[str, Tensor]]:
     yield from _norm("_bn1", 1280)
     yield "_fc.weight", _random(1000, 1280)
     yield "_fc.bias", torch.zeros(1000)
+
+
+def _dinov2() -> Iterator[tuple[str, Tensor]]:
+    """One block of one head: the names are those of the file, the sizes are not."""
+    for name, shape in (("cls_token", (1, 1, 64)), ("pos_embed", (1, 10, 64)), ("mask_token", (1, 64))):
+        yield name, _random(*shape)
+    yield from _linear_layer("patch_embed.proj", 64, 3, 14, 14)
+    for layer, shape in (
+        ("attn.qkv", (192, 64)),
+        ("attn.proj", (64, 64)),
+        ("mlp.fc1", (256, 64)),
+        ("mlp.fc2", (64, 256)),
+    ):
+        yield from _linear_layer(f"blocks.0.{layer}", *shape)
+    for name in ("blocks.0.norm1", "blocks.0.norm2", "norm"):
+        yield from _linear_layer(name, 64)
+    for name in ("ls1", "ls2"):
+        yield f"blocks.0.{name}.gamma", torch.ones(64)
+
+
+def _clip() -> Iterator[tuple[str, Tensor]]:
+    """One layer of one head, and a tensor of the text encoder."""
+    inner = "vision_model.encoder.layers.0"
+    yield "logit_scale", torch.zeros(())
+    yield "vision_model.embeddings.position_ids", torch.arange(577)[None]
+    yield "vision_model.embeddings.class_embedding", _random(64)
+    yield "vision_model.embeddings.patch_embedding.weight", _random(64, 3, 14, 14)
+    yield "vision_model.embeddings.position_embedding.weight", _random(577, 64)
+    for part in ("k", "v", "out"):
+        yield from _linear_layer(f"{inner}.self_attn.{part}_proj", 64, 64)
+    yield f"{inner}.self_attn.q_proj.weight", torch.zeros(64, 64)  # so that the class token sees all patches alike
+    yield f"{inner}.self_attn.q_proj.bias", torch.zeros(64)
+    yield from _linear_layer(f"{inner}.mlp.fc1", 256, 64)
+    yield from _linear_layer(f"{inner}.mlp.fc2", 64, 256)
+    for name in (
+        f"{inner}.layer_norm1",
+        f"{inner}.layer_norm2",
+        "vision_model.pre_layrnorm",
+        "vision_model.post_layernorm",
+    ):
+        yield from _linear_layer(name, 64)
+    yield "visual_projection.weight", _random(768, 64)
+
+
+def _linear_layer(name: str, *shape: int) -> Iterator[tuple[str, Tensor]]:
+    yield f"{name}.weight", _random(*shape)
+    yield f"{name}.bias", torch.zeros(shape[0])
 
 
 def _norm(name: str, channels: int) -> Iterator[tuple[str, Tensor]]:

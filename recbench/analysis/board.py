@@ -12,7 +12,7 @@ from pydantic import Field
 
 from recbench.analysis.tuning import Tuned
 from recbench.plan.model import Column, Frozen, OfFamilies
-from recbench.store.record import Cost, Number
+from recbench.store.record import ComparedSets, Cost, Number
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 """The letters of tiers, best first; after them come ``(53)``, ``(54)``, …"""
@@ -157,6 +157,8 @@ class Board(Frozen):
         verdicts: by metric that every ranked method has a value for.
         target: the score that ``time_to`` of the rows is the time to.
         baselines: fitted in closed form to the same images, scored by the same metrics, and never ranked.
+        compared: by metric that is a distance between two sets of images, what its scores compared; more than one
+            entry if those of some methods or seeds compared something else.
     """
 
     setting: str
@@ -171,6 +173,7 @@ class Board(Frozen):
     overall: OverallVerdict | None = None
     target: str = ""
     baselines: tuple[Row, ...] = ()
+    compared: dict[str, tuple[ComparedSets, ...]] = Field(default_factory=dict)
 
 
 class Leaderboard(Frozen):

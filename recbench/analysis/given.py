@@ -17,6 +17,7 @@ from recbench.analysis.ranking import MOST_COMPARED, metric_verdict, overall_ver
 from recbench.analysis.significance import Findings, findings
 from recbench.analysis.statistics import moments, moments_of_means
 from recbench.plan.model import Column
+from recbench.store.record import ComparedSets
 
 GivenScores = Mapping[str, Sequence[NDArray[np.float64]]]
 """By metric, an array for each method: scores (S, N) of S seeds and N images, or (S,) of a metric of whole sets."""
@@ -33,6 +34,7 @@ def rank_given(
     *,
     confidence: float = 0.95,
     notes: Sequence[str] = (),
+    compared: Mapping[str, tuple[ComparedSets, ...]] | None = None,
 ) -> Leaderboard:
     """Rank methods by scores of the same images.
 
@@ -46,6 +48,7 @@ def rank_given(
         scores: for every column.
         confidence: of intervals, rank intervals and tiers, in (0, 1).
         notes: for the reader.
+        compared: as a board has it.
     """
     remarks, sure = list(notes), len(methods) <= MOST_COMPARED
     counted = {column.name: [_counted(values, column) for values in scores[column.name]] for column in columns}
@@ -84,6 +87,7 @@ def rank_given(
         confidence=level,
         verdicts={label: metric_verdict(one, order, places) for label, one in found.items()},
         overall=overall_verdict(together, order, places) if together else None,
+        compared=dict(compared or {}),
     )
     return Leaderboard(suite=name, description="", jobs=0, done=0, boards=(board,), notes=tuple(remarks))
 

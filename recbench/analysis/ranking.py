@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from recbench.analysis.board import Board, Leaderboard, MetricCell, OverallVerdict, Row, Verdict
 from recbench.analysis.health import baseline_warnings
 from recbench.analysis.protocols import Key, explain_protocols, key
-from recbench.analysis.rows import MethodRows
+from recbench.analysis.rows import MethodRows, compared_sets
 from recbench.analysis.tuning import remarks
 from recbench.plan.model import Column, PlannedJob
 from recbench.plan.plan import Plan
@@ -247,7 +247,7 @@ class _BoardBuilder:
             (row for row in (*rows.values(), *self.rows.undecided()) if row.status != "ranked"),
             key=lambda row: (row.status, row.label),
         )
-        records = (record for seeds in self.by_method.values() for record in seeds.values() if record is not None)
+        records = [record for seeds in self.by_method.values() for record in seeds.values() if record is not None]
         return Board(
             setting=plan.settings[self.setting].label,
             shape=plan.settings[self.setting].shape,
@@ -261,6 +261,7 @@ class _BoardBuilder:
             overall=overall_verdict(together, order, places) if together else None,
             target=f"{self.time_to[0]} of {self.time_to[1]:g}" if self.time_to else "",
             baselines=baselines,
+            compared=compared_sets(columns, records),
         )
 
     def _baselines(self) -> Iterator[Row]:

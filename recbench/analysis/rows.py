@@ -13,7 +13,7 @@ from recbench.analysis.tuning import tuned, undecided
 from recbench.plan.model import Column, Method, PlannedJob
 from recbench.plan.plan import Plan
 from recbench.plan.selection import usable
-from recbench.store.record import Cost, Result, Score
+from recbench.store.record import ComparedSets, Cost, Result, Score
 
 if TYPE_CHECKING:
     from recbench.analysis.per_image import ScoreFiles
@@ -199,3 +199,14 @@ def _cell(column: Column, method: Method, scores: Sequence[Score]) -> MetricCell
         in_family=column.family in method.families,
         infinite=sum(score.infinite for score in scores),
     )
+
+
+def compared_sets(columns: Sequence[Column], records: Sequence[Result]) -> dict[str, tuple[ComparedSets, ...]]:
+    """Return what the scores of distances between sets of images compared, by metric, in the order of the records."""
+    found: dict[str, tuple[ComparedSets, ...]] = {}
+    for column in columns:
+        scores = (record.scores.get(column.name) for record in records)
+        of = dict.fromkeys(score.compared for score in scores if score is not None and score.compared is not None)
+        if of:
+            found[column.name] = tuple(of)
+    return found

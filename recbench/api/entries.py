@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbench.contracts.entries import Entry, ImageShape
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 from recbench.errors import UserError, did_you_mean
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registered, Registry
@@ -92,7 +92,6 @@ def check_accepted(entry: Entry, shape: ImageShape, params: Mapping[str, Any]) -
     """
     reasons = entry.refusals(shape, params)
     if not reasons:
-        lacking = missing(entry.needed_weights(shape, params))
-        reasons = [lacking] if lacking else []
+        reasons = list(filter(None, [lacking(entry, shape, params)]))
     if reasons:
         raise UserError("; ".join(f"{entry.name} cannot take {shape} images: it {reason}" for reason in reasons))

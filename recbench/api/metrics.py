@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from recbench.api.entries import PluginFiles, check_accepted, chosen, image_shape
-from recbench.contracts.checked import check_score, check_scores
+from recbench.contracts.checked_scores import check_score, check_scores
 from recbench.contracts.entries import ImageShape, MetricEntry
 from recbench.contracts.metric import BoundMetric, ImageMetric, Metric, Reference, SetMetric
 from recbench.data.cache import default_cache
@@ -21,6 +21,10 @@ from recbench.plugin.registry import Registered
 _CPU = torch.device("cpu")
 _BATCH = 64
 
+MetricOutput = Tensor | float | dict[str, Tensor] | dict[str, float]
+"""What a metric gives: scores of images, or of their set; several of them by name."""
+_One = TypeVar("_One", Tensor, float)
+
 
 def metric(
     name: str, *, shape: tuple[int, int, int] | None = None, plugins: PluginFiles = (), **params: Any
@@ -30,7 +34,8 @@ def metric(
         ssim = recbench.metric("ssim")
         ssim(decoded, target)  # a score for each image; of a metric of whole sets, its score
 
-    or, batch by batch, ``ssim.update(decoded, target)`` and then ``ssim.compute()``.
+    or, batch by batch, ``ssim.update(decoded, target)`` and then ``ssim.compute()``. A metric with several scores, such
+    as precision and recall, gives them by name.
 
     Args:
         name: of the metric, as ``recbench list metrics`` prints it.
@@ -46,6 +51,11 @@ def metric(
     return StandaloneMetric(registered, complete, image_shape(shape) if shape is not None else None)
 
 
+def _unnamed(scores: dict[str, _One]) -> _One | dict[str, _One]:
+    """Return the score of a metric that has one; those of others by name."""
+    return scores.get("", scores)
+
+
 class StandaloneMetric:
     """A metric of images in 0 to 1, as in evaluation: for most metrics, they are rounded to 8 bits first.
 
@@ -59,7 +69,7 @@ class StandaloneMetric:
         self.warning = ""
         self.shape = shape
         self._metric: Metric | None = None
-        self._scores: list[Tensor] = []
+        self._scores: list[dict[str, Tensor]] = []
         self._images: list[tuple[Tensor, Tensor]] = []
         if shape is not None:
             self._made(shape)
@@ -70,8 +80,9 @@ class StandaloneMetric:
         return cast(MetricEntry, self.registered.entry)
 
     @torch.no_grad()
-    def __call__(self, decoded: Tensor, target: Tensor) -> Tensor | float:
-        """Return the score of each image, (B,), or that of the whole set for a metric of sets.
+    def __call__(self, decoded: Tensor, target: Tensor) -> MetricOutput:
+        """Return the score of each image, (B,), or that of the whole set for a metric of sets; of a metric with several
+        scores, each by its name.
 
         Args:
             decoded: decoded images, or samples, floats (B, C, H, W) in 0 to 1 or uint8.
@@ -83,9 +94,9 @@ class StandaloneMetric:
         both = self._checked(decoded, target)
         found = self._made(self._shape_of(decoded)).to(decoded.device)
         if isinstance(found, ImageMetric):
-            return self._per_image(found, *both)
+            return _unnamed(self._per_image(found, *both))
         assert isinstance(found, SetMetric)
-        return self._of_set(found, *both)
+        return _unnamed(self._of_set(found, *both))
 
     @torch.no_grad()
     def update(self, decoded: Tensor, target: Tensor) -> None:
@@ -93,24 +104,27 @@ class StandaloneMetric:
         both = self._checked(decoded, target)
         found = self._made(self._shape_of(decoded)).to(decoded.device)
         if isinstance(found, ImageMetric):
-            self._scores.append(self._per_image(found, *both).double().cpu())
+            scores = self._per_image(found, *both)
+            self._scores.append({name: values.double().cpu() for name, values in scores.items()})
         else:
             self._images.append(both)
 
     @torch.no_grad()
-    def compute(self) -> float:
-        """Return the mean score of all images since the last :meth:`reset`, or the score of their set.
+    def compute(self) -> float | dict[str, float]:
+        """Return the mean score of all images since the last :meth:`reset`, or the score of their set; of a metric with
+        several scores, each by its name.
 
         Raises:
             UserError: there were none.
         """
         if self._scores:
-            return float(torch.cat(self._scores).mean())
+            names = self._scores[0]
+            return _unnamed({name: float(torch.cat([one[name] for one in self._scores]).mean()) for name in names})
         if not self._images:
             raise UserError(f"{self.entry.name}: no images yet; give it some with update(decoded, target)")
         assert isinstance(self._metric, SetMetric)
         decoded, target = (torch.cat(images) for images in zip(*self._images, strict=True))
-        return self._of_set(self._metric, decoded, target)
+        return _unnamed(self._of_set(self._metric, decoded, target))
 
     def reset(self) -> None:
         """Forget all images."""
@@ -129,13 +143,13 @@ class StandaloneMetric:
                 )
         return self._metric
 
-    def _per_image(self, found: ImageMetric, decoded: Tensor, target: Tensor) -> Tensor:
-        scores: Tensor = found(decoded, target)
-        check_scores(str(self.registered), "forward", scores, len(decoded))
-        return scores
+    def _per_image(self, found: ImageMetric, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the scores of each image by name."""
+        names = self.entry.score_names
+        return check_scores(str(self.registered), "forward", found(decoded, target), len(decoded), names)
 
-    def _of_set(self, found: SetMetric, decoded: Tensor, target: Tensor) -> float:
-        """Return the score of a set, by a metric that has seen no other images."""
+    def _of_set(self, found: SetMetric, decoded: Tensor, target: Tensor) -> dict[str, float]:
+        """Return the scores of a set by name, by a metric that has seen no other images."""
         assert self.shape is not None
         with own_random_states(_CPU):
             fresh = create_metric(self.registered, self.params, self.shape).to(decoded.device).eval()
@@ -143,12 +157,15 @@ class StandaloneMetric:
         pixels = to_8_bits(target)
         content = hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest()
         folder = default_cache() / "references"
-        fresh.prepare(Reference(pixels, f"{content} {tuple(pixels.shape)}", folder, decoded.device))
+        try:
+            fresh.prepare(Reference(pixels, f"{content} {tuple(pixels.shape)}", folder, decoded.device))
+        except UserError as error:
+            raise UserError(f"{self.entry.name} {error}") from error
         for one, other in zip(torch.split(decoded, _BATCH), torch.split(target, _BATCH), strict=True):
             fresh.update(one, other)
-        score = check_score(str(self.registered), fresh.compute())
+        scores = check_score(str(self.registered), fresh.compute(), self.entry.score_names)
         self.warning = fresh.warning
-        return score
+        return scores
 
     def _shape_of(self, images: Tensor) -> ImageShape:
         shape = ImageShape(*images.shape[1:])

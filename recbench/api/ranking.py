@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from recbench.analysis.per_image import counted_scores
 from recbench.analysis.significance import Findings, findings
 from recbench.analysis.statistics import moments
-from recbench.api.entries import PluginFiles, chosen
+from recbench.api.entries import PluginFiles, plugin_files, registry
 from recbench.contracts.direction import Direction, check_direction
-from recbench.contracts.entries import MetricEntry
+from recbench.contracts.entries import MetricScore
 from recbench.errors import UserError, did_you_mean
 from recbench.plan.model import Column
 
@@ -42,8 +42,9 @@ def rank(
     Args:
         table: a row per method, seed and test image, with the columns ``method``, ``seed``, ``image`` and ``score``; or
             the path of a CSV file with these columns. All methods and seeds must be scored on the same images.
-        metric: name of a metric of recbench, which gives direction and range; a column of that name counts as
-            ``score`` if there is none, so that ``recbench.rank(board.per_image(), metric="psnr")`` ranks a suite.
+        metric: name of a metric of recbench, or of one of its scores, which gives direction and range; a column of that
+            name counts as ``score`` if there is none, so that ``recbench.rank(board.per_image(), metric="psnr")`` ranks
+            a suite.
         direction: ``"higher"`` or ``"lower"`` is better, or the score that is best; by default that of the metric, and
             ``"higher"`` without one.
         score_range: lowest and highest possible score, which intervals do not leave; by default those of the metric.
@@ -58,8 +59,10 @@ def rank(
     Raises:
         UserError: the table lacks a column, a score or an image, or has one twice; the text says which.
     """
-    entry = cast(MetricEntry, chosen("metrics", metric, {}, plugins)[0].entry) if metric else None
-    return ranked(table, column_of(entry, direction, score_range), confidence)
+    if not isinstance(metric, str):
+        raise UserError(f"expected the name of a metric, got {metric!r}")
+    score = registry(plugin_files(plugins)).score(metric) if metric else None
+    return ranked(table, column_of(score, direction, score_range), confidence)
 
 
 def ranked(table: Any, column: Column, confidence: float) -> DataFrame:
@@ -76,16 +79,20 @@ def ranked(table: Any, column: Column, confidence: float) -> DataFrame:
 
 
 def column_of(
-    entry: MetricEntry | None, direction: Direction | None, score_range: tuple[float, float] | None
+    score: MetricScore | None, direction: Direction | None, score_range: tuple[float, float] | None
 ) -> Column:
     """Return what is known of the scores: what the metric's entry says, if there is one, unless it is given.
+
+    Args:
+        score: with all facts.
+        direction, score_range: instead of its own.
 
     Raises:
         UserError: direction or range is none.
     """
     known: dict[str, Any] = {"name": "score", "direction": "higher"}
-    if entry is not None:
-        known = {name: getattr(entry, name) for name in ("name", "direction", "digits", "score_range")}
+    if score is not None:
+        known = {name: getattr(score, name) for name in ("name", "direction", "digits", "score_range")}
     if direction is not None:
         try:
             check_direction("direction", direction)

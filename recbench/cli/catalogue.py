@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import click
@@ -17,6 +18,7 @@ from recbench.contracts.entries import (
     ExecutorEntry,
     LossEntry,
     MetricEntry,
+    MetricScore,
     Parameter,
     TrackerEntry,
 )
@@ -103,13 +105,13 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     facts = [("takes", "; ".join(dict.fromkeys(str(each.requirements) for each in takes)))]
     if isinstance(entry, ExecutorEntry | TrackerEntry):
         facts = []
-    if isinstance(entry, TrackerEntry) and entry.packages:
+    if isinstance(entry, TrackerEntry | MetricEntry) and entry.packages:
         facts.append(("packages", ", ".join(entry.packages) + (f" ({entry.install})" if entry.install else "")))
     if isinstance(entry, DatasetEntry) and entry.licence:
         facts.append(("licence", entry.licence))
     if isinstance(entry, LossEntry):
         facts.append(("image values", f"{entry.value_range[0]:g} to {entry.value_range[1]:g}"))
-    if isinstance(entry, MetricEntry):
+    if isinstance(entry, MetricEntry) and not entry.scores:
         facts.append(("better", direction_words(entry.direction)))
     if isinstance(entry, LossEntry | MetricEntry):
         families = sorted(entry.families) if isinstance(entry, LossEntry) else [entry.family]
@@ -120,12 +122,36 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     if isinstance(entry, LossEntry) and entry.stops_gradient:
         facts.append(("gradient", "not the derivative of the value: part of the value is held constant"))
     if isinstance(entry, MetricEntry):
-        facts.append(("scores", f"{entry.score_range[0]:g} to {entry.score_range[1]:g}"))
+        facts += _scores(entry)
         facts.append(("evaluates", "samples from the prior" if entry.samples else "reconstructions"))
         facts.append(("input", "images rounded to 8 bits" if entry.rounded else "unrounded images"))
     for weights in entry.weights:
         facts.append(("weights", f"can need {weights.file} (recbench weights list)"))
     return facts
+
+
+def _scores(entry: MetricEntry) -> list[tuple[str, str]]:
+    """Return the range of a metric's score, or a line for each of its scores; and what it is the distance of."""
+    facts = [("scores", f"{entry.score_range[0]:g} to {entry.score_range[1]:g}")]
+    if entry.scores:
+        several = [entry.score(name) for name in entry.score_names]
+        facts = [
+            ("" if place else "scores", f"{score.name}: {', '.join(filter(None, [score.summary, _better(score)]))}")
+            for place, score in enumerate(several)
+        ]
+    if entry.convention is not None:
+        reference = entry.convention.reference
+        which = {"test": "the test images", "train": "the training images"}
+        facts.append(("compares with", which.get(reference, f"the images that the parameter {reference} says")))
+        facts.append(("resizes", entry.convention.resize))
+        some = f"all, or as many as the parameter {entry.convention.limit} says" if entry.convention.limit else "all"
+        facts.append(("images", some))
+    return facts
+
+
+def _better(score: MetricScore) -> str:
+    low, high = score.score_range or (-math.inf, math.inf)
+    return f"{low:g} to {high:g}, better {direction_words(score.direction or 'higher')}"
 
 
 def _signature(parameter: Parameter) -> str:

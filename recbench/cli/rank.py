@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recbench.cli.options import confidence_option, load, output_option, plugin_options
 from recbench.cli.text import echo
-from recbench.contracts.entries import MetricEntry
 from recbench.errors import UserError
 from recbench.files import write_output
 from recbench.plugin.registry import Registry
@@ -59,8 +58,8 @@ def rank_command(
     from recbench.api.ranking import column_of, ranked
 
     plugins = load(plugin_files, blocked, strict)
-    entry = cast(MetricEntry, Registry(plugins).get("metrics", metric).entry) if metric else None
-    found = ranked(file, column_of(entry, _direction(direction), _range(score_range)), confidence)
+    score = Registry(plugins).score(metric) if metric else None
+    found = ranked(file, column_of(score, _direction(direction), _range(score_range)), confidence)
     text = {"text": _text, "csv": _csv, "json": _json}[form](found, confidence)
     if output is None:
         echo(text, nl=False)

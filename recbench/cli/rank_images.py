@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +14,7 @@ from recbench.cli.score import value_range
 from recbench.cli.text import echo
 from recbench.contracts.entries import MetricEntry
 from recbench.data.cache import default_cache
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 from recbench.errors import PluginError, UserError
 from recbench.files import write_output
 from recbench.plan.model import Column
@@ -26,6 +26,7 @@ from recbench.render.leaderboard import FORMATS
 
 if TYPE_CHECKING:
     from recbench.contracts.entries import ImageShape
+    from recbench.job.given import GivenImages, GivenScore
 
 _DEFAULT = ("psnr", "ssim", "st_lpips")
 
@@ -46,6 +47,13 @@ _DEFAULT = ("psnr", "ssim", "st_lpips")
 )
 @click.option("--wide", is_flag=True, help="Include spreads, mean ranks, and the statistics of every metric.")
 @output_option
+@click.option(
+    "--report",
+    "home",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write a report of HTML pages too, DIR/report/index.html.",
+)
 @plugin_options
 def rank_images_command(
     target: Path,
@@ -57,6 +65,7 @@ def rank_images_command(
     form: str,
     wide: bool,
     output: Path | None,
+    home: Path | None,
     plugin_files: tuple[str, ...],
     blocked: tuple[str, ...],
     strict: bool,
@@ -87,29 +96,36 @@ def rank_images_command(
             reasons = {one.entry.name: _refusal(one, given.shape, params[one.entry.name]) for one in chosen}
             used = [one for one in chosen if not reasons[one.entry.name]]
             notes = [f"{name} does not rank: it {why}" for name, why in reasons.items() if why]
-        scores = {}
+        scores: dict[str, GivenScore] = {}
         for one in used:
             name = one.entry.name
-            scores[name], warning = score_given(given, one, params[name], cache=default_cache())
+            found, warning = score_given(given, one, params[name], cache=default_cache())
+            scores |= found
             notes += [f"{name}: {warning}"] if warning else []
             notes += [f"{name}: {key} is {value}" for key, value in params[name].items()]
         count, *size = given.target.shape
-        return rank_given(
+        leaderboard = rank_given(
             target.resolve().name if target.is_dir() else target.stem,
             f"{count} images of {'x'.join(map(str, size))}",
             (size[0], size[1], size[2]),
             count,
             [method.name for method in given.methods],
-            [_column(cast(MetricEntry, one.entry)) for one in used],
-            scores,
+            [column for one in used for column in _columns(cast(MetricEntry, one.entry))],
+            {name: score.methods for name, score in scores.items()},
             confidence=confidence,
             notes=notes,
+            compared={name: (score.compared,) for name, score in scores.items() if score.compared is not None},
         )
+        if home is not None:
+            _write_report(leaderboard, given, scores, home)
+        return leaderboard
 
     try:
         leaderboard = call_in_fork(compute)
     except PluginError as error:
         raise PluginError(f"a metric ({', '.join(one.entry.name for one in chosen)}) {error}") from None
+    if home is not None:
+        echo(str(home / "report" / "index.html"), err=True)
     selection = _without_training(leaderboard, wide)
     if form == "terminal" and output is None:
         from recbench.cli.terminal import print_leaderboard
@@ -121,6 +137,17 @@ def rank_images_command(
         echo(text, nl=False)
     else:
         write_output(output, text.encode())
+
+
+def _write_report(leaderboard: Leaderboard, given: GivenImages, scores: Mapping[str, GivenScore], home: Path) -> None:
+    from recbench.job.given import shown_images
+    from recbench.report.given import GivenPictures, of_methods, write_given
+
+    names = [method.name for method in given.methods]
+    target, decoded = shown_images(given)
+    found = of_methods(names, {name: score.methods for name, score in scores.items()})
+    home.mkdir(parents=True, exist_ok=True)
+    write_given(leaderboard, GivenPictures(target, dict(zip(names, decoded, strict=True)), found), home)
 
 
 def _without_training(leaderboard: Leaderboard, wide: bool) -> Excerpt:
@@ -154,10 +181,11 @@ def _refusal(metric: Registered, shape: ImageShape, params: Mapping[str, Any]) -
     """Return why a metric cannot score images of a shape here; empty if it can."""
     complete = metric.entry.complete(params)
     reasons = metric.entry.refusals(shape, complete)
-    lacking = missing(metric.entry.needed_weights(shape, complete))
-    return "; ".join(reasons) or lacking or ""
+    return "; ".join(reasons) or lacking(metric.entry, shape, complete) or ""
 
 
-def _column(entry: MetricEntry) -> Column:
-    facts = ("name", "direction", "unit", "family", "digits", "rounded", "score_range")
-    return Column(**{fact: getattr(entry, fact) for fact in facts})
+def _columns(entry: MetricEntry) -> Iterator[Column]:
+    """Yield the column of each score of a metric."""
+    for score in map(entry.score, entry.score_names):
+        facts = {fact: getattr(score, fact) for fact in ("name", "direction", "unit", "digits", "score_range")}
+        yield Column(family=entry.family, rounded=entry.rounded, **facts)

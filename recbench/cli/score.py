@@ -76,7 +76,7 @@ def score_command(
     params = parameters(registered.entry, "-p", assignments)
     limits = value_range(text) if text is not None else None
 
-    def compute() -> tuple[StandaloneScore, str]:
+    def compute() -> tuple[tuple[StandaloneScore, ...], str]:
         """Import torch, read the images and score them: everything that a plugin could bring down."""
         import torch
 
@@ -85,31 +85,46 @@ def score_command(
         pair = read_pair(decoded, target, limits, getattr(torch, dtype))
         outside = _outside(pair)
         if isinstance(registered.entry, LossEntry):
-            return score_loss(registered, params, pair, epoch=epoch, gradient=grad, seed=seed), outside
+            return (score_loss(registered, params, pair, epoch=epoch, gradient=grad, seed=seed),), outside
         return score_metric(registered, params, pair, seed=seed, cache=default_cache()), outside
 
     try:
-        scored, outside = call_in_fork(compute)
+        found, outside = call_in_fork(compute)
     except PluginError as error:
         raise PluginError(f"the {kind} {name} of {registered.plugin.provider} {error}") from None
     if outside:
         echo(outside, err=True)
-    if scored.warning:
-        echo(f"warning: {scored.warning}", err=True)
+    for warning in dict.fromkeys(scored.warning for scored in found if scored.warning):
+        echo(f"warning: {warning}", err=True)
     if form == "json":
-        data = {
-            "name": scored.name,
-            "params": _plain(scored.params),
-            "per_image": _plain(scored.per_image),
-            "mean": _plain(scored.mean),
-            "grad_norm": _plain(scored.grad_norm),
-        }
-        echo(json.dumps(data, allow_nan=False))
+        data = [_data(scored) for scored in found]
+        echo(json.dumps(data[0] if len(data) == 1 else data, allow_nan=False))
         return
-    for index, value in enumerate(scored.per_image or ()):
+    for scored in found:
+        _print(scored, named=len(found) > 1)
+
+
+def _data(scored: StandaloneScore) -> dict[str, Any]:
+    return {
+        "name": scored.name,
+        "params": _plain(scored.params),
+        "per_image": _plain(scored.per_image),
+        "mean": _plain(scored.mean),
+        "grad_norm": _plain(scored.grad_norm),
+    }
+
+
+def _print(scored: StandaloneScore, *, named: bool) -> None:
+    """Print the values per image and their mean; with the name of the score, if there are several."""
+    if scored.per_image is None:
+        echo(f"{scored.name}  {scored.mean:.10g}" if named else f"{scored.mean:.10g}")
+        return
+    if named:
+        echo(scored.name)
+    for index, value in enumerate(scored.per_image):
         norm = f"  gradient {scored.grad_norm[index]:.10g}" if scored.grad_norm else ""
         echo(f"{index:>6}  {value:.10g}{norm}")
-    echo(f"  mean  {scored.mean:.10g}" if scored.per_image else f"{scored.mean:.10g}")
+    echo(f"  mean  {scored.mean:.10g}")
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ the host wait for a GPU.
 from __future__ import annotations
 
 import math
-import numbers
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -198,20 +197,6 @@ def check_trace(part: str, call: str, traced: object, batch: int | None) -> None
         if not (isinstance(name, str) and name and shaped):
             wanted = "return tensors by name" if batch is None else f"return tensors ({batch}, …) by name"
             raise wrong(part, call, wanted, f"{name!r} is {described(value)}")
-
-
-def check_scores(part: str, call: str, values: object, batch: int) -> None:
-    """Check the scores that a metric gives for a batch: a floating-point tensor (B,)."""
-    if not (isinstance(values, Tensor) and values.shape == (batch,) and values.is_floating_point()):
-        wanted = f"return a float tensor ({batch},), one value for each image"
-        raise wrong(part, call, wanted, f"it returned {described(values)}")
-
-
-def check_score(part: str, value: object) -> float:
-    """Return the score of a set of images, after checking that it is a number."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise wrong(part, "compute()", "return a float", f"it returned {described(value)}")
-    return float(value)
 
 
 def check_range(part: str, call: str, values: Tensor, score_range: tuple[float, float]) -> None:

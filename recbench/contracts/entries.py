@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recbench.contracts.direction import Direction, check_direction
 from recbench.contracts.downloads import Download, RawFile, Weights
 from recbench.contracts.parameters import Parameter, Tunable
+from recbench.contracts.scores import Convention, MetricScore, check_digits, check_score_range
 from recbench.contracts.shapes import ImageShape, Requirements
 from recbench.errors import quoted
 
 __all__ = [
     "ArchitectureEntry",
+    "Convention",
     "DatasetEntry",
     "Download",
     "Entry",
@@ -27,6 +29,7 @@ __all__ = [
     "ImageShape",
     "LossEntry",
     "MetricEntry",
+    "MetricScore",
     "Parameter",
     "Range",
     "RawFile",
@@ -267,6 +270,13 @@ class MetricEntry(Entry):
             reconstructions.
         rounded: score images rounded to 8 bits, since published numbers are computed on saved images.
         score_range: lowest and highest possible score.
+        scores: of a metric that gives several scores from one pass, such as precision and recall: their names, and the
+            facts in which they differ from the entry. Each has a column of its own on boards. Empty for one score.
+        convention: for distances between sets of images: what publications do differently, which is recorded with the
+            score.
+        packages: modules that it imports and that its plugin does not depend on; a missing one is reported before any
+            job runs.
+        install: command that installs them, such as ``"pip install 'recbench[text]'"``.
     """
 
     direction: Direction
@@ -276,14 +286,51 @@ class MetricEntry(Entry):
     samples: bool = False
     rounded: bool = True
     score_range: Range = (-math.inf, math.inf)
+    scores: tuple[MetricScore, ...] = ()
+    convention: Convention | None = None
+    packages: tuple[str, ...] = ()
+    install: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_packages(self.name, self.packages)
         check_direction(self.name, self.direction)
-        if type(self.digits) is not int or not 0 <= self.digits <= 15:
-            raise ValueError(f"{self.name}: expected digits to be an int from 0 to 15, got {quoted(self.digits)}")
-        if not (len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]):
-            raise ValueError(f"{self.name}: expected score_range to be (lowest, highest), got {self.score_range}")
+        check_digits(self.name, self.digits)
+        check_score_range(self.name, self.score_range)
+        if not isinstance(self.scores, tuple) or not all(isinstance(score, MetricScore) for score in self.scores):
+            raise TypeError(f"{self.name}: scores must be a tuple of MetricScore (is there a comma missing?)")
+        names = [score.name for score in self.scores]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{self.name}: a score is declared twice")
+        if self.convention is not None and not isinstance(self.convention, Convention):
+            raise TypeError(f"{self.name}: convention must be a Convention")
+
+    def score(self, name: str = "") -> MetricScore:
+        """Return one of its scores with all facts.
+
+        Args:
+            name: of the score; empty for a metric of one score, whose score has the entry's name and summary.
+
+        Raises:
+            ValueError: it declares no score of this name, or several and none is named.
+
+        >>> both = tuple(MetricScore(name=name) for name in ("precision", "recall"))
+        >>> entry = MetricEntry(name="pr", factory="p:PR", summary="", direction="higher", scores=both)
+        >>> entry.score("recall").direction
+        'higher'
+        """
+        declared = self.scores or (MetricScore(name=self.name, summary=self.summary),)
+        found = declared[0] if not name and not self.scores else next((s for s in self.scores if s.name == name), None)
+        if found is None:
+            what = f"gives the scores {', '.join(s.name for s in self.scores)}" if self.scores else "gives one score"
+            raise ValueError(f"{self.name} {what}, not {quoted(name)}")
+        facts = {fact: getattr(self, fact) for fact in ("direction", "unit", "digits", "score_range")}
+        return replace(found, **{fact: value for fact, value in facts.items() if getattr(found, fact) is None})
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The names of its scores; of a metric of one score, an empty name alone."""
+        return tuple(score.name for score in self.scores) or ("",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,5 +356,9 @@ class TrackerEntry(Entry):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.packages, tuple) or not all(isinstance(name, str) for name in self.packages):
-            raise TypeError(f"{self.name}: packages must be a tuple of names of modules (is there a comma missing?)")
+        _check_packages(self.name, self.packages)
+
+
+def _check_packages(name: str, packages: object) -> None:
+    if not isinstance(packages, tuple) or not all(isinstance(package, str) for package in packages):
+        raise TypeError(f"{name}: packages must be a tuple of names of modules (is there a comma missing?)")

@@ -20,12 +20,16 @@ class Reference:
         fingerprint: a text that changes whenever the images do.
         cache: folder in which statistics of the images may be stored.
         device: device to compute on.
+        split: the split that they are, ``"test"`` or ``"validation"``; empty for given images.
+        train: all training images, as ``images``, for metrics that compare with these; None where there are none.
     """
 
     images: Tensor
     fingerprint: str
     cache: Path
     device: torch.device
+    split: str = ""
+    train: Tensor | None = None
 
 
 class Metric(nn.Module, ABC):
@@ -46,7 +50,7 @@ class ImageMetric(Metric, ABC):
     """A metric with a value for each image."""
 
     @abstractmethod
-    def forward(self, decoded: Tensor, target: Tensor) -> Tensor:
+    def forward(self, decoded: Tensor, target: Tensor) -> Tensor | Mapping[str, Tensor]:
         """Return the score of each image.
 
         Args:
@@ -54,7 +58,7 @@ class ImageMetric(Metric, ABC):
             target: test images of the same shape and range.
 
         Returns:
-            Tensor (B,).
+            Tensor (B,); if the entry declares several scores, one by the name of each.
         """
 
 
@@ -68,7 +72,7 @@ class BoundMetric(Metric, ABC):
     needs_log_prob: bool = True
 
     @abstractmethod
-    def forward(self, log_prob: Tensor, kl: Tensor) -> Tensor:
+    def forward(self, log_prob: Tensor, kl: Tensor) -> Tensor | Mapping[str, Tensor]:
         """Return the score of each image.
 
         Args:
@@ -77,7 +81,7 @@ class BoundMetric(Metric, ABC):
             kl: Kullback-Leibler divergence of q(z|x) to the prior in nats, float64 (B,).
 
         Returns:
-            float64 tensor (B,).
+            float64 tensor (B,); if the entry declares several scores, one by the name of each.
         """
 
 
@@ -98,8 +102,8 @@ class SetMetric(Metric, ABC):
         """
 
     @abstractmethod
-    def compute(self) -> float:
-        """Return the score of all batches so far."""
+    def compute(self) -> float | Mapping[str, float]:
+        """Return the score of all batches so far; if the entry declares several scores, one by the name of each."""
 
     def trace(self) -> Mapping[str, Tensor]:
         """Return tensors by name to be stored with the score, such as a mean spectrum. Called after ``compute``."""

@@ -10,12 +10,13 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from recbench.contracts.entries import Weights
+from recbench.contracts.entries import Entry, ImageShape, Weights
 from recbench.data.downloads import DownloadError, download, is_whole, wheel_member
 from recbench.data.progress import DownloadProgress, no_progress
 from recbench.errors import UserError
@@ -66,6 +67,21 @@ def missing(needed: Iterable[Weights]) -> str | None:
     damaged = [str(path) for weights in absent for path in candidates(weights)]
     aside = f" (wrong content: {', '.join(damaged)})" if damaged else ""
     return f"needs pretrained weights that are missing: {files}{aside}; {', '.join(ways)}"
+
+
+def lacking(entry: Entry, shape: ImageShape, params: Mapping[str, Any]) -> str | None:
+    """Return what an entry needs and this machine does not have, with how to get it; None if nothing is missing.
+
+    Args:
+        entry: a metric may need packages, any entry pretrained weights.
+        shape: of the images.
+        params: complete parameters.
+    """
+    absent = [name for name in getattr(entry, "packages", ()) if find_spec(name) is None]
+    if absent:
+        install = getattr(entry, "install", "")
+        return f"needs packages that are not installed: {', '.join(absent)}{install and f'; {install}'}"
+    return missing(entry.needed_weights(shape, params))
 
 
 def load_weights(weights: Weights) -> dict[str, Tensor]:

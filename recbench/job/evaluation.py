@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbench.contracts.architecture import Posterior
-from recbench.contracts.checked import check_score, check_scores, check_trace, respected
+from recbench.contracts.checked import check_trace, respected
+from recbench.contracts.checked_scores import check_score, check_scores
 from recbench.contracts.loss import Context, Likelihood
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
 from recbench.errors import RecbenchError
 from recbench.job.device import autocast
 from recbench.job.images import convert, take, to_8_bits, to_range
-from recbench.job.parts import MetricSpec, Model, own_random_states
+from recbench.job.parts import MetricSpec, Model, own_random_states, passes
 from recbench.job.training import reconstruct
 from recbench.plan.model import Training
-from recbench.store.record import Score
+from recbench.store.record import ComparedSets, Score
 
 KEPT_IMAGES = 16
 LOOKED_IMAGES = 256
@@ -71,7 +72,7 @@ def evaluate(
     """Reconstruct all test images and score them.
 
     Args:
-        metrics: metric and input by label.
+        metrics: metric and input by label; those that share a metric have one pass.
         reference: the test images.
         config: with the precision of the network, and the last epoch.
 
@@ -89,9 +90,11 @@ def _evaluate(
     device, images, precision = reference.device, reference.images, config.precision
     model.architecture.eval()
     model.loss.eval()
-    singles = {name: spec.metric for name, spec in metrics.items() if isinstance(spec.metric, ImageMetric)}
-    bounds = {name: spec.metric for name, spec in metrics.items() if isinstance(spec.metric, BoundMetric)}
-    sets = {name: spec.metric for name, spec in metrics.items() if isinstance(spec.metric, SetMetric)}
+    shared = passes(metrics)
+    leaders = {name: metrics[name].metric for name in shared}
+    singles = {name: metric for name, metric in leaders.items() if isinstance(metric, ImageMetric)}
+    bounds = {name: metric for name, metric in leaders.items() if isinstance(metric, BoundMetric)}
+    sets = {name: metric for name, metric in leaders.items() if isinstance(metric, SetMetric)}
     if not isinstance(model.loss, Likelihood):
         bounds = {name: metric for name, metric in bounds.items() if not metric.needs_log_prob}
     recon = {name: metric for name, metric in sets.items() if not metrics[name].samples}
@@ -121,9 +124,10 @@ def _evaluate(
         for name, single in singles.items():
             shown = saved if metrics[name].rounded else decoded
             with _named(name, metrics[name].part, "forward", decoded=shown, target=real):
-                values = single(shown, real)
-                check_scores(metrics[name].part, "forward", values, len(shown))
-            per_image.setdefault(name, []).append(values.double())
+                returned = single(shown, real)
+                values = check_scores(metrics[name].part, "forward", returned, len(shown), metrics[name].names)
+            for label, spec in shared[name].items():
+                per_image.setdefault(label, []).append(values[spec.score].double())
         for name, metric in recon.items():
             shown = saved if metrics[name].rounded else decoded
             with _named(name, metrics[name].part, "update", decoded=shown, target=real):
@@ -134,9 +138,10 @@ def _evaluate(
                 log_prob = _log_prob(model, posterior, seen, config, batch=start // batch_size)
             for name, bound in bounds.items():
                 with _named(name, metrics[name].part, "forward", log_prob=log_prob, kl=kl):
-                    values = bound(log_prob.double(), kl.double())
-                    check_scores(metrics[name].part, "forward", values, len(kl))
-                per_image.setdefault(name, []).append(values.double())
+                    returned = bound(log_prob.double(), kl.double())
+                    values = check_scores(metrics[name].part, "forward", returned, len(kl), metrics[name].names)
+                for label, spec in shared[name].items():
+                    per_image.setdefault(label, []).append(values[spec.score].double())
     start = 0
     for samples in _samples(model, len(images), batch_size, precision) if generative else ():
         real = to_range(take(images, torch.arange(start, start + len(samples)), device), _UNIT)
@@ -148,11 +153,10 @@ def _evaluate(
                 metric.update(shown, real)
     rate = torch.cat(rates).cpu().numpy()
     found = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
-    scores = {
-        name: _score(name, metrics[name], sets.get(name), found.get(name))
-        for name in metrics
-        if name in found or name in sets
-    }
+    scores = {name: _of_images(name, metrics[name], values) for name, values in found.items()}
+    for name, metric in sets.items():
+        scores |= _of_set(shared[name], metric, reference)
+    scores = {name: scores[name] for name in metrics if name in scores}
     looked = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
     pictures = {name: images[:KEPT_IMAGES] for name, images in looked.items()}
     pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
@@ -195,22 +199,55 @@ def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Traini
     return log_prob + target[0].numel() * math.log(high - low)
 
 
-def _score(name: str, spec: MetricSpec, metric: SetMetric | None, values: NDArray[np.float64] | None) -> Score:
-    if values is None:
-        assert metric is not None
-        with _named(name, spec.part, "compute"):
-            mean, spread, count = check_score(spec.part, metric.compute()), None, 0
-    else:
-        with np.errstate(invalid="ignore"):  # the spread of infinite scores (PSNR of equal images) is not a number
-            mean, spread, count = float(values.mean()), float(values.std()), len(values)
+def _of_images(name: str, spec: MetricSpec, values: NDArray[np.float64]) -> Score:
+    with np.errstate(invalid="ignore"):  # the spread of infinite scores (PSNR of equal images) is not a number
+        mean, spread, count = float(values.mean()), float(values.std()), len(values)
     if math.isnan(mean):
-        which = f" for {int(np.isnan(values).sum())} of the {count}" if values is not None else " on the"
-        error = NotFinite(f"the metric {name} gave NaN{which} test images")
-        error.metric = name
-        raise error
-    std = None if spread is None or math.isnan(spread) else spread
-    infinite = {} if values is None else {"infinite": int(np.isinf(values).sum()), "finite": _finite_mean(values)}
-    return Score(mean=mean, std=std, n=count, warning=spec.metric.warning, **infinite)
+        raise _nan(name, f" for {int(np.isnan(values).sum())} of the {count}")
+    return Score(
+        mean=mean,
+        std=None if math.isnan(spread) else spread,
+        n=count,
+        warning=spec.metric.warning,
+        infinite=int(np.isinf(values).sum()),
+        finite=_finite_mean(values),
+    )
+
+
+def _of_set(specs: Mapping[str, MetricSpec], metric: SetMetric, reference: Reference) -> dict[str, Score]:
+    """Return the scores of a metric of whole sets, by label."""
+    leader, spec = next(iter(specs.items()))
+    with _named(leader, spec.part, "compute"):
+        values = check_score(spec.part, metric.compute(), spec.names)
+    found = {}
+    for label, each in specs.items():
+        mean = values[each.score]
+        if math.isnan(mean):
+            raise _nan(label, " on the")
+        found[label] = Score(mean=mean, std=None, n=0, warning=metric.warning, compared=compared(each, reference))
+    return found
+
+
+def _nan(name: str, which: str) -> NotFinite:
+    error = NotFinite(f"the metric {name} gave NaN{which} test images")
+    error.metric = name
+    return error
+
+
+def compared(spec: MetricSpec, reference: Reference) -> ComparedSets | None:
+    """Return what a distance between sets of images compares, to be recorded with its score; None for other metrics."""
+    convention = spec.convention
+    if convention is None:
+        return None
+    chosen = str(spec.params.get(convention.reference, convention.reference))
+    images = reference.train if chosen == "train" and reference.train is not None else reference.images
+    most = int(spec.params.get(convention.limit, 0)) or math.inf
+    return ComparedSets(
+        reference="train" if chosen == "train" else reference.split or "given",
+        references=int(min(len(images), most)),
+        images=int(min(len(reference.images), most)),
+        resize=convention.resize,
+    )
 
 
 def _finite_mean(values: NDArray[np.float64]) -> float | None:

@@ -16,9 +16,10 @@ from torch import Tensor
 from recbench.contracts.entries import ImageShape, Range
 from recbench.errors import UserError
 from recbench.job.image_sets import check_order, few, image_names, read_images
-from recbench.job.images import convert
+from recbench.job.images import convert, to_8_bits
 from recbench.job.standalone import ImagePair, as_images, score_metric
 from recbench.plugin.registry import Registered
+from recbench.store.record import ComparedSets
 
 _SEED = re.compile(r"(?:seed[-_ ]?)?(\d+)", re.IGNORECASE)
 _UNIT = (0.0, 1.0)
@@ -54,6 +55,19 @@ class GivenImages:
     @property
     def shape(self) -> ImageShape:
         return ImageShape(*self.target.shape[1:])
+
+
+@dataclass(frozen=True)
+class GivenScore:
+    """One score of all reconstructions.
+
+    Attributes:
+        methods: for each method, scores (S, N) of its seeds and images, or (S,) of a metric of whole sets.
+        compared: what a distance between sets of images compared.
+    """
+
+    methods: list[NDArray[np.float64]]
+    compared: ComparedSets | None
 
 
 def find_methods(given: Sequence[str]) -> tuple[GivenMethod, ...]:
@@ -166,31 +180,41 @@ def _as_images(array: NDArray[Any], path: Path, value_range: Range | None) -> tu
     return images, known
 
 
+def shown_images(given: GivenImages) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """Return the targets, and each method's reconstructions of its first seed, as bytes (N, C, H, W)."""
+    found = []
+    for method, (first, *_) in zip(given.methods, given.reconstructions, strict=True):
+        images, limits = _as_images(first, method.seeds[0], given.value_range)
+        found.append(to_8_bits(convert(images, limits, _UNIT)).numpy())
+    return to_8_bits(given.target).numpy(), found
+
+
 def score_given(
     given: GivenImages, metric: Registered, params: Mapping[str, Any], *, cache: Path
-) -> tuple[list[NDArray[np.float64]], str]:
+) -> tuple[dict[str, GivenScore], str]:
     """Score all reconstructions by a metric.
 
     Returns:
-        For each method, scores (S, N) of its seeds and images, or (S,) of a metric of whole sets; and what a reader of
-        them must know.
+        The scores by name, which for most metrics is that of the metric; and what a reader of them must know.
 
     Raises:
         UserError: the metric cannot take such images, lacks its weights, or gives NaN.
     """
-    found, warning = [], ""
+    found: dict[str, GivenScore] = {}
+    warning = ""
     for method, reconstructions in zip(given.methods, given.reconstructions, strict=True):
-        seeds = []
+        seeds: dict[str, list[NDArray[np.float64]]] = {}
         for path, array in zip(method.seeds, reconstructions, strict=True):
             images, limits = _as_images(array, path, given.value_range)
             pair = ImagePair(convert(images, limits, _UNIT), given.target, _UNIT)
-            scored = score_metric(metric, params, pair, seed=0, cache=cache)
-            values = np.array(scored.mean if scored.per_image is None else scored.per_image, dtype=np.float64)
-            if np.isnan(values).any():
-                raise UserError(
-                    f"{path}: the metric {metric.entry.name} gives NaN for {int(np.isnan(values).sum())} scores"
-                )
-            seeds.append(values)
-            warning = warning or scored.warning
-        found.append(np.stack(seeds))
+            for scored in score_metric(metric, params, pair, seed=0, cache=cache):
+                values = np.array(scored.mean if scored.per_image is None else scored.per_image, dtype=np.float64)
+                lost = int(np.isnan(values).sum())
+                if lost:
+                    raise UserError(f"{path}: the metric {scored.name} gives NaN for {lost} scores")
+                seeds.setdefault(scored.name, []).append(values)
+                warning = warning or scored.warning
+                found.setdefault(scored.name, GivenScore([], scored.compared))
+        for name, values_of_seeds in seeds.items():
+            found[name].methods.append(np.stack(values_of_seeds))
     return found, warning

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 
 from recbench.contracts.architecture import Architecture
 from recbench.contracts.checked import check_frozen, check_module, described, materialize, respected, wrong
-from recbench.contracts.entries import ArchitectureEntry, ImageShape, LossEntry, MetricEntry, Range
+from recbench.contracts.entries import ArchitectureEntry, Convention, ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Loss, Setting
 from recbench.contracts.metric import Metric, SetMetric
 from recbench.job.sums import Part, SumLoss
@@ -49,6 +49,11 @@ class MetricSpec:
     Attributes:
         score_range: lowest and highest score that the entry declares.
         part: what errors call it.
+        score: of a metric with several scores, the name of the one that is meant. Specs of one metric with the same
+            parameters share it, and its pass over the images.
+        names: of all scores that the entry declares; an empty name alone for one.
+        convention: of a distance between sets of images.
+        params: its parameters.
     """
 
     metric: Metric
@@ -56,6 +61,10 @@ class MetricSpec:
     rounded: bool = True
     score_range: Range = (-math.inf, math.inf)
     part: str = "the metric"
+    score: str = ""
+    names: tuple[str, ...] = ("",)
+    convention: Convention | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> tuple[Model, dict[str, MetricSpec]]:
@@ -79,14 +88,43 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
         architecture_part=str(chosen_architecture),
         loss_part=str(chosen_loss),
     )
-    metrics = {}
-    for label, part in job.metrics.items():
-        registered = registry.get("metrics", part.name)
-        entry = cast(MetricEntry, registered.entry)
-        with own_random_states(device):
-            metric = create_metric(registered, part.params, shape).to(device)
-        metrics[label] = MetricSpec(metric, entry.samples, entry.rounded, entry.score_range, str(registered))
-    return model, metrics
+    return model, build_metrics(job, registry, shape, device)
+
+
+def build_metrics(job: Job, registry: Registry, shape: ImageShape, device: torch.device) -> dict[str, MetricSpec]:
+    """Create a job's metrics, by label; errors as of :func:`build`."""
+    found: dict[str, MetricSpec] = {}
+    made: dict[str, Metric] = {}
+    for label, spec in job.metrics.items():
+        registered = registry.get("metrics", spec.name)
+        entry, whole = cast(MetricEntry, registered.entry), spec.model_copy(update={"score": ""}).identity
+        if whole not in made:
+            with own_random_states(device):
+                made[whole] = create_metric(registered, spec.params, shape).to(device)
+        try:
+            score_range = entry.score(spec.score).score_range
+        except ValueError as error:
+            raise wrong(str(registered), "its entry", f"declare the score of {label}", str(error)) from None
+        found[label] = MetricSpec(
+            metric=made[whole],
+            samples=entry.samples,
+            rounded=entry.rounded,
+            score_range=score_range or entry.score_range,
+            part=str(registered),
+            score=spec.score,
+            names=entry.score_names,
+            convention=entry.convention,
+            params=spec.params,
+        )
+    return found
+
+
+def passes(metrics: Mapping[str, MetricSpec]) -> dict[str, dict[str, MetricSpec]]:
+    """Return the metrics by the label of the first of those that share a pass over the images."""
+    found: dict[int, dict[str, MetricSpec]] = {}
+    for label, spec in metrics.items():
+        found.setdefault(id(spec.metric), {})[label] = spec
+    return {next(iter(specs)): specs for specs in found.values()}
 
 
 @contextmanager

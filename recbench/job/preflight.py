@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,23 +29,23 @@ from recbench.contracts.checked import (
     check_latent,
     check_posterior,
     check_range,
-    check_scores,
     check_unseeded,
     check_values,
     read_only,
     respected,
     wrong,
 )
+from recbench.contracts.checked_scores import check_scores
 from recbench.contracts.entries import ImageShape, LossEntry
 from recbench.contracts.loss import Context
 from recbench.contracts.metric import ImageMetric, Reference
-from recbench.errors import RecbenchError
+from recbench.errors import RecbenchError, UserError
 from recbench.job.checkpoint import Position
 from recbench.job.device import autocast, choose_device
 from recbench.job.evaluation import NotFinite, evaluate
 from recbench.job.fitting import fit
 from recbench.job.images import convert, to_8_bits, to_range
-from recbench.job.parts import MetricSpec, Model, build
+from recbench.job.parts import MetricSpec, Model, build, passes
 from recbench.job.step import Step
 from recbench.job.training import Diverged, seed_everything, trace, validation_loss
 from recbench.plan.model import Frozen, Job
@@ -256,45 +256,52 @@ class _Testbed:
         with _blamed(network, "evaluation"), torch.no_grad():
             check_independent(network, "encode and decode in evaluation", means, target, target, "")
 
-    def score(self, label: str, spec: MetricSpec, cache: Path, *, ordinary: bool) -> None:
-        """Try a metric on two batches; without the model if that gives no ordinary numbers."""
+    def score(self, specs: Mapping[str, MetricSpec], cache: Path, *, ordinary: bool) -> None:
+        """Try a metric, with all of its scores, on two batches; without the model if that gives no ordinary numbers."""
+        spec = next(iter(specs.values()))
         metric, part = spec.metric, spec.part
         self.stage(f"{part}: evaluation")
-        reference = Reference(self.images.to(self.device), "preflight", cache, self.device)
+        images = self.images.to(self.device)
+        reference = Reference(images, "preflight", cache, self.device, "test", self.images)
         with _blamed(part, "evaluation"):
             if isinstance(metric, ImageMetric):
-                self.score_images(metric, spec)
+                self.score_images(metric, specs)
             if not ordinary:
                 return
             try:
-                found = evaluate(self.model, {label: spec}, reference, batch_size=_BATCH, config=self.job.training)
+                found = evaluate(self.model, specs, reference, batch_size=_BATCH, config=self.job.training)
             except NotFinite as error:
                 if isinstance(metric, ImageMetric):
                     return  # some values are NaN: said already
                 raise ContractError(f"{part}: {error}") from error
-        if label in found.scores:
-            values = torch.tensor([found.scores[label].mean])
-            check_range(part, "evaluation", values, spec.score_range)
+        for label, score in found.scores.items():
+            check_range(part, "evaluation", torch.tensor([score.mean]), specs[label].score_range)
 
     @torch.no_grad()
-    def score_images(self, metric: ImageMetric, spec: MetricSpec) -> None:
+    def score_images(self, metric: ImageMetric, specs: Mapping[str, MetricSpec]) -> None:
         """Try a metric of single images on the images and on disturbed ones."""
-        part = spec.part
+        part, names = next((spec.part, spec.names) for spec in specs.values())
         target = to_range(self.images[:_BATCH].to(self.device), (0.0, 1.0))
         decoded = to_range(to_8_bits(0.8 * target + 0.1 * target.flip(-1)), (0.0, 1.0))
         with read_only(part, "forward", decoded=decoded, target=target):
-            values = metric(decoded, target)
-        check_scores(part, "forward", values, len(target))
-        lost = int(values.isnan().sum())
-        if lost == len(values):
+            returned = metric(decoded, target)
+        values = check_scores(part, "forward", returned, len(target), names)
+        lost = max(int(each.isnan().sum()) for each in values.values())
+        if lost == len(target):
             raise wrong(part, "forward", "give each image a number", "it gave NaN")
         if lost:
             self.say(
-                "note", f"{part}: forward gave NaN for {lost} of {len(values)} images; a job with such scores diverges"
+                "note", f"{part}: forward gave NaN for {lost} of {len(target)} images; a job with such scores diverges"
             )
             return
-        check_range(part, "forward", values, spec.score_range)
-        check_independent(part, "forward", lambda a, b: metric(a.clone(), b.clone()), decoded, target, "")
+        for spec in specs.values():
+            check_range(part, "forward", values[spec.score], spec.score_range)
+
+        def all_scores(first: Tensor, second: Tensor) -> Tensor:
+            given = check_scores(part, "forward", metric(first.clone(), second.clone()), len(first), names)
+            return torch.stack(list(given.values()), dim=1)
+
+        check_independent(part, "forward", all_scores, decoded, target, "")
         check_unseeded(part, "forward", lambda: metric(decoded.clone(), target.clone()))
 
     def in_loss_range(self, images: Tensor) -> Tensor:
@@ -338,9 +345,11 @@ def fly(flight: Flight, registry: Registry, device: torch.device, say: Say) -> N
         say("problem", str(error))
         return
     with tempfile.TemporaryDirectory() as cache:
-        for label, spec in metrics.items():
+        for specs in passes(metrics).values():
             try:
-                trial.score(label, spec, Path(cache), ordinary=ordinary)
+                trial.score(specs, Path(cache), ordinary=ordinary)
+            except UserError as error:  # such as that there is no text in them
+                say("note", f"{', '.join(specs)} could not be tried on made-up images: {error}")
             except RecbenchError as error:
                 say("problem", str(error))
 

@@ -30,7 +30,7 @@ from recbench.job.provenance import now, provenance
 from recbench.job.scoring import adopt, is_scorable, rescored, score, stale
 from recbench.job.stored_model import StoredModelError, load_model
 from recbench.job.training import Diverged, Interrupted, TrainingImages, Watch, seed_everything, train
-from recbench.plan.model import Job
+from recbench.plan.model import EvaluationSplit, Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry
 from recbench.plugin.sources import record_imports
@@ -328,12 +328,7 @@ class _Attempt:
         )
 
     def evaluate(self, model: Model, metrics: Mapping[str, MetricSpec], prepared: Prepared) -> Evaluation:
-        reference = Reference(
-            images=on_device(prepared, self.job.split, self.device),
-            fingerprint=f"{prepared.fingerprint} {self.job.split}",
-            cache=Path(self.task.cache) / "references",
-            device=self.device,
-        )
+        reference = reference_of(prepared, self.job.split, self.device, Path(self.task.cache))
         return evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=self.job.training)
 
     def record(self, status: JobStatus, **known: Any) -> Record:
@@ -364,6 +359,18 @@ def shape_of(prepared: Prepared) -> ImageShape:
     """Return the shape of the images in a cache."""
     _, channels, height, width = prepared.load("train").shape
     return ImageShape(channels, height, width)
+
+
+def reference_of(prepared: Prepared, split: EvaluationSplit, device: torch.device, cache: Path) -> Reference:
+    """Return the images of a split as metrics of whole sets get them."""
+    return Reference(
+        images=on_device(prepared, split, device),
+        fingerprint=f"{prepared.fingerprint} {split}",
+        cache=cache / "references",
+        device=device,
+        split=split,
+        train=torch.from_numpy(prepared.load("train")),
+    )
 
 
 def on_device(prepared: Prepared, split: Split, device: torch.device, count: int | None = None) -> torch.Tensor:

@@ -19,7 +19,7 @@ from recbench.contracts.entries import ImageShape
 from recbench.data.cache import Prepared
 from recbench.errors import RecbenchError
 from recbench.files import write_atomically
-from recbench.job.evaluation import Evaluation
+from recbench.job.evaluation import Evaluation, NotFinite
 from recbench.job.parts import MetricSpec, Model
 from recbench.job.stored_model import StoredModelError, load_model
 from recbench.plan.model import ComponentSpec, EvaluationSplit, Job
@@ -116,8 +116,12 @@ def score(
         except RecbenchError as error:
             if error.metric not in left:
                 raise
-            troubles.append(f"it could not be scored by {error.metric}, and has no score of it: {error}")
-            del left[error.metric]
+            failed = [error.metric]
+            if not isinstance(error, NotFinite):  # nor has it the other scores of the same pass
+                failed = [label for label in left if built[label].metric is built[error.metric].metric]
+            troubles.append(f"it could not be scored by {', '.join(failed)}, and has no score of it: {error}")
+            for label in failed:
+                del left[label]
         else:
             return NewScores(left, found, tuple(troubles), round(time.perf_counter() - start, 3))
     return NewScores({}, None, tuple(troubles), 0.0)

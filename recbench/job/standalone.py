@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.contracts.checked_scores import check_score, check_scores
 from recbench.contracts.entries import ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Context, Setting
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 from recbench.errors import UserError
+from recbench.job.evaluation import compared
 from recbench.job.image_sets import check_order, few, image_names, read_images
 from recbench.job.images import convert, to_8_bits
-from recbench.job.parts import create_loss, create_metric
+from recbench.job.parts import MetricSpec, create_loss, create_metric
 from recbench.job.training import seed_everything
 from recbench.plugin.registry import Registered
+from recbench.store.record import ComparedSets
 
 BATCH = 64
 _UNIT = (0.0, 1.0)
@@ -43,14 +46,16 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class StandaloneScore:
-    """The values of a loss or metric on given images.
+    """The values of a loss, or of one score of a metric, on given images.
 
     Attributes:
+        name: of the loss or metric; of a metric with several scores, that of the score.
         params: all parameters that it was computed with.
         per_image: one value for each image; None for a metric of the whole set.
         mean: over the images, or the value of the set.
         grad_norm: Euclidean norm of the gradient, by the decoded image in its given range, for each image.
         warning: what a reader of the value must know.
+        compared: what a distance between sets of images compared.
     """
 
     name: str
@@ -59,6 +64,7 @@ class StandaloneScore:
     mean: float
     grad_norm: list[float] | None = None
     warning: str = ""
+    compared: ComparedSets | None = None
 
 
 def read_pair(decoded: Path, target: Path, value_range: Range | None, dtype: torch.dtype) -> ImagePair:
@@ -118,14 +124,18 @@ def score_loss(
 @torch.no_grad()
 def score_metric(
     registered: Registered, params: Mapping[str, Any], pair: ImagePair, *, seed: int, cache: Path
-) -> StandaloneScore:
+) -> tuple[StandaloneScore, ...]:
     """Compute a metric on images as in evaluation (for most metrics rounded to 8 bits); see :class:`StandaloneScore`.
 
     Args:
         cache: folder where what a metric computes from the targets may be kept.
 
+    Returns:
+        Each of its scores; of most metrics there is one.
+
     Raises:
         UserError: the metric cannot take such images, or lacks its weights.
+        ContractError: it returns something other than its entry declares.
     """
     entry = cast(MetricEntry, registered.entry)
     params = _complete(registered, params, pair.shape)
@@ -134,31 +144,41 @@ def score_metric(
     metric.to(pair.decoded.dtype).eval()
     if isinstance(metric, BoundMetric):
         raise UserError(f"{entry.name} scores a model, not images: it needs the posterior of a trained one")
-    values = []
+    values: list[dict[str, Tensor]] = []
+    part, names = str(registered), entry.score_names
     if isinstance(metric, SetMetric):
         images = to_8_bits(convert(pair.target, pair.value_range, _UNIT))
         content = hashlib.sha256(images.numpy().tobytes()).hexdigest()
-        metric.prepare(Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device))
+        reference = Reference(images, f"{content} {tuple(images.shape)}", cache / "references", images.device)
+        try:
+            metric.prepare(reference)
+        except UserError as error:
+            raise UserError(f"{entry.name} {error}") from error
     for both in _batches(pair, BATCH):
         shown = [convert(each, pair.value_range, _UNIT) for each in both]
         if entry.rounded:
             shown = [to_8_bits(each).to(each.dtype) / 255 for each in shown]
         if isinstance(metric, ImageMetric):
-            values.append(_per_image(registered, metric(*shown), len(shown[0])))
+            values.append(check_scores(part, "forward", metric(*shown), len(shown[0]), names))
         elif isinstance(metric, SetMetric):
             metric.update(*shown)
     if isinstance(metric, SetMetric):
-        value: object = metric.compute()
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            culprit = f"{entry.name} of {registered.plugin.provider}"
-            raise UserError(f"{culprit} must compute a number for the set of images, got {_kind(value)}")
-        return StandaloneScore(entry.name, params, None, float(value), warning=metric.warning)
-    found = torch.cat(values).double()
-    return StandaloneScore(entry.name, params, found.tolist(), float(found.mean()))
+        scores = check_score(part, metric.compute(), names)
+        spec = MetricSpec(metric, convention=entry.convention, params=params)
+        of = compared(spec, reference)
+        return tuple(
+            StandaloneScore(name or entry.name, params, None, score, warning=metric.warning, compared=of)
+            for name, score in scores.items()
+        )
+    found = {name: torch.cat([batch[name] for batch in values]).double() for name in names}
+    return tuple(
+        StandaloneScore(name or entry.name, params, each.tolist(), float(each.mean()), warning=metric.warning)
+        for name, each in found.items()
+    )
 
 
 def _per_image(registered: Registered, value: object, count: int) -> Tensor:
-    """Return the value of a loss or metric, if it is one number for each image."""
+    """Return the value of a loss, if it is one number for each image."""
     if isinstance(value, Tensor) and value.shape == (count,) and not value.is_complex():
         return value
     culprit = f"{registered.entry.name} of {registered.plugin.provider}"
@@ -175,8 +195,7 @@ def _complete(registered: Registered, params: Mapping[str, Any], shape: ImageSha
     complete = entry.complete(params)
     reasons = entry.refusals(shape, complete)
     if not reasons:
-        lacking = missing(entry.needed_weights(shape, complete))
-        reasons = [lacking] if lacking else []
+        reasons = list(filter(None, [lacking(entry, shape, complete)]))
     if reasons:
         raise UserError("\n".join(f"{entry.name} cannot take the {shape} images: it {reason}" for reason in reasons))
     return complete

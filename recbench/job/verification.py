@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recbench.contracts.metric import Reference
 from recbench.data.cache import Prepared, prepare
 from recbench.errors import UserError
 from recbench.files import open_regular
@@ -22,7 +21,7 @@ from recbench.job.code import changed_code
 from recbench.job.device import choose_device, device_name, precision_on
 from recbench.job.evaluation import evaluate
 from recbench.job.provenance import now, provenance
-from recbench.job.runner import EVALUATION_BATCH, on_device, shape_of
+from recbench.job.runner import EVALUATION_BATCH, reference_of, shape_of
 from recbench.job.stored_model import StoredModelError, load_model
 from recbench.job.training import seed_everything
 from recbench.plan.merge import flat
@@ -131,12 +130,7 @@ def verify(
         model, metrics = load_model(store, record, registry, shape_of(prepared), where)
     except StoredModelError as error:
         return Verification(**found, checks=(*checks, ScoreCheck(name="model", state="wrong", says=str(error))))
-    reference = Reference(
-        images=on_device(prepared, record.job.split, where),
-        fingerprint=f"{prepared.fingerprint} {record.job.split}",
-        cache=cache / "references",
-        device=where,
-    )
+    reference = reference_of(prepared, record.job.split, where, cache)
     evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=record.job.training)
     allowed = tolerance if tolerance is not None else 0.0 if exact else ELSEWHERE
     computed = {name: score.mean for name, score in evaluation.scores.items()}

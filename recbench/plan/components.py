@@ -10,12 +10,13 @@ from recbench.plan.model import ComponentSpec
 from recbench.plugin.registry import Registered
 
 
-def component(registered: Registered, params: Mapping[str, Any]) -> ComponentSpec:
+def component(registered: Registered, params: Mapping[str, Any], score: str = "") -> ComponentSpec:
     """Return an entry with its parameters as jobs define it.
 
     Args:
         registered: the entry.
         params: the complete parameters.
+        score: of a metric with several scores, the name of the one that is meant.
 
     Raises:
         PluginError: the source of its code cannot be found.
@@ -27,4 +28,5 @@ def component(registered: Registered, params: Mapping[str, Any]) -> ComponentSpe
         params={name: value for name, value in params.items() if name not in places},
         code=registered.code,
         locations={name: value for name, value in params.items() if name in places},
+        score=score,
     )

@@ -51,6 +51,7 @@ class ComponentSpec(Frozen):
         locations: parameters of a data set that only say where its images are. They define nothing: not the job, its
             id or its protocol.
         variant: label of a data set where a suite has several that differ only in their locations.
+        score: of a metric that gives several scores from one pass, the name of the one that is meant.
     """
 
     name: str
@@ -58,11 +59,12 @@ class ComponentSpec(Frozen):
     code: str = ""
     locations: dict[str, Any] = {}
     variant: str = ""
+    score: str = ""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler):  # type: ignore[no-untyped-def]
         data = handler(self)
-        return {name: value for name, value in data.items() if value or name not in ("locations", "variant")}
+        return {name: value for name, value in data.items() if value or name not in ("locations", "variant", "score")}
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, cast
 
-from recbench.contracts.entries import Entry, LossEntry, MetricEntry
+from recbench.contracts.entries import Entry, LossEntry, MetricEntry, MetricScore
 from recbench.contracts.sums import PREFIX, SumEntry, part_names, sum_entry
 from recbench.errors import PluginError, UserError, did_you_mean
 from recbench.plugin.code import Code, code_of
@@ -163,6 +163,21 @@ class Registry:
         if found is None:
             raise PluginError(self.unknown(kind, name))
         return found
+
+    def score(self, name: str) -> MetricScore:
+        """Return the facts of a score: of the metric of this name, or of the one that gives a score of this name.
+
+        Raises:
+            PluginError: there is none, or the metric gives several.
+        """
+        entries = [cast(MetricEntry, one.entry) for one in self.all("metrics")]
+        giving = next((entry for entry in entries if name in entry.score_names), None)
+        if giving is not None:
+            return giving.score(name)
+        try:
+            return cast(MetricEntry, self.get("metrics", name).entry).score()
+        except ValueError as error:
+            raise PluginError(str(error)) from None
 
     def misspelt_family(self, entry: LossEntry | MetricEntry) -> str | None:
         """Return what is wrong with the family of a loss or metric if it resembles a known one; else None.

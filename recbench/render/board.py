@@ -72,6 +72,7 @@ def legend(board: Board, columns: Sequence[BoardColumn] | None = None) -> str:
         )
     if spreads:
         parts.append(f"mean ± std over {images} (std over seeds)")
+        parts += _conventions(board)
     if not board.ranking:
         parts.append("no metric ranks all methods")
     elif names is None or "mean_rank" in names:
@@ -88,6 +89,19 @@ def legend(board: Board, columns: Sequence[BoardColumn] | None = None) -> str:
     if board.baselines:
         parts.append("baselines below the methods are fitted without steps, and not ranked")
     return "; ".join([*parts, f"{images}, rounded to 8 bits{but}" if not spreads else f"images rounded to 8 bits{but}"])
+
+
+def _conventions(board: Board) -> list[str]:
+    """Return what distances between sets of images compared, each convention with its metrics."""
+    named = {"test": "test images", "validation": "validation images", "train": "training images", "given": "targets"}
+    found: dict[str, list[str]] = {}
+    for name, several in board.compared.items():
+        texts = [
+            f"{one.images:,} images against {one.references:,} {named[one.reference]}, resized {one.resize}"
+            for one in several
+        ]
+        found.setdefault(", or in some jobs ".join(texts), []).append(name)
+    return [f"{', '.join(names)}: {text}" for text, names in found.items()]
 
 
 def _scopes(board: Board, metrics: Sequence[str]) -> str:

@@ -124,8 +124,8 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     loads = sources.models and sources.registry is not None and any(there)
     full = _all_test_images(first, sources) if loads and all(there) else None
     pairs = choosing.far_pairs(kept, PAIRS)
-    chosen = _chosen(view, shown, kept if full is None else full)
-    indices = _indices(chosen, kept if full is None else full, len(shown))
+    chosen = chosen_images(view, shown, kept if full is None else full)
+    indices = shown_indices(chosen, kept if full is None else full, len(shown))
     decoded = models.Decoded()
     if loads and sources.registry is not None:
         wanted = kept[:0] if full is None else np.ascontiguousarray(full[indices])
@@ -137,20 +137,20 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
         target = np.ascontiguousarray(full[indices])
         how = f"Selected from all {len(full)} test images, and decoded again by the stored models."
     else:
-        chosen = _chosen(view, shown, kept)
-        indices = _indices(chosen, kept, len(shown))
+        chosen = chosen_images(view, shown, kept)
+        indices = shown_indices(chosen, kept, len(shown))
         images = {index: job.pictures["decoded"][indices] for index, job in shown.items()}
         target = kept[indices]
         how = f"Selected from the first {len(kept)} test images, which the jobs stored."
     found = []
     sheet = sheets.reconstructions(view, chosen, indices, target, images)
     if sheet is not None:
-        metrics = ", ".join(column.name for column in view.board.columns if _has(shown, column.name))
+        metrics = ", ".join(column.name for column in view.board.columns if has_scores(shown, column.name))
         by = f"Best and worst are by {metrics}. " if metrics else ""
-        texts = (f"{how} {by}Each method is shown with its first completed seed.", _HOW_TO)
+        texts = (f"{how} {by}Each method is shown with its first completed seed.", HOW_TO)
         found.append(Section("images", "Images", "The same test images with every method", texts, sheets=(sheet,)))
         if len(images) > 1:
-            found.append(Section("compare", "Side by side", "Two methods side by side", (_COMPARE,), "compare.html"))
+            found.append(Section("compare", "Side by side", "Two methods side by side", (COMPARE,), "compare.html"))
     drawn = sheets.samples(view)
     if drawn is not None:
         text = "Decoded draws from the prior; the draws are the same for every method."
@@ -188,16 +188,16 @@ def sheet_for(name: str, view: BoardView, sources: Sources) -> Sheet:
     raise UserError(f"nothing to draw for {name}: no job of {view.board.setting} stored what it needs. {why}".rstrip())
 
 
-_COMPARE = (
+COMPARE = (
     "Zoom and position hold for all panes. Each point of the plot is a test image; a filled one opens the image above."
 )
-_HOW_TO = (
+HOW_TO = (
     "Click a tile, or press Enter on it, to enlarge it next to the test image. Errors are amplified absolute "
     "differences in grey; black means no error."
 )
 
 
-def _indices(chosen: Mapping[str, Sequence[int]], images: Images, methods: int) -> list[int]:
+def shown_indices(chosen: Mapping[str, Sequence[int]], images: Images, methods: int) -> list[int]:
     """Return the indices of the chosen images and of others, evenly spaced, as far as a page can hold them."""
     found = {index for own in chosen.values() for index in own}
     room = min(sheets.WIDEST // images.shape[-1], MOST_BYTES // (methods * images[0].size), MOST_IMAGES) - len(found)
@@ -205,7 +205,7 @@ def _indices(chosen: Mapping[str, Sequence[int]], images: Images, methods: int) 
     return sorted(found | {others[place] for place in sheets.spread(len(others), max(0, room))})
 
 
-def _chosen(view: BoardView, shown: Mapping[int, JobView], images: Images) -> dict[str, list[int]]:
+def chosen_images(view: BoardView, shown: Mapping[int, JobView], images: Images) -> dict[str, list[int]]:
     """Return indices of the test images to show, of those given, by the reason to show them."""
     available = len(images)
     scores, higher = _scores(view, shown)
@@ -225,7 +225,8 @@ def _all_test_images(job: JobView, sources: Sources) -> Images | None:
     return models.test_images(job.record.job.dataset.name, sources.cache, job.record.data.fingerprint)
 
 
-def _has(shown: Mapping[int, JobView], metric: str) -> bool:
+def has_scores(shown: Mapping[int, JobView], metric: str) -> bool:
+    """Return whether all shown jobs have scores of single images by a metric."""
     return all(metric in job.per_image for job in shown.values())
 
 
@@ -233,7 +234,7 @@ def _scores(view: BoardView, shown: Mapping[int, JobView]) -> tuple[list[choosin
     """Return scores of shape (methods, images), and their directions, for the metrics that every shown job has."""
     values, higher = [], []
     for column in view.board.columns:
-        if _has(shown, column.name):
+        if has_scores(shown, column.name):
             own = [job.per_image[column.name] for job in shown.values()]
             if len({len(each) for each in own}) == 1 and not any(np.isnan(each).any() for each in own):
                 stacked = np.stack(own)

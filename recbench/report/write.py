@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -42,7 +42,14 @@ def write(content: Content, sources: Sources, home: Path | None = None) -> Path:
         UserError: another process is writing this report, or ``report`` is a file or a link.
         OutOfSpaceError: the file system is full.
     """
-    home = home or sources.folder
+    return put(home or sources.folder, lambda folder: Writer(content, sources, folder).write())
+
+
+def put(home: Path, fill: Callable[[Path], None]) -> Path:
+    """Put the report's folder into another one; it gets its name once ``fill`` has written everything into it.
+
+    Errors and the returned path are those of :func:`write`.
+    """
     target, work = home / FOLDER, home / _WORK
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target}: expected a folder for the report, got a file or a link; remove or rename it")
@@ -53,7 +60,7 @@ def write(content: Content, sources: Sources, home: Path | None = None) -> Path:
             _remove(work / leftover)
         with full_disk_named(work):
             try:
-                _Writer(content, sources, work / "new").write()
+                fill(work / "new")
                 if target.exists():
                     target.rename(work / "old")
                 (work / "new").rename(target)
@@ -70,7 +77,7 @@ def _remove(leftover: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Writer:
+class Writer:
     """Writes all files of a report into ``folder``."""
 
     content: Content
@@ -79,12 +86,12 @@ class _Writer:
 
     def write(self) -> None:
         self.folder.mkdir(parents=True)
-        self._assets()
+        self.assets()
         tell = self.sources.tell
         tell("writing tables")
-        self._put("data/leaderboard.csv", tables.leaderboard(self.content))
-        self._put("data/jobs.csv", tables.jobs(self.content))
-        self._packed("training-curves.csv", tables.histories(self.content))
+        self.save("data/leaderboard.csv", tables.leaderboard(self.content))
+        self.save("data/jobs.csv", tables.jobs(self.content))
+        self.packed("training-curves.csv", tables.histories(self.content))
         text = ""
         with suppress(OSError):
             text = read_regular(self.sources.folder / "suite.yaml", _MOST_SUITE).decode(errors="replace")
@@ -93,14 +100,14 @@ class _Writer:
         for view in self.content.boards:
             tell(f"{view.board.setting}: writing images and plots")
             found = [self._with_curves(section) for section in sections(self.content, view, self.sources)]
-            files_of = {own.name: self._sheet(view, own) for section in found for own in section.sheets}
-            prints = self._charts(view, [own for section in found for own in section.charts])
+            files_of = {own.name: self.sheet(view, own) for section in found for own in section.sheets}
+            prints = self.charts(view, [own for section in found for own in section.charts])
             for shown in (each for section in found for each in section.sheets if each.name == "images"):
-                self._script(f"{view.files}-scores", "recbenchScores", view, per_image(view, shown))
-            saved = {file: self._packed(file, content) for section in found for file, content in section.files}
+                self.script(f"{view.files}-scores", "recbenchScores", view, per_image(view, shown))
+            saved = {file: self.packed(file, content) for section in found for file, content in section.files}
             found = [_renamed(section, saved) for section in found]
-            csv = {name: self._packed(file, content) for name, file, content in tables.per_image(view)}
-            self._put(view.file, pages.board(view, found, files_of, prints, csv).encode())
+            csv = {name: self.packed(file, content) for name, file, content in tables.per_image(view)}
+            self.save(view.file, pages.board(view, found, files_of, prints, csv).encode())
             for method in view.methods:
                 own = [pair for section in found for s in section.sheets for pair in _strips(s, files_of, method)]
                 strips.setdefault(method.index, {})[view.number] = own
@@ -108,17 +115,17 @@ class _Writer:
         for index, slug in enumerate(self.content.slugs):
             if index in strips:
                 everywhere = {view.number: strips[index].get(view.number, []) for view in self.content.boards}
-                self._put(f"methods/{slug}.html", pages.method(index, everywhere).encode())
+                self.save(f"methods/{slug}.html", pages.method(index, everywhere).encode())
 
-    def _put(self, name: str, content: bytes) -> str:
+    def save(self, name: str, content: bytes) -> str:
         file = self.folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)
         return name
 
-    def _packed(self, name: str, content: bytes) -> str:
+    def packed(self, name: str, content: bytes) -> str:
         name, content = tables.packed(name, content)
-        return self._put(f"data/{name}", content)
+        return self.save(f"data/{name}", content)
 
     def _with_curves(self, section: Section) -> Section:
         """Return the section, with the file that all boards share if it is that of training curves."""
@@ -126,36 +133,36 @@ class _Writer:
             return section
         return Section(**{**vars(section), "files": (("training-curves.csv", tables.histories(self.content)),)})
 
-    def _assets(self) -> None:
+    def assets(self) -> None:
         from plotly.offline import get_plotlyjs
 
         for asset in (files("recbench.report") / "static").iterdir():
-            self._put(f"assets/{asset.name}", asset.read_bytes())
-        self._put("assets/plotly.js", get_plotlyjs().encode())
+            self.save(f"assets/{asset.name}", asset.read_bytes())
+        self.save("assets/plotly.js", get_plotlyjs().encode())
 
-    def _sheet(self, view: BoardView, sheet: Sheet) -> list[str]:
+    def sheet(self, view: BoardView, sheet: Sheet) -> list[str]:
         """Write the strips of a sheet and return their files, by row."""
         return [
-            self._put(
+            self.save(
                 f"images/{view.files}-{sheet.name}-{number}{sheet.suffix}",
                 sheets.strip(row.images, lossless=sheet.lossless),
             )
             for number, row in enumerate(sheet.rows)
         ]
 
-    def _script(self, name: str, variable: str, view: BoardView, data: object) -> None:
+    def script(self, name: str, variable: str, view: BoardView, data: object) -> None:
         """Write data as a script, which a page from a disk may load, as it may not load JSON."""
         text = json.dumps(data, allow_nan=False, separators=(",", ":"))
         script = f"(window.{variable} ??= {{}})[{json.dumps(view.files)}] = {text};\n"
-        self._put(f"assets/{name}.js", script.encode())
+        self.save(f"assets/{name}.js", script.encode())
 
-    def _charts(self, view: BoardView, found: Sequence[Chart]) -> dict[str, str]:
+    def charts(self, view: BoardView, found: Sequence[Chart]) -> dict[str, str]:
         """Write the data and the static figures of a board's plots, and return the files of the figures by name."""
-        self._script(view.files, "recbenchCharts", view, {chart.name: chart.data() for chart in found})
+        self.script(view.files, "recbenchCharts", view, {chart.name: chart.data() for chart in found})
         prints = {}
         for chart in found:
             drawing = figures.render(figures.draw(chart.name, view), "svg")
-            prints[chart.name] = self._put(f"figures/{view.files}-{chart.name}.svg", drawing)
+            prints[chart.name] = self.save(f"figures/{view.files}-{chart.name}.svg", drawing)
         return prints
 
 

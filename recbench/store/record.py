@@ -43,10 +43,22 @@ MOST_BYTES = 1 << 24
 """Largest size of a record: a thousand times what a record has."""
 
 
+class ComparedSets(Frozen):
+    """The two sets of images that a distance compared: values by different conventions are not comparable.
+    ``reference`` says which images the evaluated ones were compared with, ``references`` and ``images`` how many of
+    these and of those, ``resize`` how they reached the network."""
+
+    reference: Literal["test", "validation", "train", "given"]
+    references: Count
+    images: Count
+    resize: str
+
+
 class Score(Frozen):
     """A metric over the test images: mean and standard deviation over ``n`` images; ``std`` is null for metrics of
     whole sets. ``infinite`` images have an infinite score; if the mean is, and some score is not, ``finite`` is the
-    mean with infinite scores counted as the nearest finite one. ``warning`` says how the score is limited."""
+    mean with infinite scores counted as the nearest finite one. ``warning`` says how the score is limited,
+    ``compared`` what a distance between sets of images is the distance of; older records do not have it."""
 
     mean: Number
     std: Number | None
@@ -54,6 +66,7 @@ class Score(Frozen):
     warning: str = ""
     infinite: int = 0
     finite: float | None = None
+    compared: ComparedSets | None = None
 
 
 class Cost(Frozen):

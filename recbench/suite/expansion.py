@@ -73,8 +73,9 @@ def _method(cell: GridCell) -> Method:
 
 def _column(cell: GridCell) -> Column:
     entry = cast(MetricEntry, cell.registered.entry)
-    facts = {key: getattr(entry, key) for key in ("direction", "unit", "family", "digits", "rounded", "score_range")}
-    return Column(name=cell.label, **facts)
+    score = entry.score(cell.score)
+    facts = {key: getattr(score, key) for key in ("direction", "unit", "digits", "score_range")}
+    return Column(name=cell.label, family=entry.family, rounded=entry.rounded, **facts)
 
 
 def resolved_text(suite: ValidSuite) -> str:
@@ -90,7 +91,7 @@ def resolved_text(suite: ValidSuite) -> str:
         entry = cell.registered.entry
         named = {"sum": resolved_sum(entry, params)} if isinstance(entry, SumEntry) else {"name": entry.name}
         own = {} if isinstance(entry, SumEntry) else {"params": params}
-        facts = {**named, "label": cell.label, **own, **cell.extra}
+        facts = {**named, "label": cell.whole, **own, **cell.extra}
         if cell.only is not None:
             facts["architectures"] = [other.label for other in cells["architectures"] if cell.goes_with(other)]
         return facts
@@ -100,6 +101,7 @@ def resolved_text(suite: ValidSuite) -> str:
         return values[0] if len(values) == 1 else {"grid": values}
 
     items = {kind: [item(cell) for cell in cells[kind]] for kind in cells}
+    items["metrics"] = list({repr(one): one for one in items["metrics"]}.values())  # one for all scores of a metric
     if suite.tuning is not None:
         items["losses"] = [item(cell, axes) for cell, axes in zip(cells["losses"], suite.tuning[1], strict=True)]
     data = {

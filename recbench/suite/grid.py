@@ -6,12 +6,13 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recbench.contracts.entries import DatasetEntry, Entry, ImageShape
-from recbench.data.weights import missing
+from recbench.contracts.entries import DatasetEntry, Entry, ImageShape, MetricEntry
+from recbench.data.weights import lacking
+from recbench.errors import did_you_mean, quoted
 from recbench.plan.components import component
 from recbench.plan.model import ComponentSpec, brief
 from recbench.plugin.registry import Registered
@@ -52,7 +53,9 @@ class GridItem:
             extra = {key: assignment[key] for key in self.extra}
             label = " ".join([self.label, *varying(assignment, named)])
             given = frozenset(self.axes)
-            yield GridCell(self.path, label, self.registered, params, extra, self.label, self.only, given)
+            cell = GridCell(self.path, label, self.registered, params, extra, self.label, self.only, given)
+            scores = entry.scores if isinstance(entry, MetricEntry) else ()
+            yield from (cell.of_score(score.name) for score in scores) if scores else [cell]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class GridCell:
         item: the item's label.
         only: for a loss, labels of the architectures that it is trained with; None for all.
         given: names of the parameters that the suite sets.
+        score: of a metric with several scores, the name of the one that this cell stands for; each has its own cell.
+        combination: of such a cell, the label without the score.
     """
 
     path: KeyPath
@@ -78,6 +83,26 @@ class GridCell:
     item: str
     only: tuple[str, ...] | None
     given: frozenset[str]
+    score: str = ""
+    combination: str = ""
+
+    def of_score(self, name: str) -> GridCell:
+        """Return the cell of one of the metric's scores: in its label, the score's name stands in the place of the
+        metric's, or comes last where the label does not begin with that."""
+        metric, _, rest = self.label.partition(" ")
+        words = [name, rest] if metric == self.registered.entry.name else [self.label, name]
+        return replace(self, label=" ".join(filter(None, words)), score=name, combination=self.label)
+
+    @property
+    def whole(self) -> str:
+        """The label, of a metric with several scores without the score."""
+        return self.combination or self.label
+
+    @property
+    def is_first(self) -> bool:
+        """True unless an earlier cell stands for the same metric with the same parameters, as one of its scores."""
+        entry = self.registered.entry
+        return not self.score or (isinstance(entry, MetricEntry) and entry.scores[0].name == self.score)
 
     def matches(self, label: str | None) -> bool:
         """Return True if a label is that of this cell or of its item, or is None, which matches every cell."""
@@ -88,8 +113,9 @@ class GridCell:
         return self.only is None or any(architecture.matches(label) for label in self.only)
 
     def missing_weights(self, shape: ImageShape) -> str | None:
-        """Return what is to be said of pretrained weights for images of a shape that are not on this machine."""
-        return missing(self.registered.entry.needed_weights(shape, self.params))
+        """Return what is to be said of pretrained weights and packages for images of a shape that are not on this
+        machine."""
+        return lacking(self.registered.entry, shape, self.params)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -105,7 +131,7 @@ class GridCell:
     @property
     def spec(self) -> ComponentSpec:
         """The component as jobs define it."""
-        return component(self.registered, self.params)
+        return component(self.registered, self.params, self.score)
 
 
 GridCells = Mapping[str, Sequence[GridCell]]
@@ -129,6 +155,14 @@ def product(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 def varying(assignment: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[str]:
     """Return ``C=0.1`` for every axis with more than one value."""
     return [f"{key}={brief(value)}" for key, value in assignment.items() if len(axes.get(key, ())) > 1]
+
+
+def unknown_metric(label: str, metrics: Sequence[GridCell]) -> str:
+    """Return what is wrong with a label that is of no metric of a suite."""
+    scores = [cell.label for cell in metrics if label in (cell.combination, cell.registered.entry.name) and cell.score]
+    if scores:
+        return f"{quoted(label)} gives several scores: name one of {', '.join(scores)}"
+    return f"the suite has no metric {quoted(label)}; {did_you_mean(label, [cell.label for cell in metrics])}"
 
 
 def setting_loss_pairs(cells: GridCells, trainings: int) -> list[tuple[int, int]]:

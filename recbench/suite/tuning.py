@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from recbench.contracts.direction import Direction
 from recbench.contracts.entries import MetricEntry
 from recbench.contracts.sums import PartParameter
 from recbench.errors import did_you_mean, quoted
@@ -15,7 +16,7 @@ from recbench.plan.plan import Plan
 from recbench.plan.strategies import KL_WEIGHT, NEEDS_OPTUNA, grid_shape, has_optuna
 from recbench.plan.tuning import Axis, Search, Tuning
 from recbench.suite.document import KeyPath
-from recbench.suite.grid import GridCell
+from recbench.suite.grid import GridCell, unknown_metric
 from recbench.suite.schema import TuningChoice
 from recbench.suite.values import AddProblem, check_seeds
 
@@ -54,8 +55,7 @@ def tuning_rule(
         what = f"name the metric that selects, as in select: {{metric: {labels[0] if labels else 'psnr'}}}"
         add_problem(("tuning",), f"select is missing: {what}")
     elif selected is None and all_valid:
-        what = f"the suite has no metric {quoted(label)}; {did_you_mean(str(label), labels)}"
-        add_problem(("tuning", "select", "metric"), what)
+        add_problem(("tuning", "select", "metric"), unknown_metric(str(label), metrics))
     if selected is None or not seeds:
         return None
     return Tuning(
@@ -64,7 +64,7 @@ def tuning_rule(
         seed=chosen.seed,
         candidate_seeds=tuple(chosen.seeds or seeds[:1]),
         metric=selected.label,
-        direction=cast(MetricEntry, selected.registered.entry).direction,
+        direction=cast(Direction, cast(MetricEntry, selected.registered.entry).score(selected.score).direction),
         seeds=tuple(seeds),
         calibration_steps=chosen.calibration_steps,
     )

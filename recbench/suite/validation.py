@@ -18,7 +18,7 @@ from recbench.plugin.registry import Registry
 from recbench.suite.baselines import BaselineCell, baseline_cells
 from recbench.suite.document import Document, KeyPath, dotted
 from recbench.suite.executors import executor_params
-from recbench.suite.grid import GridCell, GridCells, GridItem, duplicates, product, varying
+from recbench.suite.grid import GridCell, GridCells, GridItem, duplicates, product, unknown_metric, varying
 from recbench.suite.published import published_scores
 from recbench.suite.schema import ITEMS, Choice, LossChoice, SuiteFile, read
 from recbench.suite.sums import chosen_entry, default_label, given_params
@@ -116,7 +116,7 @@ class Validator:
                 what = "kl is the label of the KL divergence, which is always recorded; choose another label"
                 self.add_problem(cell.path, what)
         all_valid = len(items["metrics"]) == len(parsed.metrics)
-        ranking = self.ranking(parsed.ranking.metrics, [c.label for c in cells["metrics"]], all_valid=all_valid)
+        ranking = self.ranking(parsed.ranking.metrics, cells["metrics"], all_valid=all_valid)
         if self.document.data.get("tuning") is not None:
             self.validated_by.append(((), TUNING_NEEDS_VALIDATION))
         if "plateau" in training.get("schedule", ()):
@@ -306,17 +306,18 @@ class Validator:
                 message = f"{' and '.join(first.places)} is in no label: write an item with a label for each place"
             self.add_problem(second.path, message)
         for first, second in duplicates(
-            cells, lambda cell: repr((cell.registered.entry.name, cell.resolved, cell.extra))
+            cells, lambda cell: repr((cell.registered.entry.name, cell.resolved, cell.extra, cell.score))
         ):
             if first.label != second.label:
                 self.add_problem(second.path, f"is the same as {dotted(first.path)}, under another label")
 
-    def ranking(self, chosen: Sequence[str] | None, labels: Sequence[str], *, all_valid: bool) -> tuple[str, ...]:
+    def ranking(self, chosen: Sequence[str] | None, metrics: Sequence[GridCell], *, all_valid: bool) -> tuple[str, ...]:
         """Return the labels of the metrics that are ranked: by default, all."""
+        labels = [cell.label for cell in metrics]
         for index, (name, earlier) in enumerate(repeated(chosen or ())):
             at = ("ranking", "metrics", index)
             if name not in labels and all_valid:
-                self.add_problem(at, f"the suite has no metric {quoted(name)}; {did_you_mean(name, labels)}")
+                self.add_problem(at, unknown_metric(name, metrics))
             if earlier:
                 self.add_problem(at, f"{quoted(name)} is given twice")
         return tuple(labels if chosen is None else chosen)
@@ -349,17 +350,17 @@ class Validator:
             first_of.setdefault(shape, dataset.label)
         first_of.pop(None, None)
         for kind in ("architectures", "losses", "metrics"):
-            for cell in cells[kind]:
+            for cell in filter(lambda each: each.is_first, cells[kind]):
                 for shape, label in first_of.items():
                     assert shape is not None
                     reasons = self.refusals(cell, shape)
                     for reason in reasons:
                         self.add_problem(
-                            cell.path, f"{cell.label} cannot take the {shape} images of {label}: it {reason}"
+                            cell.path, f"{cell.whole} cannot take the {shape} images of {label}: it {reason}"
                         )
                     lacking = None if reasons else self.call_plugin(cell, partial(cell.missing_weights, shape))
                     if lacking:
-                        self.lacking.append(self.document.problem(cell.path, f"{cell.label} {lacking}"))
+                        self.lacking.append(self.document.problem(cell.path, f"{cell.whole} {lacking}"))
 
     def refusals(self, cell: GridCell, shape: ImageShape) -> list[str]:
         """Return the reasons why a component cannot take images of a shape."""
@@ -383,7 +384,7 @@ class Validator:
     def check_sources(self, cells: GridCells) -> None:
         """Check that the source behind every entry is found, since job ids depend on it."""
         for kind in ITEMS:
-            for cell in cells[kind]:
+            for cell in filter(lambda each: each.is_first, cells[kind]):
                 self.call_plugin(cell, partial(getattr, cell.registered, "code"))
 
     def call_plugin(self, cell: GridCell, function: Callable[[], _Result]) -> _Result | None:

@@ -147,7 +147,14 @@ def loss_card(loss: StandaloneLoss, images: Tensor) -> Card:
 
 @torch.no_grad()
 def metric_card(metric: StandaloneMetric, images: Tensor) -> Card:
-    """Return the card of a metric; arguments as for :func:`loss_card`. Its images are rounded as in evaluation."""
+    """Return the card of a metric; arguments as for :func:`loss_card`. Its images are rounded as in evaluation.
+
+    Raises:
+        UserError: the metric gives several scores.
+    """
+    if metric.entry.scores:
+        names = ", ".join(metric.entry.score_names)
+        raise UserError(f"a card is of one score, and it gives {names}")
 
     def called(decoded: Tensor, seed: int = _SEED) -> Tensor:
         with torch.random.fork_rng(devices=[]):

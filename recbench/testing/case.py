@@ -14,7 +14,7 @@ from torch import Tensor
 from recbench.contracts.checked import ContractError
 from recbench.contracts.entries import Entry, ImageShape, LossEntry
 from recbench.contracts.loss import Context, Loss, Setting
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 
 BATCH, LATENT = 3, 8
 
@@ -59,7 +59,7 @@ class EntryCase:
             unittest.SkipTest: pretrained weights are missing.
         """
         params = self.entry.complete(self.params)
-        reason = missing(self.entry.needed_weights(self.shape, params)) if self.shape else None
+        reason = lacking(self.entry, self.shape, params) if self.shape else None
         if reason is not None:
             raise unittest.SkipTest(f"{self.entry.name} {reason}")
         factory = self.entry.factory

@@ -17,7 +17,7 @@ from recbench.api.metrics import StandaloneMetric
 from recbench.contracts.dataset import SPLITS
 from recbench.contracts.entries import DatasetEntry, Entry, ImageShape, LossEntry, MetricEntry
 from recbench.contracts.loss import Setting
-from recbench.data.weights import missing
+from recbench.data.weights import lacking
 from recbench.errors import RecbenchError, UserError
 from recbench.plugin.isolation import described
 from recbench.plugin.registry import Registered, Registry
@@ -109,9 +109,9 @@ def _card(
     sizes = (SIZE, 32, 16, 128, 256)
     shapes = [ImageShape(channels, size, size) for size in sizes for channels in (3, 1)]
     shape = next(shape for shape in shapes if not entry.refusals(shape, complete))
-    lacking = missing(entry.needed_weights(shape, complete))
-    if lacking:
-        raise UserError(f"it {lacking}")
+    reason = lacking(entry, shape, complete)
+    if reason:
+        raise UserError(f"it {reason}")
     images = _images(shape, entry, registry)
     if isinstance(entry, MetricEntry):
         return metric_card(StandaloneMetric(registered, complete, shape), images)

