@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +56,18 @@ def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
 
 
 def quantities(view: BoardView) -> dict[str, str]:
-    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history."""
+    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history: what every
+    job records, then what losses log, by name.
+    """
     seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
-    return {name: title for name, title in QUANTITIES.items() if name in seen}
+    titles = {**QUANTITIES, **{name: name for name in logged(view.jobs)}}
+    return {name: title for name, title in titles.items() if name in seen}
+
+
+def logged(jobs: Iterable[JobView]) -> list[str]:
+    """Return the names of what losses log in the histories of jobs, sorted."""
+    names = {name for job in jobs for line in job.history for name in line}
+    return sorted(names - {*QUANTITIES, "epoch", "step"})
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
