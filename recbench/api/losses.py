@@ -263,4 +263,6 @@ class StandaloneLoss(nn.Module):
     def _explained(self, error: Exception, z: Tensor | None) -> str:
         name = self.entry.name
         hint = "; pass the latent samples that were decoded, as loss(decoded, target, z=z)" if z is None else ""
+        if self.loss.needs_last_layer:
+            hint = "; decoded must have been made with last_layer"
         return f"{name} cannot be computed for these images: {' '.join(str(error).split())}{hint}"

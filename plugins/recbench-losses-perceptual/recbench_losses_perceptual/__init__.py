@@ -45,8 +45,8 @@ _VQGAN_NOTE = (
     "batch, and their model's Adam has the betas 0.5 and 0.9 too (keys beta1 and beta2 of training). Latent diffusion "
     "(Rombach et al. 2022) sums over pixels instead: their KL weight of 1e-6 is one of 1e-6 / (C H W) here, and their "
     "disc_weight 0.5. For 32 pixels take disc_layers: 1 or 2, so that a logit is not of the whole image. Batch norm "
-    "takes the statistics of the batch, always. history.jsonl has the terms, the adaptive weight, and the discriminator's "
-    "loss and logits. 'perceptual: st_lpips' has its weights on PyPI."
+    "takes the statistics of the batch, always. history.jsonl has the terms, the adaptive weight, and the loss and "
+    "logits of the discriminator. 'perceptual: st_lpips' has its weights on PyPI."
 )
 
 _PRECISION = Parameter(
@@ -135,7 +135,7 @@ def _vqgan_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
         yield from _too_small(shape, smallest[params["net"]], f"perceptual: {params['perceptual']}")
     if params["disc_weight"] > 0:
         layers = params["disc_layers"]
-        yield from _too_small(shape, 3 * 2**layers, f"disc_layers: {layers}, or fewer layers,")
+        yield from _too_small(shape, 3 * 2**layers, f"disc_layers: {layers} (fewer layers need less)")
 
 
 @hookimpl
@@ -255,7 +255,7 @@ def recbench_losses() -> Iterator[LossEntry]:
                 maximum=6,
             ),
         ),
-        requirements=Requirements(channels=_CHANNELS, minimum_size=6),
+        requirements=Requirements(channels=_CHANNELS),
         check=_vqgan_fits,
         weights=(*IMAGENET.values(), *LPIPS.values(), *SHIFT_TOLERANT.values()),
         needed=_needed_by_vqgan,
