@@ -29,7 +29,7 @@ RECORDED = frozenset({
     "images_per_second",
 })  # fmt: skip
 """The values of an epoch that the core records itself, whose names no loss may log by."""
-_LOGGED = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_LOGGED = re.compile(r"[A-Za-z][A-Za-z0-9_.#]{0,127}")  # as l1#2.name, in a sum
 _MOST_LOGGED = 100
 _INDEPENDENT = 1e-3
 """Largest relative change of an image's value when other images of its batch change: far above rounding."""
@@ -216,7 +216,7 @@ def check_log(part: str, logged: object) -> dict[str, Tensor | float]:
     for name, value in logged.items():
         if not (isinstance(name, str) and _LOGGED.fullmatch(name)) or name in RECORDED:
             came = f"{name!r} is a name of the core's" if name in RECORDED else f"there is {name!r}"
-            wanted = "name what it returns by at most 64 letters, digits and underscores, a letter first"
+            wanted = "name what it returns by letters, digits, underscores and dots, a letter first, at most 128"
             raise wrong(part, "log()", wanted, came)
         real = isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex()
         if not (real or isinstance(value, numbers.Real)):

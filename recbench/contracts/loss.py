@@ -170,7 +170,7 @@ class Loss(nn.Module, ABC):
         out of it, with a warning.
 
         Returns:
-            Tensors without axes, detached, or numbers, by name: letters, digits and underscores, beginning with a
+            Tensors without axes, detached, or numbers, by name: letters, digits, underscores and dots, beginning with a
             letter, and no name of what the core records itself.
         """
         return {}

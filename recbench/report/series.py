@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ QUANTITIES = {
     "learning_rate": "learning rate",
     "images_per_second": "images per second",
 }
+_LOGGED = re.compile(r"[A-Za-z][A-Za-z0-9_.#]{0,127}")
+"""A name that a loss logs by, in a sum after the key of the part; a history from elsewhere may have anything."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ def quantities(view: BoardView) -> dict[str, str]:
 
 
 def logged(jobs: Iterable[JobView]) -> list[str]:
-    """Return the names of what losses log in the histories of jobs, sorted."""
+    """Return the names of what losses log in the histories of jobs, sorted; the first hundred."""
     names = {name for job in jobs for line in job.history for name in line}
-    return sorted(names - {*QUANTITIES, "epoch", "step"})
+    return sorted(filter(_LOGGED.fullmatch, names - {*QUANTITIES, "epoch", "step"}))[:100]
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
