@@ -1,4 +1,4 @@
-"""What a loss logs, summed up over the steps of an epoch where it is, so that the host waits for no GPU."""
+"""Sums of what a loss logs over the steps of an epoch, kept where they are, so that the host waits for no GPU."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: nn.
         torch.linalg.vector_norm(torch.autograd.grad(term, last_layer, retain_graph=True)[0])
         for term in (reconstruction, adversarial)
     )
-    return (ours / (theirs + _DELTA)).clamp(0, _HEAVIEST)
+    weight: Tensor = (ours / (theirs + _DELTA)).clamp(0, _HEAVIEST)
+    return weight
 
 
 def hinge(real: Tensor, decoded: Tensor) -> Tensor:
