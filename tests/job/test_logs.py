@@ -80,7 +80,7 @@ def test_the_history_has_the_mean_over_the_steps_that_logged_a_name(tmp_path: Pa
             assert line[name] == pytest.approx(math.fsum(given) / len(given), rel=1e-6)
         assert line["half"] == pytest.approx(line["reconstruction"], rel=1e-6)
     assert [("critic" in step) for step in told[0]] == [False, False, *[True] * (STEPS - 2)]
-    assert {*lines[0], "images_per_second"} == {*RECORDED, "half", "on_host", "critic"}
+    assert {*lines[0]} - {"half", "on_host", "critic"} <= RECORDED
     assert not warnings(tmp_path)
 
 
