@@ -44,7 +44,7 @@ _VQGAN_NOTE = (
     "with fewer steps never meets the discriminator. Their learning rate is the model's, 4.5e-6 for each image of the "
     "batch, and their model's Adam has the betas 0.5 and 0.9 too (keys beta1 and beta2 of training). Latent diffusion "
     "(Rombach et al. 2022) sums over pixels instead: their KL weight of 1e-6 is one of 1e-6 / (C H W) here, and their "
-    "disc_weight 0.5. For 32 pixels take disc_layers: 1 or 2, so that a logit is not of the whole image. Batch norm "
+    "disc_weight 0.5. For 32 pixels take disc_layers: 1 or 2; with 3 a logit sees more than the image. Batch norm "
     "takes the statistics of the batch, always. history.jsonl has the terms, the adaptive weight, and the loss and "
     "logits of the discriminator. 'perceptual: st_lpips' has its weights on PyPI."
 )
