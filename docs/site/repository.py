@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SHOWN = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "CITATION.cff"),
-    *("docs/*.*", "docs/Dockerfile", "plugins/*/README.md", "results/README.md", "suites/*.yaml", "recbench/**/*.py"),
+    *(
+        "docs/*.*",
+        "docs/examples/*.py",
+        "docs/Dockerfile",
+        "plugins/*/README.md",
+        "results/README.md",
+        "suites/*.yaml",
+        "recbench/**/*.py",
+    ),
 )
 
 

@@ -107,7 +107,15 @@ class StandaloneLoss(nn.Module):
         """The loss's entry: value range, family, citation, notes."""
         return cast(LossEntry, self.registered.entry)
 
-    def forward(self, decoded: Tensor, target: Tensor, *, z: Tensor | None = None, epoch: int | None = None) -> Tensor:
+    def forward(
+        self,
+        decoded: Tensor,
+        target: Tensor,
+        *,
+        z: Tensor | None = None,
+        epoch: int | None = None,
+        last_layer: nn.Parameter | None = None,
+    ) -> Tensor:
         """Return the loss of each image, float32 (B,).
 
         Args:
@@ -115,12 +123,19 @@ class StandaloneLoss(nn.Module):
             target: target images of the same shape and range.
             z: the latent samples that were decoded, (B, latent_size); some losses need it.
             epoch: the current epoch, from 1, for losses with a warm-up; None: warm-ups are over.
+            last_layer: in training, the weight of the decoder's last layer, which ``decoded`` was made with, for losses
+                that compare the gradients of their terms there.
 
         Raises:
-            UserError: the images or z have another shape, or the loss needs a z.
+            UserError: the images or z have another shape, or the loss needs a z or the last layer.
         """
         self._check(decoded, target, z)
         learning = self.training and torch.is_grad_enabled()
+        if learning and self.loss.needs_last_layer and not isinstance(last_layer, nn.Parameter):
+            raise UserError(
+                f"{self.entry.name} compares gradients at the decoder's last layer in training: pass its weight, as in "
+                "loss(decoded, target, last_layer=network.decoder[-1].weight), or call loss.eval()"
+            )
         if learning:
             self._step_aside()
         dtype = self._dtype(decoded)
@@ -128,7 +143,8 @@ class StandaloneLoss(nn.Module):
             shown = convert(decoded.to(dtype), self.value_range, self.entry.value_range)
             wanted = convert(target.to(dtype), self.value_range, self.entry.value_range)
             latent = None if z is None else z.to(dtype)
-            context = Context(latent, epoch, self._steps if learning else None, learning)
+            looked_at = last_layer if learning and self.loss.needs_last_layer else None
+            context = Context(latent, epoch, self._steps if learning else None, learning, looked_at)
             try:
                 value: Tensor = self.loss(shown, wanted, context)
             except (ValueError, RuntimeError) as error:
@@ -179,17 +195,18 @@ class StandaloneLoss(nn.Module):
     def _prepare(self) -> None:
         """Make the optimizers of the auxiliary objectives; for other losses there are none."""
         self._auxiliaries = auxiliaries_of(str(self.registered), self.loss)
-        self._optimizers = [torch.optim.Adam(each.parameters, lr=each.learning_rate) for each in self._auxiliaries]
+        self._optimizers = [each.optimizer() for each in self._auxiliaries]
 
     def _step_aside(self) -> None:
         """Step the auxiliary objectives for every value that was taken a gradient of since the last call."""
         waiting, self._waiting = self._waiting, []
         for decoded, target, context in waiting:
             for auxiliary, optimizer in zip(self._auxiliaries, self._optimizers, strict=True):
-                optimizer.zero_grad(set_to_none=True)
-                with torch.enable_grad(), torch.autocast(decoded.device.type, enabled=False):
-                    auxiliary.objective(decoded, target, context).mean().backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                for _ in range(auxiliary.steps_after(context.step)):
+                    optimizer.zero_grad(set_to_none=True)
+                    with torch.enable_grad(), torch.autocast(decoded.device.type, enabled=False):
+                        auxiliary.objective(decoded, target, context).mean().backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
 
     def _dtype(self, decoded: Tensor) -> torch.dtype:
         """Return float32, or float64 if the loss's tensors are; if it has none, if the images are."""
@@ -246,4 +263,6 @@ class StandaloneLoss(nn.Module):
     def _explained(self, error: Exception, z: Tensor | None) -> str:
         name = self.entry.name
         hint = "; pass the latent samples that were decoded, as loss(decoded, target, z=z)" if z is None else ""
+        if self.loss.needs_last_layer:
+            hint = "; decoded must have been made with last_layer"
         return f"{name} cannot be computed for these images: {' '.join(str(error).split())}{hint}"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recbench.contracts.last_layer import nearest_weight
+
 
 class Posterior(ABC):
     """The approximate posterior q(z|x) of the latent z, for a batch of B images."""
@@ -134,6 +136,17 @@ class Architecture(nn.Module, ABC):
             Images, float (B, C, H, W). The entry's value range is their nominal range; values outside are not clipped
             before losses see them.
         """
+
+    def last_layer(self) -> nn.Parameter | None:
+        """Return the weight of the decoder's last layer, at which losses with an adaptive weight compare gradients
+        (Esser et al. 2021, equation 7); None if there is none.
+
+        By default one latent of zeros is decoded, in evaluation mode, and the trained parameter of this network with
+        two axes or more (the weight of a convolution or of a linear layer) that is the fewest operations away from the
+        images is taken. Override it where that is another one, as where the last layer is not the only way from
+        weights to images, or where its weight is computed from several parameters.
+        """
+        return nearest_weight(self)
 
 
 class Fitted(Architecture):

@@ -8,7 +8,9 @@ the host wait for a GPU.
 from __future__ import annotations
 
 import math
+import numbers
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbench.contracts.architecture import Posterior
+from recbench.contracts.architecture import Architecture, Posterior
 from recbench.contracts.loss import Auxiliary, Loss
 from recbench.contracts.numerics import float32_flags, set_float32_flags
 from recbench.errors import RecbenchError
 
+RECORDED = frozenset({
+    "epoch", "step", "objective", "reconstruction", "kl", "auxiliary", "validation", "learning_rate",
+    "images_per_second",
+})  # fmt: skip
+"""The values of an epoch that the core records itself, whose names no loss may log by."""
+_LOGGED = re.compile(r"[A-Za-z][A-Za-z0-9_.#]{0,127}")  # as l1#2.name, in a sum
+_MOST_LOGGED = 100
 _INDEPENDENT = 1e-3
 """Largest relative change of an image's value when other images of its batch change: far above rounding."""
 
@@ -197,6 +206,45 @@ def check_trace(part: str, call: str, traced: object, batch: int | None) -> None
         if not (isinstance(name, str) and name and shaped):
             wanted = "return tensors by name" if batch is None else f"return tensors ({batch}, …) by name"
             raise wrong(part, call, wanted, f"{name!r} is {described(value)}")
+
+
+def check_log(part: str, logged: object) -> dict[str, Tensor | float]:
+    """Return what a loss logs, after checking that it is numbers by names that nothing else has."""
+    if not isinstance(logged, Mapping) or len(logged) > _MOST_LOGGED:
+        came = f"it has {len(logged)} names" if isinstance(logged, Mapping) else f"it returned {described(logged)}"
+        raise wrong(part, "log()", f"return at most {_MOST_LOGGED} numbers by name", came)
+    for name, value in logged.items():
+        if not (isinstance(name, str) and _LOGGED.fullmatch(name)) or name in RECORDED:
+            came = f"{name!r} is a name of the core's" if name in RECORDED else f"there is {name!r}"
+            wanted = "name what it returns by letters, digits, underscores and dots, a letter first, at most 128"
+            raise wrong(part, "log()", wanted, came)
+        real = isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex()
+        if not (real or isinstance(value, numbers.Real)):
+            raise wrong(part, "log()", "return numbers or tensors without axes", f"{name} is {described(value)}")
+    return dict(logged)
+
+
+def last_layer_of(network: str, architecture: Architecture, part: str, loss: Loss) -> nn.Parameter | None:
+    """Return the weight of the decoder's last layer for a loss that looks at it, and None for others.
+
+    Args:
+        network, part: what errors call the architecture and the loss.
+
+    Raises:
+        ContractError: the architecture gives none, or something that is not its own.
+    """
+    if not loss.needs_last_layer:
+        return None
+    with respected(network, "last_layer()"):
+        weight: object = architecture.last_layer()
+    if isinstance(weight, nn.Parameter) and any(weight is each for each in architecture.parameters()):
+        if weight.requires_grad:
+            return weight
+        came = "it is frozen"
+    else:
+        came = "it is no parameter of the network" if weight is not None else "it returned None"
+    wanted = f"return the weight of the decoder's last layer, at which {part} compares gradients"
+    raise wrong(network, "last_layer()", wanted, came)
 
 
 def check_range(part: str, call: str, values: Tensor, score_range: tuple[float, float]) -> None:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from recbench.contracts.entries import ImageShape
@@ -37,16 +38,19 @@ class Context:
         step: number of optimizer steps before this one, from 0. None outside of training, in evaluation and where two
             given images are compared: what starts after some steps has then started.
         training: whether the call is a training step.
+        last_layer: in training, the weight of the decoder's last layer, which the decoded images were made with, for a
+            loss that says :attr:`Loss.needs_last_layer`; None for others, and outside of training.
     """
 
     z: Tensor | None = None
     epoch: int | None = None
     step: int | None = None
     training: bool = False
+    last_layer: nn.Parameter | None = None
 
     def detached(self) -> Context:
-        """Return the same context with z detached from the graph."""
-        return replace(self, z=None if self.z is None else self.z.detach())
+        """Return the same context with z detached from the graph, and without the last layer."""
+        return replace(self, z=None if self.z is None else self.z.detach(), last_layer=None)
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,17 @@ class Auxiliary:
         learning_rate: learning rate of its optimizer, above 0.
         objective: ``objective(decoded, target, context)`` returns a tensor (B,) to be minimized; images and z are
             detached.
+        betas: decay of the optimizer's mean gradient and mean squared gradient, each from 0 to below 1.
+        steps: its steps after each step of the model, from 1, all with the same images.
+        start: number of the model's steps that come before the first of these, from 0.
     """
 
     parameters: tuple[nn.Parameter, ...]
     learning_rate: float
     objective: Callable[[Tensor, Tensor, Context], Tensor]
+    betas: tuple[float, float] = (0.9, 0.999)
+    steps: int = 1
+    start: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what would train nothing.
@@ -70,7 +80,7 @@ class Auxiliary:
         Raises:
             TypeError: ``parameters`` is no tuple of parameters, as a generator, which is empty once it was read; or
                 ``objective`` is no function.
-            ValueError: ``learning_rate`` is not above 0, or there are no parameters.
+            ValueError: a number is out of its bounds, or there are no parameters.
         """
         if not (isinstance(self.parameters, tuple) and all(isinstance(p, nn.Parameter) for p in self.parameters)):
             came = type(self.parameters).__name__
@@ -83,6 +93,22 @@ class Auxiliary:
             raise ValueError(f"Auxiliary: learning_rate must be a number above 0, not {self.learning_rate!r}")
         if not callable(self.objective):
             raise TypeError(f"Auxiliary: objective must be a function, not {type(self.objective).__name__}")
+        betas = self.betas if isinstance(self.betas, tuple) else ()
+        if not (len(betas) == 2 and all(isinstance(beta, float | int) and 0 <= beta < 1 for beta in betas)):
+            raise ValueError(f"Auxiliary: betas must be a tuple of two numbers from 0 to below 1, not {self.betas!r}")
+        for name, least in (("steps", 1), ("start", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"Auxiliary: {name} must be a whole number from {least}, not {value!r}")
+
+    def optimizer(self, *, fused: bool = False, capturable: bool = False) -> torch.optim.Optimizer:
+        """Return a new optimizer of the parameters; ``capturable`` as a part of CUDA graphs."""
+        rate, betas = self.learning_rate, self.betas
+        return torch.optim.Adam(self.parameters, lr=rate, betas=betas, fused=fused or None, capturable=capturable)
+
+    def steps_after(self, step: int | None) -> int:
+        """Return how many steps of it come after a step of the model, which is numbered from 0."""
+        return self.steps if step is None or step >= self.start else 0
 
 
 class Loss(nn.Module, ABC):
@@ -90,7 +116,14 @@ class Loss(nn.Module, ABC):
 
     The factory is called with a :class:`Setting` and every parameter of the entry by keyword. Module parameters that do
     not belong to an :class:`Auxiliary` are trained together with the autoencoder.
+
+    Attributes:
+        needs_last_layer: whether :meth:`forward` looks at ``context.last_layer`` in training, to compare the gradients
+            of its terms there: set it in the class, or in the constructor where parameters decide. The network's
+            decoder is not compiled then, as parts of a compiled graph cannot be differentiated alone.
     """
+
+    needs_last_layer: bool = False
 
     @abstractmethod
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
@@ -127,6 +160,19 @@ class Loss(nn.Module, ABC):
 
         Returns:
             Tensors (B, …) by name.
+        """
+        return {}
+
+    def log(self) -> Mapping[str, Tensor | float]:
+        """Return numbers that the last step of training was made with, such as the weight of a term.
+
+        Called after every step of the model, and of what is auxiliary. Their means over the steps of an epoch, of those
+        that gave them, become values of ``history.jsonl``, and curves of the report. A mean that is not finite is left
+        out of it, with a warning.
+
+        Returns:
+            Tensors without axes, detached, or numbers, by name: letters, digits, underscores and dots, beginning with a
+            letter, and no name of what the core records itself.
         """
         return {}
 

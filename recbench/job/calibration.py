@@ -13,7 +13,7 @@ import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.contracts.checked import auxiliaries_of
+from recbench.contracts.checked import auxiliaries_of, last_layer_of
 from recbench.contracts.entries import ArchitectureEntry, LossEntry, Range
 from recbench.contracts.executor import JobProgress, Task
 from recbench.contracts.loss import Context, Loss
@@ -64,7 +64,8 @@ class _Subject:
 
     def look(self, decoded: Tensor, target: Tensor, image_range: Range, context: Context) -> None:
         """Add the mean norm of the gradient for these images, and train the loss's own parameters on them."""
-        decoded = decoded.detach().requires_grad_()
+        if not self.loss.needs_last_layer:  # the network's own graph is left to others
+            decoded, context = decoded.detach().requires_grad_(), replace(context, last_layer=None)
         seen = convert(decoded, image_range, self.value_range)
         wanted = convert(target, image_range, self.value_range)
         value = self.loss(seen, wanted, context)
@@ -81,10 +82,11 @@ class _Subject:
                 parameter.grad = None if slope is None else slope / len(value)
             self.optimizer.step()
         for auxiliary, fit in zip(auxiliaries_of(self.label, self.loss), self.fits, strict=True):
-            fit.zero_grad(set_to_none=True)
-            objective = auxiliary.objective(seen.detach(), wanted, context.detached()).mean()
-            objective.backward()  # type: ignore[no-untyped-call]
-            fit.step()
+            for _ in range(auxiliary.steps_after(context.step)):
+                fit.zero_grad(set_to_none=True)
+                objective = auxiliary.objective(seen.detach(), wanted, context.detached()).mean()
+                objective.backward()  # type: ignore[no-untyped-call]
+                fit.step()
 
 
 def measure(
@@ -131,11 +133,13 @@ def measure(
         learning = tuple(p for p in loss.parameters() if p.requires_grad and id(p) not in apart)
         betas = config.beta1, config.beta2
         optimizer = torch.optim.Adam(learning, lr=config.learning_rate, betas=betas) if learning else None
-        fits = tuple(torch.optim.Adam(each.parameters, lr=each.learning_rate) for each in auxiliaries)
+        fits = tuple(each.optimizer() for each in auxiliaries)
         return _Subject(label, loss, value_range, learning, optimizer, fits, [])
 
     reference = subject(REFERENCE, scales.reference(registry))
     subjects = [subject(label, part) for label, part in losses]
+    looked_at = (last_layer_of(str(registered), architecture, each.label, each.loss) for each in subjects)
+    last_layer = next((weight for weight in looked_at if weight is not None), None)
     model = Model(architecture, reference.loss, image_range, reference.value_range, kl_weight=0.0)
     optimizer = make_optimizers(model, config, ())[0]
     architecture.train()
@@ -148,7 +152,7 @@ def measure(
         with autocast(device, config.precision):
             decoded = architecture.decode(z)
         decoded = decoded.float()
-        context = Context(z=z.detach(), epoch=epoch, step=step, training=True)
+        context = Context(z=z.detach(), epoch=epoch, step=step, training=True, last_layer=last_layer)
         for each in (reference, *subjects):
             with _own_randomness(seed + 1 + step, device), _blamed(each.label):
                 each.look(decoded, target, image_range, context)

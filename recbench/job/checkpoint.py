@@ -21,12 +21,15 @@ from recbench.files import UNFINISHED, full_disk_named, open_regular
 from recbench.store import artifacts
 from recbench.store.attempt import CHECKPOINT, show, warn
 
+LogSums = tuple[bool, list[str], list[float], int]
+"""Of :mod:`recbench.job.logs`: whether they are numbers of the host, names, sums over steps, and number of steps."""
 TERMS = ("objective", "reconstruction", "kl", "auxiliary")
 
 
 @dataclass
 class Position:
-    """The position of training: the next batch, and the sums over the running epoch and the whole run.
+    """The position of training: the next batch, and the sums over the running epoch (of what a loss logs, too) and the
+    whole run.
 
     The first steps of every process are apart, as warm-up: libraries choose algorithms, and memory is allocated.
     """
@@ -39,6 +42,7 @@ class Position:
     epoch_seconds: float = 0.0
     warm_steps: int = 0
     warm_seconds: float = 0.0
+    logged: list[LogSums] = field(default_factory=list)
 
     @property
     def step_seconds(self) -> float:

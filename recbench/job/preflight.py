@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,12 +31,14 @@ from recbench.contracts.checked import (
     check_range,
     check_unseeded,
     check_values,
+    last_layer_of,
     read_only,
     respected,
     wrong,
 )
 from recbench.contracts.checked_scores import check_scores
 from recbench.contracts.entries import ImageShape, LossEntry
+from recbench.contracts.last_layer import as_last_layer
 from recbench.contracts.loss import Context
 from recbench.contracts.metric import ImageMetric, Reference
 from recbench.errors import RecbenchError, UserError
@@ -165,11 +167,16 @@ class _Testbed:
         if not decoded.requires_grad:
             raise wrong(network, "decode", "be differentiable", "the decoded images have no gradient")
         wanted = self.in_loss_range(target)
+        self.stage(f"{network}: last_layer")
+        with _blamed(network, "last_layer()"):
+            last_layer = last_layer_of(network, model.architecture, part, model.loss)
         if not (finite and float(decoded.detach().abs().max()) < _HUGE * max(map(abs, model.image_range))):
             self.say("note", f"{network}: untrained, it gives numbers so large that jobs are likely to diverge")
-            self.loss((0.9 * wanted + 0.1 * wanted.flip(-1)).requires_grad_(), wanted, z.detach().clamp(-1, 1))
+            mixed = (0.9 * wanted + 0.1 * wanted.flip(-1)).requires_grad_()
+            shown, weight = (mixed, None) if last_layer is None else as_last_layer(mixed)
+            self.loss(shown, weight, wanted, z.detach().clamp(-1, 1))
             return False
-        self.loss(self.in_loss_range(decoded), wanted, z)
+        self.loss(self.in_loss_range(decoded), last_layer, wanted, z)
         self.stage(f"{network}: a second pass with the same seed")
         ends = []
         for _ in range(2):
@@ -182,7 +189,8 @@ class _Testbed:
         self.stage(f"{part}: a step of training")
         with _blamed(part, "a step of training"):
             step = Step(model, job.training.model_copy(update={"compile": False}))
-            for number in range(2):
+            begun = max((each.start for each in step.auxiliaries), default=0)
+            for number in (begun, begun + 1):
                 terms = step(target, 1, number, checked=True)
         check_finite(part, "a step of training", terms)
         return True
@@ -194,10 +202,10 @@ class _Testbed:
             fit(self.model, self.images, Path(work))
         return True
 
-    def loss(self, decoded: Tensor, target: Tensor, z: Tensor) -> None:
-        """Try the loss on decoded images, in its value range."""
+    def loss(self, decoded: Tensor, last_layer: nn.Parameter | None, target: Tensor, z: Tensor) -> None:
+        """Try the loss on decoded images, in its value range; the last layer is the one that made them."""
         loss, part, job = self.model.loss, self.model.loss_part, self.job
-        context = Context(z=z, epoch=1, step=0, training=True)
+        context = Context(z=z, epoch=1, step=0, training=True, last_layer=last_layer)
         self.stage(f"{part}: forward")
         with _blamed(part, "forward"), read_only(part, "forward", decoded=decoded, target=target, z=z):
             values = loss(decoded, target, context)
@@ -208,14 +216,18 @@ class _Testbed:
         if gradient is None:
             raise wrong(part, "forward", "depend on the decoded images", "no gradient reaches them")
         check_finite(part, "backward", gradient)
-        aside = Context(z=z.detach(), epoch=1, step=0, training=True)
         state = _state(loss)
+
+        def called(first: Tensor, second: Tensor) -> Tensor:
+            shown = first.detach().clone().requires_grad_()
+            shown, weight = (shown, None) if last_layer is None else as_last_layer(shown)
+            found: Tensor = loss(shown, second.detach().clone(), replace(context.detached(), last_layer=weight))
+            return found
 
         def again(first: Tensor, second: Tensor) -> Tensor:
             loss.load_state_dict(state)
             seed_everything(job.seed, deterministic=job.training.deterministic)
-            found: Tensor = loss(first.detach().clone().requires_grad_(), second.detach().clone(), aside)
-            return found.detach()
+            return called(first, second).detach()
 
         self.stage(f"{part}: a second forward with the same seed")
         with _blamed(part, "a second forward with the same seed"):
@@ -223,11 +235,7 @@ class _Testbed:
             if not self.couples:
                 remedy = ", unless its entry declares couples_batch=True"
                 check_independent(part, "forward", again, decoded, target, remedy)
-
-            def plain() -> None:
-                loss(decoded.detach().clone().requires_grad_(), target.clone(), aside)
-
-            check_unseeded(part, "forward", plain)
+            check_unseeded(part, "forward", lambda: called(decoded, target))
         loss.load_state_dict(state)
 
     def evaluate(self) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import lion_pytorch
@@ -17,11 +16,13 @@ from recbench.contracts.checked import (
     auxiliaries_of,
     check_decoded,
     check_latent,
+    check_log,
     check_posterior,
     check_values,
+    last_layer_of,
     respected,
 )
-from recbench.contracts.loss import Auxiliary, Context
+from recbench.contracts.loss import Auxiliary, Context, Loss
 from recbench.contracts.numerics import allow_tf32
 from recbench.job.device import autocast, precision_on
 from recbench.job.images import convert
@@ -35,6 +36,7 @@ class Step:
     Attributes:
         optimizers: that of the model, and Adam for each auxiliary objective of the loss.
         decoded: the images of the last step that decoded any, as the loss got them.
+        logged: what the loss logged in the last step.
         make_context: makes the context of a step from its facts.
     """
 
@@ -42,7 +44,8 @@ class Step:
         """Make the optimizers.
 
         Raises:
-            ContractError: what the loss calls its auxiliary objective is none.
+            ContractError: what the loss calls its auxiliary objective is none, or the network does not give the last
+                layer that the loss needs.
         """
         self.model = model
         self.config = config
@@ -53,11 +56,16 @@ class Step:
         self._groups = [dict(optimizer.param_groups[0]) for optimizer in self.optimizers]
         self.decoded: Tensor | None = None
         self.make_context: Callable[..., Context] = Context
+        self.logs = type(model.loss).log is not Loss.log
+        self.logged: Mapping[str, Tensor | float] = {}
+        self.last_layer = last_layer_of(model.architecture_part, model.architecture, model.loss_part, model.loss)
         self.tf32 = precision_on(config.precision, self.device) == "tf32"
         self.encode, self.decode = model.architecture.encode, model.architecture.decode
         if config.compile:
             torch.use_deterministic_algorithms(config.deterministic)
-            self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
+            self.encode = torch.compile(self.encode)
+            if self.last_layer is None:  # else its gradient is taken alone, from a graph that is used again
+                self.decode = torch.compile(self.decode)
 
     @property
     def rate(self) -> float:
@@ -112,17 +120,17 @@ class Step:
             decoded = self.decode(z)
         if checked:
             check_decoded(network, decoded, target)
-        decoded = decoded.float()
-        if self.tf32:  # once the gradient reaches the network; that of the loss is IEEE's
-            decoded.register_hook(lambda _: allow_tf32(allowed=True))  # type: ignore[no-untyped-call]
-        decoded = convert(decoded, model.image_range, model.loss_range)
+        made = decoded.float()
+        decoded = convert(made, model.image_range, model.loss_range)
         target = convert(target, model.image_range, model.loss_range)
         self.decoded = decoded.detach()
-        context = self.make_context(z=z, epoch=epoch, step=step, training=True)
+        context = self.make_context(z=z, epoch=epoch, step=step, training=True, last_layer=self.last_layer)
         with watched(loss, "forward", decoded=decoded, target=target, z=z):
             values = model.loss(decoded, target, context)
         if checked:
             check_values(loss, "forward", values, decoded, connected=True)
+        if self.tf32:  # once the gradient reaches the network; that of the loss, and what it takes itself, is IEEE's
+            made.register_hook(lambda _: allow_tf32(allowed=True))  # type: ignore[no-untyped-call]
         reconstruction = values.mean()
         kl = posterior.kl().mean()
         objective = reconstruction + model.kl_weight * kl
@@ -134,15 +142,20 @@ class Step:
         fits = []
         for auxiliary, optimizer in zip(self.auxiliaries, self.optimizers[1:], strict=True):
             aside = decoded.detach()
-            with watched(loss, "the auxiliary objective", decoded=aside, target=target):
-                values = auxiliary.objective(aside, target, context.detached())
-            if checked:
-                check_values(loss, "the auxiliary objective", values, aside, connected=True)
-            fit = values.mean()
-            optimizer.zero_grad(set_to_none=True)
-            fit.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            fits.append(fit.detach())
+            for number in range(auxiliary.steps_after(step)):
+                with watched(loss, "the auxiliary objective", decoded=aside, target=target):
+                    values = auxiliary.objective(aside, target, context.detached())
+                if checked:
+                    check_values(loss, "the auxiliary objective", values, aside, connected=True)
+                fit = values.mean()
+                optimizer.zero_grad(set_to_none=True)
+                fit.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                if number == 0:  # that of the model's step, before it is fitted to these images
+                    fits.append(fit.detach())
+        if self.logs:
+            with watched(loss, "log()"):
+                self.logged = check_log(loss, model.loss.log())
         total = torch.stack(fits).sum() if fits else objective.new_zeros(())
         return torch.stack([objective, reconstruction, kl, total]).detach()
 
@@ -159,16 +172,16 @@ def make_optimizers(model: Model, config: Training, auxiliaries: Sequence[Auxili
     betas = config.beta1, config.beta2
     device = next(model.architecture.parameters()).device
     on_gpu = device.type == "cuda"
-    adam = functools.partial(torch.optim.Adam, fused=True, capturable=on_gpu)
     optimizers: list[torch.optim.Optimizer] = []
     if config.optimizer == "lion":
         lion = lion_pytorch.foreach.Lion if on_gpu else lion_pytorch.Lion
         optimizers.append(lion(learning, lr=config.learning_rate, betas=betas))
     else:
-        optimizers.append(adam(learning, lr=config.learning_rate, betas=betas))
+        adam = torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True, capturable=on_gpu)
+        optimizers.append(adam)
         if on_gpu and config.schedule == "cosine":
-            optimizers[0].param_groups[0]["lr"] = torch.tensor(config.learning_rate, device=device)
-    optimizers += (adam(each.parameters, lr=each.learning_rate) for each in auxiliaries)
+            adam.param_groups[0]["lr"] = torch.tensor(config.learning_rate, device=device)
+    optimizers += (each.optimizer(fused=True, capturable=on_gpu) for each in auxiliaries)
     return optimizers
 
 

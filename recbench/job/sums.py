@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from recbench.contracts.checked import auxiliaries_of, check_trace, check_values
+from recbench.contracts.checked import auxiliaries_of, check_log, check_trace, check_values
 from recbench.contracts.entries import Range
 from recbench.contracts.loss import Auxiliary, Context, Loss
 from recbench.job.images import convert
@@ -41,6 +41,7 @@ class SumLoss(Loss):
         super().__init__()
         self.losses = nn.ModuleList(part.loss for part in parts)
         self._parts = tuple(parts)
+        self.needs_last_layer = any(part.loss.needs_last_layer for part in parts)
 
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
         """Return the sum for each image, (B,).
@@ -73,6 +74,14 @@ class SumLoss(Loss):
             check_trace(part.name, "trace", traced, len(decoded))
             found.update({f"{part.key}.{name}": values for name, values in traced.items()})
         return found
+
+    def log(self) -> Mapping[str, Tensor | float]:
+        """Return what the parts log, by names with the part's key before them: ``vqgan.adaptive_weight``."""
+        return {
+            f"{part.key}.{name}": value
+            for part in self._parts
+            for name, value in check_log(part.name, part.loss.log()).items()
+        }
 
     def _in_range(self, part: Part, decoded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         given = self._parts[0].value_range

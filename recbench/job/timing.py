@@ -56,7 +56,8 @@ def repeatable_step(
     job: Job, registry: Registry, shape: ImageShape, device: torch.device
 ) -> tuple[Model, Callable[[int], Tensor]]:
     """Return the model of a job, and what takes a step of its training on made-up images and returns the terms; its
-    argument is the number of steps before it. No metric is created.
+    argument is the number of steps before it, not counting those after which all auxiliary objectives have started:
+    later steps are the longest. No metric is created.
 
     Raises:
         PluginError: network or loss cannot be created.
@@ -70,7 +71,8 @@ def repeatable_step(
     recorder = recorder_for(device)
     take = step if recorder is None else ReplayedStep(step, recorder, print)
     target = to_range(images_of(shape, job.training.batch_size).to(device), model.image_range)
-    return model, lambda number: take(target, 1, number, checked=False)
+    begun = max((each.start for each in step.auxiliaries), default=0)
+    return model, lambda number: take(target, 1, begun + number, checked=False)
 
 
 def _wait(device: torch.device) -> None:

@@ -30,9 +30,12 @@ from recbench.job.device import autocast
 from recbench.job.epochs import EpochWatch
 from recbench.job.graph import ReplayedStep, recorder_for
 from recbench.job.images import convert, take, to_range
+from recbench.job.logs import Logs
 from recbench.job.parts import Model, seed_globally
 from recbench.job.step import Step, make_schedule, rate_factor
 from recbench.plan.model import NEEDS_VALIDATION, Training
+from recbench.store.artifacts import HISTORY
+from recbench.store.attempt import warn
 
 CHECKPOINT_SHARE = 0.02
 """The most of the time of training that writing checkpoints may take."""
@@ -151,10 +154,12 @@ def train(
     model.loss.train()
     tick = saved = shown = time.perf_counter()
     pause = watch.checkpoint_seconds
+    told: set[str] = set()
     began, cold = (position.step, position.seconds), True
     while position.epoch <= config.epochs:
         order = epoch_order(len(images), seed, position.epoch).to(images.device)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
+        logs = Logs(device, position.logged)
         first = True
         while position.batch < batches:
             chosen = order[position.batch * batch_size : (position.batch + 1) * batch_size]
@@ -166,6 +171,7 @@ def train(
                 terms = take_step(target, position.epoch, position.step, checked=first)
             first = False
             sums += terms
+            logs.see(step.logged)
             position.batch += 1
             position.step += 1
             guard.see(terms, position)
@@ -185,7 +191,7 @@ def train(
             stop = watch.stop()
             if stop or now - saved >= pause:
                 guard.check()
-                position.sums = sums.tolist()
+                position.sums, position.logged = sums.tolist(), logs.sums()
                 now = _clock(position, tick)
                 checkpoint.save(position)
                 tick = saved = time.perf_counter()
@@ -207,10 +213,15 @@ def train(
             traces = trace(model, data.traced, config, position)
         for name, traced in traces.items():
             checkpoint.traces.setdefault(name, []).append(traced)
+        means, lost = logs.means()
+        values |= means
+        for name in lost.keys() - told:
+            warn(folder, f"epoch {position.epoch}: the loss logged {name} = {lost[name]}, which {HISTORY} leaves out")
+        told |= lost.keys()
         checkpoint.add_history(values)
         watch.epoch_ended(values)
         position.epoch, position.batch = position.epoch + 1, 0
-        position.sums, position.epoch_seconds = [0.0] * len(TERMS), 0.0
+        position.sums, position.logged, position.epoch_seconds = [0.0] * len(TERMS), [], 0.0
         tick = time.perf_counter()
     seen.write(checkpoint.work)
     return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ QUANTITIES = {
     "learning_rate": "learning rate",
     "images_per_second": "images per second",
 }
+_LOGGED = re.compile(r"[A-Za-z][A-Za-z0-9_.#]{0,127}")
+"""A name that a loss logs by, in a sum after the key of the part; a history from elsewhere may have anything."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,19 @@ def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
 
 def quantities(view: BoardView) -> dict[str, str]:
     """Return the titles of recorded quantities that are not zero throughout, by their keys in the history: first those
-    that every job has."""
+    that every job records, last what losses log, by name.
+    """
     seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
     common = [{name for line in job.history for name in line} for job in view.jobs if job.history]
-    known = sorted(filter(seen.__contains__, QUANTITIES), key=lambda name: any(name not in own for own in common))
-    return {name: QUANTITIES[name] for name in known}
+    titles = {**QUANTITIES, **{name: name for name in logged(view.jobs)}}
+    known = sorted(QUANTITIES, key=lambda name: any(name not in own for own in common))
+    return {name: titles[name] for name in (*known, *logged(view.jobs)) if name in seen}
+
+
+def logged(jobs: Iterable[JobView]) -> list[str]:
+    """Return the names of what losses log in the histories of jobs, sorted; the first hundred."""
+    names = {name for job in jobs for line in job.history for name in line}
+    return sorted(filter(_LOGGED.fullmatch, names - {*QUANTITIES, "epoch", "step"}))[:100]
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

@@ -75,7 +75,7 @@ def jobs(content: Content) -> bytes:
 def histories(content: Content) -> bytes:
     """Return one line per epoch of each job."""
     histories = {job.planned.id: job.history for job in content.jobs}
-    return csv_text(*history_cells(content.plan, histories, HISTORY)).encode()
+    return csv_text(*history_cells(content.plan, histories, [*HISTORY, *series.logged(content.jobs)])).encode()
 
 
 def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import unittest
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from recbench.contracts.checked import (
     auxiliaries_of,
     check_finite,
     check_frozen,
+    check_log,
     check_module,
     check_trace,
     check_unseeded,
@@ -22,6 +24,7 @@ from recbench.contracts.checked import (
     read_only,
     respected,
 )
+from recbench.contracts.last_layer import as_last_layer
 from recbench.contracts.loss import Context, Likelihood, Loss
 from recbench.testing.case import BATCH, Case
 from recbench.testing.families import wrong_family
@@ -30,11 +33,26 @@ _NOISE = (0.02, 0.06, 0.18)
 _BLUR = (0.6, 1.2, 2.4)
 
 
+def _called(loss: Loss, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
+    """Return the loss; the images come from a last layer, if the loss looks at that."""
+    if loss.needs_last_layer and context.training:
+        decoded, weight = as_last_layer(decoded)
+        context = replace(context, last_layer=weight)
+    return loss(decoded, target, context)  # type: ignore[no-any-return]
+
+
 def _value(loss: Loss, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
     """Return the loss with a fixed random state."""
     with torch.random.fork_rng(devices=[decoded.device] if decoded.is_cuda else []):
         torch.manual_seed(4)
-        return loss(decoded, target, context)  # type: ignore[no-any-return]
+        return _called(loss, decoded, target, context)
+
+
+def _as_distance(loss: Loss, case: Case) -> Context:
+    """Return the context in which values are compared: outside of training for a loss whose terms are weighed by their
+    gradients, since what training minimizes is then not one function."""
+    context = case.context()
+    return replace(context, training=False) if loss.needs_last_layer else context
 
 
 def _gradient(loss: Loss, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
@@ -65,7 +83,7 @@ def global_state_is_left_alone(case: Case) -> None:
         loss = case.create()
     with respected(name, "forward"):
         _value(loss, decoded, target, context)
-    check_unseeded(name, "forward", lambda: loss(decoded, target, context))
+    check_unseeded(name, "forward", lambda: _called(loss, decoded, target, context))
 
 
 def its_state_can_be_stored(case: Case) -> None:
@@ -87,6 +105,18 @@ def traces_have_a_value_for_each_image(case: Case) -> None:
     with torch.no_grad(), read_only(case.entry.name, "trace", decoded=decoded, target=target, z=context.z):
         traced = loss.trace(decoded, target, context)
     check_trace(case.entry.name, "trace", traced, BATCH)
+
+
+def what_it_logs_is_numbers(case: Case) -> None:
+    """``log`` returns numbers by names of its own, after a step and before any."""
+    loss = case.create()
+    check_log(case.entry.name, loss.log())
+    target = case.images(torch.float32)
+    decoded, context = case.noisy(target, 0.03), case.context(torch.float32)
+    _value(loss, decoded, target, context)
+    for auxiliary in auxiliaries_of(case.entry.name, loss):
+        auxiliary.objective(decoded, target, context)
+    check_log(case.entry.name, loss.log())
 
 
 def its_family_is_not_misspelt(case: Case) -> None:
@@ -167,9 +197,10 @@ def the_minimum_is_at_identity(case: Case) -> None:
     """No small change of a perfect reconstruction lowers the loss."""
     loss = case.create().double()
     target = case.images()
-    best = _value(loss, target, target, case.context())
+    context = _as_distance(loss, case)
+    best = _value(loss, target, target, context)
     for amount in (1e-4, 1e-3, *_NOISE):
-        worse = _value(loss, case.noisy(target, amount), target, case.context())
+        worse = _value(loss, case.noisy(target, amount), target, context)
         assert (worse >= best).all(), f"noise of {amount} gives {worse.tolist()}, below {best.tolist()} without noise"
 
 
@@ -177,7 +208,8 @@ def grows_with_noise(case: Case) -> None:
     """The loss grows with noise."""
     loss = case.create().double()
     target = case.images()
-    _assert_growing([_value(loss, case.noisy(target, a), target, case.context()) for a in (0.0, *_NOISE)])
+    context = _as_distance(loss, case)
+    _assert_growing([_value(loss, case.noisy(target, a), target, context) for a in (0.0, *_NOISE)])
 
 
 def grows_with_blur(case: Case) -> None:
@@ -185,7 +217,7 @@ def grows_with_blur(case: Case) -> None:
     loss = case.create().double()
     target = case.images()
     decoded = [target, *(_blurred(target, deviation) for deviation in _BLUR)]
-    _assert_growing([_value(loss, images, target, case.context()) for images in decoded])
+    _assert_growing([_value(loss, images, target, _as_distance(loss, case)) for images in decoded])
 
 
 def _blurred(images: Tensor, deviation: float) -> Tensor:
@@ -326,6 +358,7 @@ CHECKS = (
     global_state_is_left_alone,
     its_state_can_be_stored,
     traces_have_a_value_for_each_image,
+    what_it_logs_is_numbers,
     its_family_is_not_misspelt,
     images_are_independent,
     gradient_is_the_slope,

@@ -24,6 +24,7 @@ CONCEPTS = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize(
     ("given", "heading"),
     [
+        (recbench.Auxiliary, "#### `Auxiliary`"),
         (recbench.Task, "#### `Task`"),
         (recbench.JobProgress, "#### `JobProgress`"),
         (recbench.Ended, "#### `Ended`"),

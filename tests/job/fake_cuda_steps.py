@@ -62,6 +62,7 @@ KERNELS = {
     "ssim": 254,
     "st_lpips": 452,
     "vgg": 398,
+    "vqgan": 710,
     "watson_dct": 264,
     "watson_dft": 384,
     "wavelet": 338,
@@ -69,6 +70,9 @@ KERNELS = {
 }
 """The most calls of operations that a step with ``vae_bredell`` and Adam may make, by loss: about 10 % above what it
 does. Launching them is what a step takes on a GPU."""
+
+COUNTED: dict[str, dict[str, Any]] = {"vqgan": {"disc_start": 0}}
+"""Parameters for counting, of losses whose first steps are not what they are made of."""
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "barron": [{"representation": "pixel"}, {"representation": "dct"}, {"alpha_lo": 2.0, "alpha_hi": 2.0}],
@@ -83,6 +87,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ssim": [{"implementation": "reference"}],
     "st_lpips": [{"net": "vgg"}],
     "vgg": [{"trunk": "st"}],
+    "vqgan": [
+        {"disc_start": 0},
+        {"disc_start": 0, "perceptual": "st_lpips", "net": "alex", "disc_layers": 2},
+        {"perceptual_weight": 0.0, "disc_start": 1},
+        {"disc_weight": 0.0},
+    ],
     "watson_dct": [{"weights": "initial", "shift": False}],
     "watson_dft": [{"weights": "initial", "shift": False}],
     "wiener": [
@@ -195,7 +205,8 @@ def test_a_step_of_a_loss_waits_for_nothing_and_is_deterministic(
 ) -> None:
     steps = 1 if params or shape == GREY else 2
     packages = (loss, params.get("implementation")) == ("ssim", "reference")  # whose window is copied in every call
-    model = make("vae_bredell_small", loss, shape, **params) if steps == 1 else make("vae_bredell", loss, shape)
+    own = COUNTED.get(loss, {})
+    model = make("vae_bredell_small", loss, shape, **params) if steps == 1 else make("vae_bredell", loss, shape, **own)
     watch = watched_step(model, shape=shape, steps=steps, waits=packages)
     assert not NONDETERMINISTIC & set(watch.kernels)
     assert packages or len(watch.uploads) <= 1  # the indices of the batch's images
@@ -219,11 +230,17 @@ def test_every_loss_takes_a_step_with_every_architecture(architecture: str) -> N
 
 @pytest.mark.parametrize(
     ("loss", "training"),
-    [("wiener", {}), ("barron", {"optimizer": "lion"}), ("sigma_gaussian", {"schedule": "plateau"}), ("mix", {})],
+    [
+        ("wiener", {}),
+        ("barron", {"optimizer": "lion"}),
+        ("sigma_gaussian", {"schedule": "plateau"}),
+        ("mix", {}),
+        ("vqgan", {"schedule": "plateau", "precision": "bf16"}),
+    ],
 )
 def test_whole_training_keeps_to_one_device(loss: str, training: dict[str, Any], tmp_path: Path) -> None:
-    """Epochs with their sums, validation and traces, from the first step to the last."""
-    model = make("vae_bredell_small", loss)
+    """Epochs with their sums, what is logged, validation and traces, from the first step to the last."""
+    model = make("vae_bredell_small", loss, **COUNTED.get(loss, {}))
     config = Training(epochs=2, batch_size=BATCH, **training)
     callbacks = Callbacks(lambda *_: None, lambda _: None, lambda: False, 1e9)
     with fake_cuda(), Watch():

@@ -594,3 +594,25 @@ def test_tiles_have_their_scores(report: Path) -> None:
     for row in sheet["rows"][1:]:
         assert set(row["scores"]) == {column.name for column in METRICS}
         assert all(len(own) == len(sheet["heads"]) for own in row["scores"].values())
+
+
+# What losses log
+
+
+def test_what_losses_log_is_drawn_and_tabled(content: Content, report: Path) -> None:
+    view = content.boards[0]
+    names = ["vqgan.adaptive_weight", "vqgan.l1"]
+    assert series.logged(view.jobs) == names
+    assert list(series.quantities(view))[-2:] == names
+    chart = charts.curves(view)
+    assert chart is not None
+    assert list(chart.selects[0].options)[-2:] == names
+    drawn = chart.views[str(len(chart.selects[0].options) - 1)]["data"]
+    assert 0 < len(drawn) < sum(1 for job in view.jobs if job.history)
+    assert np.allclose(drawn[0]["y"], [2 / epoch for epoch in range(1, len(drawn[0]["y"]) + 1)], rtol=1e-3)
+    table = pd.read_csv(report / "data" / "training-curves.csv")
+    assert list(table.columns)[-2:] == names
+    logged = table[table["vqgan.l1"].notna()]
+    assert set(logged["epoch"]) > set(logged[logged["vqgan.adaptive_weight"].notna()]["epoch"])
+    pages = [file.read_text() for file in report.rglob("*.html")]
+    assert any("vqgan.l1" in page and "<svg" in page for page in pages)

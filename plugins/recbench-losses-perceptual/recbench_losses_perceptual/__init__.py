@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
-from recbench import ImageShape, LossEntry, MetricEntry, Parameter, Requirements, Weights, hookimpl
+from recbench import ImageShape, LossEntry, MetricEntry, Parameter, Requirements, Tunable, Weights, hookimpl
 from recbench_losses_perceptual.pretrained import CZOLBE, DISTS, IMAGENET, LPIPS, SHIFT_TOLERANT
 
 _CHANNELS = (1, 3)
@@ -31,6 +31,22 @@ _PRECISION_NOTE = (
     "moves the value by up to 0.3% (with the first block in bfloat16 too: 4.1 to 7.8 degrees); with a VGG of random "
     "weights it is 13 to 27 degrees. So float32 is the default. bf16 pays on GPUs and on processors with AMX or "
     "avx512_bf16; on others it is many times slower than float32."
+)
+
+_ESSER = (
+    "Esser, Rombach & Ommer, Taming Transformers for High-Resolution Image Synthesis, CVPR 2021, equations 5 to 7; "
+    "discriminator: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017"
+)
+_VQGAN_NOTE = (
+    "As in the authors' code: means over pixels, hinge loss, weight from the gradients at the decoder's last layer, "
+    "clamped to 0 to 1e4, and no adversarial term in validation. disc_start is that of their configuration for one's "
+    "own images; they wait 250,001 steps on ImageNet, and find that waiting longer gives better reconstructions. A job "
+    "with fewer steps never meets the discriminator. Their learning rate is the model's, 4.5e-6 for each image of the "
+    "batch, and their model's Adam has the betas 0.5 and 0.9 too (keys beta1 and beta2 of training). Latent diffusion "
+    "(Rombach et al. 2022) sums over pixels instead: their KL weight of 1e-6 is one of 1e-6 / (C H W) here, and their "
+    "disc_weight 0.5. For 32 pixels take disc_layers: 1 or 2; with 3 a logit sees more than the image. Batch norm "
+    "takes the statistics of the batch, always. history.jsonl has the terms, the adaptive weight, and the loss and "
+    "logits of the discriminator. 'perceptual: st_lpips' has its weights on PyPI."
 )
 
 _PRECISION = Parameter(
@@ -93,6 +109,33 @@ def _lpips_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
 
 def _st_lpips_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
     return _too_small(shape, _SMALLEST_SHIFT_TOLERANT[params["net"]], f"net: {params['net']}")
+
+
+def _needed_by_vqgan(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[Weights]:
+    if params["perceptual_weight"] == 0 or not _offered(params):
+        return ()
+    linear = {**params, "linear": True}
+    return (_needed_by_lpips if params["perceptual"] == "lpips" else _needed_by_st_lpips)(shape, linear)
+
+
+def _has_discriminator(params: Mapping[str, Any]) -> bool:
+    return bool(params["disc_weight"] > 0)
+
+
+def _offered(params: Mapping[str, Any]) -> bool:
+    return params["perceptual"] == "lpips" or params["net"] in _SMALLEST_SHIFT_TOLERANT
+
+
+def _vqgan_fits(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    if params["perceptual_weight"] > 0:
+        if not _offered(params):
+            yield f"needs net: {' or '.join(_SMALLEST_SHIFT_TOLERANT)} with perceptual: st_lpips"
+            return
+        smallest = _SMALLEST if params["perceptual"] == "lpips" else _SMALLEST_SHIFT_TOLERANT
+        yield from _too_small(shape, smallest[params["net"]], f"perceptual: {params['perceptual']}")
+    if params["disc_weight"] > 0:
+        layers = params["disc_layers"]
+        yield from _too_small(shape, 3 * 2**layers, f"disc_layers: {layers} (fewer layers need less)")
 
 
 @hookimpl
@@ -170,6 +213,59 @@ def recbench_losses() -> Iterator[LossEntry]:
         family="perceptual",
         citation=_DING,
         notes=f"{_GREY} {_DISTS_NOTE} {_SCALE}",
+    )
+    yield LossEntry(
+        name="vqgan",
+        factory="recbench_losses_perceptual.vqgan:VQGANLoss",
+        summary="L1 + LPIPS + a PatchGAN with adaptive weight and delayed start",
+        parameters=(
+            Parameter("perceptual", str, "lpips", "the perceptual distance", choices=("lpips", "st_lpips")),
+            Parameter(
+                "net",
+                str,
+                "vgg",
+                "network of its features; st_lpips has no squeeze",
+                choices=("vgg", "alex", "squeeze"),
+            ),
+            Parameter(
+                "perceptual_weight",
+                float,
+                1.0,
+                "of the perceptual distance beside L1; 0: none, and no weights",
+                minimum=0,
+                tunable=Tunable(0.1, 10.0, log=True),
+            ),
+            Parameter(
+                "disc_weight",
+                float,
+                0.8,
+                "of the discriminator, times the adaptive weight; 0: none",
+                minimum=0,
+                tunable=Tunable(0.08, 8.0, log=True),
+            ),
+            Parameter("disc_start", int, 10_000, "steps of the model before the discriminator starts", minimum=0),
+            Parameter("disc_learning_rate", float, 1e-4, "of its own Adam, with betas 0.5 and 0.9", above=0),
+            Parameter("disc_width", int, 64, "channels of its first layer", minimum=1, maximum=1024),
+            Parameter(
+                "disc_layers",
+                int,
+                3,
+                "its layers of stride 2; a logit sees 70 pixels with 3, 34 with 2, 16 with 1",
+                minimum=1,
+                maximum=6,
+            ),
+        ),
+        requirements=Requirements(channels=_CHANNELS),
+        check=_vqgan_fits,
+        weights=(*IMAGENET.values(), *LPIPS.values(), *SHIFT_TOLERANT.values()),
+        needed=_needed_by_vqgan,
+        value_range=(-1.0, 1.0),
+        family="perceptual",
+        families=frozenset({"adversarial", "perceptual", "pixel"}),
+        couples_batch=_has_discriminator,
+        stops_gradient=True,
+        citation=_ESSER,
+        notes=_VQGAN_NOTE,
     )
 
 
