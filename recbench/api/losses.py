@@ -113,7 +113,8 @@ class StandaloneLoss(nn.Module):
         Args:
             decoded: decoded images, (B, C, H, W), in ``value_range``.
             target: target images of the same shape and range.
-            z: the latent samples that were decoded, (B, latent_size); some losses need it.
+            z: the latent samples that were decoded, (B, latent_size), or (B, C, h, w) of a spatial latent; some
+                losses need it.
             epoch: the current epoch, from 1, for losses with a warm-up; None: warm-ups are over.
 
         Raises:
@@ -127,7 +128,7 @@ class StandaloneLoss(nn.Module):
         with torch.autocast(decoded.device.type, enabled=False):
             shown = convert(decoded.to(dtype), self.value_range, self.entry.value_range)
             wanted = convert(target.to(dtype), self.value_range, self.entry.value_range)
-            latent = None if z is None else z.to(dtype)
+            latent = None if z is None else z.to(dtype).flatten(1)
             context = Context(latent, epoch, self._steps if learning else None, learning)
             try:
                 value: Tensor = self.loss(shown, wanted, context)
@@ -158,7 +159,7 @@ class StandaloneLoss(nn.Module):
             convert(each.to(dtype), self.value_range, self.entry.value_range) for each in (decoded, target)
         )
         try:
-            return self.loss.log_prob(shown, wanted, Context(None if z is None else z.to(dtype), epoch))
+            return self.loss.log_prob(shown, wanted, Context(None if z is None else z.to(dtype).flatten(1), epoch))
         except (ValueError, RuntimeError) as error:
             raise UserError(self._explained(error, z)) from error
 
@@ -213,24 +214,24 @@ class StandaloneLoss(nn.Module):
             if device != decoded.device:
                 raise UserError(f"{name}: decoded is on {decoded.device}, but {what} on {device}; use .to(device)")
         if z is not None:
-            if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(decoded):
+            if not isinstance(z, Tensor) or z.ndim < 2 or len(z) != len(decoded):
                 shown = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
                 raise UserError(f"{name}: z must be a tensor ({len(decoded)}, latent_size), got {shown}")
-            self._fit_to(z.shape[1])
+            self._fit_to(tuple(z.shape[1:]))
 
-    def _fit_to(self, size: int) -> None:
+    def _fit_to(self, shape: tuple[int, ...]) -> None:
         """Create the loss anew for a latent size that was not known when it was created, if it depends on it.
 
         Raises:
             UserError: it was known, and is another; or parameters that the model's optimizer may have depend on it.
         """
-        name = self.entry.name
+        name, size = self.entry.name, math.prod(shape)
         if self._latent_size == size:
             return
         if self._latent_size is not None:
             raise UserError(f"{name}: z has {size} elements, but the loss was created with {self._latent_size}")
         self._latent_size = size
-        setting = Setting(self.setting.shape, size)
+        setting = Setting(self.setting.shape, size, shape)
         fresh = self._created(setting)
         shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (self.loss, fresh)]
         if shapes[0] == shapes[1]:

@@ -21,7 +21,7 @@ from recbench.files import UNFINISHED, full_disk_named, open_regular
 from recbench.store import artifacts
 from recbench.store.attempt import CHECKPOINT, show, warn
 
-TERMS = ("objective", "reconstruction", "kl", "auxiliary")
+TERMS = ("objective", "reconstruction", "kl", "auxiliary", "penalty")
 
 
 @dataclass
@@ -143,6 +143,7 @@ class Checkpoint:
             restore_random_states(state["random"], self.device)
             self.lines, self.traces = state["history"], state["traces"]
             position = Position(**state["position"])
+            position.sums += [0.0] * (len(TERMS) - len(position.sums))  # of a version with fewer terms
         artifacts.start_history(self.work, self.lines)
         if self.work != self.folder:
             show(artifacts.HISTORY, self.work, self.folder)

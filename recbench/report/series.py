@@ -18,6 +18,7 @@ from recbench.plan.strategies import KL_WEIGHT
 from recbench.report.content import BoardView, JobView, MethodView
 from recbench.report.sheets import traced_kernels
 from recbench.report.spectra import Array, radial_profile
+from recbench.store.artifacts import LOGGED
 
 POINTS = 240
 """The most points of a training curve; longer ones are thinned evenly, keeping the first and the last point."""
@@ -27,6 +28,7 @@ QUANTITIES = {
     "kl": "KL [nats per image]",
     "validation": "objective on validation images",
     "auxiliary": "auxiliary objective",
+    "penalty": "penalty of the posterior",
     "learning_rate": "learning rate",
     "images_per_second": "images per second",
 }
@@ -56,9 +58,11 @@ def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
 
 
 def quantities(view: BoardView) -> dict[str, str]:
-    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history."""
+    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history: those of
+    every job, and what networks log."""
     seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
-    return {name: title for name, title in QUANTITIES.items() if name in seen}
+    logged = {name: name.removeprefix(LOGGED) for name in sorted(seen) if name.startswith(LOGGED)}
+    return {name: title for name, title in QUANTITIES.items() if name in seen} | logged
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

@@ -18,6 +18,7 @@ from recbench.report import series
 from recbench.report.content import BoardView, Content
 from recbench.report.series import KERNEL_SHAPES
 from recbench.report.sheets import traced_kernels
+from recbench.store.artifacts import LOGGED
 from recbench.store.costs import COST_COLUMNS
 
 LARGEST = 4_000_000
@@ -72,7 +73,9 @@ def jobs(content: Content) -> bytes:
 def histories(content: Content) -> bytes:
     """Return one line per epoch of each job."""
     histories = {job.planned.id: job.history for job in content.jobs}
-    return csv_text(*history_cells(content.plan, histories, HISTORY)).encode()
+    seen = {name for history in histories.values() for epoch in history for name in epoch}
+    more = sorted(name for name in seen if name == "penalty" or name.startswith(LOGGED))
+    return csv_text(*history_cells(content.plan, histories, [*HISTORY, *more])).encode()
 
 
 def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:

@@ -149,6 +149,7 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
         name="standard_ae",
         factory="recbench_architectures.kim_jo:StandardAE",
+        has_kl=False,
         summary="deterministic convolutional autoencoder; the KL term is zero",
         parameters=(
             _widths("widths", [64, 128, 256, 512], "channels of the encoder's blocks; the decoder mirrors them"),
@@ -166,6 +167,7 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
         name="freq_latent_ae",
         factory="recbench_architectures.kim_jo:FreqLatentAE",
+        has_kl=False,
         summary="standard_ae, to whose latent vector a code of the phase spectrum and high-passed image is added",
         parameters=(
             _widths("widths", [64, 128, 256, 512], "channels of the encoder's blocks; the decoder mirrors them"),
@@ -194,6 +196,7 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
         name="pca",
         factory="recbench_architectures.baselines:PCA",
+        has_kl=False,
         summary="principal components, fitted exactly and without training: the best linear autoencoder by MSE",
         parameters=(_latent_size("components"),),
         trainable=False,
@@ -209,6 +212,7 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
         name="downsample",
         factory="recbench_architectures.baselines:Downsample",
+        has_kl=False,
         summary="a smaller image of at most latent_size values, enlarged again by bicubic interpolation",
         parameters=(_latent_size("values of the smaller image, at most"),),
         trainable=False,
