@@ -290,8 +290,9 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
             "and entries, as reconstruction losses are sums over pixels; no KL weight multiplies it, and the KL weight "
             "of a suite has no effect. There is no KL divergence and no prior: no kl, no bits_per_dim, no metrics of "
             "samples. history.jsonl has the usage and perplexity of the codes in each epoch. Not in the paper: the "
-            "entries of a code (ours: 64), how codes begin (uniform, of variance 1/D), and the 1e-5 that is added to the "
-            "count of each code, both as in the authors' code. Its networks have 8 x 8 codes for 32 pixels, and 32 x 32 for 128."
+            "entries of a code (ours: 64), how codes begin (uniform, of variance 1/D), and the 1e-5 that is added to "
+            "the count of each code, both as in the authors' code. Its networks have 8 x 8 codes for 32 pixels, and 32 "
+            "x 32 for 128."
         ),
     )
     yield ArchitectureEntry(
