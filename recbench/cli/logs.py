@@ -19,7 +19,7 @@ from recbench.cli.text import echo
 from recbench.errors import UserError
 from recbench.files import holder
 from recbench.store import heartbeat
-from recbench.store.artifacts import LOGGED, ArtifactError, read_history
+from recbench.store.artifacts import ArtifactError, read_history
 from recbench.store.store import Store
 
 _POLL = 0.3
@@ -79,7 +79,7 @@ def _tell_epochs(folder: Path) -> bool:
         return False
     always = ("objective", "reconstruction", "kl", "penalty", "validation", "learning_rate", "images_per_second")
     for epoch in epochs:
-        shown = [*always, *(name for name in epoch if name.startswith(LOGGED))]
+        shown = [*always, *(name for name in epoch if name not in (*always, "epoch", "step", "auxiliary"))]
         values = "  ".join(f"{name} {epoch[name]:.5g}" for name in shown if epoch.get(name) is not None)
         echo(f"epoch {epoch['epoch']:g}/{record.job.training.epochs}  {values}")
     echo("done: " + "  ".join(f"{name} {score.mean:.5g}" for name, score in record.scores.items()))

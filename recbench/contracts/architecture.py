@@ -212,11 +212,11 @@ class Architecture(nn.Module, ABC):
     def log(self) -> Mapping[str, float]:
         """Return numbers to look at, such as the perplexity of a codebook; called once, at the end of every epoch.
 
-        Each goes into ``history.jsonl`` as ``log.<name>``. What an epoch sums up may be reset here; sums belong into
-        buffers, so that an interrupted epoch goes on with them.
+        They become values of ``history.jsonl``, and curves of the report. What an epoch sums up may be reset here; sums
+        belong into buffers, so that an interrupted epoch goes on with them.
 
         Returns:
-            Finite numbers by name.
+            Finite numbers by name, and no name of what the core records itself.
         """
         return {}
 

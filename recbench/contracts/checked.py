@@ -23,6 +23,11 @@ from recbench.contracts.loss import Auxiliary, Loss
 from recbench.contracts.numerics import float32_flags, set_float32_flags
 from recbench.errors import RecbenchError
 
+RECORDED = frozenset({
+    "epoch", "step", "objective", "reconstruction", "kl", "penalty", "auxiliary", "validation", "learning_rate",
+    "images_per_second",
+})  # fmt: skip
+"""The values of an epoch that the core records itself, whose names nothing may log by."""
 _INDEPENDENT = 1e-3
 """Largest relative change of an image's value when other images of its batch change: far above rounding."""
 
@@ -186,14 +191,16 @@ def check_decoded(part: str, returned: object, target: Tensor) -> None:
             raise wrong(part, "decode(z)", wanted, f"{name!r} is {described(value)}")
 
 
-def check_log(part: str, logged: object) -> None:
-    """Check what ``log()`` returned: finite numbers by name."""
+def check_epoch_log(part: str, logged: object) -> None:
+    """Check what an architecture logs of an epoch: finite numbers by names that nothing else has."""
     if not isinstance(logged, Mapping):
         raise wrong(part, "log()", "return numbers by name", f"it returned {described(logged)}")
     for name, value in logged.items():
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if not (isinstance(name, str) and name and number):
             raise wrong(part, "log()", "return numbers by name", f"{name!r} is {described(value)}")
+        if name in RECORDED:
+            raise wrong(part, "log()", "return numbers by names of its own", f"{name!r} is a name of the core's")
         if not math.isfinite(value):
             raise wrong(part, "log()", "return finite numbers", f"{name!r} is {value}")
 

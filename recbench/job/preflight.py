@@ -47,7 +47,7 @@ from recbench.job.fitting import fit
 from recbench.job.images import convert, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, build
 from recbench.job.step import Step
-from recbench.job.training import Diverged, seed_everything, trace, validation_loss
+from recbench.job.training import Diverged, logged, seed_everything, trace, validation_loss
 from recbench.plan.model import Frozen, Job
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
@@ -243,6 +243,9 @@ class _Testbed:
                 validation_loss(model, self.images, job.training, position)
             except Diverged as error:
                 raise ContractError(f"{part}: {error}") from error
+        self.stage(f"{network}: log")
+        with _blamed(network, "log()"):
+            logged(model)
         self.stage(f"{part}: trace")
         with _blamed(part, "trace"):
             trace(model, self.images[:_TRAINED], job.training, position)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from recbench.contracts.architecture import Decoded, Posterior
 from recbench.contracts.checked import (
     check_decoded,
-    check_log,
+    check_epoch_log,
     check_posterior,
     check_trace,
     check_values,
@@ -37,7 +37,6 @@ from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, seed_globally
 from recbench.job.step import Step, make_schedule, rate_factor
 from recbench.plan.model import NEEDS_VALIDATION, Training
-from recbench.store.artifacts import LOGGED
 
 CHECKPOINT_SHARE = 0.02
 """The most of the time of training that writing checkpoints may take."""
@@ -288,14 +287,14 @@ def _seen(
 
 
 def logged(model: Model) -> dict[str, float]:
-    """Return what the architecture logs at the end of an epoch, by the names that it has in the history.
+    """Return what the architecture logs at the end of an epoch.
 
     Raises:
         ContractError: it is something other than finite numbers by name.
     """
     found = model.architecture.log()
-    check_log(model.architecture_part, found)
-    return {f"{LOGGED}{name}": float(value) for name, value in found.items()}
+    check_epoch_log(model.architecture_part, found)
+    return {name: float(value) for name, value in found.items()}
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,6 @@ from recbench.plan.strategies import KL_WEIGHT
 from recbench.report.content import BoardView, JobView, MethodView
 from recbench.report.sheets import traced_kernels
 from recbench.report.spectra import Array, radial_profile
-from recbench.store.artifacts import LOGGED
 
 POINTS = 240
 """The most points of a training curve; longer ones are thinned evenly, keeping the first and the last point."""
@@ -32,6 +32,8 @@ QUANTITIES = {
     "learning_rate": "learning rate",
     "images_per_second": "images per second",
 }
+_LOGGED = re.compile(r"[A-Za-z][A-Za-z0-9_.#]{0,127}")
+"""A name that a loss logs by, in a sum after the key of the part; a history from elsewhere may have anything."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,18 @@ def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
 
 
 def quantities(view: BoardView) -> dict[str, str]:
-    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history: those of
-    every job, and what networks log."""
+    """Return the titles of recorded quantities that are not zero throughout, by their keys in the history: what every
+    job records, then what losses and architectures log, by name.
+    """
     seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
-    logged = {name: name.removeprefix(LOGGED) for name in sorted(seen) if name.startswith(LOGGED)}
-    return {name: title for name, title in QUANTITIES.items() if name in seen} | logged
+    titles = {**QUANTITIES, **{name: name for name in logged(view.jobs)}}
+    return {name: title for name, title in titles.items() if name in seen}
+
+
+def logged(jobs: Iterable[JobView]) -> list[str]:
+    """Return the names of what losses and architectures log in the histories of jobs, sorted; the first hundred."""
+    names = {name for job in jobs for line in job.history for name in line}
+    return sorted(filter(_LOGGED.fullmatch, names - {*QUANTITIES, "epoch", "step"}))[:100]
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

@@ -18,12 +18,14 @@ from recbench.report import series
 from recbench.report.content import BoardView, Content
 from recbench.report.series import KERNEL_SHAPES
 from recbench.report.sheets import traced_kernels
-from recbench.store.artifacts import LOGGED
 from recbench.store.costs import COST_COLUMNS
 
 LARGEST = 4_000_000
 """CSV files with more bytes than this are compressed with gzip."""
-HISTORY = ("step", "objective", "reconstruction", "kl", "auxiliary", "validation", "learning_rate", "images_per_second")
+HISTORY = (
+    "step", "objective", "reconstruction", "kl", "penalty", "auxiliary", "validation", "learning_rate",
+    "images_per_second",
+)  # fmt: skip
 
 
 def packed(name: str, content: bytes) -> tuple[str, bytes]:
@@ -73,9 +75,7 @@ def jobs(content: Content) -> bytes:
 def histories(content: Content) -> bytes:
     """Return one line per epoch of each job."""
     histories = {job.planned.id: job.history for job in content.jobs}
-    seen = {name for history in histories.values() for epoch in history for name in epoch}
-    more = sorted(name for name in seen if name == "penalty" or name.startswith(LOGGED))
-    return csv_text(*history_cells(content.plan, histories, [*HISTORY, *more])).encode()
+    return csv_text(*history_cells(content.plan, histories, [*HISTORY, *series.logged(content.jobs)])).encode()
 
 
 def per_image(view: BoardView) -> Iterator[tuple[str, str, bytes]]:

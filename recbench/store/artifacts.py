@@ -51,8 +51,6 @@ PICTURES = (*ALWAYS_PICTURES, "samples")
 """The arrays of ``images.npz``; samples are of architectures with a prior."""
 
 
-LOGGED = "log."
-"""What the names of the history begin with that a network logs, after those that every job has."""
 MOST_PICTURES = 64
 """The largest number of images in one array of ``images.npz``."""
 MOST_EPOCHS = 1_000_000

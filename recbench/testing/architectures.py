@@ -10,10 +10,10 @@ from torch import Tensor
 from recbench.contracts.architecture import Architecture, Decoded, Fitted, Posterior
 from recbench.contracts.checked import (
     check_decoded,
+    check_epoch_log,
     check_finite,
     check_independent,
     check_latent,
-    check_log,
     check_module,
     check_posterior,
     check_unseeded,
@@ -70,7 +70,7 @@ def the_passes_keep_their_shapes(case: ArchitectureCase) -> None:
     single = posterior.float()
     assert isinstance(single, Posterior), f"expected float() to return a Posterior, got {type(single).__name__}"
     assert single.mean.dtype == torch.float32, f"expected float() to return float32, got {single.mean.dtype}"
-    check_log(name, network.log())
+    check_epoch_log(name, network.log())
 
 
 def _check(case: ArchitectureCase, network: Architecture, posterior: Posterior, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Requirements of every architecture of the family with a vector z, at any size and number of channels that it takes."""
+"""Requirements of every architecture with a vector z, at any size and number of channels that it takes."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""The autoencoders of latent diffusion: against the published ones, and against other implementations of their parts."""
+"""The autoencoders of latent diffusion, against the published ones and other implementations of their parts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_kl_f8_has_the_parameters_of_the_published_one() -> None:
 
 
 def test_kl_f4_is_kl_f8_without_its_lowest_resolution() -> None:
-    """Two blocks of 512 channels and a halving of the encoder, three and a doubling of the decoder; and a channel of z."""
+    """Two blocks of 512 channels and a halving, three blocks and a doubling; and a channel of z."""
     with torch.device("meta"):
         network, deeper = create("kl_f4", ImageShape(3, 256, 256)), create("kl_f8", ImageShape(3, 256, 256))
     assert network.latent_shape == (3, 64, 64)
