@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -94,8 +94,9 @@ class Gaussian(Posterior):
         terms = self.location.square() + self.log_variance.exp() - 1 - self.log_variance
         return 0.5 * terms.flatten(1).sum(dim=1)
 
-    def float(self) -> Gaussian:
-        return Gaussian(self.location.float(), self.log_variance.float())
+    def float(self) -> Self:
+        """Return the same with all tensors in float32, those of a derived class too."""
+        return replace(self, **_tensors_in_float32(self))
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,13 @@ class Deterministic(Posterior):
         """Return zeros, (B,)."""
         return self.code.new_zeros(len(self.code))
 
-    def float(self) -> Deterministic:
-        return Deterministic(self.code.float())
+    def float(self) -> Self:
+        """Return the same with all tensors in float32, those of a derived class too."""
+        return replace(self, **_tensors_in_float32(self))
+
+
+def _tensors_in_float32(posterior: Posterior) -> dict[str, Tensor]:
+    return {name: value.float() for name, value in vars(posterior).items() if isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True)

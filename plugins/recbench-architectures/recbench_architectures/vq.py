@@ -32,9 +32,6 @@ class Quantized(Deterministic):
         """Return β ‖z_e(x) − sg[e]‖² summed over positions and channels, (B,): the third term of equation 3."""
         return self.commitment
 
-    def float(self) -> Quantized:
-        return Quantized(self.code.float(), self.commitment.float())
-
 
 class Codebook(nn.Module):
     """K codes of D entries, each a moving average of the vectors that were nearest to it (appendix A.1).
