@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Self
 
 import torch
@@ -96,7 +96,7 @@ class Gaussian(Posterior):
 
     def float(self) -> Self:
         """Return the same with all tensors in float32, those of a derived class too."""
-        return replace(self, **_tensors_in_float32(self))
+        return replace(self, **_in_float32({each.name: getattr(self, each.name) for each in fields(self)}))
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ class Deterministic(Posterior):
 
     def float(self) -> Self:
         """Return the same with all tensors in float32, those of a derived class too."""
-        return replace(self, **_tensors_in_float32(self))
+        return replace(self, **_in_float32({each.name: getattr(self, each.name) for each in fields(self)}))
 
 
-def _tensors_in_float32(posterior: Posterior) -> dict[str, Tensor]:
-    return {name: value.float() for name, value in vars(posterior).items() if isinstance(value, Tensor)}
+def _in_float32(values: Mapping[str, object]) -> dict[str, Tensor]:
+    return {name: value.float() for name, value in values.items() if isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True)
