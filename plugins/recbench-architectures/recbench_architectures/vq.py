@@ -57,20 +57,19 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def forward(self, vectors: Tensor) -> Tensor:
         """Return the nearest code of each of the vectors (N, D), (N, D); in training, learn from them afterwards."""
-        distances = self.codes.square().sum(1) - 2 * vectors @ self.codes.T  # but for the square of the vectors
-        nearest = distances.argmin(1)
+        nearest = torch.cdist(vectors, self.codes).argmin(1)
         found = functional.embedding(nearest, self.codes)
         if self.training:
-            chosen = functional.one_hot(nearest, len(self.codes)).to(vectors.dtype)
-            self._learn(vectors, chosen)
+            self._learn(vectors, nearest)
         return found
 
-    def _learn(self, vectors: Tensor, chosen: Tensor) -> None:
-        """Take in vectors (N, D) and which code each has chosen, (N, K)."""
-        now = chosen.sum(0)
+    def _learn(self, vectors: Tensor, nearest: Tensor) -> None:
+        """Take in vectors (N, D) and the index of the code that each has chosen, (N,)."""
+        now = torch.zeros_like(self.counts).index_add_(0, nearest, torch.ones_like(vectors[:, 0]))
+        sums = torch.zeros_like(self.sums).index_add_(0, nearest, vectors)
         self.used += now
         self.counts.mul_(self.decay).add_(now, alpha=1 - self.decay)
-        self.sums.mul_(self.decay).add_(chosen.T @ vectors, alpha=1 - self.decay)
+        self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
         total = self.counts.sum()
         smooth = (self.counts + SMOOTHING) / (total + len(self.counts) * SMOOTHING) * total
         self.codes.copy_(self.sums / smooth[:, None])
@@ -141,12 +140,11 @@ class VQ(Architecture):
 
     def encode(self, images: Tensor) -> Quantized:
         maps: Tensor = self.encoder(images)
-        with torch.autocast(images.device.type, enabled=False):
-            maps = maps.float() if maps.dtype == torch.bfloat16 else maps
-            rows = maps.permute(0, 2, 3, 1)
-            nearest = self.codebook(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape).permute(0, 3, 1, 2)
-            commitment = self.beta * (maps - nearest).square().flatten(1).sum(1)
-            return Quantized(maps + (nearest - maps).detach(), commitment)
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))  # nothing below is run in bf16 by autocast
+        rows = maps.permute(0, 2, 3, 1)
+        nearest = self.codebook(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape).permute(0, 3, 1, 2)
+        commitment = self.beta * (maps - nearest).square().flatten(1).sum(1)
+        return Quantized(maps + (nearest - maps).detach(), commitment)
 
     def decode(self, z: Tensor) -> Tensor:
         decoded: Tensor = self.decoder(z)
