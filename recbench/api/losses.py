@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -107,7 +107,15 @@ class StandaloneLoss(nn.Module):
         """The loss's entry: value range, family, citation, notes."""
         return cast(LossEntry, self.registered.entry)
 
-    def forward(self, decoded: Tensor, target: Tensor, *, z: Tensor | None = None, epoch: int | None = None) -> Tensor:
+    def forward(
+        self,
+        decoded: Tensor,
+        target: Tensor,
+        *,
+        z: Tensor | None = None,
+        epoch: int | None = None,
+        extras: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Return the loss of each image, float32 (B,).
 
         Args:
@@ -116,6 +124,7 @@ class StandaloneLoss(nn.Module):
             z: the latent samples that were decoded, (B, latent_size), or (B, C, h, w) of a spatial latent; some
                 losses need it.
             epoch: the current epoch, from 1, for losses with a warm-up; None: warm-ups are over.
+            extras: what the decoder says beside the images, (B, …) by name, for losses that look at it.
 
         Raises:
             UserError: the images or z have another shape, or the loss needs a z.
@@ -129,7 +138,8 @@ class StandaloneLoss(nn.Module):
             shown = convert(decoded.to(dtype), self.value_range, self.entry.value_range)
             wanted = convert(target.to(dtype), self.value_range, self.entry.value_range)
             latent = None if z is None else z.to(dtype).flatten(1)
-            context = Context(latent, epoch, self._steps if learning else None, learning)
+            more = {name: value.to(dtype) for name, value in (extras or {}).items()}
+            context = Context(latent, epoch, self._steps if learning else None, learning, extras=more)
             try:
                 value: Tensor = self.loss(shown, wanted, context)
             except (ValueError, RuntimeError) as error:
@@ -145,7 +155,15 @@ class StandaloneLoss(nn.Module):
             value.register_hook(graded)  # type: ignore[no-untyped-call]
         return value
 
-    def log_prob(self, decoded: Tensor, target: Tensor, *, z: Tensor | None = None, epoch: int | None = None) -> Tensor:
+    def log_prob(
+        self,
+        decoded: Tensor,
+        target: Tensor,
+        *,
+        z: Tensor | None = None,
+        epoch: int | None = None,
+        extras: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Return log p(target | z) of each image in nats, (B,), of images in the loss's own value range.
 
         Raises:
@@ -158,8 +176,10 @@ class StandaloneLoss(nn.Module):
         shown, wanted = (
             convert(each.to(dtype), self.value_range, self.entry.value_range) for each in (decoded, target)
         )
+        more = {name: value.to(dtype) for name, value in (extras or {}).items()}
         try:
-            return self.loss.log_prob(shown, wanted, Context(None if z is None else z.to(dtype).flatten(1), epoch))
+            context = Context(None if z is None else z.to(dtype).flatten(1), epoch, extras=more)
+            return self.loss.log_prob(shown, wanted, context)
         except (ValueError, RuntimeError) as error:
             raise UserError(self._explained(error, z)) from error
 

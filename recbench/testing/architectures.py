@@ -79,6 +79,7 @@ def _check(case: ArchitectureCase, network: Architecture, posterior: Posterior, 
     kl = posterior.kl()
     check_finite(case.entry.name, "the posterior's kl()", kl)
     assert (kl >= -1e-3).all(), f"expected divergences that are not negative, got {kl.tolist()}"
+    assert posterior.has_kl or not kl.any(), "expected kl() to be zeros where has_kl is False"
     check_finite(case.entry.name, "the posterior's penalty()", posterior.penalty())
     assert case.entry.has_kl or not posterior.has_kl, "the entry says has_kl=False, but its posterior has a divergence"
 
