@@ -32,6 +32,12 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("vae_czolbe", {}),
     ("standard_ae", {}),
     ("freq_latent_ae", {}),
+    ("kl_f4", {}),
+    ("kl_f4", {"channels": 32, "multipliers": [1, 2, 2], "blocks": 1}),
+    ("kl_f8", {}),
+    ("kl_f8", {"channels": 32, "multipliers": [1, 2, 2, 2], "blocks": 1}),
+    ("vq", {}),
+    ("vq", {"width": 64, "codes": 128, "dim": 16}),
 )
 
 

@@ -9,8 +9,8 @@ Entries (frozen facts that plugins yield) and their fields:
     LossEntry, ArchitectureEntry, DatasetEntry, MetricEntry, ExecutorEntry, TrackerEntry, Parameter, Tunable,
     Requirements, Weights, RawFile, ImageShape, MetricScore, Convention, and the marker ``hookimpl``.
 Contracts (classes to derive from, and what their methods are given):
-    Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Fitted, Posterior, Gaussian, Deterministic;
-    Dataset; ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
+    Loss, Likelihood, Auxiliary, Context, Setting; Architecture, Fitted, Posterior, Gaussian, Deterministic,
+    Decoded; Dataset; ImageMetric, SetMetric, BoundMetric, Reference; Executor, Task, JobProgress, Ended; Tracker, Run.
 Scripts and notebooks (docs/python.md):
     ``load`` (the results of a suite: ``SuiteResults``), ``run`` (a suite, from a script or notebook), ``loss`` and
     ``metric`` (for loops of one's own), ``rank`` (any table of scores: intervals, rank intervals, tiers).
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from recbench.api.ranking import rank
     from recbench.api.results import SuiteResults, load
     from recbench.api.running import run
-    from recbench.contracts.architecture import Architecture, Deterministic, Fitted, Gaussian, Posterior
+    from recbench.contracts.architecture import Architecture, Decoded, Deterministic, Fitted, Gaussian, Posterior
     from recbench.contracts.dataset import Dataset
     from recbench.contracts.executor import Ended, Executor, JobProgress, Task
     from recbench.contracts.loss import Auxiliary, Context, Likelihood, Loss, Setting
@@ -71,7 +71,7 @@ _LAZY = {
     "api.ranking": ("rank",),
     "api.results": ("SuiteResults", "load"),
     "api.running": ("run",),
-    "contracts.architecture": ("Architecture", "Deterministic", "Fitted", "Gaussian", "Posterior"),
+    "contracts.architecture": ("Architecture", "Decoded", "Deterministic", "Fitted", "Gaussian", "Posterior"),
     "contracts.dataset": ("Dataset",),
     "contracts.executor": ("Ended", "Executor", "JobProgress", "Task"),
     "contracts.loss": ("Auxiliary", "Context", "Likelihood", "Loss", "Setting"),
@@ -96,6 +96,7 @@ __all__ = [
     "Convention",
     "Dataset",
     "DatasetEntry",
+    "Decoded",
     "Deterministic",
     "Ended",
     "Executor",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from recbench.analysis.board import Board, Leaderboard, MetricCell, OverallVerdict, Row, Verdict
 from recbench.analysis.health import baseline_warnings
 from recbench.analysis.protocols import Key, explain_protocols, key
-from recbench.analysis.rows import MethodRows, compared_sets
+from recbench.analysis.rows import MethodRows, compared_sets, reasons
 from recbench.analysis.tuning import remarks
 from recbench.plan.model import Column, PlannedJob
 from recbench.plan.plan import Plan
@@ -85,7 +85,7 @@ def rank(
         for protocol in groups or [None]:
             board = _BoardBuilder(plan, setting, protocol, jobs, records, files, confidence, time_to).board()
             boards.append(board)
-            notes.extend(_remarks(board, _unscored(plan, jobs, records)))
+            notes.extend(_remarks(board, _unscored(plan, jobs, records), reasons(plan, jobs, records)))
             if confidence is not None and board.confidence is None:
                 notes.append(
                     f"{label}: more than {MOST_COMPARED} methods: not all pairs are compared, so there are no "
@@ -137,7 +137,7 @@ def _unscored(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[str, Resu
     }
 
 
-def _remarks(board: Board, unscored: Collection[tuple[str, str]]) -> Iterator[str]:
+def _remarks(board: Board, unscored: Collection[tuple[str, str]], why: Mapping[tuple[str, str], str]) -> Iterator[str]:
     """Yield a note for each metric that some ranked method has no value for, and which therefore does not count."""
     for column in board.columns:
         lacking = [row.label for row in board.rows if row.status == "ranked" and column.name not in row.cells]
@@ -149,7 +149,11 @@ def _remarks(board: Board, unscored: Collection[tuple[str, str]]) -> Iterator[st
                 "the suite has it: 'recbench evaluate SUITE' does that"
             )
         if without:
-            yield f"{board.setting}: {column.name} does not rank, since {', '.join(without)} cannot have a value for it"
+            known = "; ".join(
+                dict.fromkeys(why[column.name, label] for label in without if (column.name, label) in why)
+            )
+            lack = f"{', '.join(without)} cannot have a value for it{f' ({known})' if known else ''}"
+            yield f"{board.setting}: {column.name} does not rank, since {lack}"
         yield from _infinities(board, column)
 
 

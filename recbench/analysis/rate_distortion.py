@@ -212,7 +212,7 @@ def _curve(
     jobs: Mapping[int, Sequence[PlannedJob]],
     records: Mapping[str, Result],
 ) -> RateCurve:
-    points, left_out = [], 0
+    points, left_out, unrated = [], 0, 0
     ended = [records[p.id] for method in methods for p in jobs.get(method, ()) if p.id in records]
     protocols = {record.protocol for record in ended if record.status == "done"}
     for method, values in methods.items():
@@ -220,13 +220,17 @@ def _curve(
         if not done or len(done) < len(jobs[method]) or len(protocols) > 1:
             left_out += 1
             continue
+        rates = [r.evaluated.kl for r in done if r.evaluated is not None and r.evaluated.kl is not None]
+        if len(rates) < len(done):
+            unrated += 1
+            continue
         points.append(
             RatePoint(
                 label=plan.methods[method].label,
                 kl_weight=plan.methods[method].kl_weight,
                 values=dict(values),
                 seeds=len(done),
-                rate=statistics.fmean(record.evaluated.kl for record in done if record.evaluated is not None),
+                rate=statistics.fmean(rates),
                 scores={
                     column.name: statistics.fmean(usable(record.scores[column.name], column) for record in done)
                     for column in plan.columns
@@ -237,6 +241,8 @@ def _curve(
     notes = [f"{left_out} of {len(methods)} points are missing: their jobs are not all done"] if left_out else []
     if len(protocols) > 1:
         notes = ["its records follow different protocols, so they are not drawn as one curve"]
+    if unrated:
+        notes.append("its architecture has no KL divergence, so there is no rate to draw scores against")
     if any(point.rate == 0 for point in points):
         notes.append("points with a KL divergence of 0 cannot be shown on a logarithmic axis and are not interpolated")
     ordered = tuple(sorted(points, key=lambda point: (point.rate, point.label)))

@@ -59,7 +59,7 @@ class MethodRows:
             status = "diverged"
         elif len(done) < len(seeds):
             status = "incomplete"
-        rates = [record.evaluated.kl for record in done if record.evaluated is not None]
+        rates = [r.evaluated.kl for r in done if r.evaluated is not None and r.evaluated.kl is not None]
         cells = {
             column.name: _cell(column, method, [record.scores[column.name] for record in done])
             for column in self.plan.columns
@@ -210,3 +210,13 @@ def compared_sets(columns: Sequence[Column], records: Sequence[Result]) -> dict[
         if of:
             found[column.name] = tuple(of)
     return found
+
+
+def reasons(plan: Plan, jobs: Sequence[PlannedJob], records: Mapping[str, Result]) -> dict[tuple[str, str], str]:
+    """Return why methods cannot have a score, by metric and the method's label; older records do not say."""
+    return {
+        (name, plan.methods[planned.method].label): reason
+        for planned in jobs
+        if planned.id in records
+        for name, reason in records[planned.id].reasons.items()
+    }

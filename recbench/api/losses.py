@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -115,16 +115,19 @@ class StandaloneLoss(nn.Module):
         z: Tensor | None = None,
         epoch: int | None = None,
         last_layer: nn.Parameter | None = None,
+        extras: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return the loss of each image, float32 (B,).
 
         Args:
             decoded: decoded images, (B, C, H, W), in ``value_range``.
             target: target images of the same shape and range.
-            z: the latent samples that were decoded, (B, latent_size); some losses need it.
+            z: the latent samples that were decoded, (B, latent_size), or (B, C, h, w) of a spatial latent; some
+                losses need it.
             epoch: the current epoch, from 1, for losses with a warm-up; None: warm-ups are over.
             last_layer: in training, the weight of the decoder's last layer, which ``decoded`` was made with, for losses
                 that compare the gradients of their terms there.
+            extras: what the decoder says beside the images, (B, …) by name, for losses that look at it.
 
         Raises:
             UserError: the images or z have another shape, or the loss needs a z or the last layer.
@@ -142,9 +145,10 @@ class StandaloneLoss(nn.Module):
         with torch.autocast(decoded.device.type, enabled=False):
             shown = convert(decoded.to(dtype), self.value_range, self.entry.value_range)
             wanted = convert(target.to(dtype), self.value_range, self.entry.value_range)
-            latent = None if z is None else z.to(dtype)
+            latent = None if z is None else z.to(dtype).flatten(1)
             looked_at = last_layer if learning and self.loss.needs_last_layer else None
-            context = Context(latent, epoch, self._steps if learning else None, learning, looked_at)
+            more = {name: value.to(dtype) for name, value in (extras or {}).items()}
+            context = Context(latent, epoch, self._steps if learning else None, learning, looked_at, more)
             try:
                 value: Tensor = self.loss(shown, wanted, context)
             except (ValueError, RuntimeError) as error:
@@ -160,7 +164,15 @@ class StandaloneLoss(nn.Module):
             value.register_hook(graded)  # type: ignore[no-untyped-call]
         return value
 
-    def log_prob(self, decoded: Tensor, target: Tensor, *, z: Tensor | None = None, epoch: int | None = None) -> Tensor:
+    def log_prob(
+        self,
+        decoded: Tensor,
+        target: Tensor,
+        *,
+        z: Tensor | None = None,
+        epoch: int | None = None,
+        extras: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Return log p(target | z) of each image in nats, (B,), of images in the loss's own value range.
 
         Raises:
@@ -173,8 +185,10 @@ class StandaloneLoss(nn.Module):
         shown, wanted = (
             convert(each.to(dtype), self.value_range, self.entry.value_range) for each in (decoded, target)
         )
+        more = {name: value.to(dtype) for name, value in (extras or {}).items()}
         try:
-            return self.loss.log_prob(shown, wanted, Context(None if z is None else z.to(dtype), epoch))
+            context = Context(None if z is None else z.to(dtype).flatten(1), epoch, extras=more)
+            return self.loss.log_prob(shown, wanted, context)
         except (ValueError, RuntimeError) as error:
             raise UserError(self._explained(error, z)) from error
 
@@ -230,24 +244,24 @@ class StandaloneLoss(nn.Module):
             if device != decoded.device:
                 raise UserError(f"{name}: decoded is on {decoded.device}, but {what} on {device}; use .to(device)")
         if z is not None:
-            if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(decoded):
+            if not isinstance(z, Tensor) or z.ndim < 2 or len(z) != len(decoded):
                 shown = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
                 raise UserError(f"{name}: z must be a tensor ({len(decoded)}, latent_size), got {shown}")
-            self._fit_to(z.shape[1])
+            self._fit_to(tuple(z.shape[1:]))
 
-    def _fit_to(self, size: int) -> None:
+    def _fit_to(self, shape: tuple[int, ...]) -> None:
         """Create the loss anew for a latent size that was not known when it was created, if it depends on it.
 
         Raises:
             UserError: it was known, and is another; or parameters that the model's optimizer may have depend on it.
         """
-        name = self.entry.name
+        name, size = self.entry.name, math.prod(shape)
         if self._latent_size == size:
             return
         if self._latent_size is not None:
             raise UserError(f"{name}: z has {size} elements, but the loss was created with {self._latent_size}")
         self._latent_size = size
-        setting = Setting(self.setting.shape, size)
+        setting = Setting(self.setting.shape, size, shape)
         fresh = self._created(setting)
         shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (self.loss, fresh)]
         if shapes[0] == shapes[1]:

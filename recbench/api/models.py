@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbench.contracts.architecture import Architecture, Posterior
+from recbench.contracts.architecture import Architecture, Decoded, Posterior
 from recbench.contracts.entries import ImageShape, Range
 from recbench.errors import UserError
 from recbench.job.images import convert
@@ -59,6 +59,11 @@ class TrainedModel(nn.Module):
         """The number of elements of z."""
         return self.architecture.latent_size
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of z for one image."""
+        return self.architecture.latent_shape
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the reconstructions of images from the mean of their posterior, as test images are scored.
 
@@ -85,11 +90,17 @@ class TrainedModel(nn.Module):
         return self.architecture.encode(convert(unit, _UNIT, self.value_range)).float()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images, (B, C, H, W), about in 0 to 1, of latents z, (B, latent_size)."""
-        return convert(self.architecture.decode(z).float(), self.value_range, _UNIT)
+        """Return the images, (B, C, H, W), about in 0 to 1, of latents z, (B, *latent_shape)."""
+        return convert(Decoded.of(self.architecture.decode(z)).images, self.value_range, _UNIT)
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
-        """Return images decoded from the prior, floats (count, C, H, W); drawn from torch's global random state."""
+        """Return images decoded from the prior, floats (count, C, H, W); drawn from torch's global random state.
+
+        Raises:
+            UserError: the architecture has no prior.
+        """
+        if not self.architecture.has_prior:
+            raise UserError(f"{type(self.architecture).__name__} has no prior to draw samples from")
         device = next(self.architecture.parameters()).device
-        return self.decode(torch.randn(count, self.latent_size, device=device))
+        return self.decode(self.architecture.sample(count, torch.default_generator).to(device))

@@ -13,6 +13,7 @@ from recbench.cli.text import echo, say
 from recbench.cli.weights import shown_size
 from recbench.contracts.direction import direction_words
 from recbench.contracts.entries import (
+    ArchitectureEntry,
     DatasetEntry,
     Entry,
     ExecutorEntry,
@@ -125,6 +126,11 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         facts += _scores(entry)
         facts.append(("evaluates", "samples from the prior" if entry.samples else "reconstructions"))
         facts.append(("input", "images rounded to 8 bits" if entry.rounded else "unrounded images"))
+    if isinstance(entry, ArchitectureEntry):
+        if not entry.has_prior:
+            facts.append(("prior", "none: there are no samples, and metrics of samples have no score"))
+        if not entry.has_kl:
+            facts.append(("KL", "none: kl, nll_bound and bits_per_dim have no score"))
     for weights in entry.weights:
         facts.append(("weights", f"can need {weights.file} (recbench weights list)"))
     return facts

@@ -78,7 +78,7 @@ def _tell_epochs(folder: Path) -> bool:
     except (ArtifactError, ValueError, OSError):
         return False
     validation = ("validation", "validation_psnr", "validation_ssim")
-    always = ("objective", "reconstruction", "kl", *validation, "learning_rate", "images_per_second")
+    always = ("objective", "reconstruction", "kl", "penalty", *validation, "learning_rate", "images_per_second")
     for epoch in epochs:
         shown = [*always, *(name for name in epoch if name not in (*always, "epoch", "step", "auxiliary"))]
         values = "  ".join(f"{name} {epoch[name]:.5g}" for name in shown if epoch.get(name) is not None)

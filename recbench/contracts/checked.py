@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbench.contracts.architecture import Architecture, Posterior
+from recbench.contracts.architecture import Architecture, Decoded, Posterior
 from recbench.contracts.loss import Auxiliary, Loss
 from recbench.contracts.numerics import float32_flags, set_float32_flags
 from recbench.errors import RecbenchError
 
 RECORDED = frozenset({
-    "epoch", "step", "objective", "reconstruction", "kl", "auxiliary", "validation", "learning_rate",
-    "images_per_second",
+    "epoch", "step", "objective", "reconstruction", "kl", "penalty", "auxiliary", "validation", "validation_psnr",
+    "validation_ssim", "learning_rate", "images_per_second",
 })  # fmt: skip
-"""The values of an epoch that the core records itself, whose names no loss may log by."""
+"""The values of an epoch that the core records itself, whose names nothing may log by."""
 _LOGGED = re.compile(r"[A-Za-z][A-Za-z0-9_.#]{0,127}")  # as l1#2.name, in a sum
 _MOST_LOGGED = 100
 _INDEPENDENT = 1e-3
@@ -134,34 +134,78 @@ def check_finite(part: str, call: str, values: Tensor) -> None:
         raise wrong(part, call, "give finite values for ordinary images", f"it gave {shown}")
 
 
-def check_posterior(part: str, posterior: object, batch: int, latent_size: int) -> None:
-    """Check the posterior of a batch of images: its type, and its KL divergence (B,)."""
+def set_latent_shape(part: str, network: Architecture) -> None:
+    """Check that an architecture has the shape of its z, which one with ``latent_size`` alone is given."""
+    shape: object = getattr(network, "latent_shape", None)
+    if shape is None:  # a class may have latent_size as an attribute of its own
+        shape = (getattr(network, "latent_size", None),)
+    wanted = "set latent_size, a whole number from 1, or latent_shape, a tuple of them"
+    if not (isinstance(shape, tuple) and shape and all(type(side) is int and side > 0 for side in shape)):
+        shown = shape[0] if isinstance(shape, tuple) and len(shape) == 1 else shape
+        came = "there is none" if shown is None else f"it is {shown!r}"
+        raise wrong(part, "its constructor", wanted, came)
+    network.latent_shape = shape
+    if network.latent_size != math.prod(shape):
+        raise wrong(part, "its constructor", wanted, f"latent_shape is {shape}, but latent_size {network.latent_size}")
+
+
+def check_posterior(part: str, posterior: object, batch: int, latent_shape: tuple[int, ...]) -> None:
+    """Check the posterior of a batch of images: its type, its KL divergence (B,) and its penalty (B,)."""
     if not isinstance(posterior, Posterior):
         raise wrong(part, "encode(images)", "return a Posterior", f"it returned {described(posterior)}")
-    _check_latent(part, "the posterior's mean", posterior.mean, batch, latent_size)
+    check_latent(part, posterior.mean, batch, latent_shape, "the posterior's mean")
     kl = posterior.kl()
     if not (isinstance(kl, Tensor) and kl.shape == (batch,)):
         wanted = f"return a tensor ({batch},), the divergence of each image"
         raise wrong(part, "the posterior's kl()", wanted, f"it returned {described(kl)}")
+    penalty = posterior.penalty()
+    if not (isinstance(penalty, Tensor) and penalty.shape == (batch,)):
+        wanted = f"return a tensor ({batch},), one value for each image"
+        raise wrong(part, "the posterior's penalty()", wanted, f"it returned {described(penalty)}")
 
 
-def check_latent(part: str, z: object, batch: int, latent_size: int) -> None:
-    """Check a sample of z: float (B, latent_size)."""
-    _check_latent(part, "the posterior's sample()", z, batch, latent_size)
+def check_latent(
+    part: str, z: object, batch: int, latent_shape: tuple[int, ...], call: str = "the posterior's sample()"
+) -> None:
+    """Check z: float (B, *latent_shape)."""
+    if not (isinstance(z, Tensor) and z.shape == (batch, *latent_shape) and z.is_floating_point()):
+        size = math.prod(latent_shape)
+        said = f"latent_shape = {latent_shape}" if len(latent_shape) > 1 else f"latent_size = {size}"
+        wanted = f"be a float tensor {(batch, *latent_shape)}: {said} for each image"
+        spatial = isinstance(z, Tensor) and z.ndim > 2 and len(latent_shape) == 1
+        hint = "; the constructor of an architecture of spatial latents sets latent_shape" if spatial else ""
+        raise wrong(part, call, wanted, f"it is {described(z)}{hint}")
 
 
-def _check_latent(part: str, call: str, z: object, batch: int, latent_size: int) -> None:
-    if not (isinstance(z, Tensor) and z.shape == (batch, latent_size) and z.is_floating_point()):
-        wanted = f"be a float tensor ({batch}, {latent_size}): one row of latent_size = {latent_size} for each image"
-        flat = "; flatten spatial latents" if isinstance(z, Tensor) and z.ndim > 2 else ""
-        raise wrong(part, call, wanted, f"it is {described(z)}{flat}")
-
-
-def check_decoded(part: str, decoded: object, target: Tensor) -> None:
-    """Check decoded images: a floating-point tensor of the shape of the target, on its device."""
-    if not (isinstance(decoded, Tensor) and decoded.is_floating_point() and decoded.shape == target.shape):
+def check_decoded(part: str, returned: object, target: Tensor) -> None:
+    """Check what ``decode`` returned: floating-point images of the shape of the target, alone or as a
+    :class:`Decoded` with extras (B, …)."""
+    images = returned.images if isinstance(returned, Decoded) else returned
+    if not (isinstance(images, Tensor) and images.is_floating_point() and images.shape == target.shape):
         wanted = f"return float images of the target's shape {tuple(target.shape)}"
-        raise wrong(part, "decode(z)", wanted, f"it returned {described(decoded)}")
+        raise wrong(part, "decode(z)", wanted, f"it returned {described(images)}")
+    extras = returned.extras if isinstance(returned, Decoded) else {}
+    if not isinstance(extras, Mapping):
+        raise wrong(part, "decode(z)", "return extras by name", f"it returned {described(extras)}")
+    for name, value in extras.items():
+        shaped = isinstance(value, Tensor) and value.is_floating_point() and value.shape[:1] == target.shape[:1]
+        if not (isinstance(name, str) and name and shaped):
+            wanted = f"return extras that are float tensors ({len(target)}, …) by name"
+            raise wrong(part, "decode(z)", wanted, f"{name!r} is {described(value)}")
+
+
+def check_epoch_log(part: str, logged: object) -> None:
+    """Check what an architecture logs of an epoch: finite numbers by names that nothing else has."""
+    if not isinstance(logged, Mapping):
+        raise wrong(part, "log()", "return numbers by name", f"it returned {described(logged)}")
+    for name, value in logged.items():
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not (isinstance(name, str) and name and number):
+            raise wrong(part, "log()", "return numbers by name", f"{name!r} is {described(value)}")
+        if name in RECORDED:
+            raise wrong(part, "log()", "return numbers by names of its own", f"{name!r} is a name of the core's")
+        if not math.isfinite(value):
+            raise wrong(part, "log()", "return finite numbers", f"{name!r} is {value}")
 
 
 def auxiliaries_of(part: str, loss: Loss) -> tuple[Auxiliary, ...]:

@@ -213,10 +213,14 @@ class ArchitectureEntry(Entry):
         value_range: lowest and highest value of its input and of its decoded images.
         trainable: whether it is trained in steps; otherwise it is a :class:`recbench.contracts.architecture.Fitted`,
             and may be a baseline of a suite.
+        has_prior: whether z can be drawn without an image, as its class says: metrics of samples need that.
+        has_kl: whether its posterior has a KL divergence: metrics that are made of it need that.
     """
 
     value_range: Range = (-1.0, 1.0)
     trainable: bool = True
+    has_prior: bool = True
+    has_kl: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -268,6 +272,7 @@ class MetricEntry(Entry):
         digits: number of decimals on the leaderboard, 0 to 15.
         samples: for set metrics: score samples from the prior, as many as there are test images, instead of
             reconstructions.
+        needs_kl: for bound metrics: computed from the KL divergence, so that architectures without one have no score.
         rounded: score images rounded to 8 bits, since published numbers are computed on saved images.
         score_range: lowest and highest possible score.
         scores: of a metric that gives several scores from one pass, such as precision and recall: their names, and the
@@ -284,6 +289,7 @@ class MetricEntry(Entry):
     family: str = "pixel"
     digits: int = 4
     samples: bool = False
+    needs_kl: bool = False
     rounded: bool = True
     score_range: Range = (-math.inf, math.inf)
     scores: tuple[MetricScore, ...] = ()

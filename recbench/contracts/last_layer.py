@@ -26,8 +26,9 @@ def nearest_weight(network: Architecture) -> nn.Parameter | None:
     if first is None:
         return None
     with _looked_at(network, first.device), torch.enable_grad():
-        z = torch.zeros(1, network.latent_size, device=first.device, dtype=first.dtype)
-        decoded = network.decode(z)
+        z = torch.zeros(1, *network.latent_shape, device=first.device, dtype=first.dtype)
+        returned = network.decode(z)
+        decoded = returned if isinstance(returned, Tensor) else returned.images
     weights = {id(each) for each in network.parameters() if each.ndim > 1}
     return next((each for each in _leaves(decoded) if id(each) in weights), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,19 @@ class Setting:
     Attributes:
         shape: the shape of the images.
         latent_size: number of elements of the latent z.
+        latent_shape: shape of z in the architecture, whose product is ``latent_size``; by default ``(latent_size,)``.
     """
 
     shape: ImageShape
     latent_size: int
+    latent_shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in the shape of a vector, or refuse a shape of another size with a ValueError."""
+        if not self.latent_shape:
+            object.__setattr__(self, "latent_shape", (self.latent_size,))
+        if math.prod(self.latent_shape) != self.latent_size:
+            raise ValueError(f"Setting: latent_shape {self.latent_shape} does not have {self.latent_size} elements")
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,8 @@ class Context:
 
     Attributes:
         z: the latent samples that were decoded, float (B, latent_size); None if there are none, as when two given
-            images are compared.
+            images are compared. Those of a spatial latent are flat, too: ``z.unflatten(1, setting.latent_shape)`` has
+            their shape.
         epoch: the current epoch, from 1; in evaluation the last one. None outside of training, as when two given
             images are compared: a warm-up is then over.
         step: number of optimizer steps before this one, from 0. None outside of training, in evaluation and where two
@@ -40,6 +50,8 @@ class Context:
         training: whether the call is a training step.
         last_layer: in training, the weight of the decoder's last layer, which the decoded images were made with, for a
             loss that says :attr:`Loss.needs_last_layer`; None for others, and outside of training.
+        extras: what the decoder says beside the images, float (B, …) by name
+            (:class:`recbench.contracts.architecture.Decoded`); empty for most architectures.
     """
 
     z: Tensor | None = None
@@ -47,10 +59,12 @@ class Context:
     step: int | None = None
     training: bool = False
     last_layer: nn.Parameter | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def detached(self) -> Context:
-        """Return the same context with z detached from the graph, and without the last layer."""
-        return replace(self, z=None if self.z is None else self.z.detach(), last_layer=None)
+        """Return the same context with z and extras detached from the graph, and without the last layer."""
+        extras = {name: value.detach() for name, value in self.extras.items()}
+        return replace(self, z=None if self.z is None else self.z.detach(), last_layer=None, extras=extras)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.contracts.architecture import Decoded
 from recbench.contracts.checked import auxiliaries_of, last_layer_of
 from recbench.contracts.entries import ArchitectureEntry, LossEntry, Range
 from recbench.contracts.executor import JobProgress, Task
@@ -120,7 +121,7 @@ def measure(
     seed_everything(seed, deterministic=config.deterministic)
     architecture = create_architecture(registered, setting.architecture.params, shape)
     architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss_setting = LossSetting(shape, architecture.latent_size)
+    loss_setting = LossSetting(shape, architecture.latent_size, architecture.latent_shape)
 
     def subject(label: str, part: ComponentSpec) -> _Subject:
         entry = registry.get("losses", part.name)
@@ -147,18 +148,21 @@ def measure(
     for step, (epoch, chosen) in enumerate(_batches(len(images), config.batch_size, seed, steps)):
         target = to_range(take(images, chosen, device), image_range)
         with autocast(device, config.precision):
-            posterior = architecture.encode(target)
-        z = posterior.float().sample()
+            encoded = architecture.encode(target)
+        posterior = encoded.float()
+        z = posterior.sample()
         with autocast(device, config.precision):
-            decoded = architecture.decode(z)
-        decoded = decoded.float()
-        context = Context(z=z.detach(), epoch=epoch, step=step, training=True, last_layer=last_layer)
+            output = Decoded.of(architecture.decode(z))
+        decoded = output.images
+        context = Context(z=z.flatten(1), epoch=epoch, step=step, training=True, extras=output.extras).detached()
+        context = replace(context, last_layer=last_layer)
         for each in (reference, *subjects):
             with _own_randomness(seed + 1 + step, device), _blamed(each.label):
                 each.look(decoded, target, image_range, context)
         optimizer.zero_grad(set_to_none=True)
         seen = convert(decoded, image_range, reference.value_range)
-        reference.loss(seen, convert(target, image_range, reference.value_range), context).mean().backward()
+        objective = reference.loss(seen, convert(target, image_range, reference.value_range), context).mean()
+        (objective + posterior.penalty().mean() if posterior.has_penalty else objective).backward()
         optimizer.step()
         progress(step + 1, steps)
     base = math.fsum(reference.log_norms) / steps

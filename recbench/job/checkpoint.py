@@ -23,7 +23,7 @@ from recbench.store.attempt import CHECKPOINT, show, warn
 
 LogSums = tuple[bool, list[str], list[float], int]
 """Of :mod:`recbench.job.logs`: whether they are numbers of the host, names, sums over steps, and number of steps."""
-TERMS = ("objective", "reconstruction", "kl", "auxiliary")
+TERMS = ("objective", "reconstruction", "kl", "auxiliary", "penalty")
 
 
 @dataclass
@@ -150,6 +150,7 @@ class Checkpoint:
             self.lines, self.traces = state["history"], state["traces"]
             self.pictures = state.get("pictures", {})  # older ones have none
             position = Position(**state["position"])
+            position.sums += [0.0] * (len(TERMS) - len(position.sums))  # of a version with fewer terms
         artifacts.start_history(self.work, self.lines)
         if self.work != self.folder:
             show(artifacts.HISTORY, self.work, self.folder)

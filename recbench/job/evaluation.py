@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbench.contracts.architecture import Posterior
-from recbench.contracts.checked import check_trace, respected
+from recbench.contracts.architecture import Decoded, Posterior
+from recbench.contracts.checked import check_latent, check_trace, respected
 from recbench.contracts.checked_scores import check_score, check_scores
 from recbench.contracts.loss import Context, Likelihood
 from recbench.contracts.metric import BoundMetric, ImageMetric, Reference, SetMetric
@@ -32,6 +32,9 @@ from recbench.store.record import ComparedSets, Score
 KEPT_IMAGES = 16
 LOOKED_IMAGES = 256
 """As many reconstructions health checks look at."""
+NO_PRIOR = "the architecture has no prior to draw samples from"
+NO_KL = "the architecture has no KL divergence"
+NO_LIKELIHOOD = "the loss is not a likelihood"
 _UNIT = (0.0, 1.0)
 
 
@@ -49,17 +52,20 @@ class Evaluation:
 
     Attributes:
         scores: by metric.
-        per_image: by metric with values per image, and ``kl``: float64 (N,), in the order of the test images.
-        kl: mean KL divergence in nats per image.
+        reasons: why there is no score, by metric that has none.
+        per_image: by metric with values per image, and ``kl`` if there is one: float64 (N,), in the order of the test
+            images.
+        kl: mean KL divergence in nats per image; None of a posterior without one.
         pictures: uint8 (N, C, H, W): ``target`` and ``decoded`` for the first test images, and ``samples``, decoded
-            draws from the prior.
+            draws from the prior if there is one.
         traces: traces of metrics of whole sets, as ``<label of the metric>_<name>``.
         looked: uint8 (N, C, H, W): ``target`` and ``decoded`` for the test images that health checks look at.
     """
 
     scores: dict[str, Score]
+    reasons: dict[str, str]
     per_image: dict[str, NDArray[np.float64]]
-    kl: float
+    kl: float | None
     pictures: dict[str, NDArray[np.uint8]]
     traces: dict[str, Tensor]
     looked: dict[str, NDArray[np.uint8]]
@@ -90,13 +96,13 @@ def _evaluate(
     device, images, precision = reference.device, reference.images, config.precision
     model.architecture.eval()
     model.loss.eval()
+    reasons = _refusals(model, metrics)
+    metrics = {name: spec for name, spec in metrics.items() if name not in reasons}
     shared = passes(metrics)
     leaders = {name: metrics[name].metric for name in shared}
     singles = {name: metric for name, metric in leaders.items() if isinstance(metric, ImageMetric)}
     bounds = {name: metric for name, metric in leaders.items() if isinstance(metric, BoundMetric)}
     sets = {name: metric for name, metric in leaders.items() if isinstance(metric, SetMetric)}
-    if not isinstance(model.loss, Likelihood):
-        bounds = {name: metric for name, metric in bounds.items() if not metric.needs_log_prob}
     recon = {name: metric for name, metric in sets.items() if not metrics[name].samples}
     generative = {name: metric for name, metric in sets.items() if metrics[name].samples}
     for name, metric in sets.items():
@@ -107,8 +113,11 @@ def _evaluate(
     kept: dict[str, list[Tensor]] = {"target": [], "decoded": []}
     for start in range(0, len(images), batch_size):
         target = take(images, torch.arange(start, min(start + batch_size, len(images))), device)
-        posterior, decoded, seen = reconstruct(model, target, precision)
-        decoded = convert(decoded, model.image_range, _UNIT)
+        posterior, output, seen = reconstruct(model, target, precision)
+        decoded = convert(output.images, model.image_range, _UNIT)
+        if bounds and not posterior.has_kl:
+            reasons |= {label: NO_KL for name in bounds for label in shared[name]}
+            bounds = {}
         kl = posterior.kl()
         if not (decoded.isfinite().all() and kl.isfinite().all()):
             raise NotFinite(
@@ -118,7 +127,8 @@ def _evaluate(
         if start < LOOKED_IMAGES:
             kept["target"].append(target[: LOOKED_IMAGES - start].cpu())
             kept["decoded"].append(rounded[: LOOKED_IMAGES - start].cpu())
-        rates.append(kl.double())
+        if posterior.has_kl:
+            rates.append(kl.double())
         real = to_range(target, _UNIT)
         saved = to_range(rounded, _UNIT)
         for name, single in singles.items():
@@ -151,7 +161,7 @@ def _evaluate(
             shown = saved if metrics[name].rounded else samples
             with _named(name, metrics[name].part, "update", decoded=shown, target=real):
                 metric.update(shown, real)
-    rate = torch.cat(rates).cpu().numpy()
+    rate = {"kl": torch.cat(rates).cpu().numpy()} if rates else {}
     found = {name: torch.cat(parts).cpu().numpy() for name, parts in per_image.items()}
     scores = {name: _of_images(name, metrics[name], values) for name, values in found.items()}
     for name, metric in sets.items():
@@ -159,14 +169,28 @@ def _evaluate(
     scores = {name: scores[name] for name in metrics if name in scores}
     looked = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
     pictures = {name: images[:KEPT_IMAGES] for name, images in looked.items()}
-    pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
+    if model.architecture.has_prior:
+        pictures["samples"] = to_8_bits(next(_samples(model, KEPT_IMAGES, KEPT_IMAGES, precision))).cpu().numpy()
     traces = {}
     for name, metric in sets.items():
         with _named(name, metrics[name].part, "trace"):
             traced = metric.trace()
             check_trace(metrics[name].part, "trace", traced, None)
         traces.update({f"{name}_{key}": value.cpu() for key, value in traced.items()})
-    return Evaluation(scores, {"kl": rate, **found}, float(rate.mean()), pictures, traces, looked)
+    mean = float(rate["kl"].mean()) if rate else None
+    return Evaluation(scores, reasons, {**rate, **found}, mean, pictures, traces, looked)
+
+
+def _refusals(model: Model, metrics: Mapping[str, MetricSpec]) -> dict[str, str]:
+    """Return why metrics have no score of the model, as far as that is known before an image is encoded."""
+    found = {}
+    for name, spec in metrics.items():
+        if spec.samples and not model.architecture.has_prior:
+            found[name] = NO_PRIOR
+        density = isinstance(spec.metric, BoundMetric) and spec.metric.needs_log_prob
+        if density and not isinstance(model.loss, Likelihood):
+            found[name] = NO_LIKELIHOOD
+    return found
 
 
 @contextmanager
@@ -191,10 +215,11 @@ def _log_prob(model: Model, posterior: Posterior, images: Tensor, config: Traini
         torch.manual_seed(batch)
         z = posterior.sample()
     with autocast(images.device, config.precision):
-        decoded = model.architecture.decode(z)
-    decoded = convert(decoded.float(), model.image_range, model.loss_range)
+        output = Decoded.of(model.architecture.decode(z))
+    decoded = convert(output.images, model.image_range, model.loss_range)
     target = convert(images, model.image_range, model.loss_range)
-    log_prob = model.loss.log_prob(decoded, target, Context(z=z, epoch=config.epochs))
+    context = Context(z=z.flatten(1), epoch=config.epochs, extras=output.extras)
+    log_prob = model.loss.log_prob(decoded, target, context)
     low, high = model.loss_range
     return log_prob + target[0].numel() * math.log(high - low)
 
@@ -259,15 +284,14 @@ def _finite_mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _samples(model: Model, count: int, batch_size: int, precision: str) -> Iterator[Tensor]:
-    """Yield decoded samples from the standard normal prior in batches, in 0 to 1; the same z for every method.
-
-    The first draws do not depend on how many there are.
-    """
-    device = next(model.architecture.parameters()).device
+    """Yield decoded samples from the prior in batches, in 0 to 1; the same z for every method."""
+    network, part = model.architecture, model.architecture_part
+    device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(0)
     for start in range(0, count, batch_size):
-        size = min(batch_size, count - start), model.architecture.latent_size
-        noise = torch.cat([torch.randn(1, size[1], generator=generator) for _ in range(size[0])])
+        size = min(batch_size, count - start)
+        z = network.sample(size, generator)
+        check_latent(part, z, size, network.latent_shape, "sample(n, generator)")
         with autocast(device, precision):
-            decoded = model.architecture.decode(noise.to(device))
-        yield convert(decoded.float(), model.image_range, _UNIT)
+            output = Decoded.of(network.decode(z.to(device)))
+        yield convert(output.images, model.image_range, _UNIT)

@@ -99,10 +99,11 @@ class ReplayedStep:
         if self.refused or checked or self.warm < WARM_UP:
             self.warm += 1
             return self.step(target, epoch, step, checked=checked)
-        if self._recorded is None or not self._recorded.fits(target, epoch, self.step):
+        if self._recorded is None or not self._recorded.fits(target, epoch, _frozen(self.step, step)):
             self._recorded = None  # before the next one is made: they share memory
             return self._record(target, epoch, step)
         self.replays += 1
+        self.step.logged = self._recorded.logged
         return self._recorded(target)
 
     def _record(self, target: Tensor, epoch: int, step: int) -> Tensor:
@@ -122,7 +123,10 @@ class ReplayedStep:
             return self._eager(why, target, epoch, step)
         finally:
             self.step.make_context = Context
+        logged = dict(self.step.logged)
         why = "the loss reads the number of the step" if "step" in seen else begin.changed_on_host()
+        if not why and not all(isinstance(value, Tensor) for value in logged.values()):
+            why = "the loss logs numbers of the host"
         begin.restore()
         if why:
             return self._eager(why, target, epoch, step)
@@ -136,7 +140,8 @@ class ReplayedStep:
             self._refuse("a recorded step gave other numbers than an eager one")
             return expected
         after.restore()
-        self._recorded = _Recorded(recording, static, terms, epoch if "epoch" in seen else None, _rates(self.step))
+        asked = epoch if "epoch" in seen else None
+        self._recorded = _Recorded(recording, static, terms, logged, asked, _frozen(self.step, step))
         return expected
 
     def _eager(self, why: str, target: Tensor, epoch: int, step: int) -> Tensor:
@@ -150,19 +155,20 @@ class ReplayedStep:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A recorded step with its memory, and what is frozen in it: the epoch, if it was asked for, and learning rates
-    that are numbers."""
+    """A recorded step with its memory, and what is frozen in it: the epoch, if it was asked for, and numbers of the
+    optimizers."""
 
     recording: Recording
     target: Tensor
     terms: Tensor
+    logged: Mapping[str, Tensor | float]
     epoch: int | None
-    rates: tuple[float, ...]
+    frozen: tuple[float, ...]
 
-    def fits(self, target: Tensor, epoch: int, step: Step) -> bool:
+    def fits(self, target: Tensor, epoch: int, frozen: tuple[float, ...]) -> bool:
         return (
             self.epoch in (None, epoch)
-            and self.rates == _rates(step)
+            and self.frozen == frozen
             and (target.shape, target.dtype) == (self.target.shape, self.target.dtype)
         )
 
@@ -186,8 +192,9 @@ class Watched(Context):
 
     def detached(self) -> Context:
         facts = {field.name: object.__getattribute__(self, field.name) for field in fields(Context)}
-        z = facts.pop("z")
-        return Watched(object.__getattribute__(self, "_seen"), z=None if z is None else z.detach(), **facts)
+        alone = Context(**facts).detached()
+        seen = object.__getattribute__(self, "_seen")
+        return Watched(seen, **{name: getattr(alone, name) for name in facts})
 
 
 class _Snapshot:
@@ -290,7 +297,9 @@ def _near(found: Tensor, expected: Tensor) -> bool:
     return bool(torch.allclose(found, expected, rtol=TOLERANCE, atol=0))
 
 
-def _rates(step: Step) -> tuple[float, ...]:
-    """Return the learning rates that are numbers; those that are tensors may change under a recording."""
+def _frozen(step: Step, number: int) -> tuple[float, ...]:
+    """Return what a recording freezes: learning rates that are numbers, as those that are tensors may change under it;
+    and how many auxiliary steps there are."""
     groups = (group for optimizer in step.optimizers for group in optimizer.param_groups)
-    return tuple(float(group["lr"]) for group in groups if not isinstance(group["lr"], Tensor))
+    rates = (float(group["lr"]) for group in groups if not isinstance(group["lr"], Tensor))
+    return *rates, *(each.steps_after(number) for each in step.auxiliaries)

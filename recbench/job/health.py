@@ -128,7 +128,7 @@ def job_symptoms(
             continue
         break
     arrays = {name: value.numpy() for name, value in traces.items()}
-    return symptoms(history, evaluation.per_image["kl"], **evaluation.looked, traces=arrays)
+    return symptoms(history, evaluation.per_image.get("kl", np.empty(0)), **evaluation.looked, traces=arrays)
 
 
 def symptoms(
@@ -142,7 +142,7 @@ def symptoms(
 
     Args:
         history: the epochs, of which ``objective`` and ``kl`` are used.
-        kl: KL divergence of each test image in nats, (N,).
+        kl: KL divergence of each test image in nats, (N,); empty without one.
         target, decoded: the same test images, as they are and reconstructed, uint8 (N, C, H, W).
         traces: traces of the loss over the epochs; ``kernels``, (epochs, B, h, w), are checked.
     """
@@ -192,7 +192,7 @@ def _jump(rates: Sequence[float]) -> Iterator[Symptom]:
 
 
 def _collapse(kl: PixelValues) -> Iterator[Symptom]:
-    # A plain autoencoder has no posterior that could collapse: its divergences are zero to the last bit.
+    # A plain autoencoder has no posterior that could collapse: no divergences, or, in older records, zeros.
     if not len(kl) or not kl.any():
         return
     mean = float(kl.mean())

@@ -14,7 +14,15 @@ import torch
 from torch import nn
 
 from recbench.contracts.architecture import Architecture
-from recbench.contracts.checked import check_frozen, check_module, described, materialize, respected, wrong
+from recbench.contracts.checked import (
+    check_frozen,
+    check_module,
+    described,
+    materialize,
+    respected,
+    set_latent_shape,
+    wrong,
+)
 from recbench.contracts.entries import ArchitectureEntry, Convention, ImageShape, LossEntry, MetricEntry, Range
 from recbench.contracts.loss import Loss, Setting
 from recbench.contracts.metric import Metric, SetMetric
@@ -78,7 +86,8 @@ def build(job: Job, registry: Registry, shape: ImageShape, device: torch.device)
     chosen_architecture = registry.get("architectures", job.architecture.name)
     chosen_loss = registry.get("losses", job.loss.name)
     architecture = create_architecture(chosen_architecture, job.architecture.params, shape)
-    loss = create_loss(chosen_loss, job.loss.params, Setting(shape, architecture.latent_size))
+    setting = Setting(shape, architecture.latent_size, architecture.latent_shape)
+    loss = create_loss(chosen_loss, job.loss.params, setting)
     model = Model(
         architecture=architecture.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         loss=loss.to(device),
@@ -149,12 +158,13 @@ def seed_globally(seed: int) -> None:
 
 def create_architecture(registered: Registered, params: Mapping[str, Any], shape: ImageShape) -> Architecture:
     """Return the network of an architecture's entry for images of a shape, on the CPU; errors as of :func:`build`."""
-    made = _module(registered, params, shape, Architecture)
-    size = getattr(made, "latent_size", None)
-    if type(size) is not int or size < 1:
-        came = "there is none" if size is None else f"it is {size!r}"
-        raise wrong(str(registered), "its constructor", "set latent_size, a whole number from 1", came)
-    return cast(Architecture, made)
+    made = cast(Architecture, _module(registered, params, shape, Architecture))
+    set_latent_shape(str(registered), made)
+    entry = cast(ArchitectureEntry, registered.entry)
+    if entry.has_prior != made.has_prior:
+        came = f"the entry says has_prior={entry.has_prior}"
+        raise wrong(str(registered), "its entry", f"say has_prior={made.has_prior}, as its network does", came)
+    return made
 
 
 def create_loss(registered: Registered, params: Mapping[str, Any], setting: Setting) -> Loss:

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from recbench.contracts.architecture import Fitted, Posterior
+from recbench.contracts.architecture import Decoded, Fitted, Posterior
 from recbench.contracts.checked import (
     ContractError,
     check_decoded,
@@ -49,7 +49,7 @@ from recbench.job.fitting import fit
 from recbench.job.images import convert, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, build, passes
 from recbench.job.step import Step
-from recbench.job.training import Diverged, seed_everything, trace, validation_loss
+from recbench.job.training import Diverged, logged, seed_everything, trace, validation_loss
 from recbench.plan.model import Frozen, Job
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
@@ -127,14 +127,14 @@ class _Testbed:
     def encode(self, target: Tensor) -> Posterior:
         with autocast(self.device, self.precision):
             posterior = self.model.architecture.encode(target)
-        check_posterior(self.model.architecture_part, posterior, len(target), self.model.architecture.latent_size)
+        check_posterior(self.model.architecture_part, posterior, len(target), self.model.architecture.latent_shape)
         return posterior.float()
 
-    def decode(self, z: Tensor, target: Tensor) -> Tensor:
+    def decode(self, z: Tensor, target: Tensor) -> Decoded:
         with autocast(self.device, self.precision):
             decoded = self.model.architecture.decode(z)
         check_decoded(self.model.architecture_part, decoded, target)
-        return decoded.float()
+        return Decoded.of(decoded)
 
     def train(self) -> bool:
         """Try everything that training does, part by part, and then one step of it.
@@ -157,10 +157,11 @@ class _Testbed:
             raise wrong(network, "the posterior's kl()", "be a number", "it is NaN for ordinary images")
         with _blamed(network, "the posterior's sample()"):
             z = posterior.sample()
-        check_latent(network, z, len(target), model.architecture.latent_size)
+        check_latent(network, z, len(target), model.architecture.latent_shape)
         self.stage(f"{network}: decode")
         with _blamed(network, "decode"), read_only(network, "decode", z=z):
-            decoded = self.decode(z, target)
+            output = self.decode(z, target)
+        decoded, latent = output.images, z.flatten(1)
         finite = bool(kl.isfinite().all() and z.isfinite().all())
         if finite and decoded.isnan().any():
             raise wrong(network, "decode", "return numbers", "it returned NaN for ordinary images")
@@ -174,16 +175,16 @@ class _Testbed:
             self.say("note", f"{network}: untrained, it gives numbers so large that jobs are likely to diverge")
             mixed = (0.9 * wanted + 0.1 * wanted.flip(-1)).requires_grad_()
             shown, weight = (mixed, None) if last_layer is None else as_last_layer(mixed)
-            self.loss(shown, weight, wanted, z.detach().clamp(-1, 1))
+            self.loss(shown, wanted, latent.detach().clamp(-1, 1), weight, output.extras)
             return False
-        self.loss(self.in_loss_range(decoded), last_layer, wanted, z)
+        self.loss(self.in_loss_range(decoded), wanted, latent, last_layer, output.extras)
         self.stage(f"{network}: a second pass with the same seed")
         ends = []
         for _ in range(2):
             self.restore(state)
             seed_everything(job.seed, deterministic=job.training.deterministic)
             with _blamed(network, "a second pass with the same seed"), torch.no_grad():
-                ends.append(self.decode(self.encode(target).sample(), target))
+                ends.append(self.decode(self.encode(target).sample(), target).images)
         self.same(network, "encode and decode", *ends)
         self.restore(state)
         self.stage(f"{part}: a step of training")
@@ -202,10 +203,17 @@ class _Testbed:
             fit(self.model, self.images, Path(work))
         return True
 
-    def loss(self, decoded: Tensor, last_layer: nn.Parameter | None, target: Tensor, z: Tensor) -> None:
+    def loss(
+        self,
+        decoded: Tensor,
+        target: Tensor,
+        z: Tensor,
+        last_layer: nn.Parameter | None,
+        extras: Mapping[str, Tensor],
+    ) -> None:
         """Try the loss on decoded images, in its value range; the last layer is the one that made them."""
         loss, part, job = self.model.loss, self.model.loss_part, self.job
-        context = Context(z=z, epoch=1, step=0, training=True, last_layer=last_layer)
+        context = Context(z=z, epoch=1, step=0, training=True, last_layer=last_layer, extras=extras)
         self.stage(f"{part}: forward")
         with _blamed(part, "forward"), read_only(part, "forward", decoded=decoded, target=target, z=z):
             values = loss(decoded, target, context)
@@ -216,12 +224,13 @@ class _Testbed:
         if gradient is None:
             raise wrong(part, "forward", "depend on the decoded images", "no gradient reaches them")
         check_finite(part, "backward", gradient)
+        aside = context.detached()
         state = _state(loss)
 
         def called(first: Tensor, second: Tensor) -> Tensor:
             shown = first.detach().clone().requires_grad_()
             shown, weight = (shown, None) if last_layer is None else as_last_layer(shown)
-            found: Tensor = loss(shown, second.detach().clone(), replace(context.detached(), last_layer=weight))
+            found: Tensor = loss(shown, second.detach().clone(), replace(aside, last_layer=weight))
             return found
 
         def again(first: Tensor, second: Tensor) -> Tensor:
@@ -249,6 +258,9 @@ class _Testbed:
                 validation_loss(model, self.images, job.training, position)
             except Diverged as error:
                 raise ContractError(f"{part}: {error}") from error
+        self.stage(f"{network}: log")
+        with _blamed(network, "log()"):
+            logged(model)
         self.stage(f"{part}: trace")
         with _blamed(part, "trace"):
             trace(model, self.images[:_TRAINED], job.training, position)
@@ -259,7 +271,9 @@ class _Testbed:
 
         def means(images: Tensor, _: Tensor) -> Tensor:
             posterior = self.encode(images)
-            return torch.cat([posterior.mean, self.decode(posterior.mean, images).flatten(1)], dim=1)
+            output = self.decode(posterior.mean, images)
+            seen = (posterior.mean, output.images, *output.extras.values())
+            return torch.cat([each.flatten(1) for each in seen], dim=1)
 
         with _blamed(network, "evaluation"), torch.no_grad():
             check_independent(network, "encode and decode in evaluation", means, target, target, "")

@@ -322,6 +322,7 @@ class _Attempt:
             "done",
             scores=evaluation.scores,
             without=tuple(label for label in self.job.metrics if label not in evaluation.scores),
+            reasons=evaluation.reasons,
             evaluated=Evaluated(n=prepared.counts[self.job.split], kl=evaluation.kl, seconds=round(seconds, 3)),
             health=job_symptoms((self.work.path, self.folder), self.kept["files"], evaluation, traces),
             **{**self.kept, "files": files},

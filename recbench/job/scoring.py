@@ -155,6 +155,7 @@ def rescored(record: Record, new: NewScores, folder: Path, work: Path, provenanc
             "job": record.job.model_copy(update={"metrics": metrics}),
             "scores": {label: scores[label] for label in metrics if label in scores},
             "without": tuple(label for label in metrics if label not in scores),
+            "reasons": {**record.reasons, **evaluation.reasons},
             "files": files,
             "rescored": (*record.rescored, again),
         }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from recbench.contracts.architecture import Decoded
 from recbench.contracts.checked import (
     auxiliaries_of,
     check_decoded,
@@ -91,7 +92,8 @@ class Step:
                 group["lr"] = made["lr"]  # which the schedule sets before every step
 
     def __call__(self, target: Tensor, epoch: int, step: int, *, checked: bool) -> Tensor:
-        """Take a step and return its terms: objective, reconstruction, KL and sum of the auxiliary objectives, (4,).
+        """Take a step and return its terms: objective, reconstruction, KL, sum of the auxiliary objectives, and the
+        posterior's penalty, (5,).
 
         Args:
             target: images (B, C, H, W) in the architecture's value range.
@@ -111,21 +113,23 @@ class Step:
         with watched(network, "encode", images=target), autocast(self.device, self.config.precision):
             posterior = self.encode(target)
         if checked:
-            check_posterior(network, posterior, count, model.architecture.latent_size)
+            check_posterior(network, posterior, count, model.architecture.latent_shape)
         posterior = posterior.float()
         z = posterior.sample()
         if checked:
-            check_latent(network, z, count, model.architecture.latent_size)
+            check_latent(network, z, count, model.architecture.latent_shape)
         with watched(network, "decode", z=z), autocast(self.device, self.config.precision):
-            decoded = self.decode(z)
+            returned = self.decode(z)
         if checked:
-            check_decoded(network, decoded, target)
-        made = decoded.float()
+            check_decoded(network, returned, target)
+        output = Decoded.of(returned)
+        made, latent = output.images, z.flatten(1)
         decoded = convert(made, model.image_range, model.loss_range)
         target = convert(target, model.image_range, model.loss_range)
         self.decoded = decoded.detach()
-        context = self.make_context(z=z, epoch=epoch, step=step, training=True, last_layer=self.last_layer)
-        with watched(loss, "forward", decoded=decoded, target=target, z=z):
+        facts = {"epoch": epoch, "step": step, "last_layer": self.last_layer, "extras": output.extras}
+        context = self.make_context(z=latent, training=True, **facts)
+        with watched(loss, "forward", decoded=decoded, target=target, z=latent):
             values = model.loss(decoded, target, context)
         if checked:
             check_values(loss, "forward", values, decoded, connected=True)
@@ -134,6 +138,10 @@ class Step:
         reconstruction = values.mean()
         kl = posterior.kl().mean()
         objective = reconstruction + model.kl_weight * kl
+        penalty = none = objective.new_zeros(())
+        if posterior.has_penalty:
+            penalty = posterior.penalty().mean()
+            objective = objective + penalty
         self.optimizers[0].zero_grad(set_to_none=True)
         objective.backward()
         if self.tf32:
@@ -156,8 +164,8 @@ class Step:
         if self.logs:
             with watched(loss, "log()"):
                 self.logged = check_log(loss, model.loss.log())
-        total = torch.stack(fits).sum() if fits else objective.new_zeros(())
-        return torch.stack([objective, reconstruction, kl, total]).detach()
+        total = torch.stack(fits).sum() if fits else none
+        return torch.stack([objective, reconstruction, kl, total, penalty]).detach()
 
 
 def make_optimizers(model: Model, config: Training, auxiliaries: Sequence[Auxiliary]) -> list[torch.optim.Optimizer]:

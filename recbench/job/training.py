@@ -19,8 +19,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from recbench.contracts.architecture import Posterior
-from recbench.contracts.checked import check_decoded, check_posterior, check_trace, check_values, respected
+from recbench.contracts.architecture import Decoded, Posterior
+from recbench.contracts.checked import (
+    check_decoded,
+    check_epoch_log,
+    check_posterior,
+    check_trace,
+    check_values,
+    respected,
+)
 from recbench.contracts.loss import Context, Loss
 from recbench.contracts.numerics import allow_tf32
 from recbench.errors import RecbenchError
@@ -203,6 +210,7 @@ def train(
         tick = _clock(position, tick)
         values = _epoch_values(position, batches, batch_size)
         values["learning_rate"] = step.rate
+        values.update(logged(model))
         if schedule:
             with _refusing(guard, step, position):
                 values["validation"] = validation_loss(model, data.validation, config, position)
@@ -242,7 +250,7 @@ def _aside(model: Model, seed: int) -> Iterator[None]:
             model.loss.train()
 
 
-def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior, Tensor, Tensor]:
+def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior, Decoded, Tensor]:
     """Return the posterior of uint8 images, its decoded mean, and the images in the architecture's value range.
 
     Raises:
@@ -252,17 +260,17 @@ def reconstruct(model: Model, images: Tensor, precision: str) -> tuple[Posterior
     target = to_range(images.to(device), model.image_range)
     with respected(part, "encode", images=target), autocast(device, precision):
         posterior = model.architecture.encode(target)
-    check_posterior(part, posterior, len(images), model.architecture.latent_size)
+    check_posterior(part, posterior, len(images), model.architecture.latent_shape)
     posterior = posterior.float()
     with respected(part, "decode", z=posterior.mean), autocast(device, precision):
         decoded = model.architecture.decode(posterior.mean)
     check_decoded(part, decoded, target)
-    return posterior, decoded.float(), target
+    return posterior, Decoded.of(decoded), target
 
 
 def decoded_unit(model: Model, images: Tensor, precision: str) -> Tensor:
     """Return the decoded posterior means of uint8 images, in 0 to 1."""
-    return convert(reconstruct(model, images, precision)[1], model.image_range, (0.0, 1.0))
+    return convert(reconstruct(model, images, precision)[1].images, model.image_range, (0.0, 1.0))
 
 
 def validation_loss(model: Model, images: Tensor, config: Training, position: Position) -> float:
@@ -270,14 +278,13 @@ def validation_loss(model: Model, images: Tensor, config: Training, position: Po
     total = torch.zeros((), dtype=torch.float64)
     with _aside(model, seed=0):
         for start in range(0, len(images), config.batch_size):
-            posterior, decoded, target = reconstruct(model, images[start : start + config.batch_size], config.precision)
-            decoded = convert(decoded, model.image_range, model.loss_range)
-            target = convert(target, model.image_range, model.loss_range)
-            context = Context(z=posterior.mean, epoch=position.epoch, step=position.step)
+            posterior, output, target = reconstruct(model, images[start : start + config.batch_size], config.precision)
+            decoded, target, context = _seen(model, posterior, output, target, position)
             with respected(model.loss_part, "forward", decoded=decoded, target=target):
                 values = model.loss(decoded, target, context)
             check_values(model.loss_part, "forward", values, decoded)
-            total += (values + model.kl_weight * posterior.kl()).sum().double().cpu()
+            values = values + model.kl_weight * posterior.kl()
+            total += (values + posterior.penalty() if posterior.has_penalty else values).sum().double().cpu()
     mean = float(total) / len(images)
     if not math.isfinite(mean):
         raise Diverged(f"the validation loss became {mean} after epoch {position.epoch}", position.epoch, position.step)
@@ -289,15 +296,32 @@ def trace(model: Model, images: Tensor, config: Training, position: Position) ->
     if type(model.loss).trace is Loss.trace or not len(images):
         return {}
     with _aside(model, seed=0):
-        posterior, decoded, target = reconstruct(model, images, config.precision)
-        context = Context(z=posterior.mean, epoch=position.epoch, step=position.step)
-        decoded = convert(decoded, model.image_range, model.loss_range)
-        target = convert(target, model.image_range, model.loss_range)
+        decoded, target, context = _seen(model, *reconstruct(model, images, config.precision), position)
         # A copy: what is shown may be a view of a parameter, which the next step changes.
         with respected(model.loss_part, "trace", decoded=decoded, target=target):
             traced = model.loss.trace(decoded, target, context)
         check_trace(model.loss_part, "trace", traced, len(images))
         return {name: value.cpu().clone() for name, value in traced.items()}
+
+
+def _seen(
+    model: Model, posterior: Posterior, output: Decoded, target: Tensor, position: Position
+) -> tuple[Tensor, Tensor, Context]:
+    """Return decoded and target images in the loss's value range, and the context, outside of training steps."""
+    context = Context(z=posterior.mean.flatten(1), epoch=position.epoch, step=position.step, extras=output.extras)
+    decoded = convert(output.images, model.image_range, model.loss_range)
+    return decoded, convert(target, model.image_range, model.loss_range), context
+
+
+def logged(model: Model) -> dict[str, float]:
+    """Return what the architecture logs at the end of an epoch.
+
+    Raises:
+        ContractError: it is something other than finite numbers by name.
+    """
+    found = model.architecture.log()
+    check_epoch_log(model.architecture_part, found)
+    return {name: float(value) for name, value in found.items()}
 
 
 @contextmanager
@@ -329,7 +353,9 @@ def _clock(position: Position, tick: float) -> float:
 
 
 def _epoch_values(position: Position, batches: int, batch_size: int) -> dict[str, float]:
-    means = {term: total / batches for term, total in zip(TERMS, position.sums, strict=True)}
+    sums = dict(zip(TERMS, position.sums, strict=True))
+    # Of the architectures that have a penalty alone: that of others is zero in every step.
+    means = {term: total / batches for term, total in sums.items() if total or term != "penalty"}
     speed = batches * batch_size / position.epoch_seconds
     return {"epoch": position.epoch, "step": position.step, **means, "images_per_second": round(speed, 2)}
 

@@ -222,7 +222,7 @@ def _again(
     record: Record,
     computed: Mapping[str, float],
     images: Mapping[str, NDArray[np.float64]],
-    kl: float,
+    kl: float | None,
     tolerance: float,
 ) -> Iterator[Again]:
     recorded = _per_image(store, record)
@@ -230,8 +230,11 @@ def _again(
         yield _compared(
             name, score.mean, score.std, computed.get(name), recorded.get(name), images.get(name), tolerance
         )
-    if record.evaluated is not None and "kl" not in record.scores:
-        yield _compared("kl", record.evaluated.kl, None, kl, recorded.get("kl"), images.get("kl"), tolerance)
+    then = record.evaluated.kl if record.evaluated is not None else None
+    if then is not None and "kl" not in record.scores:
+        # Older records say 0 of architectures without a divergence.
+        today = 0.0 if kl is None else kl
+        yield _compared("kl", then, None, today, recorded.get("kl"), images.get("kl"), tolerance)
 
 
 def _compared(

@@ -21,6 +21,7 @@ from recbench.plan.tuning import Search, Tuning
 from recbench.report.lettering import visible
 from recbench.report.spectra import mean_log_spectrum
 from recbench.store.artifacts import (
+    ALWAYS_PICTURES,
     EPOCHS,
     HISTORY,
     IMAGES,
@@ -103,12 +104,13 @@ class JobView:
 
     @cached_property
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
-        """``target``, ``decoded`` and ``samples``, uint8 (N, C, H, W); empty if the file is missing or damaged."""
+        """``target`` and ``decoded``, and ``samples`` of an architecture with a prior, uint8 (N, C, H, W); empty if the
+        file is missing or damaged."""
         arrays = self._usable(IMAGES, lambda: read_images(self.folder, files=self._files, shape=self.shape))
-        lacking = [name for name in PICTURES if name not in arrays]
+        lacking = [name for name in ALWAYS_PICTURES if name not in arrays]
         if arrays and lacking:
             self.problems[IMAGES] = f"it has no array {', '.join(lacking)}"
-        return {} if lacking else {name: arrays[name] for name in PICTURES}
+        return {} if lacking else {name: arrays[name] for name in PICTURES if name in arrays}
 
     @cached_property
     def traces(self) -> dict[str, NDArray[np.float64]]:

@@ -138,7 +138,7 @@ def _sections(view: BoardView) -> list[Section]:
     chosen = chosen_images(view, shown, target)
     indices = shown_indices(chosen, target, len(shown))
     decoded = {index: np.ascontiguousarray(job.pictures["decoded"][indices]) for index, job in shown.items()}
-    sheet = sheets.reconstructions(view, chosen, indices, np.ascontiguousarray(target[indices]), decoded, ())
+    sheet = sheets.reconstructions(view, chosen, indices, np.ascontiguousarray(target[indices]), decoded)
     found = [significance(view)]
     if sheet is not None:
         metrics = ", ".join(column.name for column in view.board.columns if has_scores(shown, column.name))

@@ -26,7 +26,7 @@ STEPS = 9
 
 
 @dataclass
-class Decoded:
+class DecodedImages:
     """Images decoded by stored models, by index of the method.
 
     Attributes:
@@ -57,7 +57,7 @@ def decode(
     ends: Images,
     pairs: Sequence[tuple[int, int]],
     tell: StatusCallback,
-) -> Decoded:
+) -> DecodedImages:
     """Reconstruct test images and decode latent interpolations with the stored model of every method.
 
     Args:
@@ -69,7 +69,7 @@ def decode(
         pairs: indices into ``ends`` of the first and last image of each interpolation.
         tell: called with a line of text for each model.
     """
-    found = Decoded()
+    found = DecodedImages()
     for method in view.methods:
         job = method.shown
         if job is None or job.record is None:
@@ -94,6 +94,7 @@ def _decode_one(
 ) -> tuple[Images, Images]:
     import torch
 
+    from recbench.contracts.architecture import Decoded
     from recbench.job.device import autocast, choose_device
     from recbench.job.images import to_range
     from recbench.job.stored_model import load_architecture
@@ -113,16 +114,16 @@ def _decode_one(
 
     def decoded(z: torch.Tensor) -> Images:
         with autocast(device, precision):
-            images = architecture.decode(z)
+            images = Decoded.of(architecture.decode(z)).images
         low, high = image_range
-        unit = (images.float() - low) / (high - low)
+        unit = (images - low) / (high - low)
         pixels: Images = unit.clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
         return pixels
 
     with torch.no_grad():
         again = decoded(encoded(chosen)) if len(chosen) else chosen
         means = encoded(ends)
-        weights = torch.linspace(0, 1, STEPS, device=device)[:, None]
+        weights = torch.linspace(0, 1, STEPS, device=device).reshape(-1, *[1] * (means.ndim - 1))
         lines = [torch.lerp(means[first], means[last], weights) for first, last in pairs]
         return again, decoded(torch.cat(lines))
 

@@ -229,7 +229,7 @@ def _facts(job: JobView, view: BoardView) -> list[tuple[str, str]]:
         for column in view.board.columns
         if column.name in record.scores
     ]
-    if record.evaluated is not None:
+    if record.evaluated is not None and record.evaluated.kl is not None:
         facts.append(("KL", f"{record.evaluated.kl:.1f} nats"))
     if record.trained is not None:
         facts += [("training", _duration(record.trained.seconds)), ("steps", f"{record.trained.steps:,}")]

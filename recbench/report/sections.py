@@ -126,7 +126,7 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     pairs = choosing.far_pairs(kept, PAIRS)
     chosen = chosen_images(view, shown, kept if full is None else full)
     indices = shown_indices(chosen, kept if full is None else full, len(shown))
-    decoded = models.Decoded()
+    decoded = models.DecodedImages()
     if loads and sources.registry is not None:
         wanted = kept[:0] if full is None else np.ascontiguousarray(full[indices])
         decoded = models.decode(view, sources.store, sources.registry, wanted, kept, pairs, sources.tell)
@@ -155,6 +155,9 @@ def pictures(view: BoardView, sources: Sources) -> list[Section]:
     if drawn is not None:
         text = "Decoded draws from the prior; the draws are the same for every method."
         found.append(Section("samples", "Samples", "Samples from the prior", (text,), sheets=(drawn,)))
+    elif any("samples" not in job.pictures for job in shown.values()):
+        text = "Not available: the architecture has no prior to draw samples from."
+        found.append(Section("samples", "Samples", "Samples from the prior", (text,)))
     lines = sheets.interpolations(view, decoded.interpolations, kept, pairs, models.STEPS, notes)
     if lines is not None:
         text = (

@@ -30,6 +30,7 @@ QUANTITIES = {
     "kl": "KL [nats per image]",
     "validation": "objective on validation images",
     "auxiliary": "auxiliary objective",
+    "penalty": "penalty of the posterior",
     "learning_rate": "learning rate",
     "images_per_second": "images per second",
 }
@@ -62,7 +63,7 @@ def curves(view: BoardView, quantity: str) -> list[PlotCurve]:
 
 def quantities(view: BoardView) -> dict[str, str]:
     """Return the titles of recorded quantities that are not zero throughout, by their keys in the history: first those
-    that every job records, last what losses log, by name.
+    that every job records, last what losses and architectures log, by name.
     """
     seen = {name for job in view.jobs for line in job.history for name, value in line.items() if value != 0}
     common = [{name for line in job.history for name in line} for job in view.jobs if job.history]
@@ -72,7 +73,7 @@ def quantities(view: BoardView) -> dict[str, str]:
 
 
 def logged(jobs: Iterable[JobView]) -> list[str]:
-    """Return the names of what losses log in the histories of jobs, sorted; the first hundred."""
+    """Return the names of what losses and architectures log in the histories of jobs, sorted; the first hundred."""
     names = {name for job in jobs for line in job.history for name in line}
     return sorted(filter(_LOGGED.fullmatch, names - {*QUANTITIES, "epoch", "step"}))[:100]
 

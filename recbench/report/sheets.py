@@ -172,7 +172,7 @@ def samples(view: BoardView) -> Sheet | None:
     rows = [
         SheetRow(method.label, images, ("",) * len(images), method.label, method.page)
         for method in view.methods
-        if (job := method.shown) is not None and len(images := job.pictures["samples"])
+        if (job := method.shown) is not None and "samples" in job.pictures and len(images := job.pictures["samples"])
     ]
     rows = [row for row in rows if row.images.shape[1:] == rows[0].images.shape[1:]]
     if not rows:

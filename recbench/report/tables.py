@@ -23,8 +23,8 @@ from recbench.store.costs import COST_COLUMNS
 LARGEST = 4_000_000
 """CSV files with more bytes than this are compressed with gzip."""
 HISTORY = (
-    "step", "objective", "reconstruction", "kl", "auxiliary", "validation", "validation_psnr", "validation_ssim",
-    "learning_rate", "images_per_second",
+    "step", "objective", "reconstruction", "kl", "penalty", "auxiliary", "validation", "validation_psnr",
+    "validation_ssim", "learning_rate", "images_per_second",
 )  # fmt: skip
 
 

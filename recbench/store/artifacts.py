@@ -2,8 +2,8 @@
 
 =====================  ======================================================================
 ``history.jsonl``      one line of JSON for each epoch, appended while the job trains
-``scores.parquet``     a row for each test image: its score by each per-image metric, and ``kl``
-``images.npz``         the first test images, their reconstructions, and samples, uint8 (N, C, H, W)
+``scores.parquet``     a row for each test image: its score by each per-image metric, and ``kl`` if there is one
+``images.npz``         the first test images, their reconstructions, and samples if there are any, uint8 (N, C, H, W)
 ``model.safetensors``  the trained tensors of architecture and loss
 ``traces.npz``         what loss and metrics show of themselves; written only if there is anything
 ``epochs.npz``         reconstructions of a few images after some epochs (:mod:`recbench.store.epochs`)
@@ -48,8 +48,9 @@ ALWAYS = (HISTORY, SCORES, IMAGES, MODEL)
 """The artifacts of every finished job."""
 ALL = (*ALWAYS, TRACES, EPOCHS)
 
-PICTURES = ("target", "decoded", "samples")
-"""The arrays of ``images.npz``."""
+ALWAYS_PICTURES = ("target", "decoded")
+PICTURES = (*ALWAYS_PICTURES, "samples")
+"""The arrays of ``images.npz``; samples are of architectures with a prior."""
 
 
 MOST_PICTURES = 64
@@ -242,7 +243,8 @@ def read_scores(
 
 
 def write_images(folder: Path, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
-    """Write test images, reconstructions and samples: the arrays :data:`PICTURES`, uint8 (N, C, H, W)."""
+    """Write test images, reconstructions and samples: those of the arrays :data:`PICTURES` that there are, uint8
+    (N, C, H, W)."""
     write_atomically(folder / IMAGES, arrays_content(pictures))
 
 

@@ -97,6 +97,8 @@ def parquet_columns(raw: bytes, metric: str | None, images: int | None) -> dict[
         facts = opened.metadata
         rows, columns = facts.num_rows, [facts.schema.column(i) for i in range(min(facts.num_columns, MOST_COLUMNS))]
         names = [column.name for column in columns]
+        if not columns and metric is None:  # of metrics of whole sets alone, and without a KL divergence
+            return {}
         if images is not None and rows != images:
             raise ValueError(f"it has scores of {rows:,} images, expected {images:,}")
         if facts.num_columns > MOST_COLUMNS or len(set(names)) < len(names):

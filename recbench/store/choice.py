@@ -154,6 +154,7 @@ def joined(source: RecordSource, record: Record, gains: Sequence[Gain]) -> tuple
     the scores per image, and the traces if a metric has any."""
     columns, traces, before = _columns(source, record), _traces(source, record), record.files.get(TRACES)
     metrics, scores, rescored = dict(record.job.metrics), dict(record.scores), list(record.rescored)
+    reasons = dict(record.reasons)
     for gain in gains:
         other = gain.record
         theirs, shown = _columns(gain.source, other), _traces(gain.source, other)
@@ -166,6 +167,8 @@ def joined(source: RecordSource, record: Record, gains: Sequence[Gain]) -> tuple
             columns.pop(label, None)
             if label in other.scores:
                 scores[label] = other.scores[label]
+            if label in other.reasons:
+                reasons[label] = other.reasons[label]
             if label in theirs:
                 columns[label] = theirs[label]
         seconds = other.evaluated.seconds if other.evaluated is not None else 0.0
@@ -178,6 +181,7 @@ def joined(source: RecordSource, record: Record, gains: Sequence[Gain]) -> tuple
         "job": record.job.model_copy(update={"metrics": metrics}),
         "scores": scores,
         "without": without,
+        "reasons": reasons,
         "files": {**record.files, **{name: File.of(content) for name, content in contents.items()}},
         "rescored": tuple(rescored),
     }

@@ -119,7 +119,7 @@ class Evaluated(Frozen):
     images: Literal["rounded to 8 bits"] = "rounded to 8 bits"
     reconstruction: Literal["decoded posterior mean"] = "decoded posterior mean"
     n: Count
-    kl: Finite = Field(description="mean KL divergence in nats per image")
+    kl: Finite | None = Field(description="mean KL divergence in nats per image; null without one")
     seconds: Amount
 
 
@@ -201,7 +201,8 @@ class Result(Frozen):
     status: JobStatus
     protocol: str | None = Field(description="hash of everything that must be equal for records to be comparable")
     scores: dict[str, Score] = Field(default_factory=dict)
-    without: tuple[str, ...] = Field((), description="metrics that are not defined for the loss")
+    without: tuple[str, ...] = Field((), description="metrics that are not defined for the loss or the architecture")
+    reasons: dict[str, str] = Field(default_factory=dict, description="why, by metric; not in older records")
     cost: Cost | None = None
     failure: Failure | None = None
     data: Data | None = None

@@ -75,6 +75,7 @@ class RelabelledSource(RecordSource):
                 "job": record.job.model_copy(update={"metrics": renamed(record.job.metrics)}),
                 "scores": renamed(record.scores),
                 "without": tuple(labels.get(label, label) for label in record.without),
+                "reasons": renamed(record.reasons),
                 "failure": failure,
                 "files": files | {name: File.of(raw) for name, raw in self._files(record, labels).items()},
                 "rescored": tuple(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from recbench.contracts.direction import Direction
-from recbench.contracts.entries import MetricEntry
+from recbench.contracts.entries import ArchitectureEntry, MetricEntry
 from recbench.contracts.sums import PartParameter
 from recbench.errors import did_you_mean, quoted
 from recbench.plan.model import PublishedScore, brief
@@ -16,7 +16,7 @@ from recbench.plan.plan import Plan
 from recbench.plan.strategies import KL_WEIGHT, NEEDS_OPTUNA, grid_shape, has_optuna
 from recbench.plan.tuning import Axis, Search, Tuning
 from recbench.suite.document import KeyPath
-from recbench.suite.grid import GridCell, unknown_metric
+from recbench.suite.grid import GridCell, GridCells, unknown_metric
 from recbench.suite.schema import TuningChoice
 from recbench.suite.values import AddProblem, check_seeds
 
@@ -29,16 +29,16 @@ samples; the others do not need Inception's weights, and none is the objective o
 
 
 def tuning_rule(
-    chosen: TuningChoice, metrics: Sequence[GridCell], seeds: Sequence[int], add_problem: AddProblem, *, all_valid: bool
+    chosen: TuningChoice, cells: GridCells, seeds: Sequence[int], add_problem: AddProblem, *, all_valid: bool
 ) -> Tuning | None:
     """Return the rule by which every method is tuned; None, with problems, if it is invalid.
 
     Args:
         chosen: the section.
-        metrics: the valid metrics of the suite.
+        cells: the valid metrics and architectures of the suite, by section.
         seeds: seeds of the suite.
         add_problem: records a problem.
-        all_valid: whether ``metrics`` are all metrics of the suite.
+        all_valid: whether these are all metrics of the suite.
     """
     check_seeds(("tuning", "seeds"), chosen.seeds or (), add_problem)
     if chosen.strategy == "optuna" and not has_optuna():
@@ -48,6 +48,7 @@ def tuning_rule(
         add_problem(
             ("tuning", "kl_weight"), f"expected two finite numbers above 0, the lower first, got {low:g} and {high:g}"
         )
+    metrics = cells["metrics"]
     labels = [cell.label for cell in metrics]
     label = chosen.select.metric if chosen.select else _selection_metric(metrics)
     selected = next((cell for cell in metrics if cell.label == label), None)
@@ -56,6 +57,8 @@ def tuning_rule(
         add_problem(("tuning",), f"select is missing: {what}")
     elif selected is None and all_valid:
         add_problem(("tuning", "select", "metric"), unknown_metric(str(label), metrics))
+    elif selected is not None:
+        _check_selection(selected, cells, ("tuning", "select") if chosen.select else ("tuning",), add_problem)
     if selected is None or not seeds:
         return None
     return Tuning(
@@ -68,6 +71,22 @@ def tuning_rule(
         seeds=tuple(seeds),
         calibration_steps=chosen.calibration_steps,
     )
+
+
+def _check_selection(selected: GridCell, cells: GridCells, path: KeyPath, add_problem: AddProblem) -> None:
+    """Check that every architecture of the suite has a score of the metric that selects."""
+    metric = cast(MetricEntry, selected.registered.entry)
+    others = ((cell.label, cast(MetricEntry, cell.registered.entry)) for cell in cells["metrics"])
+    fit = next((label for label, entry in others if not (entry.samples or entry.needs_kl)), "psnr")
+    for cell in cells["architectures"]:
+        architecture, lack = cast(ArchitectureEntry, cell.registered.entry), ""
+        if metric.samples and not architecture.has_prior:
+            lack = "prior to draw samples from"
+        elif metric.needs_kl and not architecture.has_kl:
+            lack = "KL divergence"
+        if lack:
+            what = f"{selected.label} cannot select among trials of {cell.label}, which has no {lack}"
+            add_problem(path, f"{what}; name a metric of reconstructions, as in select: {{metric: {fit}}}")
 
 
 def _selection_metric(metrics: Sequence[GridCell]) -> str | None:

@@ -195,7 +195,7 @@ class Validator:
         """Return the tuning rule and the axes of each loss; None if the suite is not tuned, or the rule is invalid."""
         if parsed.tuning is None:
             return None
-        rule = tuning_rule(parsed.tuning, cells["metrics"], parsed.seeds, self.add_problem, all_valid=all_valid)
+        rule = tuning_rule(parsed.tuning, cells, parsed.seeds, self.add_problem, all_valid=all_valid)
         if self.registry.find("losses", REFERENCE) is None and any("scale" not in c.extra for c in cells["losses"]):
             what = f"a scale is relative to {REFERENCE}: {self.registry.unknown('losses', REFERENCE)}"
             self.add_problem(("tuning",), what)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recbench.contracts.architecture import Architecture, Fitted, Posterior
+from recbench.contracts.architecture import Architecture, Decoded, Fitted, Posterior
 from recbench.contracts.checked import (
     check_decoded,
+    check_epoch_log,
     check_finite,
     check_independent,
     check_latent,
@@ -19,6 +20,7 @@ from recbench.contracts.checked import (
     expanded,
     read_only,
     respected,
+    set_latent_shape,
 )
 from recbench.contracts.entries import ArchitectureEntry, ImageShape
 from recbench.testing.case import BATCH, EntryCase
@@ -39,8 +41,9 @@ class ArchitectureCase(EntryCase):
         """
         made = self.make(self.shape)
         assert isinstance(made, Architecture), f"expected an Architecture, got {type(made).__name__}"
-        size = getattr(made, "latent_size", None)
-        assert type(size) is int and size > 0, f"expected latent_size, a whole number from 1, got {size!r}"
+        set_latent_shape(self.entry.name, made)
+        says = f"as its network does, got has_prior={self.entry.has_prior}"
+        assert made.has_prior == self.entry.has_prior, f"expected the entry to say has_prior={made.has_prior}, {says}"
         wanted = "no Fitted" if self.entry.trainable else "a Fitted, as trainable=False says"
         assert isinstance(made, Fitted) != self.entry.trainable, f"expected {wanted}, got {type(made).__name__}"
         if isinstance(made, Fitted):
@@ -63,18 +66,34 @@ def the_passes_keep_their_shapes(case: ArchitectureCase) -> None:
     with read_only(name, "decode", z=z):
         decoded = network.decode(z)
     check_decoded(name, decoded, images)
-    check_finite(name, "decode", decoded)
+    _check_finite(name, decoded)
     single = posterior.float()
     assert isinstance(single, Posterior), f"expected float() to return a Posterior, got {type(single).__name__}"
     assert single.mean.dtype == torch.float32, f"expected float() to return float32, got {single.mean.dtype}"
+    check_epoch_log(name, network.log())
 
 
 def _check(case: ArchitectureCase, network: Architecture, posterior: Posterior, count: int) -> None:
-    check_posterior(case.entry.name, posterior, count, network.latent_size)
-    check_latent(case.entry.name, posterior.sample(), count, network.latent_size)
+    check_posterior(case.entry.name, posterior, count, network.latent_shape)
+    check_latent(case.entry.name, posterior.sample(), count, network.latent_shape)
     kl = posterior.kl()
     check_finite(case.entry.name, "the posterior's kl()", kl)
     assert (kl >= -1e-3).all(), f"expected divergences that are not negative, got {kl.tolist()}"
+    assert posterior.has_kl or not kl.any(), "expected kl() to be zeros where has_kl is False"
+    check_finite(case.entry.name, "the posterior's penalty()", posterior.penalty())
+    assert case.entry.has_kl or not posterior.has_kl, "the entry says has_kl=False, but its posterior has a divergence"
+
+
+def _check_finite(name: str, returned: Tensor | Decoded) -> None:
+    output = Decoded.of(returned)
+    for values in (output.images, *output.extras.values()):
+        check_finite(name, "decode", values)
+
+
+def _images(network: Architecture, z: Tensor) -> Tensor:
+    """Return the decoded images alone, in the precision that they come in."""
+    returned = network.decode(z)
+    return returned.images if isinstance(returned, Decoded) else returned
 
 
 def both_halves_learn(case: ArchitectureCase) -> None:
@@ -84,9 +103,9 @@ def both_halves_learn(case: ArchitectureCase) -> None:
     network, images = case.create().train(), case.images()
     posterior = network.encode(images)
     z = posterior.sample()
-    (slope,) = torch.autograd.grad(network.decode(z).square().sum(), z, retain_graph=True)
+    (slope,) = torch.autograd.grad(_images(network, z).square().sum(), z, retain_graph=True)
     assert slope.isfinite().all() and slope.abs().sum() > 0, "no gradient reaches the latent samples from the decoder"
-    network.decode(z).square().sum().backward()  # type: ignore[no-untyped-call]
+    _images(network, z).square().sum().backward()  # type: ignore[no-untyped-call]
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in learning), "no parameter gets a gradient"
 
@@ -97,7 +116,8 @@ def images_are_independent_in_evaluation(case: ArchitectureCase) -> None:
 
     def passes(batch: Tensor, _: Tensor) -> Tensor:
         mean = network.encode(batch).float().mean
-        return torch.cat([mean, network.decode(mean).flatten(1)], dim=1)
+        output = Decoded.of(network.decode(mean))
+        return torch.cat([each.flatten(1) for each in (mean, output.images, *output.extras.values())], dim=1)
 
     with torch.no_grad():
         check_independent(case.entry.name, "encode and decode in evaluation", passes, images, images, "")
@@ -114,7 +134,7 @@ def same_seed_gives_same_passes(case: ArchitectureCase) -> None:
             network = case.create().train()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)
-                ends.append(network.decode(network.encode(case.images()).sample()))
+                ends.append(_images(network, network.encode(case.images()).sample()))
     finally:
         torch.set_deterministic_debug_mode(before)
     assert torch.equal(*ends), "two runs with the same seed give different images"
@@ -143,7 +163,31 @@ def it_runs_in_bf16(case: ArchitectureCase) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         decoded = network.decode(posterior.float().sample())
     check_decoded(case.entry.name, decoded, images)
-    check_finite(case.entry.name, "decode", decoded.float())
+    _check_finite(case.entry.name, decoded)
+
+
+def evaluation_changes_nothing(case: ArchitectureCase) -> None:
+    """In evaluation, parameters and buffers stay as they are: a codebook learns in training alone."""
+    network = case.create().eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        network.decode(network.encode(case.images()).sample())
+    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
+    assert not changed, f"expected evaluation to leave buffers as they are, but {', '.join(changed)} changes"
+
+
+def the_prior_is_drawn_from(case: ArchitectureCase) -> None:
+    """Draws from the prior have the shape of z, come from the given generator alone, and can be decoded."""
+    network, name = case.create().eval(), case.entry.name
+    if not network.has_prior:
+        return
+    before = torch.get_rng_state()
+    draws = [network.sample(count, torch.Generator().manual_seed(3)) for count in (BATCH, BATCH - 1)]
+    assert torch.equal(before, torch.get_rng_state()), "expected sample() to draw from its generator, not torch's own"
+    check_latent(name, draws[0], BATCH, network.latent_shape, "sample(n, generator)")
+    assert torch.equal(draws[0][:-1], draws[1]), "expected the first draws of sample() whatever their number"
+    with torch.no_grad():
+        check_decoded(name, network.decode(draws[0]), case.images())
 
 
 ARCHITECTURE_CHECKS = (
@@ -153,4 +197,6 @@ ARCHITECTURE_CHECKS = (
     same_seed_gives_same_passes,
     its_global_state_and_its_own,
     it_runs_in_bf16,
+    evaluation_changes_nothing,
+    the_prior_is_drawn_from,
 )

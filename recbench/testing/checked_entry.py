@@ -135,7 +135,8 @@ def _facts(case: EntryCase) -> dict[str, str]:
     if isinstance(case, ArchitectureCase):
         network = case.create()
         count = sum(parameter.numel() for parameter in network.parameters())
-        return {"images": str(case.shape), "parameters": f"{count:,}", "latent size": f"{network.latent_size:,}"}
+        shown = " x ".join(f"{side:,}" for side in network.latent_shape)
+        return {"images": str(case.shape), "parameters": f"{count:,}", "latent": shown}
     entry = cast(DatasetEntry, case.entry)
     dataset = case.make()
     counts = {split: dataset.image_count(split) for split in SPLITS}

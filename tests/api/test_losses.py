@@ -12,6 +12,7 @@ from recbench import Context, Setting, UserError
 from recbench.contracts.entries import ImageShape
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -83,6 +84,29 @@ def test_two_values_may_share_one_backward_pass(pair):
     decoded = pair[0].requires_grad_()
     for _ in range(2):
         (loss(decoded, pair[1], z=z) + loss(decoded, pair[1], z=z)).sum().backward()
+
+
+def test_a_spatial_latent_is_taken_as_a_vector(pair):
+    z = torch.randn(4, 2, 2, 3)
+    flat, spatial, late = (
+        recbench.loss("wiener", shape=(3, 32, 32), kernel_size=5, hidden=16, warmup_epochs=0, **known)
+        for known in ({"latent_size": 12}, {"latent_size": 12}, {})
+    )
+    expected = flat(*pair, z=z.flatten(1))
+    assert torch.equal(spatial(*pair, z=z), expected)
+    assert torch.equal(late(*pair, z=z), expected)
+    assert late.setting.latent_shape == (2, 2, 3)
+
+
+def test_extras_of_a_decoder_are_passed_on(pair):
+    file = ROOT / "docs" / "examples" / "learned_variance.py"
+    loss = recbench.loss("learned_variance", shape=(3, 32, 32), value_range=(-1, 1), plugins=[file])
+    log_variance = torch.randn(4, 3, 32, 32)
+    normal = torch.distributions.Normal(pair[0], (0.5 * log_variance).exp())
+    expected = normal.log_prob(pair[1]).sum((1, 2, 3))
+    extras = {"log_variance": log_variance}
+    torch.testing.assert_close(loss(*pair, extras=extras), -expected)
+    torch.testing.assert_close(loss.log_prob(*pair, extras=extras), expected)
 
 
 def test_creating_a_loss_leaves_random_states_alone_and_is_repeatable():

@@ -174,10 +174,23 @@ ARCHITECTURES = {
         network(
             "m, v = self.encoder(images.flatten(1)).chunk(2, 1); return Gaussian(m.view(-1, 1, 2, 2), v.view(-1, 1, 2, 2))"
         ),
-        "flatten spatial latents",
+        "spatial latents sets latent_shape",
     ),
     "another latent size": (network(init="self.latent_size = 5"), "latent_size = 5"),
-    "no latent size": (network(init="del self.latent_size"), "set latent_size"),
+    "no latent size": (network(init="del self.latent_shape"), "set latent_size"),
+    "a latent shape that is a list": (network(init="self.latent_shape = [1, 2, 2]"), r"a tuple of them; it is \[1, 2, 2\]"),
+    "another latent shape": (network(init="self.latent_shape = (1, 2, 2)"), r"latent_shape = \(1, 2, 2\) for each image"),
+    "an entry without the prior that it has": (network(init="self.has_prior = False"), "its entry must say has_prior=False"),
+    "a penalty for all": (
+        network(
+            "p = Gaussian(*self.encoder(images.flatten(1)).chunk(2, 1)); object.__setattr__(p, 'penalty', lambda: torch.zeros(())); return p"
+        ),
+        r"penalty\(\) must return a tensor \(4,\)",
+    ),
+    "extras of no image": (
+        network(decode=f"from recbench import Decoded; images = {DECODE.removeprefix('return ')}; return Decoded(images, {{'v': torch.zeros(3)}})"),
+        r"extras that are float tensors \(4, …\) by name; 'v' is a float32 tensor \(3,\)",
+    ),
     "one divergence for all": (
         network(
             "p = Gaussian(*self.encoder(images.flatten(1)).chunk(2, 1)); object.__setattr__(p, 'kl', lambda: torch.zeros(())); return p"

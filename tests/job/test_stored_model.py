@@ -43,7 +43,7 @@ def test_a_stored_model_gives_the_stored_reconstructions(trained: tuple[Store, R
     assert metrics.keys() == record.scores.keys()
     with torch.no_grad():
         _, again, _ = reconstruct(model, target, "float32")
-    assert (to_8_bits(convert(again, model.image_range, (0, 1))).numpy() == decoded).all()
+    assert (to_8_bits(convert(again.images, model.image_range, (0, 1))).numpy() == decoded).all()
     alone, image_range = load_architecture(store, record, registry, shape, torch.device("cpu"))
     assert image_range == model.image_range
     for mine, theirs in zip(alone.parameters(), model.architecture.parameters(), strict=True):

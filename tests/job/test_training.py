@@ -227,7 +227,7 @@ def test_the_guard_names_the_first_bad_step_though_it_looks_later() -> None:
     guard.every = 50
     for step in range(1, 30):
         auxiliary = float("inf") if step >= 7 else 0.5
-        guard.see(torch.tensor([0.5, 0.5, 0.5, auxiliary]), Position(epoch=2, step=step))
+        guard.see(torch.tensor([0.5, 0.5, 0.5, auxiliary, 0.0]), Position(epoch=2, step=step))
     with pytest.raises(Diverged, match="the auxiliary became inf in epoch 2, step 7"):
         guard.check()
 

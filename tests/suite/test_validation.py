@@ -859,3 +859,28 @@ def test_each_of_thousands_of_unknown_keys_is_a_problem(load, keys):
     with pytest.raises(SuiteError) as caught:
         load(**keys)
     assert len(caught.value.problems) == 10_000
+
+
+TUNED = "tuning: {{budget: 2, kl_weight: {{low: 0.001, high: 1}}{}}}"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "select", "message"),
+    [
+        ("spectrum_gen, psnr", ", select: {metric: spectrum_gen}", "vq, which has no prior to draw samples from; name"),
+        ("psnr, kl", ", select: {metric: kl}", "kl cannot select among trials of vq, which has no KL divergence; name"),
+        ("fd_enet_gen, psnr", "", "fd_enet_gen cannot select among trials of vq, which has no prior"),
+        ("bits_per_dim, l1", ", select: {metric: bits_per_dim}", "as in select: {metric: l1}"),
+    ],
+)
+def test_a_metric_that_an_architecture_has_no_score_of_cannot_select(
+    refuse: Callable[..., list[str]], metrics: str, select: str, message: str
+) -> None:
+    keys = {"losses": "losses: [l2]", "metrics": f"metrics: [{metrics}]", "tuning": TUNED.format(select)}
+    problems = refuse(architectures="architectures: [linear, vq]", **keys)
+    assert [problem for problem in problems if message in problem], problems
+
+
+def test_a_metric_of_reconstructions_may_select_for_any_architecture(load: Load) -> None:
+    keys = {"losses": "losses: [l2]", "metrics": "metrics: [psnr]", "tuning": TUNED.format(", select: {metric: psnr}")}
+    assert load(architectures="architectures: [linear, vq]", **keys).plan.tuning is not None

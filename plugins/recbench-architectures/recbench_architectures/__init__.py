@@ -7,6 +7,7 @@ from math import hypot
 from typing import Any
 
 from recbench import ArchitectureEntry, ImageShape, Parameter, Requirements, hookimpl
+from recbench.contracts.entries import ShapeCheck
 from recbench_architectures.layout import block_widths
 
 
@@ -56,10 +57,61 @@ _DECODER_WIDTHS = Parameter(
     choices=("outputs", "inputs"),
 )
 
+
+def _kl_f(halvings: int) -> ShapeCheck:
+    """Return the check of a network that halves its input so many times."""
+
+    def check(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+        if len(params["multipliers"]) != halvings + 1:
+            yield f"halves its input {halvings} times: it takes {halvings + 1} multipliers, not {params['multipliers']}"
+        yield from _divides(shape, halvings)
+
+    return check
+
+
+def _halves(shape: ImageShape, params: Mapping[str, Any]) -> Iterable[str]:
+    yield from _divides(shape, params["halvings"])
+
+
+def _divides(shape: ImageShape, halvings: int) -> Iterable[str]:
+    factor = 2**halvings
+    if shape.height % factor or shape.width % factor:
+        yield f"halves its input {halvings} times: sides must be multiples of {factor}"
+
+
+def _kl_f_parameters(multipliers: list[int], latent_channels: int) -> tuple[Parameter, ...]:
+    return (
+        Parameter("channels", int, 128, "channels of the first convolution", minimum=4, maximum=1024),
+        Parameter(
+            "multipliers",
+            list[int],
+            multipliers,
+            "channels at each resolution, from the image's to the lowest, in multiples of 'channels'",
+            minimum=1,
+            maximum=16,
+        ),
+        Parameter(
+            "blocks", int, 2, "residual blocks at each resolution; the decoder has one more", minimum=1, maximum=8
+        ),
+        Parameter("latent_channels", int, latent_channels, "channels of z", minimum=1, maximum=64),
+    )
+
+
+_KL_F = "Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, appendix"
+_KL_F_NOTES = (
+    "Layers are those of the authors' configuration {name}, and with default sizes parameters are as many. z is a map "
+    "with a Gaussian at each position; log-variances are clamped to -30 to 20, as theirs. Without an activation at the "
+    "end, images may leave -1 to 1. Below 128 channels, group norms have fewer than 32 groups, so that four channels "
+    "share one. For processors: {{channels: 32, multipliers: {small}, blocks: 1}}. The authors train with L1, LPIPS "
+    "and a discriminator, and a KL weight of 1e-6."
+)
+
 _BREDELL = "Bredell et al., Explicitly Minimizing the Blur Error of Variational Autoencoders, ICLR 2023, appendix A"
 _KIM_JO = "Kim and Jo, Two Proposed Solutions for Mitigating Blurred Output of Autoencoder"
 _SIZES = Requirements(minimum_size=16, maximum_size=256)
 
+
+_MAP_SIZES = Requirements(minimum_size=16, maximum_size=1024)
 
 MOST_DIMENSIONS = 16384
 """Largest number of values of an image for pca: its covariance in float64 takes 2 GiB then."""
@@ -149,6 +201,7 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
         name="standard_ae",
         factory="recbench_architectures.kim_jo:StandardAE",
+        has_kl=False,
         summary="deterministic convolutional autoencoder; the KL term is zero",
         parameters=(
             _widths("widths", [64, 128, 256, 512], "channels of the encoder's blocks; the decoder mirrors them"),
@@ -166,6 +219,7 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
         name="freq_latent_ae",
         factory="recbench_architectures.kim_jo:FreqLatentAE",
+        has_kl=False,
         summary="standard_ae, to whose latent vector a code of the phase spectrum and high-passed image is added",
         parameters=(
             _widths("widths", [64, 128, 256, 512], "channels of the encoder's blocks; the decoder mirrors them"),
@@ -192,8 +246,59 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
         ),
     )
     yield ArchitectureEntry(
+        name="kl_f4",
+        factory="recbench_architectures.kl_f:KLF",
+        summary="autoencoder of latent diffusion: residual blocks, attention, z of a quarter of the sides",
+        parameters=_kl_f_parameters([1, 2, 4], 3),
+        requirements=_MAP_SIZES,
+        check=_kl_f(2),
+        citation=f"{_KL_F} E",
+        notes=_KL_F_NOTES.format(name="autoencoder_kl_64x64x3", small="[1, 2, 2]"),
+    )
+    yield ArchitectureEntry(
+        name="kl_f8",
+        factory="recbench_architectures.kl_f:KLF",
+        summary="autoencoder of latent diffusion: residual blocks, attention, z of an eighth of the sides",
+        parameters=_kl_f_parameters([1, 2, 4, 4], 4),
+        requirements=_MAP_SIZES,
+        check=_kl_f(3),
+        citation=f"{_KL_F} E",
+        notes=_KL_F_NOTES.format(name="autoencoder_kl_32x32x4", small="[1, 2, 2, 2]"),
+    )
+    yield ArchitectureEntry(
+        name="vq",
+        factory="recbench_architectures.vq:VQ",
+        summary="vector-quantized autoencoder: each position of z is the nearest of some codes",
+        parameters=(
+            Parameter("width", int, 256, "channels of all layers", minimum=1, maximum=4096),
+            Parameter("halvings", int, 2, "convolutions of stride 2", minimum=1, maximum=6),
+            Parameter("blocks", int, 2, "residual blocks of the encoder, and of the decoder", minimum=0, maximum=16),
+            Parameter("codes", int, 512, "number of codes, K", minimum=2, maximum=65536),
+            Parameter("dim", int, 64, "entries of a code, D", minimum=1, maximum=4096),
+            Parameter("beta", float, 0.25, "weight of the commitment", minimum=0),
+            Parameter(
+                "decay", float, 0.99, "gamma, by which the codes' moving averages forget", above=0, maximum=0.999999
+            ),
+        ),
+        has_prior=False,
+        has_kl=False,
+        requirements=_MAP_SIZES,
+        check=_halves,
+        citation="van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning, NeurIPS 2017",
+        notes=(
+            "Layers of section 4.1, codes by moving averages (appendix A.1). The commitment is a sum over positions "
+            "and entries, as reconstruction losses are sums over pixels; no KL weight multiplies it, and the KL weight "
+            "of a suite has no effect. There is no KL divergence and no prior: no kl, no bits_per_dim, no metrics of "
+            "samples. history.jsonl has the usage and perplexity of the codes in each epoch. Not in the paper: the "
+            "entries of a code (ours: 64), how codes begin (uniform, of variance 1/D), and the 1e-5 that is added to "
+            "the count of each code, both as in the authors' code. Its networks have 8 x 8 codes for 32 pixels, and 32 "
+            "x 32 for 128."
+        ),
+    )
+    yield ArchitectureEntry(
         name="pca",
         factory="recbench_architectures.baselines:PCA",
+        has_kl=False,
         summary="principal components, fitted exactly and without training: the best linear autoencoder by MSE",
         parameters=(_latent_size("components"),),
         trainable=False,
@@ -209,6 +314,7 @@ def recbench_architectures() -> Iterator[ArchitectureEntry]:
     yield ArchitectureEntry(
         name="downsample",
         factory="recbench_architectures.baselines:Downsample",
+        has_kl=False,
         summary="a smaller image of at most latent_size values, enlarged again by bicubic interpolation",
         parameters=(_latent_size("values of the smaller image, at most"),),
         trainable=False,

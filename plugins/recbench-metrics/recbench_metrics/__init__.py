@@ -213,6 +213,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="nll_bound",
         factory="recbench_metrics.bound:NegativeBound",
+        needs_kl=True,
         summary="negative evidence lower bound: an upper bound of -log p(x), for losses that are likelihoods",
         direction="lower",
         unit="nats",
@@ -228,6 +229,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
     yield MetricEntry(
         name="bits_per_dim",
         factory="recbench_metrics.bound:BitsPerDimension",
+        needs_kl=True,
         summary="nll_bound for each of the image's values, in bits, as of 8-bit values",
         direction="lower",
         unit="bits",
@@ -238,6 +240,7 @@ def recbench_metrics() -> Iterator[MetricEntry]:
         name="kl",
         score_range=(0, inf),
         factory="recbench_metrics.bound:Divergence",
+        needs_kl=True,
         summary="KL divergence of the posterior to the prior: the rate",
         direction="lower",
         unit="nats",
