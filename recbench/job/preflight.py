@@ -46,11 +46,12 @@ from recbench.job.checkpoint import Position
 from recbench.job.device import autocast, choose_device
 from recbench.job.evaluation import NotFinite, evaluate
 from recbench.job.fitting import fit
+from recbench.job.flights import Flight, FlightPlan
 from recbench.job.images import convert, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, build, passes
 from recbench.job.step import Step
 from recbench.job.training import Diverged, logged, seed_everything, trace, validation_loss
-from recbench.plan.model import Frozen, Job
+from recbench.plan.model import Job
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 
@@ -58,24 +59,6 @@ _HUGE = 1e4
 """Decoded images beyond this many times the value range are no ordinary ones."""
 _TRAINED, _EVALUATED, _BATCH = 4, 7, 4
 """Numbers of images: of a step, of evaluation, and of the first of its two batches."""
-
-
-class Flight(Frozen):
-    """A method to try, with the shape of its images."""
-
-    job: Job
-    shape: tuple[int, int, int]
-    metrics: bool = True
-    """Whether to try the metrics too, which the methods of a setting share."""
-
-
-class FlightPlan(Frozen):
-    """Methods to try, and the plugins to load: the standard input of this module's process."""
-
-    flights: dict[int, Flight]
-    plugin_files: tuple[str, ...] = ()
-    blocked: tuple[str, ...] = ()
-    device: str = "auto"
 
 
 Say = Callable[[str, str], None]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from recbench.contracts.entries import ImageShape
 from recbench.job.device import choose_device, peak_memory
-from recbench.job.preflight import FlightPlan
+from recbench.job.flights import FlightPlan
 from recbench.job.timing import repeatable_step
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry

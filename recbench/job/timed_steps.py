@@ -13,7 +13,7 @@ import torch
 from recbench.contracts.entries import ImageShape
 from recbench.errors import RecbenchError
 from recbench.job.device import choose_device
-from recbench.job.preflight import Flight, FlightPlan
+from recbench.job.flights import Flight, FlightPlan
 from recbench.job.timing import repeatable_step
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
@@ -48,7 +48,7 @@ def timed(flight: Flight, registry: Registry, device: torch.device) -> tuple[flo
 
 
 def main() -> int:
-    """Time the methods of a :class:`~recbench.job.preflight.FlightPlan` on standard input, one after the other.
+    """Time the methods of a :class:`~recbench.job.flights.FlightPlan` on standard input, one after the other.
 
     Prints a line for each: its number, then what :func:`timed` returns. What plugins print goes to standard error.
     """

@@ -1,4 +1,7 @@
-"""How many jobs should share a device: measured, by a few seconds of training of one method. Imports no torch."""
+"""The number of jobs that should share a device: measured, by a few seconds of training of one method.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ MEMORY = 0.9
 
 @dataclass(frozen=True)
 class Shared:
-    """What jobs do that share a device.
+    """A measurement of jobs that share a device.
 
     Attributes:
         jobs: how many there are.
