@@ -55,7 +55,7 @@ class Posterior(ABC):
 
     @property
     def has_penalty(self) -> bool:
-        """Whether there is a penalty at all."""
+        """True if there is a penalty at all."""
         return type(self).penalty is not Posterior.penalty
 
     @abstractmethod
