@@ -15,7 +15,7 @@ export RECBENCH_SHARED ?= $(wildcard $(abspath ../shared))
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: quickstart install dev test test-fast test-shared coverage soak gpu-check docs lint clean
+.PHONY: quickstart install dev test test-fast doctest test-shared coverage soak gpu-check docs lint clean
 
 quickstart: install
 	$(BIN)/recbench weights fetch st_lpips
@@ -38,12 +38,14 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 
 # Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores. All
 # tests of a file are one worker's: what a module sets up, a cluster or a browser, is there once.
-test: dev lint test-fast
-	$(PYTEST) -n $(shell expr 2 \* $(CORES)) --dist loadfile -m slow --durations=10
+test: dev lint doctest
+	$(PYTEST) -n $(shell expr 2 \* $(CORES) + 1) --dist loadfile --no-loadscope-reorder --durations=10
 
-test-fast: dev
-	$(PYTEST) --quiet --doctest-modules recbench plugins --ignore-glob='*/tests/*'
+test-fast: dev doctest
 	$(PYTEST) -n $(CORES) -m 'not slow'
+
+doctest: dev
+	$(PYTEST) --quiet --doctest-modules recbench plugins --ignore-glob='*/tests/*'
 
 # What needs RECBENCH_SHARED, alone: make test runs it too where that is set.
 test-shared: dev

@@ -100,30 +100,55 @@ def moved(model: Any, device: Device, *, fake: bool = False) -> Any:
     return model
 
 
-def stepper(loss: str, side: int, device: Device, *, compiled: bool = False) -> Callable[[], None]:
+def stepper(
+    loss: str, side: int, device: Device, *, compiled: bool = False, recorded: bool = False
+) -> Callable[[], None]:
     """Return a function that takes a step of training in bf16, with images on the device."""
-    return steps_of(moved(model_of(loss, LOSSES.get(loss, {}), side), device), side, device.name, compiled=compiled)
+    model = moved(model_of(loss, LOSSES.get(loss, {}), side), device)
+    return steps_of(model, side, device.name, compiled=compiled, recorded=recorded)
 
 
-def steps_of(model: Any, side: int, where: str, *, compiled: bool = False) -> Callable[[], None]:
-    """Return a function that takes a step of a model on a device."""
+def steps_of(
+    model: Any, side: int, where: str, *, compiled: bool = False, recorded: bool = False
+) -> Callable[[], None]:
+    """Return a function that takes a step of a model on a device; with ``recorded``, as a CUDA graph, or on the CPU by
+    its stand-in."""
     import torch
 
+    from recbench.job.graph import ReplayedStep
     from recbench.job.images import take, to_range
     from recbench.job.step import Step
     from recbench.plan.model import Training
 
     config = Training(epochs=2, batch_size=BATCH, precision="bf16", compile=compiled, deterministic=False)
     images = torch.randint(0, 256, (16 * BATCH, 3, side, side), dtype=torch.uint8, device=where)
-    step, order, done = Step(model, config), torch.arange(16 * BATCH), [0]
+    step, order, done = Step(model, config), torch.arange(16 * BATCH, device=where), [0]
+    take_step = ReplayedStep(step, recorder(where), refused) if recorded else step
 
     def once() -> None:
         chosen = order[(done[0] % 16) * BATCH :][:BATCH]
         target = to_range(take(images, chosen, torch.device(where)), model.image_range)
-        step(target, 20, done[0], checked=False)
+        take_step(target, 20, done[0], checked=False)
         done[0] += 1
 
     return once
+
+
+def recorder(where: str) -> Any:
+    """Return what records steps on a device."""
+    import torch
+
+    if where == "cpu":
+        from tests.recorded_operations import OperationsRecorder
+
+        return OperationsRecorder()
+    from recbench.job.graph import CudaRecorder
+
+    return CudaRecorder(torch.device(where))
+
+
+def refused(why: str) -> None:
+    raise RuntimeError(why)
 
 
 def speed(once: Callable[[], None], device: Device, seconds: float, warm_up: int = 10) -> float:
@@ -175,6 +200,18 @@ def eager(device: Device) -> Iterator[Row]:
             )
 
 
+def graph(device: Device) -> Iterator[Row]:
+    for loss, side in combinations()[:1] if device.rehearse else combinations():
+        try:
+            once = stepper(loss, side, device, recorded=True)
+            for _ in range(5):  # until a step is recorded, and another replayed
+                once()
+            found = f"{speed(once, device, device.seconds):,.0f} images/s"
+        except RuntimeError as error:
+            found = f"FAILED: {error}"
+        yield f"{side} px as a CUDA graph", loss, found
+
+
 def compiled(device: Device) -> Iterator[Row]:
     for loss, side in combinations()[:1] if device.rehearse else combinations():
         once = stepper(loss, side, device, compiled=not device.rehearse)
@@ -184,8 +221,9 @@ def compiled(device: Device) -> Iterator[Row]:
 def shared_job(device: Device, begins: float) -> Iterator[Row]:
     """One of several jobs that share the GPU: they measure the same at the same time."""
     for number, (loss, side) in enumerate(combinations()[:2] if device.rehearse else combinations()):
-        once = stepper(loss, side, device)
-        once()
+        once = stepper(loss, side, device, recorded=True)
+        for _ in range(5):  # until a step is recorded
+            once()
         device.wait()
         time.sleep(max(0.0, begins + number * SLOT + 0.5 * SLOT - time.time()))
         yield f"{side} px", loss, str(speed(once, device, min(device.seconds, 0.3 * SLOT), warm_up=0))
@@ -254,6 +292,17 @@ def training_run(device: Device, loss: str, folder: Path, stop_after: int = 0, *
     return {**model.architecture.state_dict(), **{f"loss.{k}": v for k, v in model.loss.state_dict().items()}}
 
 
+@contextmanager
+def eager_steps() -> Iterator[None]:
+    from recbench.job.graph import EAGER
+
+    os.environ[EAGER] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[EAGER]
+
+
 def bitwise(device: Device) -> Iterator[Row]:
     import torch
 
@@ -262,7 +311,9 @@ def bitwise(device: Device) -> Iterator[Row]:
         for stop_after in (0, 0, 5):
             with tempfile.TemporaryDirectory() as folder:
                 found.append(training_run(device, loss, Path(folder), stop_after))
-        for name, other in (("repeat", found[1]), ("resume", found[2])):
+        with eager_steps(), tempfile.TemporaryDirectory() as folder:
+            found.append(training_run(device, loss, Path(folder)))
+        for name, other in (("repeat", found[1]), ("resume", found[2]), ("graph and eager", found[3])):
             same = all(torch.equal(found[0][key], other[key]) for key in found[0])
             yield f"bitwise {name}", loss, "the same to the last bit" if same else "DIFFERS"
 
@@ -419,6 +470,7 @@ SECTIONS: dict[str, Callable[[Device], Iterator[Row]]] = {
     "metrics": metrics,
     "verified": verified,
     "eager": eager,
+    "graph": graph,
     "shared": lambda device: shared(device, 2 if device.rehearse else 4, mps=False),
     "shared_mps": lambda device: shared(device, 2 if device.rehearse else 4, mps=True),
     "compiled": compiled,  # last: what it takes depends on what the compiler has cached

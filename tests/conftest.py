@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,13 @@ Recbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs data that may not be redistributed, so that ``-m shared`` runs it where they are."""
+    """Mark what needs data that may not be redistributed, so that ``-m shared`` runs it where they are; and have files
+    with many slow tests come first, so that no worker is left with one of them at the end."""
     for item in items:
         if {"shared", "learned_weights", "czolbe"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.shared)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -98,9 +98,10 @@ def forecast(
     """
     setting = plan.settings[0]
     parts = {search.label: search.loss for search in plan.searches} or {m.label: m.loss for m in plan.methods}
-    side = settings["jobs_per_device"] or len(os.sched_getaffinity(0))
+    given = settings["jobs_per_device"]
+    side = given if isinstance(given, int) else len(os.sched_getaffinity(0))
     start, steps, reference, device = _timed(setting, parts, registry, settings["device"], scales.reference(registry))
-    if device != "cpu" and not settings["jobs_per_device"]:
+    if device != "cpu" and not given:
         side = 1
     before = _before(board.plan, board.records)
     slower = reference / before if before else 1.0

@@ -84,7 +84,9 @@ def run_command(
 
     suite = kept_apart(loaded(), results, overrides, loaded, err.say)
     tell_weights(suite.plan, overrides, err.say)
-    executor, options = options_of(registry, plugin_files, blocked, suite.executors, **settings)
+    if dry_run and settings["jobs_per_device"] == "auto":
+        settings["jobs_per_device"] = None  # nothing is measured either
+    executor, options = options_of(registry, plugin_files, blocked, suite.executors, plan=suite.plan, **settings)
     store = Store(results / suite.plan.suite)
     if dry_run:
         plan, state = grown(scales.filled_in(suite.plan, store.root, registry), store)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 import click
 
@@ -38,7 +39,7 @@ class Settings(TypedDict):
     cache: Path | None
     device: str
     devices: str | None
-    jobs_per_device: int | None
+    jobs_per_device: int | Literal["auto"] | None
     executor: str
     executor_option: tuple[str, ...]
     retries: int
@@ -52,15 +53,28 @@ class Settings(TypedDict):
     verbose: bool
 
 
+class JobsPerDevice(click.IntRange):
+    """A number of jobs from 1, or ``auto``."""
+
+    name = "K|auto"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or ``"auto"``."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 _OPTIONS = (
     click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images."),
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to train."),
     click.option("--devices", metavar="N,N", help="GPUs to use, such as 0,2; by default all."),
     click.option(
         "--jobs-per-device",
-        type=click.IntRange(min=1),
-        metavar="K",
-        help="Number of jobs per GPU; without a GPU, in parallel on the CPU.",
+        type=JobsPerDevice(),
+        help="Number of jobs per GPU; without a GPU, in parallel on the CPU. auto: as many as train most images per "
+        "second, measured beforehand.",
     ),
     click.option("--executor", default="local", show_default=True, help="Executor plugin that runs the jobs."),
     click.option(
@@ -111,6 +125,7 @@ def options_of(
     wanted: Mapping[str, Mapping[str, Any]],
     only: frozenset[str] | None = None,
     train: bool = True,
+    plan: Plan | None = None,
     **settings: Unpack[Settings],
 ) -> tuple[Executor, Options]:
     """Return the executor and the options of the sweep.
@@ -122,12 +137,15 @@ def options_of(
         wanted: parameters of executors from the suite, by name.
         only: ids of the only jobs to run; None for all.
         train: whether jobs may be trained, or stored models scored only.
+        plan: what is run, to measure how many of its jobs should share a device if ``auto`` asks for that.
         **settings: the values of the command-line options.
 
     Raises:
         UserError: the value of an option is invalid.
     """
     check_device(settings["device"])
+    if settings["jobs_per_device"] == "auto":
+        settings["jobs_per_device"] = _measured(plan, settings, loading(registry, plugin_files, blocked))
     timeout = settings["timeout"]
     executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(
@@ -143,6 +161,22 @@ def options_of(
         train=train,
         engine=(settings["executor"], params),
     )
+
+
+def _measured(plan: Plan | None, settings: Settings, plugins: Loading) -> int:
+    """Return how many jobs should share a device, and say what was measured."""
+    from recbench.sweep.sharing import measured
+
+    if plan is None or settings["executor"] != "local":
+        raise UserError(
+            "--jobs-per-device auto is measured on this machine, by 'recbench run' with the executor local; give a "
+            "number here"
+        )
+    cores = len(os.sched_getaffinity(0))
+    jobs, found = measured(plan, **plugins, device=settings["device"], cores=cores)
+    shown = ", ".join(f"{each.jobs} train {each.rate:,.0f} images/s" for each in found)
+    err.print(f"jobs per device: {shown}; so {jobs}", soft_wrap=True)
+    return jobs
 
 
 class Loading(TypedDict):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import lion_pytorch
+import lion_pytorch.foreach
 import torch
-from lion_pytorch import Lion
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -33,6 +35,7 @@ class Step:
     Attributes:
         optimizers: that of the model, and Adam for each auxiliary objective of the loss.
         decoded: the images of the last step that decoded any, as the loss got them.
+        make_context: makes the context of a step from its facts.
     """
 
     def __init__(self, model: Model, config: Training) -> None:
@@ -46,12 +49,38 @@ class Step:
         self.device = next(model.architecture.parameters()).device
         self.auxiliaries = auxiliaries_of(model.loss_part, model.loss)
         self.optimizers = make_optimizers(model, config, self.auxiliaries)
+        self._rate = config.learning_rate
+        self._groups = [dict(optimizer.param_groups[0]) for optimizer in self.optimizers]
         self.decoded: Tensor | None = None
+        self.make_context: Callable[..., Context] = Context
         self.tf32 = precision_on(config.precision, self.device) == "tf32"
         self.encode, self.decode = model.architecture.encode, model.architecture.decode
         if config.compile:
             torch.use_deterministic_algorithms(config.deterministic)
             self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the model's optimizer."""
+        found = self.optimizers[0].param_groups[0]["lr"]
+        return self._rate if isinstance(found, Tensor) else float(found)
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        group = self.optimizers[0].param_groups[0]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+            self._rate = rate
+        else:
+            group["lr"] = rate
+
+    def settle(self) -> None:
+        """Have optimizers that were read from a checkpoint, which another device may have written, suit this one."""
+        for optimizer, made in zip(self.optimizers, self._groups, strict=True):
+            group = optimizer.param_groups[0]
+            group.update({name: made[name] for name in ("capturable",) if name in made})
+            if isinstance(group["lr"], Tensor) or isinstance(made["lr"], Tensor):
+                group["lr"] = made["lr"]  # which the schedule sets before every step
 
     def __call__(self, target: Tensor, epoch: int, step: int, *, checked: bool) -> Tensor:
         """Take a step and return its terms: objective, reconstruction, KL and sum of the auxiliary objectives, (4,).
@@ -89,7 +118,7 @@ class Step:
         decoded = convert(decoded, model.image_range, model.loss_range)
         target = convert(target, model.image_range, model.loss_range)
         self.decoded = decoded.detach()
-        context = Context(z=z, epoch=epoch, step=step, training=True)
+        context = self.make_context(z=z, epoch=epoch, step=step, training=True)
         with watched(loss, "forward", decoded=decoded, target=target, z=z):
             values = model.loss(decoded, target, context)
         if checked:
@@ -119,17 +148,27 @@ class Step:
 
 
 def make_optimizers(model: Model, config: Training, auxiliaries: Sequence[Auxiliary]) -> list[torch.optim.Optimizer]:
-    """Return the optimizer of all trained parameters, and Adam for each auxiliary objective."""
+    """Return the optimizer of all trained parameters, and Adam for each auxiliary objective.
+
+    On a GPU they can be parts of a CUDA graph, so that a learning rate that always changes is in memory, and Lion takes
+    a few kernels for all parameters instead of some for each.
+    """
     apart = {id(parameter) for auxiliary in auxiliaries for parameter in auxiliary.parameters}
     candidates = (*model.architecture.parameters(), *model.loss.parameters())
     learning = [p for p in candidates if p.requires_grad and id(p) not in apart]
     betas = config.beta1, config.beta2
+    device = next(model.architecture.parameters()).device
+    on_gpu = device.type == "cuda"
+    adam = functools.partial(torch.optim.Adam, fused=True, capturable=on_gpu)
     optimizers: list[torch.optim.Optimizer] = []
     if config.optimizer == "lion":
-        optimizers.append(Lion(learning, lr=config.learning_rate, betas=betas))
+        lion = lion_pytorch.foreach.Lion if on_gpu else lion_pytorch.Lion
+        optimizers.append(lion(learning, lr=config.learning_rate, betas=betas))
     else:
-        optimizers.append(torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True))
-    optimizers += (torch.optim.Adam(each.parameters, lr=each.learning_rate, fused=True) for each in auxiliaries)
+        optimizers.append(adam(learning, lr=config.learning_rate, betas=betas))
+        if on_gpu and config.schedule == "cosine":
+            optimizers[0].param_groups[0]["lr"] = torch.tensor(config.learning_rate, device=device)
+    optimizers += (adam(each.parameters, lr=each.learning_rate) for each in auxiliaries)
     return optimizers
 
 

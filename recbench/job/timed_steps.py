@@ -18,7 +18,7 @@ from recbench.job.timing import repeatable_step
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 
-_STEPS = 3
+_STEPS = {"cpu": 3, "cuda": 8}  # on a GPU the first few are eager, and one is recorded
 _LONG_ENOUGH = 0.5
 """Seconds of a method's timed steps after which no further one is taken."""
 
@@ -33,7 +33,7 @@ def timed(flight: Flight, registry: Registry, device: torch.device) -> tuple[flo
     # Of the processor, its own time: what else the machine does at the moment says nothing about the jobs.
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     spent: list[float] = []
-    for number in range(1 + _STEPS):
+    for number in range(1 + _STEPS[device.type]):
         began = clock()
         float(take(number).sum())  # waits for a GPU
         spent.append(clock() - began)

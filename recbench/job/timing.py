@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recbench.contracts.entries import ImageShape
+from recbench.job.graph import ReplayedStep, recorder_for
 from recbench.job.images import to_range
 from recbench.job.parts import Model, build
 from recbench.job.preflight import images_of
@@ -66,8 +67,10 @@ def repeatable_step(
     model.architecture.train()
     model.loss.train()
     step = Step(model, job.training)
+    recorder = recorder_for(device)
+    take = step if recorder is None else ReplayedStep(step, recorder, print)
     target = to_range(images_of(shape, job.training.batch_size).to(device), model.image_range)
-    return model, lambda number: step(target, 1, number, checked=False)
+    return model, lambda number: take(target, 1, number, checked=False)
 
 
 def _wait(device: torch.device) -> None:

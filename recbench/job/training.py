@@ -28,6 +28,7 @@ from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
 from recbench.job.device import autocast
 from recbench.job.epochs import EpochWatch
+from recbench.job.graph import ReplayedStep, recorder_for
 from recbench.job.images import convert, take, to_range
 from recbench.job.parts import Model, seed_globally
 from recbench.job.step import Step, make_schedule, rate_factor
@@ -142,6 +143,9 @@ def train(
     checkpoint = Checkpoint(folder, modules, [*step.optimizers, *([schedule] if schedule else [])], work, origin)
     position = checkpoint.load()
     seen = EpochWatch(data.validation, data.traced, config.epochs, config.batch_size, checkpoint.pictures)
+    step.settle()
+    recorder = recorder_for(device)
+    take_step = step if recorder is None else ReplayedStep(step, recorder, print)
     guard = Guard(device)
     model.architecture.train()
     model.loss.train()
@@ -149,7 +153,7 @@ def train(
     pause = watch.checkpoint_seconds
     began, cold = (position.step, position.seconds), True
     while position.epoch <= config.epochs:
-        order = epoch_order(len(images), seed, position.epoch)
+        order = epoch_order(len(images), seed, position.epoch).to(images.device)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
         first = True
         while position.batch < batches:
@@ -157,9 +161,9 @@ def train(
             target = to_range(take(images, chosen, device), model.image_range)
             if config.schedule == "cosine":
                 factor = rate_factor(config, position.step, config.epochs * batches)
-                step.optimizers[0].param_groups[0]["lr"] = config.learning_rate * factor
+                step.rate = config.learning_rate * factor
             with _refusing(guard, step, position):
-                terms = step(target, position.epoch, position.step, checked=first)
+                terms = take_step(target, position.epoch, position.step, checked=first)
             first = False
             sums += terms
             position.batch += 1
@@ -192,7 +196,7 @@ def train(
         position.sums = sums.tolist()
         tick = _clock(position, tick)
         values = _epoch_values(position, batches, batch_size)
-        values["learning_rate"] = step.optimizers[0].param_groups[0]["lr"]
+        values["learning_rate"] = step.rate
         if schedule:
             with _refusing(guard, step, position):
                 values["validation"] = validation_loss(model, data.validation, config, position)

@@ -40,7 +40,8 @@ def grow(plan: Plan, records: Mapping[str, TrialResult]) -> Plan:
     """Return the plan with all jobs that the records determine so far.
 
     Trials come first, to be scored on the validation images; once all trials of a search have a record, the chosen one
-    follows with all seeds, to be scored on the test images. Growing a plan again with the same records changes nothing.
+    follows with all seeds, to be scored on the test images. Jobs of baselines stay. Growing a plan again with the same
+    records changes nothing.
 
     Args:
         plan: the plan of a suite with tuning; any other is returned unchanged. Earlier growth is recomputed.
@@ -56,10 +57,11 @@ def grow(plan: Plan, records: Mapping[str, TrialResult]) -> Plan:
         return plan
     growth = _Growth(plan, plan.tuning, records)
     searches = tuple(growth.search(search) for search in plan.searches)
+    baselines = tuple(growth.baseline(job) for job in plan.jobs if job.setting in plan.fitted)
     return plan.model_copy(
         update={
             "methods": tuple(growth.methods),
-            "jobs": (*growth.candidates.values(), *growth.finals.values()),
+            "jobs": (*growth.candidates.values(), *growth.finals.values(), *baselines),
             "published": tuple(growth.published),
             "searches": searches,
         }
@@ -109,6 +111,10 @@ class _Growth:
             self.published += [number.model_copy(update={"method": method}) for number in search.published]
         edge = () if chosen is None else at_edge([trial.values for trial in trials], chosen)
         return search.model_copy(update={"trials": tuple(trials), "chosen": chosen, "method": method, "edge": edge})
+
+    def baseline(self, planned: PlannedJob) -> PlannedJob:
+        """Return the job of a baseline, which is there from the start, with its method among those of the plan."""
+        return planned.model_copy(update={"method": self.method(self.plan.methods[planned.method])})
 
     def trials(self, search: Search, scale: float) -> Iterator[Trial]:
         """Yield the trials of a search so far."""

@@ -50,7 +50,7 @@ def check(
     Raises:
         PreflightError: something would fail, or spoil what is compared.
     """
-    flights = _flights(plan, only)
+    flights = flights_of(plan, only)
     if not flights:
         return 0
     request = {"plugin_files": list(plugin_files), "blocked": list(blocked), "device": device}
@@ -128,7 +128,7 @@ def flights(plan: Plan) -> list[tuple[int, int, dict[str, Any]]]:
     return [(setting, method, form) for (setting, method), form in found.items()]
 
 
-def _flights(plan: Plan, only: Callable[[int, int], bool]) -> list[tuple[str, dict[str, Any]]]:
+def flights_of(plan: Plan, only: Callable[[int, int], bool]) -> list[tuple[str, dict[str, Any]]]:
     """Return a label and a flight for each loss, with its parameters, under each setting."""
     tried: dict[str, tuple[str, dict[str, Any]]] = {}
     scored: set[int] = set()

@@ -10,6 +10,7 @@ import pytest
 from recbench.errors import SuiteError
 from recbench.plan.merge import join_plans
 from recbench.plan.plan import Plan
+from recbench.plan.search import grow
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.suite.suite import load_suite
@@ -67,6 +68,12 @@ def test_a_tuned_suite_has_them_from_the_start(load: Load) -> None:
     assert len(plan.jobs) == len(plan.fitted) == 4 and without.jobs == ()
     assert plan.searches == without.searches
     assert plan.counts == (without.counts[0], without.counts[1] + 4)
+    later = grow(plan, {})
+    assert [job for job in later.jobs if job.setting in plan.fitted] == [
+        job.model_copy(update={"method": later.methods.index(plan.methods[job.method])}) for job in plan.jobs
+    ]
+    assert {job.id for job in later.jobs} - {job.id for job in plan.jobs} == {job.id for job in grow(without, {}).jobs}
+    assert Plan.model_validate_json(later.model_dump_json()) == later == grow(later, {})
 
 
 def test_plans_are_joined_with_their_baselines(load: Load) -> None:

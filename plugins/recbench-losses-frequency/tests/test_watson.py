@@ -315,6 +315,9 @@ def test_a_shift_is_a_window_on_the_image_with_edges_repeated(size: int) -> None
             assert torch.equal(moved, padded[:, :, 4 + down :, 4 + across :][:, :, :size, : size + 2])
             adjoint = before_shift(slope, (down, across))
             assert (moved * slope).sum().item() == pytest.approx((images * adjoint).sum().item(), rel=1e-12)
+            on_gpu = torch.tensor([down, across])  # as it is drawn there
+            assert torch.equal(shifted(images, on_gpu), moved)
+            torch.testing.assert_close(before_shift(slope, on_gpu), adjoint, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

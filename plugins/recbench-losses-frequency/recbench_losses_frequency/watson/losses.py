@@ -82,7 +82,7 @@ class Watson(Loss):
         """Return the distance of images (B,), and, if wanted, its gradient by the coefficients of the decoded ones."""
 
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        shift = random_shift() if self.shift else (0, 0)
+        shift = random_shift(decoded.device) if self.shift else (0, 0)
         if torch.is_grad_enabled() and decoded.requires_grad and not target.requires_grad:
             return with_gradient(self.distance, decoded, target, shift)
         return self.distance(decoded, target, shift, gradient=False)[0]
