@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from recbench.contracts.architecture import Decoded, Posterior
 from recbench.contracts.checked import (
+    ContractError,
     check_decoded,
     check_epoch_log,
     check_posterior,
@@ -222,6 +223,8 @@ def train(
         for name, traced in traces.items():
             checkpoint.traces.setdefault(name, []).append(traced)
         means, lost = logs.means()
+        for name in means.keys() & values.keys():
+            raise ContractError(f"{model.loss_part}: log() has the name {name!r}, as {model.architecture_part} has")
         values |= means
         for name in lost.keys() - told:
             warn(folder, f"epoch {position.epoch}: the loss logged {name} = {lost[name]}, which {HISTORY} leaves out")
