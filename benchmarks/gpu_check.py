@@ -322,7 +322,7 @@ def divergence(device: Device) -> Iterator[Row]:
     """NaN in the weights is found at its step, whatever the loss, and ends no process."""
     import torch
 
-    from recbench.job.training import Diverged
+    from recbench.job.guard import Diverged
     from recbench.plugin.manager import load_plugins
     from recbench.plugin.registry import Registry
     from tests.stand_in_weights import stand_in_everywhere

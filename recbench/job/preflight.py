@@ -47,10 +47,11 @@ from recbench.job.device import autocast, choose_device
 from recbench.job.evaluation import NotFinite, evaluate
 from recbench.job.fitting import fit
 from recbench.job.flights import Flight, FlightPlan
+from recbench.job.guard import Diverged
 from recbench.job.images import convert, to_8_bits, to_range
 from recbench.job.parts import MetricSpec, Model, build, passes
 from recbench.job.step import Step
-from recbench.job.training import Diverged, logged, seed_everything, trace, validation_loss
+from recbench.job.training import logged, seed_everything, trace, validation_loss
 from recbench.plan.model import Job
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry

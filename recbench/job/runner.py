@@ -23,13 +23,14 @@ from recbench.job.code import check_code, libraries
 from recbench.job.device import choose_device, device_name, peak_memory, precision_on
 from recbench.job.evaluation import Evaluation, NotFinite, evaluate
 from recbench.job.fitting import fit, fitting_cost
+from recbench.job.guard import Diverged
 from recbench.job.health import job_symptoms
 from recbench.job.observers import Observers
 from recbench.job.parts import MetricSpec, Model, build
 from recbench.job.provenance import now, provenance
 from recbench.job.scoring import adopt, is_scorable, rescored, score, stale
 from recbench.job.stored_model import StoredModelError, load_model
-from recbench.job.training import Diverged, Interrupted, TrainingImages, Watch, seed_everything, train
+from recbench.job.training import Interrupted, TrainingImages, Watch, seed_everything, train
 from recbench.plan.model import EvaluationSplit, Job
 from recbench.plugin.manager import Plugins, load_plugins
 from recbench.plugin.registry import Registry

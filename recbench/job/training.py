@@ -37,6 +37,7 @@ from recbench.job.checkpoint import TERMS, Checkpoint, Position
 from recbench.job.device import autocast
 from recbench.job.epochs import EpochWatch
 from recbench.job.graph import ReplayedStep, recorder_for
+from recbench.job.guard import Diverged, Guard
 from recbench.job.images import convert, take, to_range
 from recbench.job.logs import Logs
 from recbench.job.parts import Model, seed_globally
@@ -49,15 +50,6 @@ CHECKPOINT_SHARE = 0.02
 """The most of the time of training that writing checkpoints may take."""
 WARM_UP_STEPS = 20
 """The first steps of a process, which the duration of a step leaves out."""
-
-
-class Diverged(RecbenchError):
-    """NaN or infinity in the objective. ``epoch`` and ``step`` (optimizer steps, over all epochs) count from 1."""
-
-    def __init__(self, message: str, epoch: int, step: int) -> None:
-        super().__init__(message)
-        self.epoch = epoch
-        self.step = step
 
 
 class Interrupted(RecbenchError):
@@ -367,36 +359,3 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """Return the order of the training images in an epoch, as a function of its arguments only."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(count, generator=generator)
-
-
-class Guard:
-    """A detector of the first step with NaN or infinity.
-
-    Looking at a value makes a GPU wait for it, so values are collected there and looked at every so often; the step
-    is still the exact one. Nothing of later steps is kept, since the job ends.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.every = 1 if device.type == "cpu" else 50
-        self.seen: list[tuple[Tensor, int, int]] = []
-
-    def see(self, terms: Tensor, position: Position) -> None:
-        """Note the values of all terms of a step, in the order of ``TERMS``."""
-        self.seen.append((terms, position.epoch, position.step))
-        if len(self.seen) >= self.every:
-            self.check()
-
-    def check(self) -> None:
-        """Check the noted values.
-
-        Raises:
-            Diverged: something of it is NaN or infinite.
-        """
-        if not self.seen:
-            return
-        values = torch.stack([terms for terms, _, _ in self.seen]).tolist()
-        for row, (_, epoch, step) in zip(values, self.seen, strict=True):
-            for term, value in zip(TERMS, row, strict=True):
-                if not math.isfinite(value):
-                    raise Diverged(f"the {term} became {value} in epoch {epoch}, step {step}", epoch, step)
-        self.seen.clear()

@@ -123,7 +123,7 @@ def test_weights_are_named_by_entry_or_file_and_nothing_is_fetched_unasked(recbe
     nothing = recbench("weights", "fetch", RECBENCH_WEIGHTS="", TORCH_HOME="/nowhere")
     assert nothing.returncode == 2
     assert "nothing was fetched: give the names of those that you need, or --yes for all" in nothing.stderr
-    assert "squeezenet1_1-b8a52dc0.pth  5.0 MB  for loss lpips, metric lpips" in nothing.stderr
+    assert "squeezenet1_1-b8a52dc0.pth  5.0 MB  for loss lpips, loss vqgan, metric lpips" in nothing.stderr
     wrong = recbench("weights", "fetch", "st_lpip")
     assert "did you mean 'st_lpips'?" in wrong.stderr
 

@@ -45,8 +45,8 @@ BODIES = {
     "sys.exit": ("sys.exit(0)", "raised SystemExit: 0"),
     "a signal": ("os.kill(os.getpid(), 9)", "crashed the process (SIGKILL)"),
     "an error": ("return undefined", "NameError: name 'undefined' is not defined"),
-    "nothing": ("return None", "got NoneType"),
-    "a list": ("return [1.0]", "got list"),
+    "nothing": ("return None", "returned None"),
+    "a list": ("return [1.0]", "returned a list"),
 }
 
 

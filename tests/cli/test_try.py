@@ -102,7 +102,7 @@ def test_a_loss_is_ranked_among_those_of_a_board_and_nothing_else_is_trained(rec
     assert [line.split()[2] for line in recbench("leaderboard", "board-try").stdout.splitlines()[4:7]] == ranked
     written = recbench("report", "board-try")
     assert written.returncode == 0, written.stderr
-    assert f"loading {board.parents[1] / 'cauchy.py'}" in written.stderr
+    assert f"{board.parents[1] / 'cauchy.py'}, as board-try was run with" in written.stderr
     page = (mine / "report" / "index.html").read_text()
     for section in ("images", "training"):  # every method has its reconstructions and curves
         shown = page.partition(f'<section id="{section}">')[2].partition("</section>")[0]

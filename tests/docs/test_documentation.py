@@ -357,10 +357,10 @@ def _model(annotation: Any) -> type[BaseModel] | None:
 
 def test_every_field_of_a_record_is_listed_and_no_other() -> None:
     from recbench.plan.model import ComponentSpec
-    from recbench.store.record import File, Score
+    from recbench.store.record import ComparedSets, File, Score
 
     wanted = _described(Record)
-    for name, model in {"component": ComponentSpec, "score": Score, "file": File}.items():
+    for name, model in {"component": ComponentSpec, "score": Score, "compared": ComparedSets, "file": File}.items():
         wanted |= {f"{name}.{field}" for field in model.model_fields}
     assert set(table(section(DOCS / "files.md", "## `record.json`"))) - {"done", "failed", "diverged"} == wanted
     for name in Training.model_fields:

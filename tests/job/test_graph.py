@@ -21,8 +21,9 @@ from recbench.contracts.loss import Auxiliary, Context, Loss, Setting
 from recbench.job import step as steps
 from recbench.job import training
 from recbench.job.graph import ReplayedStep, Watched
+from recbench.job.guard import Diverged
 from recbench.job.parts import Model
-from recbench.job.training import Diverged, Interrupted, TrainingImages, Watch, seed_everything, train
+from recbench.job.training import Interrupted, TrainingImages, Watch, seed_everything, train
 from recbench.plan.model import Training
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry

@@ -21,19 +21,11 @@ from recbench.contracts.architecture import Architecture, Deterministic, Gaussia
 from recbench.contracts.loss import Auxiliary, Context, Loss
 from recbench.errors import RecbenchError
 from recbench.job.checkpoint import Checkpoint, Position, random_states, restore_random_states
+from recbench.job.guard import Diverged, Guard
 from recbench.job.images import convert, to_range
 from recbench.job.parts import Model
 from recbench.job.step import Step
-from recbench.job.training import (
-    Diverged,
-    Guard,
-    Interrupted,
-    TrainingImages,
-    Watch,
-    epoch_order,
-    seed_everything,
-    train,
-)
+from recbench.job.training import Interrupted, TrainingImages, Watch, epoch_order, seed_everything, train
 from recbench.plan.model import Training
 
 PIXELS = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
