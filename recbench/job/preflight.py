@@ -188,12 +188,7 @@ class _Testbed:
         return True
 
     def loss(
-        self,
-        decoded: Tensor,
-        target: Tensor,
-        z: Tensor,
-        last_layer: nn.Parameter | None,
-        extras: Mapping[str, Tensor],
+        self, decoded: Tensor, target: Tensor, z: Tensor, last_layer: nn.Parameter | None, extras: Mapping[str, Tensor]
     ) -> None:
         """Try the loss on decoded images, in its value range; the last layer is the one that made them."""
         loss, part, job = self.model.loss, self.model.loss_part, self.job
