@@ -120,8 +120,9 @@ def test_values_and_gradients_are_those_of_the_authors_code(name: str, pairs: di
     assert plain.tolist() == pytest.approx(want["values"], rel=1e-9)
     assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-6)
     single, slope = evaluated(loss, decoded.float(), target.float())
-    assert single.tolist() == pytest.approx(want["values"], rel=3e-4)  # 1.05e-4 on a processor with avx512_bf16
-    assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=1e-4)
+    assert single.tolist() == pytest.approx(want["values"], rel=1e-4)
+    # 1.05e-4 on a processor with avx512_bf16
+    assert slope.flatten(1).norm(dim=1).tolist() == pytest.approx(want["grad_l2_per_image"], rel=3e-4)
 
 
 @pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-7), (torch.float32, 1e-2)], ids=str)
