@@ -54,6 +54,8 @@ class Ordering:
         measured: the board's.
         p: corrected p-value that the board's differ.
         matched: whether the order at equal KL is the printed one; None if a curve does not span that rate.
+        apart: whether the paper has the two losses with different architectures.
+        datasets: that the paper's table is about.
     """
 
     source: str
@@ -67,6 +69,7 @@ class Ordering:
     verdict: Decision
     matched: bool | None
     apart: bool = False
+    datasets: tuple[str, ...] = ()
 
 
 def printed_tables(files: Mapping[str, Path]) -> list[PrintedTable]:
@@ -122,7 +125,20 @@ def orderings(board: Board, matched: Matched | None, tables: Sequence[PrintedTab
                     same = judged.cost(rates[0]) < judged.cost(rates[1])
                 apart = table.architectures[better] != table.architectures[worse]
                 found.append(
-                    Ordering(table.source, metric, judged, better, worse, published, measured, p, said, same, apart)
+                    Ordering(
+                        source=table.source,
+                        metric=metric,
+                        judged=judged,
+                        better=better,
+                        worse=worse,
+                        published=published,
+                        measured=measured,
+                        p=p,
+                        verdict=said,
+                        matched=same,
+                        apart=apart,
+                        datasets=table.datasets,
+                    )
                 )
     return found
 
@@ -157,7 +173,8 @@ def findings(stores: Mapping[str, Store], files: Mapping[str, Path]) -> str:
         for board in rank_stored(plan, store, records).boards:
             if sum(row.status == "ranked" for row in board.rows) >= LEAST:
                 shown += 1
-                blocks += _board(name, board, curves.get(board.setting), tables)
+                data = next(each.dataset.name for each in plan.settings if each.label == board.setting)
+                blocks += _board(name, board, curves.get(board.setting), tables, data)
     if not shown:
         known = ", ".join(stores) or "none"
         blocks.append(
@@ -167,7 +184,9 @@ def findings(stores: Mapping[str, Store], files: Mapping[str, Path]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _board(name: str, board: Board, curve: RateDistortion | None, tables: Sequence[PrintedTable]) -> Iterator[str]:
+def _board(
+    name: str, board: Board, curve: RateDistortion | None, tables: Sequence[PrintedTable], data: str
+) -> Iterator[str]:
     ranked = [row for row in board.rows if row.status == "ranked"]
     matched = curve.matched if curve is not None else None
     yield f"## {name}: {board.setting}"
@@ -194,15 +213,19 @@ def _board(name: str, board: Board, curve: RateDistortion | None, tables: Sequen
     if left:
         yield f"Not ranked: {', '.join(left)}."
     found = orderings(board, matched, tables)
-    yield "### What papers print"
-    yield from _orderings(found, matched)
+    yield f"### What papers print about {data}"
+    yield from _orderings([each for each in found if data in each.datasets], matched)
+    others = [each for each in found if data not in each.datasets]
+    if others:
+        yield "### What papers print about other data"
+        yield from _elsewhere(others)
     yield "### Which loss to use"
     yield "\n".join(_advice(board))
 
 
 def _orderings(found: Sequence[Ordering], matched: Matched | None) -> Iterator[str]:
     if not found:
-        yield "The papers' tables order no two losses of this board by a metric that it has."
+        yield "No table orders two losses of this board by a metric that it has."
         return
     counts = {verdict: sum(each.verdict == verdict for each in found) for verdict in ("holds", "fails", "undecided")}
     yield (
@@ -237,7 +260,29 @@ def _orderings(found: Sequence[Ordering], matched: Matched | None) -> Iterator[s
     yield from _plainly(found)
 
 
-def _plainly(found: Sequence[Ordering]) -> Iterator[str]:
+def _elsewhere(found: Sequence[Ordering]) -> Iterator[str]:
+    """Yield how many orderings of each table hold here, though it is about other images."""
+    yield (
+        "These tables are about other images, so what fails here need not fail there. Orderings by table, each loss "
+        "tuned, and how many of those that can be looked at have the printed order at equal KL:"
+    )
+    tables: dict[tuple[str, tuple[str, ...]], list[Ordering]] = {}
+    for each in found:
+        tables.setdefault((each.source, each.datasets), []).append(each)
+    rows = []
+    for (source, datasets), group in sorted(tables.items()):
+        for about, chosen in (("wiener and another", True), ("two others", False)):
+            those = [each for each in group if ("wiener" in (each.better, each.worse)) == chosen]
+            counts = [sum(each.verdict == verdict for each in those) for verdict in ("holds", "fails", "undecided")]
+            known = [each.matched for each in those if each.matched is not None]
+            if those:
+                rows.append([source, ", ".join(datasets), about, *map(str, counts), f"{sum(known)} of {len(known)}"])
+    yield _markdown(["table", "data", "of", "hold", "fail", "undecided", "at equal KL"], rows)
+    of_wiener = [each for each in found if "wiener" in (each.better, each.worse)]
+    yield from _plainly(of_wiener, "Where claims about `wiener` fail on these images")
+
+
+def _plainly(found: Sequence[Ordering], where: str = "Where the papers' claims fail") -> Iterator[str]:
     """Yield a sentence for each pair of losses and table with a printed ordering that fails."""
     failed: dict[tuple[str, str, str], list[Ordering]] = {}
     for each in found:
@@ -245,11 +290,11 @@ def _plainly(found: Sequence[Ordering]) -> Iterator[str]:
             failed.setdefault((each.source, each.better, each.worse), []).append(each)
     lines = [
         f"- {source}: `{better}` is **not** better than `{worse}` by "
-        f"{', '.join(each.judged.name for each in group)}, but "
+        f"{', '.join(dict.fromkeys(each.judged.name for each in group))}, but "
         "significantly worse."
         for (source, better, worse), group in failed.items()
     ]
-    yield "\n".join(["Where the papers' claims fail:", "", *lines]) if lines else "No printed ordering fails."
+    yield "\n".join([f"{where}:", "", *lines]) if lines else "No printed ordering fails."
 
 
 def _advice(board: Board) -> Iterator[str]:

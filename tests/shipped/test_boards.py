@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from recbench.store.merge import merge
 from recbench.store.sources import sources
 from recbench.store.store import Store
 from recbench.suite.outline import outline
-from tests.conftest import Recbench
+from tests.conftest import ROOT, Recbench
 
 
 @pytest.fixture
@@ -70,6 +71,16 @@ def test_shipped_boards_are_small_and_right(recbench: Recbench) -> None:
     assert sum(file.stat().st_size for file in place.boards_folder().iterdir()) <= MOST
     done = recbench("reference")
     assert done.returncode == 0 and all(name in done.stdout for name in boards())
+
+
+def test_the_readme_shows_a_shipped_board_as_it_is(recbench: Recbench) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = text[text.index("<!-- board: begin -->") : text.index("<!-- board: end -->")]
+    command = re.search(r"`recbench (leaderboard [^`]*)`", text)
+    shown = re.search(r"^```\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
+    assert command is not None and shown is not None
+    done = recbench(*command.group(1).split(), COLUMNS="118")
+    assert done.returncode == 0 and done.stdout.startswith(shown.group(1) + "\n\n")
 
 
 @pytest.mark.slow
