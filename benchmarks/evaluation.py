@@ -8,6 +8,7 @@
   torch-fidelity where it can be imported. With random weights, which cost as much as trained ones.
 - frechet: the distance of 2048 features of many and of few images, next to pytorch-fid's, which is scipy's sqrtm.
 - images: metrics of single images, in batches next to one by one.
+- chunks: EfficientNet's features on a processor, of four images at a time as ours are, next to 64 at a time.
 - share: all metrics whose weights are here, in the time of a training of 100 epochs, as the command line runs both; for
   splits of 80 % to train and 20 % to test.
 
@@ -54,7 +55,7 @@ from recbench.contracts.metric import ImageMetric
 from recbench.data.weights import VARIABLE, missing
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
-from recbench_metrics.features import INCEPTION_V3, Collection, Extractor, FeaturePrecision
+from recbench_metrics.features import EFFICIENTNET, INCEPTION_V3, Collection, Extractor, FeaturePrecision
 from recbench_metrics.frechet import FeatureGaussian, FeatureMoments, gaussian_of, squared_distance
 
 SIDE = 64
@@ -285,6 +286,28 @@ def images(turns: Turns, arguments: argparse.Namespace) -> None:
         )
 
 
+# Images at a time
+
+
+def chunks(turns: Turns, arguments: argparse.Namespace) -> None:
+    if missing([EFFICIENTNET.weights]):
+        print("\nchunks: recbench weights fetch fd_enet_gen")
+        return
+    extractor = Extractor(EFFICIENTNET, "float32").to(turns.device)
+    pictures = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(turns.device)
+
+    def compute(size: int) -> None:
+        with mock.patch("recbench_metrics.features.CACHED_CHUNK", size):
+            extractor(pictures.clone())
+
+    times = turns.take({"four": lambda: compute(4), "all": lambda: compute(64)}, arguments.rounds)
+    ratios = [whole / four for four, whole in zip(times["four"], times["all"], strict=True)]
+    print(
+        f"\nEfficientNet, 64 images of 32 px: {64 / statistics.median(times['four']):.0f} images/s four at a "
+        f"time, {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times 64 at a time"
+    )
+
+
 # Share of a training
 
 
@@ -321,7 +344,7 @@ def share(turns: Turns, arguments: argparse.Namespace) -> None:
     print(f"{100 * evaluation / training:.2f} % of a training of 100 epochs of vae_bredell at {SIDE} px")
 
 
-PARTS = {"features": features, "frechet": frechet, "images": images, "share": share}
+PARTS = {"features": features, "frechet": frechet, "images": images, "chunks": chunks, "share": share}
 
 
 def main() -> None:

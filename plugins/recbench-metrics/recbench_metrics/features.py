@@ -44,7 +44,7 @@ CHUNK = 64
 """Images that go through a network at once on a GPU: 0.9 GiB for Inception."""
 
 CACHED_CHUNK = 4
-"""Images that go through a network at once on a processor: few, as activations should stay in its caches."""
+"""Images that go through a network at once on a processor: few, so that they take little memory."""
 
 FeaturePrecision = Literal["float32", "bf16"]
 """Precision of the network that computes features."""
