@@ -30,8 +30,8 @@ def precision_and_recall(real: Tensor, judged: Tensor, neighbours: int) -> tuple
         Precision and recall, both in 0 to 1.
 
     >>> line = torch.arange(4.0)[:, None]
-    >>> precision_and_recall(line, torch.cat([line[:2], line[:2] + 10]), 1)  # half of it far off, half not reached
-    (0.5, 0.5)
+    >>> precision_and_recall(line, torch.cat([line[:2], line[:2] + 10]), 1)  # half of it far off, and 3 not reached
+    (0.5, 0.75)
     """
     real, judged = real.double(), judged.double()
     centre = real.mean(0)
