@@ -47,7 +47,31 @@ CMMD_DEVIATION = 10.0
 CMMD_SCALE = 1000.0
 
 
-class PrecisionRecall(FeatureMetric):
+class FeaturesOfBoth(FeatureMetric):
+    """A metric of all features of both sets, and the choice of what the evaluated images are compared with."""
+
+    def __init__(self, precision: FeaturePrecision, images: int, reference: ReferenceChoice) -> None:
+        super().__init__(precision, images)
+        self.choice = reference
+        self.real_features: Tensor | None = None
+        self.features: list[Tensor] = []
+
+    def prepare(self, reference: Reference) -> None:
+        super().prepare(chosen_reference(reference, self.choice))
+
+    def know(self, reference: Reference) -> None:
+        self.real_features = reference_features(reference, self.extractor)
+
+    def take(self, features: Tensor) -> None:
+        self.features.append(features)
+
+    def both(self) -> tuple[Tensor, Tensor]:
+        """Return the features of the real images and of the evaluated ones, (N, D) and (M, D)."""
+        assert self.real_features is not None
+        return self.real_features, torch.cat(self.features)
+
+
+class PrecisionRecall(FeaturesOfBoth):
     """Improved precision and recall of Kynkäänniemi et al. 2019, of samples."""
 
     names: ClassVar[tuple[str, str]] = ("precision_gen", "recall_gen")
@@ -63,27 +87,14 @@ class PrecisionRecall(FeatureMetric):
         images: int,
     ) -> None:
         self.network = NETWORKS[network]  # before the base class, which asks for its features
-        super().__init__(precision, images)
+        super().__init__(precision, images, reference)
         self.neighbours = neighbours
-        self.choice = reference
-        self.real_features: Tensor | None = None
-        self.features: list[Tensor] = []
-
-    def prepare(self, reference: Reference) -> None:
-        super().prepare(chosen_reference(reference, self.choice))
-
-    def know(self, reference: Reference) -> None:
-        self.real_features = reference_features(reference, self.extractor)
-
-    def take(self, features: Tensor) -> None:
-        self.features.append(features)
 
     def distance(self) -> Mapping[str, float]:
-        assert self.real_features is not None
         fewest = min(self.real, self.judged)
         if fewest <= self.neighbours:
             raise UserError(f"expected more images than the {self.neighbours} neighbours of each, got {fewest}")
-        scores = precision_and_recall(self.real_features, torch.cat(self.features), self.neighbours)
+        scores = precision_and_recall(*self.both(), self.neighbours)
         return dict(zip(self.names, scores, strict=True))
 
 
@@ -113,7 +124,7 @@ class FDDINOv2(FrechetDistance):
         super().prepare(chosen_reference(reference, self.choice))
 
 
-class CMMD(FeatureMetric):
+class CMMD(FeaturesOfBoth):
     """Squared maximum mean discrepancy of CLIP's embeddings, of Jayasumana et al. 2024."""
 
     network = CLIP
@@ -121,21 +132,8 @@ class CMMD(FeatureMetric):
     def __init__(
         self, shape: ImageShape, *, reference: ReferenceChoice, precision: FeaturePrecision, images: int
     ) -> None:
-        super().__init__(precision, images)
-        self.choice = reference
-        self.real_features: Tensor | None = None
-        self.features: list[Tensor] = []
-
-    def prepare(self, reference: Reference) -> None:
-        super().prepare(chosen_reference(reference, self.choice))
-
-    def know(self, reference: Reference) -> None:
-        self.real_features = reference_features(reference, self.extractor)
-
-    def take(self, features: Tensor) -> None:
-        self.features.append(features)
+        super().__init__(precision, images, reference)
 
     def distance(self) -> float:
-        assert self.real_features is not None
-        squared = gaussian_mmd(self.real_features, torch.cat(self.features), CMMD_DEVIATION)
+        squared = gaussian_mmd(*self.both(), CMMD_DEVIATION)
         return max(CMMD_SCALE * squared, 0.0)  # of equal sets, rounding takes it a little below
