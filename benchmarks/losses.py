@@ -3,6 +3,7 @@
     python benchmarks/losses.py --step
     python benchmarks/losses.py --device cuda --rounds 20
     python benchmarks/losses.py --only ffl wiener --sizes 64x3x64x64
+    python benchmarks/losses.py --only lpips dists vqgan --stand-ins
 
 In every round l2, the loss and its authors' formulation (their package, or benchmarks/formulations) take turns of some
 calls each. What disturbs the machine disturbs all of them, so the ratios, taken within a round, are steadier than the
@@ -62,6 +63,8 @@ def variants(name: str, side: int) -> list[dict[str, Any]]:
         return [{}, {"shift": False}]  # the authors' formulation is without the random shift
     if name == "vgg":
         return [{}, {"trunk": "st"}]
+    if name == "vqgan":  # with its discriminator from the first step, as later ones are
+        return [{"disc_start": 0}, {"disc_start": 0, "perceptual": "st_lpips", "net": "alex"}]
     return [{}]
 
 
@@ -197,7 +200,9 @@ class TrainingStep:
 # From the registry to the table
 
 
-def rows(found: Registered, images: ImageBatch, shape: ImageShape) -> Iterator[LossRow | str]:
+def rows(
+    found: Registered, images: ImageBatch, shape: ImageShape, *, stand_ins: bool = False
+) -> Iterator[LossRow | str]:
     """Yield the rows of a loss, or the reason why it has none."""
     entry = found.entry
     assert isinstance(entry, LossEntry)
@@ -209,7 +214,7 @@ def rows(found: Registered, images: ImageBatch, shape: ImageShape) -> Iterator[L
             yield f"{label}: {error}"
             continue
         reasons = entry.refusals(shape, params)
-        absent = missing(entry.needed_weights(shape, params)) if not reasons else None
+        absent = missing(entry.needed_weights(shape, params)) if not reasons and not stand_ins else None
         if reasons or absent:
             yield f"{label}: {'; '.join(reasons) or absent}"
             continue
@@ -233,8 +238,12 @@ def row(
     table: Mapping[str, Callable[[Made], Formulation | None]],
 ) -> LossRow:
     """Return a row for a loss, or for its auxiliary objective, with the authors' formulation from a table of these."""
+    layer = torch.eye(made.shape.channels, device=made.device)[:, :, None, None].requires_grad_()
 
     def ours(decoded: Tensor, target: Tensor, z: Tensor) -> Tensor:
+        if made.entry.name == "vqgan":  # compares gradients at a last layer; here, one that changes nothing
+            decoded = torch.nn.functional.conv2d(decoded, layer)
+            return value(decoded, target, Context(z=z, training=True, step=1, last_layer=layer))
         return value(decoded, target, Context(z=z, training=True))  # without an epoch: warm-ups are over
 
     authors, reason = None, "none"
@@ -264,7 +273,7 @@ def measure(size: tuple[int, ...], registry: Registry, arguments: argparse.Names
 
     found: list[LossRow] = []
     for name in names:
-        for each in rows(registry.get("losses", name), images, shape):
+        for each in rows(registry.get("losses", name), images, shape, stand_ins=arguments.stand_ins):
             if isinstance(each, str):
                 print(f"left out: {each}")
             else:
@@ -352,9 +361,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--channels-last", action="store_true", help="images as a convolutional decoder gives them")
     parser.add_argument("--processor-time", action="store_true", help="for busy machines; with --threads 1")
+    parser.add_argument("--stand-ins", action="store_true", help="random weights for networks whose files are missing")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.stand_ins:
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        from tests.stand_in_weights import stand_in_everywhere
+
+        stand_in_everywhere()
     device = torch.device(arguments.device)
     registry = Registry(load_plugins())
     for name in arguments.only or []:

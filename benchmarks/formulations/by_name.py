@@ -127,6 +127,36 @@ def lpips(made: Made) -> Formulation:
     return lambda decoded, target, z: package(decoded, target)
 
 
+def dists(made: Made) -> Formulation:
+    """The package's network with the weights that torchvision draws: it would download its own, whose time is the
+    same."""
+    from functools import partial
+    from unittest.mock import patch
+
+    from DISTS_pytorch import DISTS
+    from torchvision import models
+
+    with patch.object(models, "vgg16", partial(lambda make, pretrained: make(), models.vgg16)):
+        package = DISTS(load_weights=False)
+    package.eval().requires_grad_(False).to(made.device)
+    return lambda decoded, target, z: package(decoded, target, require_grad=True)
+
+
+def wavelet(made: Made) -> Formulation:
+    """The loss by the package of wavelets for torch, which is not the authors'; they have none."""
+    from ptwt import wavedec2
+
+    levels, weights = made.params["levels"], made.params["details"]
+    weights = [weights[min(level, len(weights) - 1)] for level in range(levels)]
+
+    def formulation(decoded: Tensor, target: Tensor, z: Tensor) -> Tensor:
+        coarsest, *details = wavedec2(decoded - target, "haar", level=levels, mode="zero")
+        sums = [w * sum(band.abs().sum((1, 2, 3)) for band in d) for w, d in zip(weights[::-1], details, strict=True)]
+        return made.params["approximation"] * coarsest.abs().sum((1, 2, 3)) + sum(sums)
+
+    return formulation
+
+
 AUTHORS: dict[str, Callable[[Made], Formulation | None]] = {
     "ffl": ffl,
     "ssim": ssim,
@@ -137,6 +167,8 @@ AUTHORS: dict[str, Callable[[Made], Formulation | None]] = {
     "watson_dct": watson,
     "wiener": wiener,
     "lpips": lpips,
+    "dists": dists,
+    "wavelet": wavelet,
 }
 OBJECTIVES: dict[str, Callable[[Made], Formulation | None]] = {"wiener": wiener_objective}
-UNEQUAL = {"lpips"}  # has other weights here
+UNEQUAL = {"lpips", "dists"}  # have other weights here

@@ -16,6 +16,7 @@ from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.report.sections import Sources
 from recbench.report.write import write
+from tests.conftest import SOAK
 from tests.report_store import HOSTILE, write_store
 
 pytestmark = pytest.mark.slow
@@ -42,7 +43,10 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module", params=[3, 60])
+MANY = pytest.param(60, marks=[pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="minutes: make soak runs it")])
+
+
+@pytest.fixture(scope="module", params=[3, MANY])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write reports of few and of many methods."""
     root = tmp_path_factory.mktemp("results") / "made-up"

@@ -218,7 +218,7 @@ def checkpoints(suite: Path) -> list[Path]:
     return list(suite.parent.glob("results/tiny/jobs/*/checkpoint/state.pt"))
 
 
-def wait_for(truth: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 200) -> None:
+def wait_for(truth: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not truth():
         assert process is None or process.poll() is None, f"the run ended before: {process.communicate()}"

@@ -39,6 +39,18 @@ def test_value_is_that_of_pywavelets(
     assert loss(decoded.float(), target.float(), Context()).tolist() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_gradient_is_that_of_finite_differences_and_can_be_differentiated() -> None:
+    decoded, target = (images[:, :1, :8, :8].clone().requires_grad_() for images in pair())
+    loss = Wavelet(Setting(ImageShape(1, 8, 8), latent_size=2), levels=3, approximation=0.5, details=[2.0, 0.7])
+    assert torch.autograd.gradcheck(lambda *both: loss(*both, Context()), (decoded, target))
+    value = loss(decoded, target, Context()).square().sum()
+    once, again = (
+        torch.autograd.grad(value, decoded, create_graph=graph, retain_graph=True)[0] for graph in (False, True)
+    )
+    assert torch.allclose(once, again.detach(), rtol=1e-12)
+    assert again.requires_grad
+
+
 def test_the_transform_keeps_the_sum_of_squares() -> None:
     images, _ = pair()
     approximation, details = haar(images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,11 +32,58 @@ def gradient_difference(decoded: Tensor, target: Tensor, alpha: float) -> Tensor
     >>> gradient_difference(torch.zeros(1, 1, 2, 2), edge, 1.0)
     tensor([2.])
     """
+    if target.requires_grad:
+        return _by_autograd(decoded, target, alpha)
+    value: Tensor = _GradientDifference.apply(decoded, target, alpha)
+    return value
+
+
+_AXES = (-1, -2)
+
+
+def _by_autograd(decoded: Tensor, target: Tensor, alpha: float) -> Tensor:
     terms = [
-        (target.diff(dim=axis).abs() - decoded.diff(dim=axis).abs()).abs().pow(alpha).sum((1, 2, 3))
-        for axis in (-1, -2)
+        (target.diff(dim=axis).abs() - decoded.diff(dim=axis).abs()).abs().pow(alpha).sum((1, 2, 3)) for axis in _AXES
     ]
     return terms[0] + terms[1]
+
+
+class _GradientDifference(torch.autograd.Function):
+    """The same value, with the gradient to ``decoded`` in closed form, from the same differences. A backward pass that
+    has to be differentiated itself is left to autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, decoded: Tensor, target: Tensor, alpha: float) -> Tensor:
+        value = decoded.new_zeros(len(decoded))
+        gradient = torch.zeros_like(decoded) if ctx.needs_input_grad[0] else None
+        for axis in _AXES:
+            steps = decoded.diff(dim=axis)
+            excess = steps.abs().sub_(target.diff(dim=axis).abs_())
+            slope = excess.sign()
+            size = excess.abs_()
+            if alpha == 1:
+                terms = size
+            else:
+                power = size.pow(alpha - 1)
+                slope.mul_(power).mul_(alpha)
+                terms = power.mul_(size)
+            value += terms.sum((1, 2, 3))
+            if gradient is not None:
+                slope.mul_(steps.sign_())
+                gradient.narrow(axis, 1, slope.shape[axis]).add_(slope)
+                gradient.narrow(axis, 0, slope.shape[axis]).sub_(slope)
+        ctx.save_for_backward(decoded, target, gradient)
+        ctx.alpha = alpha
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        decoded, target, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # with create_graph
+            value = _by_autograd(decoded, target, ctx.alpha)
+            (differentiable,) = torch.autograd.grad(value, decoded, outer[0], create_graph=True)
+            return differentiable, None, None
+        return outer[0][:, None, None, None] * gradient, None, None
 
 
 class Gradient(Loss):
@@ -47,7 +96,8 @@ class Gradient(Loss):
         self.p = p
 
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
-        pixels = (decoded - target).abs().pow(self.p).sum((1, 2, 3))
+        error = decoded - target
+        pixels = (error.abs() if self.p == 1 else error.square()).sum((1, 2, 3))
         return pixels + self.gradient_weight * gradient_difference(decoded, target, self.alpha)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recbench import ImageShape
 from recbench.contracts.loss import Context, Setting
-from recbench_losses_structural.gradient import GMSD, Gradient
+from recbench_losses_structural.gradient import GMSD, Gradient, gradient_difference
 
 
 def pair(channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -35,6 +35,20 @@ def test_gradient_differences_are_those_of_scipy(alpha: float, weight: float, p:
     expected += (np.abs(decoded.numpy() - target.numpy()) ** p).sum((1, 2, 3))
     loss = Gradient(Setting(ImageShape(3, 6, 7), latent_size=2), alpha=alpha, gradient_weight=weight, p=p)
     assert loss(decoded, target, Context()).tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 3.0])
+def test_the_gradient_is_that_of_finite_differences_and_can_be_differentiated(alpha: float) -> None:
+    decoded, target = pair(2, 4, 5)
+    decoded.requires_grad_()
+    assert torch.autograd.gradcheck(lambda images: gradient_difference(images, target, alpha), (decoded,))
+    if alpha > 1:  # else it is piecewise constant
+        assert torch.autograd.gradgradcheck(lambda images: gradient_difference(images, target, alpha), (decoded,))
+    other = target.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda *both: gradient_difference(*both, alpha), (decoded, other))
+    flat = torch.zeros(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)  # where neighbours are equal
+    gradient_difference(flat, target[:1, :1, :3, :3], alpha).sum().backward()
+    assert flat.grad is not None and not flat.grad.any()
 
 
 def test_blur_costs_more_than_a_shift_of_brightness_of_the_same_l2() -> None:
