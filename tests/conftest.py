@@ -55,11 +55,14 @@ Recbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs data that may not be redistributed, so that ``-m shared`` runs it where they are; and have files
-    with many slow tests come first, so that no worker is left with one of them at the end."""
+    whose slow tests take longest come first, so that no worker is left with one of them at the end."""
     for item in items:
         if {"shared", "learned_weights", "czolbe"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.shared)
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    slow: Counter[Path] = Counter()
+    for item in items:
+        if marker := item.get_closest_marker("slow"):
+            slow[item.path] += marker.kwargs.get("seconds", 5)
     items.sort(key=lambda item: -slow[item.path])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT, SOAK
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=20)
 
 
 @pytest.mark.parametrize(

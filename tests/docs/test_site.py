@@ -17,7 +17,7 @@ import recbench
 from tests.conftest import ROOT
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(seconds=15),
     pytest.mark.skipif(
         not (importlib.util.find_spec("mkdocs") and importlib.util.find_spec("mkdocstrings")),
         reason="needs mkdocs: pip install -c constraints.txt -e '.[docs]'",

@@ -15,7 +15,7 @@ from tests.fake_cuda import unavailable
 REASON = unavailable()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=150)
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
 def test_training_and_evaluation_on_fake_cuda_tensors() -> None:
     steps = Path(__file__).with_name("fake_cuda_steps.py")

@@ -19,7 +19,7 @@ from recbench.report.write import write
 from tests.conftest import SOAK
 from tests.report_store import HOSTILE, write_store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=10)
 WIDTHS = {"phone": 390, "tablet": 820, "desktop": 1440}
 ARGUMENTS = (
     "--no-sandbox",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT, Recbench
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=60)
 
 
 def test_the_quickstart_ranks_five_losses_with_three_seeds(tmp_path: Path, recbench: Recbench) -> None:

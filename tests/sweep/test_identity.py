@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import ROOT, TINY, Recbench
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=25)
 
 SUITE = """\
 name: same

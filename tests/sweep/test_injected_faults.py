@@ -23,7 +23,7 @@ from tests.conftest import TINY, Recbench
 from tests.sweep.test_sweep import LONG, OBSERVER, RUN, outcome, records, wait_for_checkpoint, workers
 from tests.tiny_plugin import CHILD
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=25)
 
 
 def misbehaving(*what: str, step: int = 2) -> tuple[str, ...]:

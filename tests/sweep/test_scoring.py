@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import TINY, Recbench
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=25)
 
 SUITE = """\
 name: scored

@@ -21,7 +21,7 @@ from recbench.sweep.state import inspect
 from tests.conftest import ROOT, SOAK
 from tests.simulated_cluster import MONTH, RATES, faults_of_a_month, record_of
 
-JOBS = int(os.environ.get("RECBENCH_SOAK_JOBS", "20000" if SOAK else "1000"))
+JOBS = int(os.environ.get("RECBENCH_SOAK_JOBS", "20000" if SOAK else "400"))
 HARSHER = float(os.environ.get("RECBENCH_SOAK_HARSHER", "10"))
 SEED = int(os.environ.get("RECBENCH_SOAK_SEED", "1"))
 
@@ -37,7 +37,7 @@ def test_the_faults_of_a_month_follow_from_its_seed_and_the_published_rates() ->
     assert {fault.kind for fault in faults_of_a_month(0, 0.001)} == set(RATES)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 @pytest.mark.soak
 def test_a_month_of_faults_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.simulated_cluster", str(tmp_path)]

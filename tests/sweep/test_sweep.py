@@ -19,7 +19,7 @@ import pytest
 from recbench.files import lock
 from tests.conftest import SOAK, TINY, Recbench
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=25)
 
 RUN = ("run", "tiny.yaml", "--plugin", TINY)
 MISBEHAVING = "losses=[l2, {{name: misbehaving, params: {{what: {what}, step: 3}}}}]"

@@ -20,7 +20,7 @@ from recbench.plugin.registry import Registry
 from recbench.store.store import Store
 from tests.conftest import SOAK, TINY, Recbench
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=25)
 
 SUITE = """\
 name: tiny

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from recbench.store import heartbeat
-from tests.conftest import Recbench
+from tests.conftest import SOAK, Recbench
 from tests.sweep.test_sweep import LONG, RUN
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=40)
 
 MACHINE = """
 import fcntl, os
@@ -97,7 +97,10 @@ def check(root: Path, recbench: Recbench, jobs: int) -> None:
 
 @pytest.mark.parametrize(
     ("stopped", "silence"),
-    [(0.0, "1.5"), pytest.param(60.0, "", marks=pytest.mark.soak)],
+    [
+        (0.0, "1.5"),
+        pytest.param(60.0, "", marks=[pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="a minute: make soak")]),
+    ],
 )
 def test_a_worker_that_wakes_up_when_its_job_is_done_changes_nothing(
     tiny: Path, recbench: Recbench, machine: Machine, stopped: float, silence: str

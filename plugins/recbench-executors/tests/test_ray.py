@@ -262,7 +262,7 @@ def make(setting, *, deed):
 DEEDS = {"raise": "exception", "exit": "exit", "SIGSEGV": "crash", "SIGKILL": "killed", "hang": "timeout"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=200)
 @needs_ray
 def test_crashes_hangs_and_errors_cost_only_their_own_job_and_numbers_are_those_of_local(
     cluster: Cluster, suite: Path, environment: dict[str, str], tmp_path: Path
@@ -395,6 +395,8 @@ def test_stopped_killed_and_continued_with_a_node_less_nothing_is_lost_or_done_t
 
 
 @pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="a minute: make soak runs it")
 @needs_ray
 def test_a_ray_of_its_own_is_gone_with_the_sweep_that_a_second_ctrl_c_ends(
     suite: Path, environment: dict[str, str], root: Path

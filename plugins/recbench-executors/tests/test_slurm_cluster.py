@@ -22,7 +22,7 @@ from recbench.files import holder
 from recbench_executors import recbench_executors, slurm
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=60)
 
 TINY = Path(__file__).parents[3] / "tests" / "tiny_plugin.py"
 PROGRAMS = f"{os.environ['PATH']}:/usr/sbin"  # not every user looks there
