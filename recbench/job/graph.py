@@ -12,22 +12,24 @@ The steps before the first recording are steps of training like others; they are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbench.contracts.loss import Context
 from recbench.job.accidents import reason_of
-from recbench.job.checkpoint import random_states, restore_random_states
+from recbench.job.snapshot import Snapshot
 from recbench.job.step import Step
 
 EAGER = "RECBENCH_EAGER"
 """The environment variable that, if it is 1, has all steps made eagerly."""
 WARM_UP = 3
-"""Eager steps before the first recording, in which libraries choose algorithms and allocate what they keep."""
+"""Eager steps before the first recording, and before another one with other frozen numbers, in which libraries choose
+algorithms and allocate what they keep, and optimizers begin."""
 TOLERANCE = 1e-3
 """Relative difference of a term that a replay may have where algorithms are not deterministic."""
 
@@ -51,20 +53,41 @@ class StepRecorder(Protocol):
 
 
 class CudaRecorder:
-    """Records CUDA graphs, in one pool of memory. From its creation on, the thread works on the stream that it records:
-    gradients are accumulated on the stream on which they were first asked for."""
+    """Records CUDA graphs, each in a pool of memory of its own: torch refuses a pool of which nothing recorded is left.
+    From its creation on, the thread works on the stream that it records: gradients are accumulated on the stream on
+    which they were first asked for."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.stream.wait_stream(torch.cuda.current_stream(device))
         torch.cuda.set_stream(self.stream)
-        self.pool = torch.cuda.graph_pool_handle()
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Recording, Tensor]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            result = work()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=self.stream):
+                result = work()
+        except BaseException:
+            self._abandon(graph, pool)
+            raise
         return graph, result
+
+    def _abandon(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+        """End what torch leaves begun where a recording breaks off, so that steps can be eager.
+
+        Its allocator would go on with the recording, which keeps that memory and all that is cached from use; its
+        generator would refuse to draw numbers. Newer versions of torch do some of it themselves.
+        """
+        index = self.stream.device.index
+        graph.reset()
+        names = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")  # as torch 2.8 calls it, and 2.4
+        end = next((getattr(torch._C, name) for name in names if hasattr(torch._C, name)), None)
+        if end is not None:
+            with suppress(RuntimeError):  # if it has ended: then the pool was released, too
+                end(index, pool)
+                torch._C._cuda_releasePool(index, pool)
+        generator = torch.cuda.default_generators[index]
+        generator.graphsafe_set_state(generator.clone_state())  # a copy is in no recording
 
 
 def recorder_for(device: torch.device) -> StepRecorder | None:
@@ -90,17 +113,21 @@ class ReplayedStep:
         self.refused = False
         self.warm = 0
         self.replays = 0
+        self._frozen: tuple[float, ...] = ()
         self._recorded: _Recorded | None = None
         if step.config.optimizer == "lion" and step.config.schedule == "cosine":
             self._refuse("Lion has its learning rate as a number, and that changes at every step")
 
     def __call__(self, target: Tensor, epoch: int, step: int, *, checked: bool) -> Tensor:
         """Take a step; arguments, result and errors are those of :class:`~recbench.job.step.Step`."""
+        frozen = _frozen(self.step, step)
+        if frozen != self._frozen:
+            self._frozen, self._recorded, self.warm = frozen, None, 0
         if self.refused or checked or self.warm < WARM_UP:
             self.warm += 1
             return self.step(target, epoch, step, checked=checked)
-        if self._recorded is None or not self._recorded.fits(target, epoch, _frozen(self.step, step)):
-            self._recorded = None  # before the next one is made: they share memory
+        if self._recorded is None or not self._recorded.fits(target, epoch):
+            self._recorded = None  # before the next one is made, which can have its memory
             return self._record(target, epoch, step)
         self.replays += 1
         self.step.logged = self._recorded.logged
@@ -108,45 +135,72 @@ class ReplayedStep:
 
     def _record(self, target: Tensor, epoch: int, step: int) -> Tensor:
         """Take a step eagerly, and record it on the way if that can be done."""
-        begin = _Snapshot(self.step)
-        seen: set[str] = set()
-        self.step.make_context = lambda **facts: Watched(seen, **facts)
-        static = target.clone()
+        begin: Snapshot | None = None
+        taken: Tensor | None = None
+        for optimizer in self.step.optimizers:  # gradients of before would be added to, and given up, by the recording
+            optimizer.zero_grad(set_to_none=True)
         try:
-            recording, terms = self.recorder.record(lambda: self.step(static, epoch, step, checked=False))
-        except Exception as error:  # noqa: BLE001 - a plugin's code may raise anything where it cannot be recorded
-            begin.restore()
+            begin = Snapshot(self.step)
+            taken, why = self._recorded_and_eager(begin, target, epoch, step)
+        except Exception as error:
+            if reason_of(error) != "out of memory":
+                raise
+            why = "there is no memory for a recorded step"
+        # Not where the error is handled: it holds what was computed before it.
+        if why:
+            self._refuse(why)
+        if taken is None:
+            if begin is not None:
+                begin.restore()
+            taken = self.step(target, epoch, step, checked=False)
+        return taken
+
+    def _recorded_and_eager(self, begin: Snapshot, target: Tensor, epoch: int, step: int) -> tuple[Tensor | None, str]:
+        """Record a step, take it eagerly, and compare them.
+
+        Returns:
+            The terms of the eager step, if it was taken; and why it must be eager, empty if it need not.
+        """
+        seen: set[str] = set()
+        said: list[str] = []
+        static = target.clone()
+
+        def work() -> Tensor:
+            try:
+                return self.step(static, epoch, step, checked=False)
+            except Exception as error:
+                # What the end of a recording says after it is that there was one.
+                said.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+                raise
+
+        self.step.make_context = lambda **facts: Watched(seen, **facts)
+        try:
+            recording, terms = self.recorder.record(work)
+        except Exception as error:
             if reason_of(error) == "out of memory":
-                why = "there is no memory for a recorded step"
-            else:
-                why = f"the step cannot be recorded ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-            return self._eager(why, target, epoch, step)
+                raise
+            said.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            return None, f"the step cannot be recorded ({said[0]})"
         finally:
             self.step.make_context = Context
         logged = dict(self.step.logged)
         why = "the loss reads the number of the step" if "step" in seen else begin.changed_on_host()
-        if not why and not all(isinstance(value, Tensor) for value in logged.values()):
+        if not why and not all(_is_on(value, self.step.device) for value in logged.values()):
             why = "the loss logs numbers of the host"
-        begin.restore()
         if why:
-            return self._eager(why, target, epoch, step)
+            return None, why
+        begin.restore()
         expected = self.step(target, epoch, step, checked=False)
-        after = _Snapshot(self.step)
+        after = Snapshot(self.step)
         begin.restore()
         recording.replay()
         exact = self.step.config.deterministic
-        if not (torch.equal(terms, expected) and after.matches() if exact else _near(terms, expected)):
-            after.restore()
-            self._refuse("a recorded step gave other numbers than an eager one")
-            return expected
+        same = torch.equal(terms, expected) and after.matches() if exact else _near(terms, expected)
         after.restore()
-        asked = epoch if "epoch" in seen else None
-        self._recorded = _Recorded(recording, static, terms, logged, asked, _frozen(self.step, step))
-        return expected
-
-    def _eager(self, why: str, target: Tensor, epoch: int, step: int) -> Tensor:
-        self._refuse(why)
-        return self.step(target, epoch, step, checked=False)
+        if not same:
+            return expected, "a recorded step gave other numbers than an eager one"
+        self._recorded = _Recorded(recording, static, terms, logged, epoch if "epoch" in seen else None)
+        return expected, ""
 
     def _refuse(self, why: str) -> None:
         self.refused = True
@@ -155,22 +209,17 @@ class ReplayedStep:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A recorded step with its memory, and what is frozen in it: the epoch, if it was asked for, and numbers of the
-    optimizers."""
+    """A recorded step with its memory, and the epoch that is frozen in it, if it was asked for."""
 
     recording: Recording
     target: Tensor
     terms: Tensor
     logged: Mapping[str, Tensor | float]
     epoch: int | None
-    frozen: tuple[float, ...]
 
-    def fits(self, target: Tensor, epoch: int, frozen: tuple[float, ...]) -> bool:
-        return (
-            self.epoch in (None, epoch)
-            and self.frozen == frozen
-            and (target.shape, target.dtype) == (self.target.shape, self.target.dtype)
-        )
+    def fits(self, target: Tensor, epoch: int) -> bool:
+        same = (target.shape, target.dtype) == (self.target.shape, self.target.dtype)
+        return same and self.epoch in (None, epoch)
 
     def __call__(self, target: Tensor) -> Tensor:
         self.target.copy_(target)
@@ -197,100 +246,8 @@ class Watched(Context):
         return Watched(seen, **{name: getattr(alone, name) for name in facts})
 
 
-class _Snapshot:
-    """All that a step may change: weights, buffers, the state of optimizers, random states, and attributes of modules
-    in Python. Gradients are not in it, since each step begins without any."""
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-        self.device = step.device
-        self.tensors = [(each, each.detach().clone()) for each in _tensors(step)]
-        self.random = random_states(step.device)
-        self.attributes = {module: _attributes(module) for module in _modules(step)}
-        self.buffers = {module: dict(module._buffers) for module in _modules(step)}
-
-    def restore(self) -> None:
-        """Bring everything back, in place."""
-        with torch.no_grad():
-            for each, value in self.tensors:
-                each.copy_(value)
-        restore_random_states(self.random, self.device)
-        for module, attributes in self.attributes.items():
-            vars(module).update({name: value for name, (value, _) in attributes.items()})
-            module._buffers.update(self.buffers[module])
-        for optimizer in self.step.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-
-    def matches(self) -> bool:
-        """Return whether weights, buffers, optimizers and the device's random numbers have the same bits."""
-        own = "cuda" if self.device.type == "cuda" else "torch"
-        now = random_states(self.device)[own]
-        states = zip(self.random[own], now, strict=True) if own == "cuda" else [(self.random[own], now)]
-        return all(torch.equal(*pair) for pair in self.tensors) and all(torch.equal(*pair) for pair in states)
-
-    def changed_on_host(self) -> str:
-        """Return what of the host's state is another now, and would stand still in a recording; empty if nothing."""
-        now = random_states(self.device)
-        names = ("python", "numpy", *(["torch"] if self.device.type == "cuda" else []))
-        for name in names:
-            if not _same(self.random[name], now[name]):
-                return f"random numbers are drawn from {name} on the CPU"
-        for module, attributes in self.attributes.items():
-            found = _attributes(module)
-            for name in sorted(attributes.keys() | found.keys()):
-                if name not in attributes or name not in found or not _unchanged(attributes[name], found[name]):
-                    return f"{type(module).__name__}.{name} changes from step to step"
-            for name, buffer in self.buffers[module].items():
-                if module._buffers.get(name) is not buffer:
-                    return f"{type(module).__name__}.{name} is another tensor after each step"
-        return ""
-
-
-def _modules(step: Step) -> Iterator[nn.Module]:
-    yield from step.model.architecture.modules()
-    yield from step.model.loss.modules()
-
-
-def _tensors(step: Step) -> Iterator[Tensor]:
-    for module in (step.model.architecture, step.model.loss):
-        yield from module.parameters()
-        yield from module.buffers()
-    for optimizer in step.optimizers:
-        for state in optimizer.state.values():
-            yield from (value for value in state.values() if isinstance(value, Tensor))
-
-
-def _attributes(module: nn.Module) -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    """Return what a module keeps in Python, besides what torch keeps there for it: each with a copy of its items."""
-    return {name: (value, _items(value)) for name, value in vars(module).items() if name not in _TORCHS}
-
-
-_TORCHS = frozenset(vars(nn.Module()))
-
-
-def _items(value: object) -> tuple[Any, ...]:
-    if isinstance(value, dict):
-        return tuple(value.items())
-    return tuple(value) if isinstance(value, list | set) else ()
-
-
-def _unchanged(before: tuple[Any, tuple[Any, ...]], now: tuple[Any, tuple[Any, ...]]) -> bool:
-    """Return whether an attribute is the same, with the same items. Into other objects nobody looks."""
-    (first, items), (second, others) = before, now
-    if first is second:
-        return len(items) == len(others) and all(one is other for one, other in zip(items, others, strict=True))
-    plain = (bool, int, float, str, bytes, tuple, type(None))
-    return isinstance(first, plain) and isinstance(second, plain) and bool(first == second)
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(_same, first, second))
-    if isinstance(first, Mapping):
-        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
-    return bool(first == second)
+def _is_on(value: object, device: torch.device) -> bool:
+    return isinstance(value, Tensor) and value.device.type == device.type
 
 
 def _near(found: Tensor, expected: Tensor) -> bool:
