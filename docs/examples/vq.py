@@ -1,40 +1,36 @@
-"""A vector-quantized autoencoder (van den Oord et al. 2017) whose codebook learns by gradients: `--plugin vq.py`."""
+"""A vector-quantized autoencoder (van den Oord et al. 2017), its codebook by gradients or `ema`: `--plugin vq.py`."""
 
-from dataclasses import dataclass
+from torch import cdist, nn
 
-import torch
-from torch import nn
-
-from recbench import Architecture, ArchitectureEntry, Deterministic, Parameter, Requirements, hookimpl
-
-
-@dataclass(frozen=True)
-class Quantized(Deterministic):
-    """The nearest codes, (B, dim, h, w); as Deterministic, without noise and KL divergence."""
-
-    distance: torch.Tensor
-
-    def penalty(self):
-        return self.distance
+from recbench import Architecture, ArchitectureEntry, Deterministic, Requirements, hookimpl
 
 
 class SmallVQ(Architecture):
-    has_prior = False
-
-    def __init__(self, shape, *, width, codes, dim, beta):
+    def __init__(self, shape, *, width=32, codes=64, dim=8, beta=0.25, ema=False, downs=2):
         super().__init__()
-        self.latent_shape = dim, shape.height // 4, shape.width // 4
-        self.codebook, self.beta = nn.Embedding(codes, dim), beta
-        down = nn.Conv2d(shape.channels, width, 4, 2, 1), nn.ReLU(), nn.Conv2d(width, width, 4, 2, 1), nn.ReLU()
-        up = nn.ConvTranspose2d(dim, width, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width, shape.channels, 4, 2, 1)
-        self.encoder, self.decoder = nn.Sequential(*down, nn.Conv2d(width, dim, 1)), nn.Sequential(*up, nn.Tanh())
+        self.latent_shape = dim, shape.height // 2**downs, shape.width // 2**downs
+        self.has_prior = False
+        self.beta, self.ema = beta, ema
+        self.codebook = nn.Embedding(codes, dim).requires_grad_(not ema)
+        self.register_buffer("totals", nn.functional.pad(self.codebook.weight.detach(), (0, 1), value=1))
+        inputs = [shape.channels, *[width] * (downs - 1)]
+        down = [nn.Sequential(nn.Conv2d(channels, width, 4, 2, 1), nn.ReLU()) for channels in inputs]
+        up = [nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(width, channels, 4, 2, 1)) for channels in reversed(inputs)]
+        self.encoder = nn.Sequential(*down, nn.Conv2d(width, dim, 3, 1, 1))
+        self.decoder = nn.Sequential(nn.Conv2d(dim, width, 3, 1, 1), *up, nn.Tanh())
 
     def encode(self, images):
         maps = self.encoder(images).float()
-        nearest = torch.cdist(maps.detach().flatten(2).mT, self.codebook.weight.detach()).argmin(2)
-        codes = self.codebook(nearest).mT.unflatten(2, maps.shape[2:])
-        pulls = (codes - maps.detach()).square() + self.beta * (maps - codes.detach()).square()
-        return Quantized(maps + (codes - maps).detach(), pulls.sum((1, 2, 3)))
+        rows = maps.detach().permute(0, 2, 3, 1).flatten(0, 2)
+        nearest = cdist(rows, self.codebook.weight.detach()).argmin(1)
+        codes = self.codebook(nearest).unflatten(0, (-1, *maps.shape[2:])).permute(0, 3, 1, 2)
+        penalty = self.beta * (maps - codes.detach()).square()
+        if not self.ema:
+            penalty = penalty + (codes - maps.detach()).square()
+        elif self.training:  # moving averages of the sum of the rows at each code, and of their number (appendix A.1)
+            self.totals.mul_(0.99).index_add_(0, nearest, nn.functional.pad(rows, (0, 1), value=1), alpha=0.01)
+            self.codebook.weight.copy_(self.totals[:, :-1] / self.totals[:, -1:].clamp_min(1e-5))
+        return Deterministic(maps + (codes - maps).detach(), commitment=penalty.sum((1, 2, 3)))
 
     def decode(self, z):
         return self.decoder(z)
@@ -42,13 +38,5 @@ class SmallVQ(Architecture):
 
 @hookimpl
 def recbench_architectures():
-    numbers = ("width", int, 32), ("codes", int, 64), ("dim", int, 8), ("beta", float, 0.25)
-    yield ArchitectureEntry(
-        name="small_vq",
-        factory=SmallVQ,
-        summary="VQ-VAE with a codebook that learns by gradients",
-        parameters=tuple(Parameter(*number, "see the paper", above=0) for number in numbers),
-        requirements=Requirements(multiple_of=4),
-        has_prior=False,
-        has_kl=False,
-    )
+    size = Requirements(multiple_of=4, minimum_size=16)
+    yield ArchitectureEntry.of(SmallVQ, "small_vq", requirements=size, has_prior=False, has_kl=False)

@@ -15,6 +15,7 @@ import click
 
 from recbench.cli.options import load, parameters, plugin_options
 from recbench.cli.text import echo
+from recbench.contracts.direction import direction_words
 from recbench.errors import PluginError, UserError, did_you_mean
 from recbench.plugin.isolation import call_in_fork
 from recbench.plugin.registry import SINGULAR, Registered, Registry
@@ -109,14 +110,26 @@ def _lines(one: CheckedEntry, *, card: bool) -> Iterator[str]:
             yield f"  {name:<20} {value}"
         if one.no_card:
             yield f"  no card: {one.no_card}"
-        if one.card is not None:
-            yield from (f"  {line}".rstrip() for line in _card(one, one.card))
+        yield from (f"  {line}".rstrip() for line in _cards(one))
     yield ""
 
 
-def _card(one: CheckedEntry, card: Card) -> Iterator[str]:
+def _cards(one: CheckedEntry) -> Iterator[str]:
+    """Yield the card of a loss or of a metric's score, or that of each score; and once what holds for all of them."""
+    cards = {one.name: one.card} if one.card is not None else one.cards
+    for name, card in cards.items():
+        yield ""
+        if one.card is None:
+            yield f"score {name}"
+        yield from _card(name, card)
+    if cards:
+        if one.card is None:
+            yield ""
+        yield from _common(list(cards.values()))
+
+
+def _card(name: str, card: Card) -> Iterator[str]:
     loss = card.slope_at_identity is not None
-    yield ""
     heads = ["distortion", "strength", "value", "l2", "× l2"] + (["gradient", "× l2", "cosine"] if loss else [])
     yield _row(heads)
     for each in card.responses:
@@ -125,24 +138,33 @@ def _card(one: CheckedEntry, card: Card) -> Iterator[str]:
             cells += [f"{each.gradient:.4g}", _ratio(each.gradient_ratio), f"{each.cosine:.2f}"]
         yield _row(cells)
     yield ""
-    yield from _verdict(one.name, card)
-    better = "no distortion is rated better" if card.lowest else "NO: some distortion is rated better"
+    yield from _verdict(name, card)
+    if card.direction is not None:
+        yield f"{'better':<16}{direction_words(card.direction)}"
+    kinds = ", ".join(dict.fromkeys(each.kind for each in card.responses if each.better))
+    better = f"NO: some distortion is rated better: {kinds}" if kinds else "no distortion is rated better"
     slope = f", gradient {card.slope_at_identity:.3g}" if card.slope_at_identity is not None else ""
-    yield f"{'equal images':<16}{card.at_identity:.4g}{slope}; {better}"
-    same = "bit for bit the same from one seed" if card.deterministic else "NOT the same from one seed"
-    yield f"{'determinism':<16}{same}; {'draws no random numbers' if card.seeded else 'draws random numbers'}"
-    cost = f"{1000 * card.seconds:.3g} ms an image ({card.seconds / card.l2_seconds:.3g} × l2)"
-    yield f"{'cost':<16}{cost}{' with gradient' if loss else ''}, one thread"
-    if card.saved_bytes is not None:
-        yield f"{'memory':<16}{card.saved_bytes / 1e6:.3g} MB an image kept for the gradient"
-    if card.parameters:
-        yield f"{'own values':<16}{card.parameters:,} parameters and buffers"
+    equal = f"{card.at_identity:.4g}{slope}; {better}"
+    yield from textwrap.wrap(equal, 78, initial_indent=f"{'equal images':<16}", subsequent_indent=" " * 16)
     if all(map(math.isfinite, card.spectrum)):
         top = max(card.spectrum)
         bars = "".join(_BARS[min(7, int(8 * band / top))] for band in card.spectrum)
         yield f"{'frequencies':<16}low {bars} high: {' '.join(f'{band:.2g}' for band in card.spectrum)}; l2 is 1"
-    shape = "x".join(map(str, card.shape))
-    yield f"{'images':<16}crops of photographs, {shape}"
+
+
+def _common(cards: list[Card]) -> Iterator[str]:
+    """Yield what the calls say that all cards of an entry are made of."""
+    card = cards[0]
+    deterministic, seeded = all(each.deterministic for each in cards), all(each.seeded for each in cards)
+    same = "bit for bit the same from one seed" if deterministic else "NOT the same from one seed"
+    yield f"{'determinism':<16}{same}; {'draws no random numbers' if seeded else 'draws random numbers'}"
+    cost = f"{1000 * card.seconds:.3g} ms an image ({card.seconds / card.l2_seconds:.3g} × l2)"
+    yield f"{'cost':<16}{cost}{'' if card.slope_at_identity is None else ' with gradient'}, one thread"
+    if card.saved_bytes is not None:
+        yield f"{'memory':<16}{card.saved_bytes / 1e6:.3g} MB an image kept for the gradient"
+    if card.parameters:
+        yield f"{'own values':<16}{card.parameters:,} parameters and buffers"
+    yield f"{'images':<16}crops of photographs, {'x'.join(map(str, card.shape))}"
 
 
 def _row(cells: list[str]) -> str:
@@ -158,11 +180,17 @@ def _ratio(value: float) -> str:
 
 
 def _verdict(name: str, card: Card) -> Iterator[str]:
-    """Yield in words which distortions are punished more, and which less, than l2 does."""
+    """Yield in words which distortions are punished more, and which less, than l2 does, and which not at all."""
     kinds = {kind: ratio for kind, ratio in card.kinds.items() if math.isfinite(ratio)}
     more = sorted((kind for kind in kinds if kinds[kind] > 1.1), key=lambda kind: -kinds[kind])
     less = sorted((kind for kind in kinds if kinds[kind] < 1 / 1.1), key=lambda kind: kinds[kind])
-    if not more and not less:
+    changed = {each.kind for each in card.responses if each.change}
+    ignored = [kind for kind in card.kinds if kind not in changed]
+    if not changed:
+        yield f"no distortion changes {name}"
+    elif ignored:
+        yield f"{'ignores':<16}{', '.join(ignored)}"
+    elif not more and not less:
         yield f"{name} weighs these distortions as l2 does"
     for word, found in (("more", more), ("less", less)):
         if found:

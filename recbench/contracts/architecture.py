@@ -103,14 +103,16 @@ class Gaussian(Posterior):
 
 @dataclass(frozen=True)
 class Deterministic(Posterior):
-    """The code of a plain autoencoder: z without noise, and without a divergence.
+    """The code of a plain autoencoder: z without noise, and without a divergence; or that of a vector quantizer.
 
     Attributes:
         code: float (B, *latent_shape).
+        commitment: what :meth:`penalty` returns, (B,); None if there is no penalty.
     """
 
     has_kl: ClassVar[bool] = False
     code: Tensor
+    commitment: Tensor | None = field(default=None, kw_only=True)
 
     def sample(self) -> Tensor:
         """Return the code, (B, *latent_shape)."""
@@ -124,6 +126,15 @@ class Deterministic(Posterior):
     def kl(self) -> Tensor:
         """Return zeros, (B,)."""
         return self.code.new_zeros(len(self.code))
+
+    def penalty(self) -> Tensor:
+        """Return the commitment, (B,), or zeros."""
+        return super().penalty() if self.commitment is None else self.commitment
+
+    @property
+    def has_penalty(self) -> bool:
+        """True if there is a commitment, or a derived class has a penalty of its own."""
+        return self.commitment is not None or type(self).penalty is not Deterministic.penalty
 
     def float(self) -> Self:
         """Return the same with all tensors in float32, those of a derived class too."""

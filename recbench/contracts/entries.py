@@ -10,8 +10,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
+from recbench.contracts.derived import parameters_of, summary_of
 from recbench.contracts.direction import Direction, check_direction
 from recbench.contracts.downloads import Download, RawFile, Weights
 from recbench.contracts.parameters import Parameter, Tunable
@@ -113,6 +114,35 @@ class Entry:
                 parameter.coerce(parameter.default)
             except ValueError as error:
                 raise ValueError(f"{self.name}: default of parameter {parameter.name}: {error}") from None
+
+    @classmethod
+    def of(
+        cls,
+        factory: Callable[..., Any],
+        name: str,
+        *,
+        doc: Mapping[str, str] | None = None,
+        choices: Mapping[str, tuple[Any, ...]] | None = None,
+        minimum: Mapping[str, float] | None = None,
+        above: Mapping[str, float] | None = None,
+        maximum: Mapping[str, float] | None = None,
+        tunable: Mapping[str, Tunable] | None = None,
+        **facts: Any,
+    ) -> Self:
+        """Return the entry of a class that says the rest itself, for single-file plugins.
+
+        Parameters are the arguments of its constructor that have a default, as in
+        :func:`~recbench.contracts.derived.parameters_of`. The summary is the first line of its docstring, or else of
+        its module's.
+
+        Args:
+            doc, choices, minimum, above, maximum, tunable: what else to say of parameters, each by their names.
+            facts: fields of the entry; they go before what the class says.
+        """
+        more = {"doc": doc, "choices": choices, "minimum": minimum, "above": above, "maximum": maximum}
+        parameters = parameters_of(name, factory, **more, tunable=tunable)
+        said = {"summary": summary_of(factory), "parameters": parameters}
+        return cls(name=name, factory=factory, **{**said, **facts})
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the parameter of this name, or None."""

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from recbench.contracts.entries import ImageShape
 
+_DELTA = 1e-4
+_HEAVIEST = 1e4
+"""Of adaptive weights."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -65,6 +69,36 @@ class Context:
         """Return the same context with z and extras detached from the graph, and without the last layer."""
         extras = {name: value.detach() for name, value in self.extras.items()}
         return replace(self, z=None if self.z is None else self.z.detach(), last_layer=None, extras=extras)
+
+    def adaptive_weight(self, term: Tensor, other: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return the weight with which a second term pulls as much as a first one: the ratio of the norms of their mean
+        gradients, between 0 and 10⁴, held constant (Esser et al. 2021, equation 7; 1e-4 is added to the norm below, as
+        in the authors' code).
+
+        Args:
+            term: the first term, (B,), whose graph is kept.
+            other: the second one, which is multiplied by the weight.
+            at: where gradients are compared; by default :attr:`last_layer`.
+
+        Returns:
+            Tensor without axes.
+
+        Raises:
+            ValueError: there is no last layer: the loss does not say that it needs it, or this is no training step.
+
+        >>> weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))
+        >>> Context(last_layer=weight).adaptive_weight(10 * weight.sum(1), weight.sum(1))
+        tensor(9.9993)
+        """
+        layer = self.last_layer if at is None else at
+        if layer is None:
+            raise ValueError("an adaptive weight needs needs_last_layer = True, and is of training steps alone")
+        ours, theirs = (
+            torch.linalg.vector_norm(torch.autograd.grad(each.mean(), layer, retain_graph=True)[0])
+            for each in (term, other)
+        )
+        weight: Tensor = (ours / (theirs + _DELTA)).clamp(0, _HEAVIEST)
+        return weight
 
 
 @dataclass(frozen=True)
@@ -135,9 +169,15 @@ class Loss(nn.Module, ABC):
         needs_last_layer: whether :meth:`forward` looks at ``context.last_layer`` in training, to compare the gradients
             of its terms there: set it in the class, or in the constructor where parameters decide. The network's
             decoder is not compiled then, as parts of a compiled graph cannot be differentiated alone.
+        logged: what :meth:`log` returns, to be filled by name while a step is made; empty at first.
     """
 
     needs_last_layer: bool = False
+    logged: dict[str, Tensor | float]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged = {}
 
     @abstractmethod
     def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
@@ -178,7 +218,8 @@ class Loss(nn.Module, ABC):
         return {}
 
     def log(self) -> Mapping[str, Tensor | float]:
-        """Return numbers that the last step of training was made with, such as the weight of a term.
+        """Return numbers that the last step of training was made with, such as the weight of a term: by default what
+        :attr:`logged` holds.
 
         Called after every step of the model, and of what is auxiliary. Their means over the steps of an epoch, of those
         that gave them, become values of ``history.jsonl``, and curves of the report. A mean that is not finite is left
@@ -188,7 +229,8 @@ class Loss(nn.Module, ABC):
             Tensors without axes, detached, or numbers, by name: letters, digits, underscores and dots, beginning with a
             letter, and no name of what the core records itself.
         """
-        return {}
+        found: Mapping[str, Tensor | float] = vars(self).get("logged", {})
+        return found
 
 
 class Likelihood(Loss, ABC):

@@ -23,7 +23,7 @@ from recbench.contracts.checked import (
     last_layer_of,
     respected,
 )
-from recbench.contracts.loss import Auxiliary, Context, Loss
+from recbench.contracts.loss import Auxiliary, Context
 from recbench.contracts.numerics import allow_tf32
 from recbench.job.device import autocast, precision_on
 from recbench.job.images import convert
@@ -57,7 +57,6 @@ class Step:
         self._groups = [dict(optimizer.param_groups[0]) for optimizer in self.optimizers]
         self.decoded: Tensor | None = None
         self.make_context: Callable[..., Context] = Context
-        self.logs = type(model.loss).log is not Loss.log
         self.logged: Mapping[str, Tensor | float] = {}
         self.last_layer = last_layer_of(model.architecture_part, model.architecture, model.loss_part, model.loss)
         self.tf32 = precision_on(config.precision, self.device) == "tf32"
@@ -161,9 +160,8 @@ class Step:
                 optimizer.step()
                 if number == 0:  # that of the model's step, before it is fitted to these images
                     fits.append(fit.detach())
-        if self.logs:
-            with watched(loss, "log()"):
-                self.logged = check_log(loss, model.loss.log())
+        with watched(loss, "log()"):
+            self.logged = check_log(loss, model.loss.log())
         total = torch.stack(fits).sum() if fits else none
         return torch.stack([objective, reconstruction, kl, total, penalty]).detach()
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from recbench.api.losses import StandaloneLoss
-from recbench.api.metrics import StandaloneMetric
+from recbench.api.metrics import MetricOutput, StandaloneMetric
+from recbench.contracts.direction import Direction, cost
 from recbench.errors import UserError
 from recbench.testing.distortions import BANDS, band_noise, distortions
 
@@ -40,6 +41,7 @@ class Response:
         gradient: norm of the gradient by an image; None for metrics.
         gradient_ratio: of that to l2's, as ``ratio``.
         cosine: between the gradient and l2's.
+        better: whether it is rated better than equal images.
     """
 
     kind: str
@@ -51,11 +53,12 @@ class Response:
     gradient: float | None = None
     gradient_ratio: float = math.nan
     cosine: float = math.nan
+    better: bool = False
 
 
 @dataclass(frozen=True)
 class Card:
-    """The card of a loss or metric.
+    """The card of a loss, or of one score of a metric.
 
     Attributes:
         shape: of the images, (C, H, W).
@@ -70,6 +73,7 @@ class Card:
         l2_seconds: the same of l2.
         saved_bytes: kept for the gradient of an image; None for metrics.
         parameters: number of its own trained values and buffers.
+        direction: which values of the metric are better; None for losses, of which lower ones are.
     """
 
     shape: tuple[int, int, int]
@@ -84,6 +88,7 @@ class Card:
     l2_seconds: float
     saved_bytes: float | None
     parameters: int
+    direction: Direction | None = None
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -118,7 +123,8 @@ def loss_card(loss: StandaloneLoss, images: Tensor) -> Card:
         mean = float(value.mean())
         l2 = float(0.5 * plain.square().mean())
         steepness = float(norms.mean() / plain.mean().clamp_min(1e-30))
-        response = Response(distortion.kind, distortion.strength, mean, mean - base, l2)
+        better = mean < base - 1e-6 * max(1.0, abs(base))
+        response = Response(distortion.kind, distortion.strength, mean, mean - base, l2, better=better)
         cosine = float(alike.mean())
         found.append(replace(response, gradient=float(norms.mean()), gradient_ratio=steepness, cosine=cosine))
     seconds, saved = _cost(lambda decoded: loss(decoded, images, z=z), images)
@@ -133,7 +139,7 @@ def loss_card(loss: StandaloneLoss, images: Tensor) -> Card:
         shape=(images.shape[1], images.shape[2], images.shape[3]),
         at_identity=base,
         slope_at_identity=float(_norms(same[1]).mean()),
-        lowest=all(one.change >= -1e-6 * max(1.0, abs(base)) for one in found),
+        lowest=not any(one.better for one in found),
         deterministic=all(torch.equal(one, other) for one, other in zip(*again, strict=True)),
         seeded=torch.equal(again[0][0], other),
         responses=_compared(found),
@@ -146,52 +152,69 @@ def loss_card(loss: StandaloneLoss, images: Tensor) -> Card:
 
 
 @torch.no_grad()
-def metric_card(metric: StandaloneMetric, images: Tensor) -> Card:
-    """Return the card of a metric; arguments as for :func:`loss_card`. Its images are rounded as in evaluation.
+def metric_cards(metric: StandaloneMetric, images: Tensor) -> dict[str, Card]:
+    """Return a card for each score of a metric, by its name; of a metric of one score, by an empty name.
 
-    Raises:
-        UserError: the metric gives several scores.
+    All scores come from the same calls. Images are rounded as in evaluation.
+
+    Args:
+        metric: of images, or of sets of them.
+        images: (N, C, H, W) in 0 to 1, float32.
     """
-    if metric.entry.scores:
-        names = ", ".join(metric.entry.score_names)
-        raise UserError(f"a card is of one score, and it gives {names}")
 
-    def called(decoded: Tensor, seed: int = _SEED) -> Tensor:
+    def called(decoded: Tensor, seed: int = _SEED) -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return torch.as_tensor(metric(decoded, images))
+            given = metric(decoded, images)
+        return {name: torch.as_tensor(value) for name, value in _named(given).items()}
 
-    base = float(called(images).double().mean())
+    same = called(images)
     found = []
     for distortion in distortions(images.shape[1]):
         distorted = distortion.apply(images)
-        mean = float(called(distorted).double().mean())
         l2 = float(0.5 * _norms(distorted - images).square().mean())
-        found.append(Response(distortion.kind, distortion.strength, mean, mean - base, l2))
-    higher = {"higher": 1.0, "lower": -1.0}.get(str(metric.entry.direction))
-    target = metric.entry.direction if higher is None else None
-    slack = 1e-6 * max(1.0, abs(base))
-    if isinstance(target, float | int):
-        worse = [abs(one.value - target) >= abs(base - target) - slack for one in found]
-    else:
-        worse = [(higher or 1.0) * one.change <= slack for one in found]
+        found.append((distortion, l2, called(distorted)))
     probe = distortions(images.shape[1])[3].apply(images)
-    first, second, third = called(probe), called(probe), called(probe, _SEED + 1)
-    bands = [_banded(called, images, band, base) for band in range(BANDS)]
-    return Card(
-        shape=(images.shape[1], images.shape[2], images.shape[3]),
-        at_identity=base,
-        slope_at_identity=None,
-        lowest=all(worse),
-        deterministic=torch.equal(first, second),
-        seeded=torch.equal(first, third),
-        responses=_compared(found),
-        spectrum=_relative(bands),
-        seconds=_timed(lambda: called(images)) / len(images),
-        l2_seconds=_timed(lambda: (images - probe).square().sum((1, 2, 3))) / len(images),
-        saved_bytes=None,
-        parameters=0,
-    )
+    again, other = (called(probe), called(probe)), called(probe, _SEED + 1)
+    noisy = [called(images + band_noise(images, band, _BAND_DEVIATION)) for band in range(BANDS)]
+    seconds = _timed(lambda: called(images)) / len(images)
+    l2_seconds = _timed(lambda: (images - probe).square().sum((1, 2, 3))) / len(images)
+
+    def card(name: str) -> Card:
+        direction = metric.entry.score(name).direction
+        assert direction is not None, "filled in by the entry"
+        base = _mean(same[name])
+        slack = 1e-6 * max(1.0, abs(base))
+        responses = []
+        for distortion, l2, scores in found:
+            value = _mean(scores[name])
+            better = cost(value, direction) < cost(base, direction) - slack
+            responses.append(Response(distortion.kind, distortion.strength, value, value - base, l2, better=better))
+        return Card(
+            shape=(images.shape[1], images.shape[2], images.shape[3]),
+            at_identity=base,
+            slope_at_identity=None,
+            lowest=not any(one.better for one in responses),
+            deterministic=torch.equal(again[0][name], again[1][name]),
+            seeded=torch.equal(again[0][name], other[name]),
+            responses=_compared(responses),
+            spectrum=_relative([abs(_mean(scores[name]) - base) for scores in noisy]),
+            seconds=seconds,
+            l2_seconds=l2_seconds,
+            saved_bytes=None,
+            parameters=0,
+            direction=direction,
+        )
+
+    return {name: card(name) for name in same}
+
+
+def _named(given: MetricOutput) -> Mapping[str, Tensor | float]:
+    return given if isinstance(given, dict) else {"": given}
+
+
+def _mean(scores: Tensor) -> float:
+    return float(scores.double().mean())
 
 
 def _graded(call: Callable[[], Tensor], decoded: Tensor | None, seed: int = _SEED) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from recbench.errors import RecbenchError, UserError
 from recbench.plugin.isolation import described
 from recbench.plugin.registry import Registered, Registry
 from recbench.testing import ArchitectureCase, architecture_cases, dataset_cases, loss_cases, metric_cases
-from recbench.testing.card import COUNT, SIZE, Card, loss_card, metric_card
+from recbench.testing.card import COUNT, SIZE, Card, loss_card, metric_cards
 from recbench.testing.case import LATENT, EntryCase
 
 CASES = {
@@ -39,7 +39,8 @@ class CheckedEntry:
         passed: number of cases that passed.
         failures: the cases that failed, and why.
         skipped: reasons why cases were skipped, with their number.
-        card: of a loss or metric of images; None for others, and where there is none.
+        card: of a loss, or of a metric of images with one score; None for others, and where there is none.
+        cards: those of a metric with several scores, by the names of these; empty for others.
         no_card: why there is none; empty where there is one.
         facts: about an architecture or data set, by what they are.
     """
@@ -52,6 +53,7 @@ class CheckedEntry:
     failures: tuple[tuple[str, str], ...]
     skipped: dict[str, int]
     card: Card | None = None
+    cards: dict[str, Card] = field(default_factory=dict)
     no_card: str = ""
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -85,26 +87,29 @@ def check_entry(kind: str, registered: Registered, params: Mapping[str, Any], re
             failures.append((str(case), " ".join(str(error).split()) or "an assertion of its own failed"))
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             failures.append((str(case), described(error)))
-    card, no_card, facts = None, "", {}
+    cards: dict[str, Card] = {}
+    no_card, facts = "", {}
     try:
         if isinstance(entry, LossEntry | MetricEntry):
-            card = _card(registered, entry, params, registry)
+            cards = _cards(registered, entry, params, registry)
         elif passed:
             facts = _facts(cases[0])
     except (RecbenchError, unittest.SkipTest, AssertionError) as error:
         no_card = " ".join(str(error).split())
     except Exception as error:  # noqa: BLE001
         no_card = described(error)
+    card = cards.pop("", None)
     complete = entry.complete(params)
     return CheckedEntry(
-        kind, entry.name, registered.plugin.provider, complete, passed, tuple(failures), dict(skipped), card, no_card,
-        facts,
+        kind, entry.name, registered.plugin.provider, complete, passed, tuple(failures), dict(skipped), card, cards,
+        no_card, facts,
     )  # fmt: skip
 
 
-def _card(
+def _cards(
     registered: Registered, entry: LossEntry | MetricEntry, params: Mapping[str, Any], registry: Registry
-) -> Card:
+) -> dict[str, Card]:
+    """Return the card of each score by its name; an empty one for a loss, and for a metric of one score."""
     complete = entry.complete(params)
     sizes = (SIZE, 32, 16, 128, 256)
     shapes = [ImageShape(channels, size, size) for size in sizes for channels in (3, 1)]
@@ -114,9 +119,9 @@ def _card(
         raise UserError(f"it {reason}")
     images = _images(shape, entry, registry)
     if isinstance(entry, MetricEntry):
-        return metric_card(StandaloneMetric(registered, complete, shape), images)
+        return metric_cards(StandaloneMetric(registered, complete, shape), images)
     loss = StandaloneLoss(registered, complete, Setting(shape, LATENT), (0.0, 1.0), 0, LATENT)
-    return loss_card(loss.eval(), images)
+    return {"": loss_card(loss.eval(), images)}
 
 
 def _images(shape: ImageShape, entry: Entry, registry: Registry) -> Tensor:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from recbench.cli.check import _card
+from recbench.testing.card import Card, Response
 from tests.conftest import Recbench
 
 LOSS = """
@@ -90,6 +92,64 @@ def test_entries_by_name(recbench: Recbench) -> None:
     assert done.returncode == 0 and "images               3x16x16" in done.stdout
     done = recbench("check", "wiener", "--no-card", "-p", "kernel=gaussian")
     assert "kernel=gaussian" in done.stdout and "distortion" not in done.stdout
+
+
+ERRORS = """
+from recbench import ImageMetric, MetricEntry, MetricScore, hookimpl
+
+
+class Errors(ImageMetric):
+    def __init__(self, shape):
+        super().__init__()
+
+    def forward(self, decoded, target):
+        errors = (decoded - target).abs().flatten(1)
+        sharp = decoded.diff().square().flatten(1).mean(1)
+        mean = (decoded.mean((1, 2, 3)) - target.mean((1, 2, 3))).abs() > 1
+        return {"mean_error": errors.mean(1), "sharpness_of_all": sharp, "far_mean": mean.float()}
+
+
+@hookimpl
+def recbench_metrics():
+    scores = MetricScore(name="mean_error"), MetricScore(name="sharpness_of_all", direction="higher")
+    scores += (MetricScore(name="far_mean"),)
+    yield MetricEntry(name="errors", factory=Errors, summary="", direction="lower", scores=scores)
+"""
+
+
+def test_every_score_of_a_metric_is_shown(tmp_path: Path, recbench: Recbench) -> None:
+    (tmp_path / "errors.py").write_text(ERRORS)
+    done = recbench("check", "errors.py", COLUMNS="80")
+    assert "no card" not in done.stdout, done.stdout + done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    starts = [lines.index(f"score {name}") for name in ("mean_error", "sharpness_of_all", "far_mean")]
+    assert "no distortion changes far_mean" in lines[starts[2] :]
+    assert max(map(len, lines[starts[0] :])) <= 78
+    for start, end, better in zip(starts, starts[1:], ("lower", "higher"), strict=False):
+        own = lines[start:end]
+        assert sum(line.startswith(("blur", "noise", "shift", "contrast", "JPEG")) for line in own) == 15
+        assert own.count(f"better          {better}") == 1
+        assert sum(line.startswith("punishes more") for line in own) == 1
+        assert sum(line.startswith("frequencies") for line in own) == 1
+    assert "equal images    0; no distortion is rated better" in lines
+    assert any("NO: some distortion is rated better: noise" in line for line in lines[starts[1] :])
+    for once in ("determinism", "cost", "images  "):
+        assert sum(line.startswith(once) for line in lines) == 1
+    (found,) = json.loads(recbench("check", "errors.py", "--format", "json").stdout)
+    assert found["card"] is None and list(found["cards"]) == ["mean_error", "sharpness_of_all", "far_mean"]
+    assert [len(card["responses"]) for card in found["cards"].values()] == [15] * 3
+    assert found["cards"]["sharpness_of_all"]["direction"] == "higher"
+
+
+def test_what_a_score_ignores_is_said() -> None:
+    """By the verdict of a card where contrast changes nothing, and no other is heavier than the others."""
+    kinds = {"blur": 0.1, "contrast": 0.0}
+    responses = tuple(
+        Response(kind, "1", 1.0, change, 1.0, ratio=1.0 if change else 0.0) for kind, change in kinds.items()
+    )
+    card = Card((3, 8, 8), 1.0, None, True, True, True, responses, (1.0,) * 6, 1.0, 1.0, None, 0, "lower")
+    lines = list(_card("made_up", card))
+    assert "ignores         contrast" in lines and not any("as l2 does" in line for line in lines)
 
 
 def test_weights_that_are_missing_are_said(recbench: Recbench, tmp_path: Path) -> None:

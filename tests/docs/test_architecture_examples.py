@@ -49,13 +49,16 @@ def make(registry: Registry, architecture: str, loss: str, **params: Any) -> Mod
 @pytest.mark.parametrize(
     "case",
     [
-        *architecture_cases([
-            cast(ArchitectureEntry, registered.entry)
-            for registered in Registry(
-                load_plugins([str(EXAMPLES / "vq.py"), str(EXAMPLES / "learned_variance.py")])
-            ).all("architectures")
-            if registered.entry.name in ("small_vq", "two_heads")
-        ]),
+        *architecture_cases(
+            [
+                cast(ArchitectureEntry, registered.entry)
+                for registered in Registry(
+                    load_plugins([str(EXAMPLES / "vq.py"), str(EXAMPLES / "learned_variance.py")])
+                ).all("architectures")
+                if registered.entry.name in ("small_vq", "two_heads")
+            ],
+            {"small_vq": [{}, {"ema": True, "downs": 1}]},
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -96,6 +99,26 @@ def test_the_example_of_a_codebook_trains(registry: Registry, tmp_path: Path) ->
     for line in history(tmp_path):
         assert line["penalty"] > 0
         assert line["objective"] == pytest.approx(line["reconstruction"] + line["penalty"])
+
+
+def test_the_example_of_a_codebook_follows_moving_averages(registry: Registry, tmp_path: Path) -> None:
+    """Appendix A.1 of van den Oord et al. 2017, in float64; in training mode alone, and without a gradient."""
+    network: Any = make(registry, "small_vq", "l2", width=4, codes=5, dim=3, ema=True).architecture
+    images, book = torch.rand(2, 1, 8, 8) * 2 - 1, network.codebook.weight.detach().double().numpy()
+    rows = network.encoder(images).detach().permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
+    chosen = np.eye(5)[cdist(rows, book).argmin(1)]
+    before = network.eval().encode(images)
+    np.testing.assert_array_equal(network.codebook.weight.detach().numpy(), book)
+    learning = network.train().encode(images)
+    torch.testing.assert_close(learning.penalty(), before.penalty())
+    counts = 0.99 + 0.01 * chosen.sum(0)
+    expected = (0.99 * book + 0.01 * chosen.T @ rows) / counts[:, None]
+    np.testing.assert_allclose(network.codebook.weight.numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert not network.codebook.weight.requires_grad
+    model = make(registry, "small_vq", "l2", width=4, codes=5, dim=3, ema=True)
+    start = model.architecture.get_parameter("codebook.weight").clone()
+    train(model, WATCHED, CONFIG, 0, tmp_path, watch())
+    assert not torch.equal(model.architecture.get_parameter("codebook.weight"), start)
 
 
 def test_learned_variances_are_those_of_a_gaussian_likelihood(registry: Registry, tmp_path: Path) -> None:

@@ -33,19 +33,20 @@ def registry() -> Registry:
 
 def test_it_passes_the_conformance_tests(registry: Registry) -> None:
     passed = 0
-    for case in loss_cases([cast(LossEntry, registry.get("losses", "gan").entry)]):
+    variants: list[dict[str, Any]] = [{}, {"at_images": True, "layers": 1}]
+    for case in loss_cases([cast(LossEntry, registry.get("losses", "gan").entry)], {"gan": variants}):
         try:
             case.run()
             passed += 1
         except unittest.SkipTest as reason:
             assert "GPU" in str(reason)
-    assert passed >= 36
+    assert passed >= 72
 
 
 def test_it_trains_and_continues_bit_for_bit_across_its_start(registry: Registry, tmp_path: Path) -> None:
     def make() -> Model:
         seed_everything(0, deterministic=True)
-        params: dict[str, Any] = {"disc_start": 3, "width": 4, "disc_lr": 1e-2}
+        params: dict[str, Any] = {"disc_start": 3, "width": 4, "layers": 1, "disc_lr": 1e-2}
         loss = create_loss(registry.get("losses", "gan"), params, Setting(ImageShape(1, 8, 8), 3))
         return Model(Network(), loss, (-1.0, 1.0), (0.0, 1.0), kl_weight=0.1)
 
@@ -78,6 +79,18 @@ def test_it_is_checked_and_run_from_the_command_line(tmp_path: Path, tiny: Path,
     assert [len(each) for each in both] == [len(table) / 2] * 2
     records = [json.loads(file.read_text()) for file in tmp_path.glob("results/tiny/jobs/*/record.json")]
     assert any("gan.logits_target" in record["trained"]["final"] for record in records)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"), [({"disc_weight": -1.0}, "below the minimum"), ({"layers": 0}, "minimum")]
+)
+def test_its_parameters_are_bounded(registry: Registry, params: dict[str, Any], message: str) -> None:
+    entry = registry.get("losses", "gan").entry
+    assert entry.complete({"disc_lr": 1}) == {
+        "disc_weight": 0.8, "disc_start": 0, "disc_lr": 1.0, "width": 16, "layers": 2, "at_images": False,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        entry.complete(params)
 
 
 def test_it_is_linked_from_the_page_on_plugins() -> None:

@@ -289,3 +289,21 @@ def test_a_loop_of_ones_own_passes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         loss.train()(layer(target), target)
     with pytest.raises(UserError, match=r"cannot be computed .*; decoded must have been made with last_layer$"):
         loss(target.clone().requires_grad_(), target, last_layer=layer.weight)
+
+
+def test_an_adaptive_weight_makes_both_gradients_equally_long() -> None:
+    """At the last layer, or where else it is asked for; held constant, bounded, and refused without a layer."""
+    weight, images = nn.Parameter(torch.randn(3, 4)), torch.randn(5, 3, requires_grad=True)
+    decoded = images @ weight
+    first, second = decoded.square().sum(1), 7 * decoded.sin().sum(1)
+    context = Context(last_layer=weight)
+    for found, at in (
+        (context.adaptive_weight(first, second), weight),
+        (context.adaptive_weight(first, second, decoded), decoded),
+    ):
+        ours, theirs = (torch.autograd.grad(each.mean(), at, retain_graph=True)[0].norm() for each in (first, second))
+        assert not found.requires_grad and found.ndim == 0
+        torch.testing.assert_close(found * theirs, ours, rtol=1e-3, atol=0)
+    assert context.adaptive_weight(1e9 * first, second) == 1e4
+    with pytest.raises(ValueError, match="needs_last_layer = True"):
+        Context().adaptive_weight(first, second)

@@ -210,3 +210,11 @@ def test_a_trained_model_without_a_prior_draws_nothing() -> None:
         vq.sample(2)
     assert kl.latent_shape == (2, 4, 4)
     assert kl.sample(2).shape == vq(torch.rand(2, 1, 16, 16)).shape == (2, 1, 16, 16)
+
+
+def test_a_code_may_have_a_commitment() -> None:
+    code = torch.zeros(3, 2, dtype=torch.bfloat16)
+    plain, committed = Deterministic(code), Deterministic(code, commitment=torch.ones(3, dtype=torch.bfloat16))
+    assert not plain.has_penalty and torch.equal(plain.float().penalty(), torch.zeros(3))
+    assert committed.has_penalty and torch.equal(committed.float().penalty(), torch.ones(3))
+    assert committed.float().penalty().dtype == torch.float32

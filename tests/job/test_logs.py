@@ -203,3 +203,19 @@ def test_an_auxiliary_has_its_betas_steps_and_start() -> None:
 def test_an_auxiliary_refuses_bad_numbers(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"Auxiliary: {message}"):
         Telling(**options).auxiliary()
+
+
+class Filling(Loss):
+    """One that fills in what it logs."""
+
+    def forward(self, decoded: Tensor, target: Tensor, context: Context) -> Tensor:
+        self.logged["level"] = decoded.detach().mean()
+        return (decoded - target).square().sum((1, 2, 3))
+
+
+def test_what_a_loss_fills_in_is_logged_without_a_method() -> None:
+    one, other = Filling(), Filling()
+    assert one.log() == {}
+    one(torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4), Context())
+    assert one.log() == {"level": torch.ones(())} and other.log() == {}
+    assert not one.state_dict()

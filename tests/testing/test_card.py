@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import torch
 from torch import Tensor
 
 import recbench
-from recbench import LossEntry, MetricEntry
+from recbench import LossEntry, MetricEntry, MetricScore
 from recbench.api.losses import StandaloneLoss
+from recbench.api.metrics import StandaloneMetric
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.loss import Context, Loss, Setting
+from recbench.contracts.metric import ImageMetric, Metric, SetMetric
 from recbench.plugin.manager import Plugin
 from recbench.plugin.registry import Registered
-from recbench.testing.card import Card, loss_card, metric_card
+from recbench.testing.card import Card, loss_card, metric_cards
 from recbench.testing.case import LATENT, EntryCase
 from recbench.testing.distortions import BANDS, band_noise, distortions
 
@@ -84,11 +87,66 @@ def test_memory_is_what_is_kept_for_the_gradient() -> None:
 
 def test_a_metric_is_best_for_equal_images_in_its_own_direction() -> None:
     for name, at_identity in (("ssim", 1.0), ("mse", 0.0)):
-        card = metric_card(recbench.metric(name), images())
+        card = metric_cards(recbench.metric(name), images())[""]
         assert card.lowest and card.at_identity == pytest.approx(at_identity)
         assert card.slope_at_identity is None
-    card = metric_card(recbench.metric("sharpness_recon"), images())  # best at 1
-    assert card.lowest
+    card = metric_cards(recbench.metric("sharpness_recon"), images())[""]  # best at 1
+    assert card.lowest and card.direction == 1
+
+
+class Several(ImageMetric):
+    """Mean error, the standard deviation of what was decoded, and one that never changes."""
+
+    calls = 0
+
+    def forward(self, decoded: Tensor, target: Tensor) -> Mapping[str, Tensor]:
+        Several.calls += 1
+        spread = decoded.flatten(1).std(1)
+        return {"error": (decoded - target).abs().mean((1, 2, 3)), "spread": spread, "none": torch.zeros_like(spread)}
+
+
+class OfSets(SetMetric):
+    """Errors of the whole set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[Tensor] = []
+
+    def update(self, decoded: Tensor, target: Tensor) -> None:
+        self.errors.append((decoded - target).abs().flatten(1))
+
+    def compute(self) -> Mapping[str, float]:
+        errors = torch.cat(self.errors)
+        return {"error": float(errors.mean()), "largest": float(errors.max())}
+
+
+def several(metric: type[Metric], *scores: MetricScore) -> StandaloneMetric:
+    entry = MetricEntry(name="several", factory=lambda shape: metric(), summary="", direction="lower", scores=scores)
+    return StandaloneMetric(Registered(entry, PLUGIN), {}, SHAPE)
+
+
+def test_each_score_of_a_metric_has_its_own_card_from_the_same_calls() -> None:
+    plain = metric_cards(recbench.metric("l1"), images())[""]
+    scores = (MetricScore(name="error"), MetricScore(name="spread", direction="higher"), MetricScore(name="none"))
+    Several.calls = 0
+    cards = metric_cards(several(Several, *scores), images())
+    assert list(cards) == ["error", "spread", "none"]
+    assert Several.calls < 2 * (1 + 15 + 3 + BANDS), "as often as for one score"
+    error, spread, none = cards.values()
+    assert [each.value for each in error.responses] == pytest.approx([each.value for each in plain.responses])
+    assert error.spectrum == pytest.approx(plain.spectrum) and error.kinds == pytest.approx(plain.kinds)
+    assert (error.direction, spread.direction) == ("lower", "higher")
+    assert error.lowest and not spread.lowest
+    better = {each.kind for each in spread.responses if each.better}
+    assert "noise" in better and not better & {"blur", "contrast"}
+    assert none.lowest and all(math.isnan(ratio) for ratio in none.kinds.values())
+
+
+def test_a_metric_of_sets_has_a_card_for_each_score() -> None:
+    cards = metric_cards(several(OfSets, MetricScore(name="error"), MetricScore(name="largest")), images())
+    assert list(cards) == ["error", "largest"]
+    assert all(card.lowest and card.at_identity == 0 and card.deterministic for card in cards.values())
+    assert all(one.value < two.value for one, two in zip(*(card.responses for card in cards.values()), strict=True))
 
 
 @pytest.mark.parametrize("shape", [SHAPE, ImageShape(1, 16, 16), ImageShape(2, 24, 20)], ids=str)
