@@ -187,7 +187,8 @@ def lines(view: BoardView) -> list[StandingLine]:
         if tiers:
             cells.append(TableCell(short_letters(row.tier), row.tier or "", classes="number tier"))
         cells += [
-            _metric(row.cells.get(column.name), column, ends[column.name], ranked > 1) for column in board.columns
+            _metric(row.cells.get(column.name), column, ends[column.name], several=ranked > 1)
+            for column in board.columns
         ]
         cells.append(TableCell(number(row.kl, 1), _value(row.kl)))
         cells += [_cost(row.cost, column) for column in COST_COLUMNS]
