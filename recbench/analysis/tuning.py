@@ -8,6 +8,7 @@ from typing import Literal
 from recbench.plan.model import Frozen, brief
 from recbench.plan.plan import Plan
 from recbench.plan.selection import best_of
+from recbench.plan.strategies import KL_WEIGHT
 from recbench.plan.tuning import Search, Tuning
 from recbench.store.record import Number, Result
 
@@ -66,9 +67,10 @@ def remarks(plan: Plan, setting: int) -> Iterator[str]:
     label = plan.settings[setting].label
     searches = [search for search in plan.searches if search.setting == setting]
     for search in searches:
-        if search.edge and search.chosen is not None:
+        names = [name for name in search.edge if name != KL_WEIGHT]  # of that, a health warning says so
+        if names and search.chosen is not None:
             values = search.trials[search.chosen].values
-            what = ", ".join(f"{name}={brief(values[name])}" for name in search.edge)
+            what = ", ".join(f"{name}={brief(values[name])}" for name in names)
             yield (
                 f"{label}: the best {what} of {search.label} lies at the edge of its range, and a better value may lie "
                 "beyond; widen the range in the section tuning"

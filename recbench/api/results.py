@@ -186,15 +186,20 @@ class SuiteResults:
         and ``std`` over test images, and ``n``, their number. Jobs without scores have no rows."""
         return tables.scores_table(self.plan, self._state.records).infer_objects()
 
-    def per_image(self) -> DataFrame:
+    def per_image(self, *, baselines: bool = True) -> DataFrame:
         """Return a row per job that is scored on test images, and test image: ``job``, ``setting``, ``method``,
         ``seed``, ``image`` from 0, and a column for each metric of single images, and for ``kl``.
+
+        Args:
+            baselines: whether the rows of baselines are among them, which a board does not rank.
 
         Raises:
             UserError: the scores of a job are missing or damaged.
         """
         found = {}
-        tested = {job.id for job in self.plan.jobs if job.split == "test"}  # trials of tuning see validation images
+        left_out = frozenset() if baselines else self.plan.fitted
+        # Trials of tuning see validation images.
+        tested = {job.id for job in self.plan.jobs if job.split == "test" and job.setting not in left_out}
         for job_id, record in self._state.records.items():
             if job_id in tested and record.status == "done" and SCORES in record.files:
                 try:

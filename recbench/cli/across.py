@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import FiniteRange, results_option
 from recbench.cli.stored import shown_suite
 from recbench.cli.text import echo
@@ -16,7 +17,7 @@ PICTURES = (".pdf", ".png", ".svg")
 
 
 @click.command("across")
-@click.argument("suites", nargs=-1, metavar="SUITE…")
+@click.argument("suites", nargs=-1, metavar="SUITE…", shell_complete=complete_suites)
 @results_option
 @click.option("--metric", metavar="NAME", help="Rank by this metric instead of each board's mean rank.")
 @click.option(

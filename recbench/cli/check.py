@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recbench.cli.completion import complete_checked
 from recbench.cli.options import load, parameters, plugin_options
 from recbench.cli.text import echo
 from recbench.contracts.direction import direction_words
@@ -29,7 +30,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 @click.command("check")
-@click.argument("target", metavar="FILE|NAME")
+@click.argument("target", metavar="FILE|NAME", shell_complete=complete_checked)
 @click.option("-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Parameter of the entry. Repeatable.")
 @click.option("--no-card", is_flag=True, help="Print the results of the tests only.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)

@@ -10,6 +10,7 @@ import click
 
 from recbench.analysis.comparison import Change, ComparedPair, Comparison, Side, compare
 from recbench.analysis.earlier import earlier_version
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import results_option
 from recbench.cli.stored import shown_suite
 from recbench.cli.terminal import laid_out
@@ -21,8 +22,8 @@ from recbench.store.sources import ArchiveSource, FolderSource, RecordSource
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=complete_suites)
+@click.argument("second", metavar="B", shell_complete=complete_suites)
 @click.option("--anyway", is_flag=True, help="Compare even if protocols differ.")
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True, help="Format."
@@ -35,7 +36,8 @@ def compare_command(first: str, second: str, anyway: bool, form: str, results: P
     is an earlier version of a loss whose records still exist; CODE is the beginning of the digest of its code.
     """
     with ExitStack() as stack:
-        sides = [_side(text, results, stack) for text in (first, second)]
+        known: dict[str, RecordSource] = {}
+        sides = [_side(text, results, stack, known) for text in (first, second)]
         found = compare(*sides, anyway=anyway)
     if form == "json":
         echo(found.model_dump_json(indent=1))
@@ -43,16 +45,21 @@ def compare_command(first: str, second: str, anyway: bool, form: str, results: P
     say(_text(found).rstrip("\n"))
 
 
-def _side(text: str, results: Path, stack: ExitStack) -> Side:
-    """Return the suite or method that A or B refers to."""
+def _side(text: str, results: Path, stack: ExitStack, known: dict[str, RecordSource]) -> Side:
+    """Return the suite or method that A or B refers to.
+
+    Args:
+        known: the suites that were found already, so that a line that says which is shown is printed once.
+    """
     cuts = [len(text), *(i for i, character in enumerate(text) if character == ":")]
     problem: UserError | None = None
     for cut in cuts:
         try:
-            source = _source(text[:cut], results, stack)
+            source = known.get(text[:cut]) or _source(text[:cut], results, stack)
         except UserError as error:
             problem = error
             continue
+        known[text[:cut]] = source
         label = text[cut + 1 :] or None
         plan = source.plan
         if label and label not in [method.label for method in plan.methods] and "@" in label:
@@ -84,7 +91,7 @@ def _text(found: Comparison) -> str:
     blocks += [f"only in {found.second}: {', '.join(found.only_second)}"] if found.only_second else []
     changes = [change for pair in found.pairs for change in pair.changes]
     significant = sum(change.verdict in ("better", "worse") for change in changes)
-    at = f"at {found.confidence:.0%} confidence; p-values and intervals are corrected for all of them"
+    at = f"at {_percent(found.confidence)} confidence; p-values and intervals are corrected for all of them"
     blocks.append(f"{significant} of {len(changes)} scores differ significantly ({at})")
     return "\n\n".join(blocks) + "\n"
 
@@ -101,14 +108,22 @@ def _block(pair: ComparedPair, confidence: float) -> str:
     if not pair.changes:
         return "\n".join([*lines, "  no scores to compare"])
     rows = [
-        ["", "before", "after", "difference", f"{confidence:.0%} interval", "p", ""],
+        ["", "before", "after", "difference", f"{_percent(confidence)} interval", "p", ""],
         *(_row(change) for change in pair.changes),
     ]
     rows = [["  " + row[0], *row[1:]] for row in rows]
     lines += laid_out(rows, (0, 6)).split("\n")
+    targets = [change.column for change in pair.changes if change.column.target is not None]
+    for target in dict.fromkeys(column.target for column in targets):
+        names = ", ".join(column.name for column in targets if column.target == target)
+        lines.append(f"  the difference of {names} is that of distances from {target:g}")
     if pair.seeds == (1, 1):
         lines.append("  one seed each: the tests hold for these trainings, not for the methods in general")
     return "\n".join(lines)
+
+
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:g} %"
 
 
 def _row(change: Change) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from recbench.cli.completion import complete_names
 from recbench.cli.options import load, parameters, plugin_options
 from recbench.cli.text import echo, say
 from recbench.cli.weights import shown_size
@@ -66,7 +67,7 @@ def list_command(cache: Path | None, plugin_files: tuple[str, ...], blocked: tup
 
 
 @data_command.command("prepare")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names("datasets"))
 @click.option(
     "--root",
     metavar="DIR",

@@ -59,16 +59,29 @@ def lay_out(wide: Grid, width: int | None, narrow: Grid | None = None) -> Iterat
         for i, column in enumerate(columns)
     ]
     natural = [max(max(cell_len(e.text), cell_len(e.under)) for e in column) for column in columns]
-    repeated, others = list(range(grid.front)), list(range(grid.front, len(columns)))
-    while others:
-        part = [*repeated, others.pop(0)]
-        while others and sum(least[i] + _GAP for i in part) + least[others[0]] <= width:
-            part.append(others.pop(0))
+    parts = _parts(least, grid.front, width)
+    # Words are not put below each other where the table continues below anyway, and would take no more parts without.
+    roomy = [min(most, natural[i]) if i in grid.left else cells for i, cells in enumerate(least)]
+    if len(parts) > 1 and len(fewer := _parts(roomy, grid.front, width)) == len(parts):
+        parts = fewer
+    for part in parts:
         room = width - _GAP * (len(part) - 1)
         fitted = _fitted([natural[i] for i in part], [least[i] for i in part], room)
         broken = [min(least[i], _BROKEN) if i in grid.left else least[i] for i in part]
         fitted = _fitted(fitted, broken, room)  # as a last resort, long words are broken
         yield _stacked([[row[i] for i in part] for row in grid.rows], fitted, [i in grid.left for i in part])
+
+
+def _parts(cells: Sequence[int], front: int, width: int) -> list[list[int]]:
+    """Return the columns of each part of a table, of which each column takes at least so many cells."""
+    others = list(range(front, len(cells)))
+    parts = []
+    while others:
+        part = [*range(front), others.pop(0)]
+        while others and sum(cells[i] + _GAP for i in part) + cells[others[0]] <= width:
+            part.append(others.pop(0))
+        parts.append(part)
+    return parts
 
 
 def _plain(grid: Grid) -> Grid:

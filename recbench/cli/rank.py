@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recbench.cli.completion import complete_names
 from recbench.cli.options import confidence_option, load, output_option, plugin_options
 from recbench.cli.text import echo
 from recbench.errors import UserError
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 @click.command("rank")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--metric", default="", metavar="NAME", help="Metric of recbench that the scores are of: its direction and range."
+    "--metric",
+    default="",
+    metavar="NAME",
+    shell_complete=complete_names("metrics"),
+    help="Metric of recbench that the scores are of: its direction and range.",
 )
 @click.option(
     "--direction",

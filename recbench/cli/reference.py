@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.completion import complete_suites
 from recbench.cli.options import results_option
 from recbench.cli.stored import stored_suite
 from recbench.cli.text import echo, say
@@ -61,7 +62,7 @@ def _facts(board: ReferenceBoard) -> tuple[str, ...]:
 
 
 @reference_command.command("add")
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete_suites)
 @results_option
 @click.option(
     "--into",

@@ -8,7 +8,7 @@ from typing import Unpack
 
 import click
 
-from recbench.cli.completion import complete_suites
+from recbench.cli.completion import complete_jobs, complete_suites
 from recbench.cli.options import load, plugin_options, results_option
 from recbench.cli.stored import chosen_job, load_stored_suite, stored_suite, with_remembered
 from recbench.cli.sweeping import Settings, execute, options_of, sweep_options
@@ -23,7 +23,7 @@ from recbench.sweep.state import PlanState, inspect
 
 @click.command("retry")
 @click.argument("suite", shell_complete=complete_suites)
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_jobs)
 @click.option("--diverged", is_flag=True, help="Include jobs that diverged.")
 @results_option
 @sweep_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recbench.cli.completion import complete_scored
 from recbench.cli.options import load, parameters, plugin_options
 from recbench.cli.text import echo
 from recbench.contracts.entries import LossEntry
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("score")
 @click.argument("kind", type=click.Choice(["loss", "metric"]))
-@click.argument("name")
+@click.argument("name", shell_complete=complete_scored)
 @click.argument("decoded", type=click.Path(path_type=Path, exists=True))
 @click.argument("target", type=click.Path(path_type=Path, exists=True))
 @click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from recbench.cli.completion import complete_shipped_suites
 from recbench.cli.options import load, plugin_options
 from recbench.cli.text import say
 from recbench.errors import SuiteError, UserError
@@ -43,7 +44,7 @@ def _facts(file: Path, registry: Registry) -> tuple[str, str, str, str]:
 
 
 @suites_command.command("copy")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_shipped_suites)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="New file; NAME.yaml by default.")
 def copy_command(name: str, output: Path | None) -> None:
     """Copy the shipped suite NAME into a new file, to be edited; a file that exists is never replaced."""

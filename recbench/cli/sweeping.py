@@ -13,6 +13,7 @@ import click
 
 from recbench.analysis.board import Leaderboard
 from recbench.analysis.ranking import rank_stored
+from recbench.cli.completion import complete_names
 from recbench.cli.durations import parse_duration
 from recbench.cli.hangup import ignore_hangup
 from recbench.cli.options import CommandFunction, FiniteRange, check_device, parameters, read_profile
@@ -76,7 +77,13 @@ _OPTIONS = (
         help="Number of jobs per GPU; without a GPU, in parallel on the CPU. auto: as many as train most images per "
         "second, measured beforehand.",
     ),
-    click.option("--executor", default="local", show_default=True, help="Executor plugin that runs the jobs."),
+    click.option(
+        "--executor",
+        default="local",
+        show_default=True,
+        shell_complete=complete_names("executors"),
+        help="Executor plugin that runs the jobs.",
+    ),
     click.option(
         "--executor-option", multiple=True, metavar="KEY=VALUE", help="Parameter of the executor. Repeatable."
     ),
@@ -105,7 +112,12 @@ _OPTIONS = (
         help="Before anything is trained, let every method take one step, and check its plugins (the default).",
     ),
     click.option(
-        "--track", "tracked", multiple=True, metavar="TRACKER", help="Report the jobs to a tracker. Repeatable."
+        "--track",
+        "tracked",
+        multiple=True,
+        metavar="TRACKER",
+        shell_complete=complete_names("trackers"),
+        help="Report the jobs to a tracker. Repeatable.",
     ),
     click.option("--quiet", "-q", is_flag=True, help="Show no progress and no jobs that are done."),
     click.option("--verbose", "-v", is_flag=True, help="Print a line for each epoch of each job too."),

@@ -14,6 +14,7 @@ import click
 from recbench.analysis import contender
 from recbench.analysis.ranking import rank_stored
 from recbench.cli.beside import TRY, FinishedBoard, finished_board, side_by_side
+from recbench.cli.completion import complete_suites
 from recbench.cli.forecast import Forecast, forecast
 from recbench.cli.hangup import ignore_hangup
 from recbench.cli.options import check_device, load, plugin_options, results_option
@@ -55,6 +56,7 @@ _ASKS = 120.0
     default=BOARD,
     show_default=True,
     metavar="NAME|DIR",
+    shell_complete=complete_suites,
     help="The reference board to rank it on, or a folder with the results of a suite.",
 )
 @click.option("--loss", "wanted", multiple=True, metavar="NAME", help="Only this loss of the file. Repeatable.")

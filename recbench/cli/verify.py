@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recbench.cli.completion import complete_suites_and_jobs
 from recbench.cli.options import FiniteRange, check_device, load, plugin_options, results_option
 from recbench.cli.stored import stored_suite, tell_unloaded_files, with_remembered
 from recbench.cli.terminal import laid_out
@@ -24,7 +25,7 @@ _ID = re.compile(r"[0-9a-f]{4,16}")
 
 
 @click.command("verify")
-@click.argument("job", metavar="JOB|SUITE")
+@click.argument("job", metavar="JOB|SUITE", shell_complete=complete_suites_and_jobs)
 @results_option
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder for decoded images.")
 @click.option(

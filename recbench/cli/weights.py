@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from recbench.cli.options import load, plugin_options
 from recbench.cli.text import echo, say
@@ -40,8 +41,15 @@ def list_command(plugin_files: tuple[str, ...], blocked: tuple[str, ...], strict
                 say(f"  {label:<9}{text}")
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the entries that need weights, and the files of these, that begin like this."""
+    users = _files((), (), strict=False)
+    names = sorted({entry.split()[1] for entries in users.values() for entry in entries})
+    return [CompletionItem(name) for name in [*names, *(file.file for file in users)] if name.startswith(incomplete)]
+
+
 @weights_command.command("fetch")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=_complete)
 @click.option("--yes", is_flag=True, help="Fetch all that is missing without asking.")
 @click.option(
     "--to",

@@ -193,7 +193,8 @@ def tuning_legend(board: Board) -> str:
     """Return the explanation of :func:`tuning`, in one line."""
     tuned = next(row.tuned for row in board.rows if row.tuned is not None)
     how = "of the first k" if tuned.strategy == "optuna" else "expected over all draws of k candidates"
+    edge = ", (edge) at the end of their range" if any(row.tuned and row.tuned.edge for row in board.rows) else ""
     return (
-        f"tuning ({tuned.strategy}): values chosen by {tuned.metric} on the validation images, (edge) at the end of "
-        f"their range; scale: factor of the ladder of KL weights; best of k: {how}"
+        f"tuning ({tuned.strategy}): values chosen by {tuned.metric} on the validation images{edge}; scale: factor of "
+        f"the ladder of KL weights; best of k: {how}"
     )

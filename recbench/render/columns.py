@@ -163,6 +163,11 @@ def status(row: Row) -> str:
     return f"{text} {UNWELL}" if row.health else text
 
 
+def leads(ends: tuple[int, int] | None) -> bool:
+    """Return whether a rank interval is that of a method that is significantly better than all others."""
+    return ends == (1, 1)
+
+
 def ranks(ends: tuple[int, int] | None) -> str:
     """Return a rank interval as text.
 
@@ -213,7 +218,7 @@ def _metric(column: Column, several: bool) -> tuple[BoardColumn, ...]:
             return TableEntry("–")
         text = f"{IN_FAMILY} " if cell.in_family else ""
         text += number(cell.mean, column.digits)
-        best: Mark = "best" if several and cell.rank_interval == (1, 1) else ""
+        best: Mark = "best" if several and leads(cell.rank_interval) else ""
         under = spread if spreads else interval
         return TableEntry(text, best, under(cell, column.digits), brackets=not spreads)
 
@@ -230,7 +235,7 @@ def _metric(column: Column, several: bool) -> tuple[BoardColumn, ...]:
 
 def _best(board: Board, row: Row) -> Mark:
     """Mark a method that is significantly better than all others."""
-    return "best" if row.rank_interval == (1, 1) and sum(map(is_ranked, board.rows)) > 1 else ""
+    return "best" if leads(row.rank_interval) and sum(map(is_ranked, board.rows)) > 1 else ""
 
 
 def _rank(board: Board, row: Row) -> TableEntry:

@@ -28,8 +28,8 @@ def summary(table: PublishedTable) -> str:
         return "no orderings to check"
     holds, contradicted, undecided = (table.count(verdict) for verdict in VERDICTS)
     return (
-        f"of {len(table.claims)} printed orderings, {holds} hold in our runs, {contradicted} do not, and "
-        f"{undecided} cannot be decided (at {table.confidence:.0%} confidence, corrected for all pairs of a metric)"
+        f"of {len(table.claims)} printed orderings, {holds} hold in our runs, {contradicted} do not, and {undecided} "
+        f"cannot be decided (at {100 * table.confidence:g} % confidence, corrected for all pairs of a metric)"
     )
 
 

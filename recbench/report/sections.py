@@ -256,7 +256,8 @@ def training(view: BoardView) -> Section | None:
         "are not comparable. Dashed lines, with a cross in the plot below, are jobs that failed or diverged."
     )
     comparable = "The plot shows what can be compared: PSNR and SSIM of the same few validation images."
-    texts = (text, comparable) if "validation_psnr" in series.quantities(view) else (text,)
+    # Where some jobs are of a version that did not measure it, another quantity comes first.
+    texts = (text, comparable) if next(iter(series.quantities(view)), "") == "validation_psnr" else (text,)
     sheet = over_epochs(view)
     if sheet is None:
         return Section("training", "Training", "Training curves", texts, "training.html", (chart,))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from recbench.analysis.board import Board, MetricCell, Row
 from recbench.plan.model import Column
-from recbench.render.columns import UNWELL, short_letters
+from recbench.render.columns import UNWELL, leads, ranks, short_letters
 from recbench.render.text import head, number
+from recbench.render.verdict import verdict
 from recbench.report.content import BoardView, MethodView
 from recbench.report.series import percent
 from recbench.store.costs import COST_COLUMNS, CostColumn
@@ -93,7 +94,10 @@ _FIRST = {"higher": "descending", "lower": "ascending"}
 
 def heads(board: Board) -> list[Head]:
     """Return the heads of all columns, in the order of the cells of :func:`lines`."""
-    found = [Head("#", classes="number place", sorted=True, title="Rank by mean rank over the ranking metrics")]
+    place = "Sorted by mean rank over the ranking metrics"
+    if _has_tiers(board):
+        place = f"Interval of ranks that significant differences leave open ({percent(board)}); sorted by mean rank"
+    found = [Head("#", classes="number place", sorted=True, title=place)]
     found += [Head("method", classes="name", title="The loss and its parameters")]
     if _has_tiers(board):
         title = f"Methods that share a letter do not differ significantly ({percent(board)} confidence)"
@@ -164,7 +168,11 @@ def lines(view: BoardView) -> list[StandingLine]:
     for method in shown:
         row = method.row
         cells = [
-            TableCell(str(row.place or "–"), str(row.place or ""), classes="number place"),
+            TableCell(
+                ranks(row.rank_interval) if row.rank_interval else str(row.place or "–"),
+                str(row.place or ""),
+                classes="number place",
+            ),
             TableCell(
                 row.label,
                 row.label.lower(),
@@ -178,7 +186,10 @@ def lines(view: BoardView) -> list[StandingLine]:
         ]
         if tiers:
             cells.append(TableCell(short_letters(row.tier), row.tier or "", classes="number tier"))
-        cells += [_metric(row.cells.get(column.name), column, ends[column.name]) for column in board.columns]
+        cells += [
+            _metric(row.cells.get(column.name), column, ends[column.name], several=ranked > 1)
+            for column in board.columns
+        ]
         cells.append(TableCell(number(row.kl, 1), _value(row.kl)))
         cells += [_cost(row.cost, column) for column in COST_COLUMNS]
         cells.append(_rank(row, ranked))
@@ -215,7 +226,7 @@ def _ends(column: Column, rows: Sequence[Row]) -> tuple[float, float]:
     return max(costs), min(costs)
 
 
-def _metric(cell: MetricCell | None, column: Column, ends: tuple[float, float]) -> TableCell:
+def _metric(cell: MetricCell | None, column: Column, ends: tuple[float, float], *, several: bool) -> TableCell:
     if cell is None:
         return TableCell("–", "", title=f"no value for {column.name}")
     worst, best = ends
@@ -232,11 +243,11 @@ def _metric(cell: MetricCell | None, column: Column, ends: tuple[float, float]) 
     title += "" if cell.tier is None else f", tier {cell.tier}"
     title += "; in-family metric" if cell.in_family else ""
     interval = "" if cell.interval is None else " – ".join(number(end, column.digits) for end in cell.interval)
-    text = number(cell.mean, column.digits)
+    bold = ["best"] if several and leads(cell.rank_interval) else []
     return TableCell(
-        text,
+        number(cell.mean, column.digits),
         _value(cell.mean if column.target is None else column.cost(cell.mean)),
-        classes=" ".join(("number", *(["best"] if cell.best else []), *(["in-family"] if cell.in_family else []))),
+        classes=" ".join(("number", *bold, *(["in-family"] if cell.in_family else []))),
         title=title,
         bar=level,
         more=spread.strip(),
@@ -261,23 +272,24 @@ def _seeds(row: Row) -> TableCell:
 
 
 def summary(view: BoardView) -> str:
-    """Summarize the board in a few sentences."""
+    """Summarize the board in a few sentences: the verdict, or without tests who leads; and whose means are best."""
     rows = view.board.rows
     ranked = [row for row in rows if row.status == "ranked"]
     others = len(rows) - len(ranked)
     if not ranked:
         return "No method is ranked yet: none has completed all its seeds."
+    words = verdict(view.board)
     first = [row.label for row in ranked if row.place == 1]
-    leads = "leads" if len(first) == 1 else "lead"
-    text = f"{_listed(first)} {leads} by mean rank over {', '.join(view.board.ranking)}."
+    verb = "leads" if len(first) == 1 else "lead"
+    text = f"{words or f'{_listed(first)} {verb} by mean rank over ' + ', '.join(view.board.ranking)}."
     best_by: dict[str, list[str]] = {}
     for column in view.board.columns:
         best = [row.label for row in ranked if column.name in row.cells and row.cells[column.name].best]
         if 0 < len(best) < 4:  # a long list of ties is not informative
             best_by.setdefault(_listed(best), []).append(column.name)
-    if best_by:
-        text += f" Best: {'; '.join(f'{labels} by {_listed(metrics)}' for labels, metrics in best_by.items())}."
-    if others:
+    if best_by and len(ranked) > 1:
+        text += f" Best means: {'; '.join(f'{labels} by {_listed(metrics)}' for labels, metrics in best_by.items())}."
+    if others and not words:
         text += f" {others} of {len(rows)} methods {'is' if others == 1 else 'are'} not ranked."
     return text
 

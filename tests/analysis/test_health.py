@@ -10,9 +10,10 @@ import pytest
 from recbench.analysis.board import Row
 from recbench.analysis.health import baseline_warnings, edge_warnings
 from recbench.analysis.ranking import rank
+from recbench.analysis.tuning import remarks
 from recbench.plan.model import Baseline, Column, ComponentSpec, PlannedJob
 from recbench.plan.plan import Plan, parse_plan, sealed_plan
-from recbench.plan.tuning import Axis, Search, Trial
+from recbench.plan.tuning import Axis, Search, Trial, Tuning
 from recbench.render.board import UNWELL, warnings
 from recbench.render.leaderboard import FORMATS
 from recbench.store.record import Data, Result, Score, Symptom, parse_record, sealed
@@ -134,6 +135,21 @@ def test_a_kl_weight_at_the_edge_of_its_ladder() -> None:
     assert not list(edge_warnings(searched([0.01, 0.1, 1.0], 1, ())))
     assert not list(edge_warnings(searched([0.01, 0.1, 1.0], 1, ("C",))))
     assert not list(edge_warnings(None))
+
+
+def test_a_value_at_the_edge_of_its_range_is_said_once() -> None:
+    plan = make_plan(["l2"])
+    tuning = Tuning(strategy="grid", budget=3, candidate_seeds=(0,), metric="psnr", direction="higher", seeds=(0,))
+    weights = searched([0.01, 0.1, 1.0], 2, ("kl_weight",))
+    assert not list(remarks(plan.model_copy(update={"tuning": tuning, "searches": (weights,)}), 0))
+    both = weights.model_copy(
+        update={
+            "trials": tuple(t.model_copy(update={"values": {**t.values, "C": 0.25}}) for t in weights.trials),
+            "edge": ("kl_weight", "C"),
+        }
+    )
+    (line,) = remarks(plan.model_copy(update={"tuning": tuning, "searches": (both,)}), 0)
+    assert "the best C=0.25 of l2 lies at the edge of its range" in line and "kl_weight" not in line
 
 
 def test_records_and_plans_of_before_have_none() -> None:

@@ -60,6 +60,21 @@ def test_a_csv_of_scores_gives_the_intervals_of_the_board(stored: Path, tmp_path
         }
 
 
+def test_scores_without_those_of_baselines_give_the_ranks_of_the_board(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A baseline has one seed, and the board does not rank it."""
+    monkeypatch.chdir(tmp_path)
+    results = recbench.load("reference:cifar10-small")
+    board = results.leaderboard().set_index("method")
+    ranked = board[board["psnr_rank_interval"].notna()]
+    assert len(ranked) < len(board)
+    found = recbench.rank(results.per_image(baselines=False), metric="psnr").set_index("method").loc[ranked.index]
+    assert list(found["rank_interval"]) == list(ranked["psnr_rank_interval"])
+    assert list(found["tier"]) == list(ranked["psnr_tier"])
+    assert list(found["low"]) == pytest.approx(list(ranked["psnr_low"]), rel=1e-9)
+
+
 @pytest.fixture
 def recbench_(recbench: Recbench) -> Recbench:
     return recbench

@@ -443,3 +443,14 @@ def test_ctrl_c_exits_with_130(tmp_path, environment):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+# Comparisons
+
+
+def test_compare_says_once_which_results_are_shown_and_what_a_difference_is_of(tmp_path: Path) -> None:
+    sides = ("cifar10-small:l2", "cifar10-small:wiener")
+    done = invoke("compare", *sides, "--results", tmp_path)
+    assert done.stderr.count("showing the reference board of cifar10-small") == 1
+    assert re.search(r"^ +before +after +difference +95 % interval +p$", done.stdout, re.MULTILINE)
+    assert "the difference of sharpness_recon is that of distances from 1" in done.stdout

@@ -170,11 +170,22 @@ def test_help_groups_all_commands_and_has_examples(recbench: Recbench) -> None:
         (["leaderboard", "ti"], {"tiny", "tiny.yaml", "tiny-reference"}),
         (["run", "ti"], {"tiny.yaml", "tiny-reference"}),
         (["figure", "rec"], {"reconstructions"}),
+        (["compare", "tiny", "ti"], {"tiny", "tiny.yaml", "tiny-reference"}),
+        (["leaderboard", "celebahq"], set()),  # a suite that was not run, and has no board
+        (["check", "wien"], {"wiener"}),
+        (["check", "./mi"], {"./mine.py"}),
+        (["score", "loss", "ms_"], {"ms_ssim"}),
+        (["data", "prepare", "cifar100"], {"cifar100"}),
+        (["weights", "fetch", "st_"], {"st_lpips"}),
+        (["suites", "copy", "quickstart-"], {"quickstart-tuned"}),
+        (["try", "--suite", "tiny-"], {"tiny-reference"}),
+        (["run", "tiny.yaml", "--track", "tens"], {"tensorboard"}),
     ],
 )
 def test_shells_offer_suites_and_entries(
     recbench: Recbench, finished_tiny: Path, typed: list[str], offered: set[str]
 ) -> None:
+    (finished_tiny.parent / "mine.py").touch()
     words = " ".join(["recbench", *typed])
     done = recbench(_RECBENCH_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(typed)))
     assert {line.partition(",")[2] for line in done.stdout.split()} == offered

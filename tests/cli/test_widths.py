@@ -118,6 +118,13 @@ def grid(rows: list[list[str]], width: int | None, left: tuple[int, ...] = (0,))
     return "\n".join(part.plain for part in lay_out(Grid(entries, 1, left), width)).splitlines()
 
 
+def test_words_stay_beside_each_other_where_the_table_has_as_many_parts() -> None:
+    rows = [["name", "psnr", "ssim", "KL"], ["a method", "20.1/19–21", "0.5/0.4–0.6", "17"]]
+    lines = [line.split() for line in grid(rows, 23) if line]
+    assert lines[1] == ["a", "method", "20.1"]
+    assert [line[0] for line in lines].count("name") == 2  # as with the words below each other
+
+
 def test_a_table_is_on_one_line_then_stacked_then_in_parts() -> None:
     rows = [["name", "psnr", "ssim"], ["a method", "20.1/19–21", "0.5/0.4–0.6"]]
     assert grid(rows, None)[:2] == ["name              psnr           ssim", "a method  20.1 [19–21]  0.5 [0.4–0.6]"]

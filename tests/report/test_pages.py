@@ -27,10 +27,12 @@ from recbench.files import lock
 from recbench.plan.model import Column
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
+from recbench.render.columns import ranks
 from recbench.render.spreadsheet import csv_text
-from recbench.report import charts, choosing, figures, series, sheets, spectra, tables
+from recbench.render.verdict import verdict
+from recbench.report import charts, choosing, figures, series, sheets, spectra, standings, tables
 from recbench.report.content import Content, gather, slugs
-from recbench.report.sections import Sources
+from recbench.report.sections import Sources, training
 from recbench.report.write import write
 from recbench.store.store import Store
 from tests.report_store import HOSTILE, METRICS, write_store
@@ -126,6 +128,30 @@ def test_spectra_are_those_of_the_metric(shape: tuple[int, int, int]) -> None:
 
 
 # Numbers of plots
+
+
+def test_the_page_says_of_ranks_and_bold_what_the_terminal_says(content: Content) -> None:
+    view = content.boards[0]
+    ranked = [line for line in standings.lines(view) if line.method.row.status == "ranked"]
+    for line in ranked:
+        row, metrics = line.method.row, line.cells[3 : 3 + len(view.board.columns)]
+        assert line.cells[0].text == ranks(row.rank_interval)
+        for column, cell in zip(view.board.columns, metrics, strict=True):
+            assert ("best" in cell.classes.split()) == (row.cells[column.name].rank_interval == (1, 1))
+    assert standings.summary(view).startswith(f"{verdict(view.board)}. Best means: ")
+
+
+def test_what_can_be_compared_is_promised_only_where_every_job_has_it(
+    content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "The plot shows what can be compared"
+    view = content.boards[0]
+    section = training(view)
+    assert section is not None and any(said in text for text in section.texts)
+    some = dict(sorted(series.quantities(view).items(), key=lambda item: item[0].startswith("validation")))
+    monkeypatch.setattr(series, "quantities", lambda _: some)  # as where jobs of an older version lack it
+    section = training(view)
+    assert section is not None and not any(said in text for text in section.texts)
 
 
 def test_the_pareto_front_is_what_no_point_dominates(content: Content) -> None:

@@ -266,7 +266,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 56, r: 12, t: 12, b: 48 },
       hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("strong"), font: { color: colour("ink") } }, hovermode: "closest",
       legend: { orientation: "h", y: 1.12 }, xaxis: { ...axis, title: { text: label("a") } }, yaxis: { ...axis, title: { text: label("b") } },
-    }, { responsive: true, displaylogo: false, displayModeBar: false });
+    }, { responsive: true, typesetMath: false, displaylogo: false, displayModeBar: false });
     plot.dataset.drawn = "true";
   }
   show();

@@ -376,7 +376,7 @@
       plot.style.height = view.layout.height ? `${view.layout.height}px` : "";
       if (scale && +scale.element.value) Object.assign(layout.yaxis, { type: ["linear", "log"][scale.element.value - 1], dtick: undefined });
       layout.yaxis.title = { ...layout.yaxis.title, standoff: 14 };
-      window.Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
+      window.Plotly.react(plot, data, layout, { responsive: true, typesetMath: false, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
       plot.dataset.drawn = "true";
     };
     paint();
