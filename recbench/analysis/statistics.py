@@ -123,16 +123,15 @@ class _Errors:
         return _Errors(self.seeds[pairs], self.freedom[pairs], self.images[pairs])
 
 
-def _errors(moments: ScoreMoments, sign: int = -1) -> _Errors:
-    """Return the error variances, with a training's variance half the method's own and half the mean over all methods.
+def _errors(moments: ScoreMoments, sign: int = -1, share: float = 1.0) -> _Errors:
+    """Return the error variances, with a training's variance partly the method's own, partly the mean over all methods.
 
-    Each method's own variance would leave 1 to 2 degrees of freedom with two seeds, and no power; the mean alone would
-    give false alarms for a method with erratic trainings. The degrees of freedom are Satterthwaite's (1946), of all
-    variances involved. With two methods, each has its own variance: this is Welch's test.
+    The degrees of freedom are Satterthwaite's (1946), of all variances involved.
 
     Args:
         moments: of M methods.
         sign: −1 for differences, 1 for sums.
+        share: of the method's own variance.
     """
     count = len(moments.means)
     several = (moments.seeds > 1) & np.isfinite(moments.seed_variances)
@@ -140,7 +139,6 @@ def _errors(moments: ScoreMoments, sign: int = -1) -> _Errors:
     seeds, freedom = zeros, zeros + 1
     if several.any():
         variances = np.where(several, moments.seed_variances, 0)
-        share = 0.5 if several.sum() > 2 else 1.0
         own = np.where(several, share, 0) / moments.seeds
         pooled = (np.where(several, 1 - share, 1) / moments.seeds) / several.sum()
         both = pooled[:, None] + pooled[None, :]
@@ -166,6 +164,28 @@ def _tails(statistic: Numbers | float, errors: _Errors, images: int) -> Numbers:
     if images > 1:
         p = p + 2 * (1 - share) * special.stdtr(float(images - 1), -statistic)
     return np.asarray(np.minimum(p, 1))
+
+
+IN_COMMON = 0.75
+"""Share of the error rate of a pair's test for the variance that methods have in common."""
+
+
+def _p_values(
+    estimate: Numbers, size: Numbers, moments: ScoreMoments, sign: int, pairs: tuple[NDArray[np.int64], ...]
+) -> Numbers:
+    """Return p-values of differences or sums of pairs of means, each from two tests that share its error rate.
+
+    In one, a training's variance is half the method's own and half the mean over all methods. Own variances would
+    leave 1 to 2 degrees of freedom with two seeds, and no power; the mean alone would give false alarms for a method
+    with erratic trainings. But with one such method on the board, the mean is so large that differences between others
+    drown in it, and these are found by the other: by own variances alone, which is Welch's test. Rejecting what one of
+    them rejects at its share of the rate keeps the rate (Bonferroni). Two methods have own variances only.
+    """
+    own = _p_of_zero(estimate, size, _errors(moments, sign).of(pairs), moments.images)
+    if (moments.seeds > 1).sum() <= 2:
+        return own
+    mixed = _p_of_zero(estimate, size, _errors(moments, sign, share=0.5).of(pairs), moments.images)
+    return np.minimum(np.minimum(mixed / IN_COMMON, own / (1 - IN_COMMON)), 1)
 
 
 def _p_of_zero(estimate: Numbers, size: Numbers, errors: _Errors, images: int) -> Numbers:
@@ -217,10 +237,10 @@ def pairwise(moments: ScoreMoments, target: float | None = None) -> Numbers:
     first, second = (means[each] for each in pairs)
     size = np.maximum(np.abs(first), np.abs(second))
     with np.errstate(invalid="ignore"):
-        found = _p_of_zero(first - second, size, _errors(moments).of(pairs), moments.images)
+        found = _p_values(first - second, size, moments, -1, pairs)
         if target is not None:
             size, sums = np.maximum(size, abs(target)), (first - target) + (second - target)
-            found = np.maximum(found, _p_of_zero(sums, size, _errors(moments, 1).of(pairs), moments.images))
+            found = np.maximum(found, _p_values(sums, size, moments, 1, pairs))
     symmetric = np.ones((len(means), len(means)))
     symmetric[pairs] = symmetric.T[pairs] = found
     return symmetric

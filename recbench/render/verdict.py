@@ -55,8 +55,8 @@ def _sentence(ranked: Sequence[str], top: Sequence[int], below: Sequence[int], b
     if by_all:
         text += f"; {'both' if len(top) == 2 else 'all'} are better than {worse}"
     if by_some:
-        verb = "is" if len(by_some) == 1 else "are"
-        text += f"; {_named([ranked[i] for i in by_some])} {verb} worse than some of them, or of each other"
+        ends = "is worse than some of them" if len(by_some) == 1 else "are each worse than some other method"
+        text += f"; {_named([ranked[i] for i in by_some])} {ends}"
     return text
 
 

@@ -19,15 +19,18 @@ from recbench.analysis.statistics import ScoreMoments, moments, moments_of_means
 from tests.conftest import SOAK
 from tests.synthetic import ODD, Tails, World, odd_mean, odd_scores
 
-EQUAL, UNEQUAL, ERRATIC = "equal", "unequal", "erratic"
+EQUAL, UNEQUAL, ERRATIC, SOME = "equal", "unequal", "erratic", "some"
 
 
 def spreads(kind: str, methods: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Standard deviations of trainings: all alike, from a half to the double, or one method four times the others."""
+    """Standard deviations of trainings: all alike, from a half to the double, one method four times the others, or a
+    third of them ten times the others."""
     if kind == EQUAL:
         return np.ones(methods)
     if kind == UNEQUAL:
         return generator.uniform(0.5, 2, methods)
+    if kind == SOME:
+        return np.where(np.arange(methods) < methods // 3, 10.0, 1.0)
     return np.array([4.0] + [1.0] * (methods - 1))
 
 
@@ -51,6 +54,8 @@ CASES = [
     (10, 3, 200, UNEQUAL, "heavy", 5.0),
     (20, 2, 100, ERRATIC, "normal", 5.0),
     (20, 5, 50, EQUAL, "skewed", 5.0),
+    (12, 2, 50, SOME, "normal", 0.1),
+    (12, 3, 50, SOME, "normal", 0.1),
 ]
 GRID = [
     (methods, seeds, images, kind, tails, 5.0)

@@ -112,14 +112,28 @@ def test_an_interval_of_a_difference_ends_where_the_test_begins_to_reject(seed: 
 
 
 def test_of_several_methods_half_of_a_trainings_variance_is_the_mean_over_all() -> None:
-    """By hand: variances 1, 4 and 10 of three seeds each, so pooled 5."""
+    """By hand: variances 1, 4 and 10 of three seeds each, so pooled 5. This test has three quarters of the rate; Welch's
+    has the other."""
     means = [np.array([-1.0, 0, 1]), 3 + 2 * np.array([-1.0, 0, 1]), np.sqrt(10) * np.array([-1.0, 0, 1])]
     variance = ((1 + 5) / 2 + (4 + 5) / 2) / 3
     weights = np.array([1 / 2 + 1 / 3, 1 / 2 + 1 / 3, 1 / 3]) / 3
     freedom = variance**2 / ((weights * np.array([1, 4, 10])) ** 2 / 2).sum()
     assert weights @ np.array([1, 4, 10]) == pytest.approx(variance)
     p = statistics.pairwise(moments_of_means(means))[0, 1]
-    assert p == pytest.approx(2 * stats.t.sf(3 / np.sqrt(variance), freedom), rel=1e-9)
+    mixed = 2 * stats.t.sf(3 / np.sqrt(variance), freedom)
+    assert p == pytest.approx(mixed / 0.75, rel=1e-9)
+    assert mixed / 0.75 < 4 * stats.ttest_ind(*means[:2], equal_var=False).pvalue
+
+
+def test_a_method_with_erratic_trainings_hides_no_difference_of_others() -> None:
+    """Two that are far apart, three seeds each, by Welch's test of the two alone; beside them one of a hundred times
+    their spread, in whose variance the difference drowns."""
+    steady, other, erratic = np.array([0.0, 1, 2]), np.array([50.0, 51, 52]), 100 * np.array([0.0, 1, 2])
+    alone = stats.ttest_ind(steady, other, equal_var=False).pvalue
+    p = statistics.pairwise(moments_of_means([steady, other, erratic]))
+    assert p[0, 1] == pytest.approx(4 * alone, rel=1e-9)
+    assert p[0, 1] < 1e-4
+    assert p[0, 2] > 0.1
 
 
 def test_a_single_seed_among_several_borrows_the_variance_of_the_others() -> None:
