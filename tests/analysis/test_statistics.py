@@ -112,8 +112,8 @@ def test_an_interval_of_a_difference_ends_where_the_test_begins_to_reject(seed: 
 
 
 def test_of_several_methods_half_of_a_trainings_variance_is_the_mean_over_all() -> None:
-    """By hand: variances 1, 4 and 10 of three seeds each, so pooled 5. This test has three quarters of the rate; Welch's
-    has the other."""
+    """By hand: variances 1, 4 and 10 of three seeds each, so pooled 5. This test has three quarters of the rate,
+    Welch's the other."""
     means = [np.array([-1.0, 0, 1]), 3 + 2 * np.array([-1.0, 0, 1]), np.sqrt(10) * np.array([-1.0, 0, 1])]
     variance = ((1 + 5) / 2 + (4 + 5) / 2) / 3
     weights = np.array([1 / 2 + 1 / 3, 1 / 2 + 1 / 3, 1 / 3]) / 3
