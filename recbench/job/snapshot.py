@@ -16,8 +16,8 @@ from recbench.job.step import Step
 
 @dataclass(frozen=True)
 class _Attribute:
-    """What a module keeps in Python under a name, with a copy of its items if it has any, and how often its tensors had
-    been written into."""
+    """A value that a module keeps in Python under a name, with a copy of its items if it has any, and how often its
+    tensors had been written into."""
 
     value: Any
     items: tuple[Any, ...]
