@@ -323,12 +323,11 @@ def test_a_right_plugin_passes(name: str, tmp_path: Path) -> None:
     assert tried(tmp_path, RIGHT[name]) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 @pytest.mark.parametrize(
     ("code", "wanted"),
     [
         (loss("import os; os._exit(0)"), "forward ended the process (exit code 0)"),
-        (loss("import os; os._exit(3)"), "forward ended the process"),
         (loss("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"), "forward ended the process (SIGSEGV)"),
         (loss("import time; time.sleep(1000)"), "forward hung the process"),
         (loss(f"return {SQUARES}.mean()"), "must return a float32 tensor"),
@@ -338,7 +337,8 @@ def test_nothing_is_trained_with_a_wrong_plugin(recbench: Recbench, tmp_path: Pa
     extra = {"RECBENCH_PREFLIGHT": "1", "RECBENCH_PLUGIN_SECONDS": "6" if "sleep" in code else "60"}
     file, plugin = suite(tmp_path, code)
     file.write_text(file.read_text().replace("[bad]", "[l2, {name: bad, kl_weight: 0.1}, l1]"), encoding="utf-8")
-    for command in (("run", file, "--results", tmp_path / "r"), ("validate", file, "--preflight")):
+    commands = [("run", file, "--results", tmp_path / "r"), ("validate", file, "--preflight")]
+    for command in commands if "_exit" in code else commands[:1]:
         done = recbench(*map(str, command), "--plugin", str(TINY), "--plugin", str(plugin), **extra)
         assert done.returncode == 2, done.stderr
         assert wanted in done.stderr
