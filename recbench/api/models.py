@@ -11,6 +11,7 @@ from recbench.errors import UserError
 from recbench.job.images import convert
 from recbench.job.stored_model import load_architecture
 from recbench.plugin.registry import Registry
+from recbench.store.artifacts import MODEL
 from recbench.store.store import Store
 
 _UNIT = (0.0, 1.0)
@@ -35,6 +36,11 @@ def trained_model(store: Store, job_id: str, registry: Registry, shape: ImageSha
         raise UserError(f"job {job_id}: its record cannot be used: {error}") from None
     if record is None:
         raise UserError(f"job {job_id} has no record any more")
+    if record.status == "done" and not (store.folder(job_id) / MODEL).exists():
+        raise UserError(
+            f"the model of job {job_id} is not in {store.root}: reference boards and exports come without models "
+            "(recbench run trains them)"
+        )
     return TrainedModel(*load_architecture(store, record, registry, shape, where), shape)
 
 
