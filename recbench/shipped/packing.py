@@ -28,7 +28,7 @@ from recbench.store.store import Store
 
 PICTURES = 8
 """The number of test images, and of samples, that a reference board shows of each method."""
-STEPS = (None, 1024, 512, 256, 128, 64, 32, 16)
+STEPS = (None, 1024, 512, 256, 128, 64, 32, 16, 8)
 """The roundings that are tried, from none to the coarsest, until the board is small enough."""
 
 
