@@ -79,7 +79,8 @@ def test_forty_methods_fit(forty: Path, environment: dict[str, str], width: int)
 
 def test_the_verdict_of_forty_methods_is_a_sentence(forty: Path, environment: dict[str, str]) -> None:
     lines = shown(environment, 400, "leaderboard", "--results", forty).splitlines()
-    said = r"loss \d+, .* do not differ significantly; all are better than .* others; .* others are each worse than some other method"
+    said = r"loss \d+, .* do not differ significantly; all are better than .* others; .* others are each worse "
+    said += "than some other method"
     assert re.fullmatch(rf"{said}; 3 methods are not ranked \(1 diverged, 1 failed, 1 incomplete\)\.", lines[1])
 
 
