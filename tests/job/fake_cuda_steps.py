@@ -52,7 +52,7 @@ KERNELS = {
     "charbonnier": 156,
     "dists": 655,
     "ffl": 170,
-    "gradient": 205,
+    "gradient": 187,
     "l1": 150,
     "l2": 153,
     "lpips": 336,
@@ -65,7 +65,7 @@ KERNELS = {
     "vqgan": 710,
     "watson_dct": 264,
     "watson_dft": 384,
-    "wavelet": 338,
+    "wavelet": 242,
     "wiener": 267,
 }
 """The most calls of operations that a step with ``vae_bredell`` and Adam may make, by loss: about 10 % above what it
