@@ -16,7 +16,7 @@ from recbench.cli.stored import shown_suite
 from recbench.cli.terminal import laid_out
 from recbench.cli.text import echo, say
 from recbench.errors import UserError
-from recbench.render.text import head, number
+from recbench.render.text import head, number, percent
 from recbench.store.archive import opened
 from recbench.store.sources import ArchiveSource, FolderSource, RecordSource
 
@@ -91,7 +91,7 @@ def _text(found: Comparison) -> str:
     blocks += [f"only in {found.second}: {', '.join(found.only_second)}"] if found.only_second else []
     changes = [change for pair in found.pairs for change in pair.changes]
     significant = sum(change.verdict in ("better", "worse") for change in changes)
-    at = f"at {_percent(found.confidence)} confidence; p-values and intervals are corrected for all of them"
+    at = f"at {percent(found.confidence)} confidence; p-values and intervals are corrected for all of them"
     blocks.append(f"{significant} of {len(changes)} scores differ significantly ({at})")
     return "\n\n".join(blocks) + "\n"
 
@@ -108,7 +108,7 @@ def _block(pair: ComparedPair, confidence: float) -> str:
     if not pair.changes:
         return "\n".join([*lines, "  no scores to compare"])
     rows = [
-        ["", "before", "after", "difference", f"{_percent(confidence)} interval", "p", ""],
+        ["", "before", "after", "difference", f"{percent(confidence)} interval", "p", ""],
         *(_row(change) for change in pair.changes),
     ]
     rows = [["  " + row[0], *row[1:]] for row in rows]
@@ -120,10 +120,6 @@ def _block(pair: ComparedPair, confidence: float) -> str:
     if pair.seeds == (1, 1):
         lines.append("  one seed each: the tests hold for these trainings, not for the methods in general")
     return "\n".join(lines)
-
-
-def _percent(confidence: float) -> str:
-    return f"{100 * confidence:g} %"
 
 
 def _row(change: Change) -> list[str]:

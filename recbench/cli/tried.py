@@ -11,7 +11,7 @@ from recbench.cli.forecast import Forecast
 from recbench.cli.text import say
 from recbench.plan.plan import Plan
 from recbench.plan.tuning import REFERENCE
-from recbench.render.text import number
+from recbench.render.text import number, percent
 from recbench.store.record import Result
 
 
@@ -54,7 +54,7 @@ def _print_standing(board: Board, found: Standing, label: str, name: str) -> Non
     span = f"{low}–{high}" if low != high else f"{low}"
     say(
         f"{label} on the board of {name} ({board.setting}): place {row.place} of {found.of}, tier {row.tier}, rank "
-        f"interval {span} ({100 * (board.confidence or 0.95):g} %), mean rank {number(row.mean_rank, 2)} over "
+        f"interval {span} ({percent(board.confidence or 0.95)}), mean rank {number(row.mean_rank, 2)} over "
         f"{', '.join(board.ranking)}"
     )
     say(f"  significantly better than: {_listed(found.overall.better)}")

@@ -12,7 +12,7 @@ from recbench.analysis.tables import published_cells
 from recbench.plan.model import Column
 from recbench.render.markdown import escape
 from recbench.render.spreadsheet import csv_text
-from recbench.render.text import head, number
+from recbench.render.text import head, number, percent
 
 VERDICTS = {"holds": "holds", "contradicted": "does not hold", "undecided": "cannot be decided"}
 
@@ -29,7 +29,7 @@ def summary(table: PublishedTable) -> str:
     holds, contradicted, undecided = (table.count(verdict) for verdict in VERDICTS)
     return (
         f"of {len(table.claims)} printed orderings, {holds} hold in our runs, {contradicted} do not, and {undecided} "
-        f"cannot be decided (at {100 * table.confidence:g} % confidence, corrected for all pairs of a metric)"
+        f"cannot be decided (at {percent(table.confidence)} confidence, corrected for all pairs of a metric)"
     )
 
 

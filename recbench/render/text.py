@@ -23,3 +23,12 @@ def number(value: float | None, digits: int) -> str:
     if value is None:
         return "–"
     return f"{value:.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "−∞")
+
+
+def percent(confidence: float) -> str:
+    """Return a confidence as text.
+
+    >>> percent(0.95), percent(0.999)
+    ('95 %', '99.9 %')
+    """
+    return f"{100 * confidence:g} %"
