@@ -11,8 +11,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Real data that may not be redistributed; tests that need them are skipped, with the reason, where they are absent.
 export RECBENCH_SHARED ?= $(wildcard $(abspath ../shared))
-# Each worker of pytest has one core: threads of its own would only get in the way of the others'.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+# Each worker of pytest has one core: threads of its own would only get in the way of the others'. Bytecode is kept, also
+# where the environment forbids it: a thousand processes would compile the same files.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 CORES := $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: quickstart install dev test test-fast doctest test-shared coverage soak gpu-check docs lint clean

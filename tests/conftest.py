@@ -7,9 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from recbench.data.weights import missing
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
+from tests.command_line import CommandLine
 
 # Each worker has a core, and so has each process that a test starts: threads would only get in each other's way.
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -106,28 +107,31 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def environment(cache: Path) -> dict[str, str]:
-    """The environment of command lines: no settings of the person who runs the tests, no colours."""
+def environment_with(cache: Path) -> dict[str, str]:
+    """Return an environment of command lines: no settings of the person who runs the tests, no colours."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RECBENCH_")}
     return {**clean, "RECBENCH_CACHE": str(cache), "RECBENCH_PREFLIGHT": "0", "NO_COLOR": "1", "COLUMNS": "160"}
 
 
 @pytest.fixture
-def recbench(tmp_path: Path, environment: dict[str, str]) -> Recbench:
+def environment(cache: Path) -> dict[str, str]:
+    """The environment of command lines in a test."""
+    return environment_with(cache)
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Iterator[CommandLine]:
+    """Runs the command line in any folder, with any environment."""
+    with closing(CommandLine()) as commands:
+        yield commands
+
+
+@pytest.fixture
+def recbench(tmp_path: Path, environment: dict[str, str], command_line: CommandLine) -> Recbench:
     """Run the command line in ``tmp_path``: ``recbench("run", "suite.yaml")`` gives the completed process."""
 
     def call(*arguments: object, timeout: float = 300, **extra: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "recbench", *map(str, arguments)]
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            env={**environment, **extra},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        return command_line.run(*arguments, cwd=tmp_path, environment={**environment, **extra}, timeout=timeout)
 
     return call
 
@@ -141,14 +145,13 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _tiny_results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def _tiny_results(tmp_path_factory: pytest.TempPathFactory, cache: Path, command_line: CommandLine) -> Path:
     """The results folder of the tiny suite, run once."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(TINY_SUITE)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RECBENCH_")}
-    command = [sys.executable, "-m", "recbench", "run", "tiny.yaml", "--plugin", str(TINY), "--device", "cpu"]
-    environment |= {"RECBENCH_CACHE": str(cache), "RECBENCH_PREFLIGHT": "0", "NO_COLOR": "1"}
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=300)
+    arguments = ("run", "tiny.yaml", "--plugin", TINY, "--device", "cpu")
+    done = command_line.run(*arguments, cwd=folder, environment=environment_with(cache))
+    assert done.returncode == 0, done.stderr
     return folder / "results"
 
 

@@ -55,7 +55,13 @@ KINDS: dict[str, type[Entry]] = {
 _TRUSTED = "recbench"
 """The distribution whose plugins are not first imported in a forked process."""
 
-_MACHINERY = (__file__, str(Path(pluggy.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+_SITE = Path(pluggy.__file__).parent.parent
+# The backport gives the entry points as soon as some library has imported it.
+_MACHINERY = (
+    __file__,
+    *(str(folder) for folder in (_SITE / "pluggy", _SITE / "importlib_metadata", Path(importlib.__file__).parent)),
+    "<frozen importlib",
+)
 """Files whose frames are left out of tracebacks: those between recbench and the plugin."""
 
 

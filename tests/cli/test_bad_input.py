@@ -18,7 +18,8 @@ from PIL import Image
 
 from recbench.errors import OutOfSpaceError
 from recbench.files import write_atomically
-from tests.conftest import TINY
+from tests.command_line import CommandLine
+from tests.conftest import TINY, environment_with
 
 SUITE = """\
 name: tiny
@@ -42,13 +43,11 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path, command_line: CommandLine) -> Path:
     """Return a folder with a finished suite, to be copied."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(SUITE)
-    env = {**os.environ, "RECBENCH_CACHE": str(cache)}
-    command = [sys.executable, "-m", "recbench", *map(str, RUN)]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
+    done = command_line.run(*RUN, cwd=folder, environment=environment_with(cache))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -61,11 +60,11 @@ def done(finished: Path, tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return the contents of all files, except the cache of statistics."""
+    """Return the contents of all files, except the cache of statistics and bytecode."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "statistics.json"
+        if path.is_file() and path.name != "statistics.json" and path.suffix != ".pyc"
     }
 
 

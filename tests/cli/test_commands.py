@@ -23,7 +23,8 @@ from recbench.cli import COMMANDS, cli
 from recbench.errors import UserError
 from recbench.plugin.manager import KINDS, load_plugins
 from recbench.plugin.registry import SINGULAR, Registry
-from tests.conftest import TINY
+from tests.command_line import CommandLine
+from tests.conftest import TINY, environment_with
 
 HEAVY = {"torch", "torchvision", "skimage", "pandas"}
 
@@ -275,16 +276,15 @@ def test_leaderboards_that_are_not_there(recbench, arguments, message):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path, command_line: CommandLine) -> Path:
     """Return a folder in which the tiny suite was run, with one method that fails."""
     folder = tmp_path_factory.mktemp("ran")
     (folder / "tiny.yaml").write_text(
         "name: tiny\ndatasets: [blobs]\narchitectures: [linear]\nlosses: [l2, l1]\nseeds: [0]\n"
         "training: {epochs: 1, batch_size: 16}\nmetrics: [psnr, mse]\n"
     )
-    command = [sys.executable, "-m", "recbench", "run", "tiny.yaml", "--plugin", str(TINY), "--device", "cpu"]
-    env = {**os.environ, "RECBENCH_CACHE": str(cache), "NO_COLOR": "1"}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
+    arguments = ("run", "tiny.yaml", "--plugin", TINY, "--device", "cpu")
+    done = command_line.run(*arguments, cwd=folder, environment=environment_with(cache))
     assert done.returncode == 0, done.stderr
     return folder
 

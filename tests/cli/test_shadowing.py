@@ -40,10 +40,11 @@ def test_files_in_the_working_folder(installed, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_module_that_is_run(recbench, tmp_path):
+def test_a_module_that_is_run(environment, tmp_path):
     """``python -m`` puts the working folder first, and recbench takes it away before it imports more."""
     (tmp_path / "click.py").write_text("raise SystemExit('imported a file of the working folder')\n")
-    assert recbench("--version").returncode == 0
+    command = [sys.executable, "-m", "recbench", "--version"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode == 0
 
 
 def test_every_process_leaves_the_working_folder_out():

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
+from tests.command_line import CommandLine
+from tests.conftest import TINY, environment_with
 from tests.readme import blocks
 
 SUITE = """\
@@ -42,14 +40,13 @@ def recbench_losses():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, cache: Path, command_line: CommandLine) -> Path:
     """The results of the suite above, run once."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "board.yaml").write_text(SUITE)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RECBENCH_")}
-    environment |= {"RECBENCH_CACHE": str(cache), "RECBENCH_PREFLIGHT": "0"}
-    command = [sys.executable, "-m", "recbench", "run", "board.yaml", "--plugin", str(TINY), "--device", "cpu"]
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=300)
+    arguments = ("run", "board.yaml", "--plugin", TINY, "--device", "cpu")
+    done = command_line.run(*arguments, cwd=folder, environment=environment_with(cache))
+    assert done.returncode == 0, done.stderr
     return folder / "results" / "board"
 
 

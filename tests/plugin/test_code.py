@@ -54,6 +54,12 @@ FILES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _edits_are_seen(monkeypatch):
+    """Python takes bytecode for that of the source if both the second of the edit and the size are the same."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A plugin's distribution; returns its folder."""

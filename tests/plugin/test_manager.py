@@ -172,7 +172,10 @@ def hook(plugins: Plugins, kind: str):
     return getattr(plugins.manager.hook, f"recbench_{kind}")
 
 
-def test_the_traceback_is_of_the_plugin_and_not_of_the_machinery(on_path):
+@pytest.mark.parametrize("backport", [False, True])
+def test_the_traceback_is_of_the_plugin_and_not_of_the_machinery(on_path, backport):
+    if backport:  # of importlib.metadata: once imported, it gives the entry points
+        pytest.importorskip("importlib_metadata")
     on_path("recbench-broken", "broken = broken_plugin", broken_plugin=RAISES)
     details = by_name(load_plugins(), "broken").details
     assert details.startswith("Traceback")

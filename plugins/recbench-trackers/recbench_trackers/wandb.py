@@ -44,8 +44,12 @@ class WeightsAndBiases(Tracker):
         picture = contents.picture(images) if self.images else None
         if picture is not None:
             self.run.log({"reconstructions": wandb.Image(picture)}, step=record["trained"]["steps"])
-        self.run.finish(exit_code=0 if record["status"] == "done" else 1)
+        self._finish(0 if record["status"] == "done" else 1)
 
     def pause(self) -> None:
         self.run.mark_preempting()
-        self.run.finish(exit_code=1)  # with the mark: preempted, not failed
+        self._finish(1)  # with the mark: preempted, not failed
+
+    def _finish(self, code: int) -> None:
+        self.run.finish(exit_code=code)
+        wandb.teardown()  # returns when W&B's process has written everything, which finish() does not wait for
