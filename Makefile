@@ -37,10 +37,10 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,lint,test]'
 	touch $@ $(VENV)/.installed
 
-# Slow tests wait for clusters, browsers and time limits half of the time, so there are more workers than cores. All
-# tests of a file are one worker's: what a module sets up, a cluster or a browser, is there once.
+# Slow tests wait for clusters, browsers and time limits, so there are more workers than cores. All tests of a file are
+# one worker's: what a module sets up, a cluster or a browser, is there once.
 test: dev lint doctest
-	$(PYTEST) -n $(shell expr 2 \* $(CORES) + 1) --dist loadfile --no-loadscope-reorder --durations=10
+	$(PYTEST) -n $(shell expr 2 \* $(CORES)) --dist loadfile --no-loadscope-reorder --durations=10
 
 test-fast: dev doctest
 	$(PYTEST) -n $(CORES) -m 'not slow'

@@ -10,14 +10,15 @@ import pytest
 from tests.conftest import ROOT, SOAK
 
 pytestmark = pytest.mark.slow(seconds=20)
+LONG = [pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="takes long: make soak")]
 
 
 @pytest.mark.parametrize(
     ("script", "arguments", "shown"),
     [
         ("leaderboard.py", ["--seeds", "1", "--weights", "1", "--repeats", "1"], "100 jobs, 20 boards of 5 methods"),
-        ("startup.py", ["--repeats", "2"], "run, all done"),
-        ("training.py", ["--steps", "3", "4", "4", "--repeats", "1"], "tiny, 16 px"),
+        ("startup.py", ["--repeats", "1"], "run, all done"),
+        pytest.param("training.py", ["--steps", "3", "4", "4", "--repeats", "1"], "tiny, 16 px", marks=LONG),
         (
             "losses.py",
             ["--sizes", "2x3x32x32", "--rounds", "1", "--only", "l2", "ffl", "wiener", "--step"],
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.slow(seconds=20)
             "settings.py",
             ["--rounds", "1", "--steps", "1", "--network", "tiny, 16 px"],
             "not channels last",
-            marks=[pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="takes long: make soak")],
+            marks=LONG,
         ),
         ("scale.py", ["--jobs", "100", "--real", "3"], "a coordinator of 100 jobs"),
         ("verdicts.py", ["--methods", "3", "--images", "50", "--metrics", "2", "--boards", "3"], "peak of memory"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -14,9 +15,13 @@ SOURCES = {
     for package in PACKAGES
     for file in sorted(package.rglob("*.py"))
 }
-MODULES = {name: ast.parse(text) for name, text in SOURCES.items()}
 MAXIMUM_LINES = 400
 QUESTIONS = ("Who", "What", "Whether", "How")
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    return {name: ast.parse(text) for name, text in SOURCES.items()}
 
 
 def type_names(module: ast.Module) -> Iterator[str]:
@@ -34,7 +39,7 @@ def type_names(module: ast.Module) -> Iterator[str]:
 
 def test_no_name_stands_for_two_classes():
     files: dict[str, list[str]] = defaultdict(list)
-    for file, module in MODULES.items():
+    for file, module in modules().items():
         for name in type_names(module):
             files[name].append(file)
     assert {name: found for name, found in files.items() if len(found) > 1} == {}
@@ -49,7 +54,7 @@ def test_docstrings_start_with_what_a_thing_is_or_does():
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     wrong = [
         f"{file}:{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}"
-        for file, module in MODULES.items()
+        for file, module in modules().items()
         for node in ast.walk(module)
         if isinstance(node, kinds) and (text := ast.get_docstring(node)) and text.split()[0] in QUESTIONS
     ]

@@ -98,7 +98,7 @@ class Watched:
 
 
 PAGES = [(3, width, scheme) for width in WIDTHS.values() for scheme in ("light", "dark")]
-PAGES += [(60, 390, "light"), (60, 1440, "dark")]
+PAGES += [(60, 390, "light")]
 
 
 @pytest.mark.parametrize(("report", "width", "scheme"), PAGES, indirect=["report"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -17,7 +16,8 @@ from typing import Any
 import pytest
 
 from recbench.files import lock
-from tests.conftest import SOAK, TINY, Recbench
+from tests.command_line import CommandLine
+from tests.conftest import SOAK, TINY, TINY_SUITE, Recbench, environment_with
 
 pytestmark = pytest.mark.slow(seconds=25)
 
@@ -151,15 +151,14 @@ def outcome(root: Path) -> dict[tuple[str, int], Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, int], Any], str]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, cache: Path, command_line: CommandLine
+) -> tuple[dict[tuple[str, int], Any], str]:
     """Return the results of the slow suite without interruptions, and its leaderboard."""
-    from tests.conftest import TINY_SUITE
-
     root = tmp_path_factory.mktemp("undisturbed")
     (root / "tiny.yaml").write_text(TINY_SUITE)
-    command = [sys.executable, "-m", "recbench", *map(str, RUN), *LONG]
-    environment = {**os.environ, "RECBENCH_CACHE": str(root / "cache")}
-    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+    done = command_line.run(*RUN, *LONG, cwd=root, environment=environment_with(cache))
+    assert done.returncode == 0, done.stderr
     return outcome(root), (root / "results/tiny/leaderboard.json").read_text()
 
 
