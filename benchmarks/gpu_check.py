@@ -10,166 +10,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-LOSSES: dict[str, dict[str, Any]] = {
-    "l2": {},
-    "ffl": {},
-    "ssim": {},
-    "wiener": {"warmup_epochs": 0},
-    "watson_dft": {"weights": "initial"},
-}
-SIDES = (32, 64)
-BATCH = 64
+import gpu_speed
+from gpu_steps import LOSSES, ROOT, Device, Row, model_of, moved, section, stepper, steps_of
+
 BUDGET = 570.0
 """Seconds after which no further section begins, or goes on."""
-SLOT, STARTING = 5.0, 30.0
-"""Seconds for a loss and a size when several jobs share the GPU, and before the first of these slots."""
-
-Row = tuple[str, str, str]
-"""A section's name, what was looked at, and what was found."""
-
-
-class Device:
-    """The GPU, or what stands in for it in a rehearsal."""
-
-    def __init__(self, rehearse: bool) -> None:
-        self.rehearse = rehearse
-        self.name = "cpu" if rehearse else "cuda"
-        self.seconds = 0.1 if rehearse else 1.5
-
-    def wait(self) -> None:
-        import torch
-
-        if not self.rehearse:
-            torch.cuda.synchronize()
-
-    @contextmanager
-    def fake(self) -> Iterator[None]:
-        """In a rehearsal, let tensors on ``cuda`` be fake ones."""
-        if not self.rehearse:
-            yield
-            return
-        from tests.fake_cuda import Watch, fake_cuda
-
-        with fake_cuda(), Watch() as watch:
-            yield
-            assert not watch.waits, dict(watch.waits)
-
-
-def model_of(loss: str, params: dict[str, Any], side: int, network: str = "vae_bredell", **sizes: Any) -> Any:
-    """Return a model on the CPU."""
-    import torch
-
-    from recbench.contracts.entries import ImageShape
-    from recbench.contracts.loss import Setting
-    from recbench.job.parts import Model
-    from recbench.plugin.manager import load_plugins
-    from recbench.plugin.registry import Registry
-
-    registry = Registry(load_plugins())
-    networks, losses = registry.get("architectures", network), registry.get("losses", loss)
-    shape = ImageShape(3, side, side)
-    architecture = networks.create(networks.entry.complete(sizes), shape)
-    made = losses.create(losses.entry.complete(params), Setting(shape, architecture.latent_size))
-    architecture = architecture.to(memory_format=torch.channels_last)
-    return Model(architecture, made, networks.entry.value_range, losses.entry.value_range, 1.0)
-
-
-def moved(model: Any, device: Device, *, fake: bool = False) -> Any:
-    """Move a model to the device; with ``fake``, in a rehearsal, to the fake one."""
-    if fake and device.rehearse:
-        from tests.fake_cuda import to_fake
-
-        to_fake(model.architecture)
-        to_fake(model.loss)
-    else:
-        model.architecture.to(device.name)
-        model.loss.to(device.name)
-    return model
-
-
-def stepper(
-    loss: str, side: int, device: Device, *, compiled: bool = False, recorded: bool = False
-) -> Callable[[], None]:
-    """Return a function that takes a step of training in bf16, with images on the device."""
-    model = moved(model_of(loss, LOSSES.get(loss, {}), side), device)
-    return steps_of(model, side, device.name, compiled=compiled, recorded=recorded)
-
-
-def steps_of(
-    model: Any, side: int, where: str, *, compiled: bool = False, recorded: bool = False
-) -> Callable[[], None]:
-    """Return a function that takes a step of a model on a device; with ``recorded``, as a CUDA graph, or on the CPU by
-    its stand-in."""
-    import torch
-
-    from recbench.job.graph import ReplayedStep
-    from recbench.job.images import take, to_range
-    from recbench.job.step import Step
-    from recbench.plan.model import Training
-
-    config = Training(epochs=2, batch_size=BATCH, precision="bf16", compile=compiled, deterministic=False)
-    images = torch.randint(0, 256, (16 * BATCH, 3, side, side), dtype=torch.uint8, device=where)
-    step, order, done = Step(model, config), torch.arange(16 * BATCH, device=where), [0]
-    take_step = ReplayedStep(step, recorder(where), refused) if recorded else step
-
-    def once() -> None:
-        chosen = order[(done[0] % 16) * BATCH :][:BATCH]
-        target = to_range(take(images, chosen, torch.device(where)), model.image_range)
-        take_step(target, 20, done[0], checked=False)
-        done[0] += 1
-
-    return once
-
-
-def recorder(where: str) -> Any:
-    """Return what records steps on a device."""
-    import torch
-
-    if where == "cpu":
-        from tests.recorded_operations import OperationsRecorder
-
-        return OperationsRecorder()
-    from recbench.job.graph import CudaRecorder
-
-    return CudaRecorder(torch.device(where))
-
-
-def refused(why: str) -> None:
-    raise RuntimeError(why)
-
-
-def speed(once: Callable[[], None], device: Device, seconds: float, warm_up: int = 10) -> float:
-    """Return images per second."""
-    for _ in range(1 if device.rehearse else warm_up):
-        once()
-    device.wait()
-    start, steps = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds or not steps:
-        for _ in range(1 if device.rehearse else 10):
-            once()
-            steps += 1
-        device.wait()
-    return steps * BATCH / (time.perf_counter() - start)
-
-
-def combinations() -> list[tuple[str, int]]:
-    return [(loss, side) for side in SIDES for loss in LOSSES]
-
-
-# Sections: each yields rows
 
 
 def machine(device: Device) -> Iterator[Row]:
@@ -183,90 +38,6 @@ def machine(device: Device) -> Iterator[Row]:
 
         yield "machine", "GPU", f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB"
         yield "machine", "driver, CUDA, cuDNN", ", ".join(str(value) for value in _of_gpu().values())
-
-
-def eager(device: Device) -> Iterator[Row]:
-    for loss, side in combinations():
-        if device.rehearse:
-            model = moved(model_of(loss, LOSSES[loss], side), device, fake=True)
-            with device.fake():
-                steps_of(model, side, "cuda")()
-            yield f"{side} px eager", loss, "a step on fake CUDA tensors"
-        else:
-            yield (
-                f"{side} px eager",
-                loss,
-                f"{speed(stepper(loss, side, device), device, device.seconds):,.0f} images/s",
-            )
-
-
-def graph(device: Device) -> Iterator[Row]:
-    for loss, side in combinations()[:1] if device.rehearse else combinations():
-        try:
-            once = stepper(loss, side, device, recorded=True)
-            for _ in range(5):  # until a step is recorded, and another replayed
-                once()
-            found = f"{speed(once, device, device.seconds):,.0f} images/s"
-        except RuntimeError as error:
-            found = f"FAILED: {error}"
-        yield f"{side} px as a CUDA graph", loss, found
-
-
-def compiled(device: Device) -> Iterator[Row]:
-    for loss, side in combinations()[:1] if device.rehearse else combinations():
-        once = stepper(loss, side, device, compiled=not device.rehearse)
-        yield f"{side} px compiled", loss, f"{speed(once, device, device.seconds):,.0f} images/s"
-
-
-def shared_job(device: Device, begins: float) -> Iterator[Row]:
-    """One of several jobs that share the GPU: they measure the same at the same time."""
-    for number, (loss, side) in enumerate(combinations()[:2] if device.rehearse else combinations()):
-        once = stepper(loss, side, device, recorded=True)
-        for _ in range(5):  # until a step is recorded
-            once()
-        device.wait()
-        time.sleep(max(0.0, begins + number * SLOT + 0.5 * SLOT - time.time()))
-        yield f"{side} px", loss, str(speed(once, device, min(device.seconds, 0.3 * SLOT), warm_up=0))
-
-
-def shared(device: Device, jobs: int, mps: bool) -> Iterator[Row]:
-    name = f"{jobs} jobs{' with MPS' if mps else ''}"
-    with multi_process_service() if mps else nullcontext({}) as environment:
-        if environment is None:
-            yield name, "", "nvidia-cuda-mps-control is not here, or does not start"
-            return
-        begins = time.time() + (5.0 if device.rehearse else STARTING)
-        options = ["--section", "shared_job", "--begins", str(begins), *(["--rehearse"] if device.rehearse else [])]
-        running = [
-            subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True,
-                             env={**os.environ, **environment})
-            for _ in range(jobs)
-        ]  # fmt: skip
-        sums: dict[tuple[str, str], list[float]] = {}
-        for process in running:
-            for line in process.communicate()[0].splitlines():
-                size, loss, found = json.loads(line)
-                sums.setdefault((size, loss), []).append(float(found) if size != "failed" else math.nan)
-        for (size, loss), found in sums.items():
-            whole = "" if len(found) == jobs else f" ({len(found)} of {jobs} jobs)"
-            yield f"{size} {name}", loss, f"{sum(found):,.0f} images/s in all{whole}"
-
-
-@contextmanager
-def multi_process_service() -> Iterator[dict[str, str] | None]:
-    """Start NVIDIA's MPS daemon, and end it; None where there is none."""
-    control = shutil.which("nvidia-cuda-mps-control")
-    if control is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        mine = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
-        environment = {**os.environ, **mine}
-        started = subprocess.run([control, "-d"], env=environment, check=False, capture_output=True)
-        try:
-            yield mine if started.returncode == 0 else None
-        finally:
-            subprocess.run([control], input=b"quit\n", env=environment, check=False, capture_output=True, timeout=30)
 
 
 def training_run(device: Device, loss: str, folder: Path, stop_after: int = 0, **training: Any) -> dict[str, Any]:
@@ -368,12 +139,14 @@ def memory(device: Device) -> Iterator[Row]:
     yield "out of memory", what, f"{said}; a step afterwards works"
 
 
-def memory_twice(device: Device) -> Iterator[Row]:
-    command = [sys.executable, __file__, "--section", "memory", *(["--rehearse"] if device.rehearse else [])]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+def two_jobs(device: Device, name: str) -> Iterator[Row]:
+    """A section in two processes at the same time."""
+    running = [subprocess.Popen(section(name, device), stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for number, process in enumerate(running, 1):
-        lines = process.communicate()[0].splitlines()
-        yield "two jobs", f"job {number}", str(json.loads(lines[-1])[1:]) if lines else f"DIED: {process.returncode}"
+        rows = [json.loads(line) for line in process.communicate()[0].splitlines()]
+        wrong = [row for row in rows if bad(row)]
+        died = [] if process.returncode == 0 else [f"DIED: {process.returncode}"]
+        yield f"{name}, two jobs", f"job {number}", "; ".join([*died, *(str(row[1:]) for row in wrong or rows[-1:])])
 
 
 SUITE = """\
@@ -464,16 +237,18 @@ SECTIONS: dict[str, Callable[[Device], Iterator[Row]]] = {
     "machine": machine,
     "syncs": syncs,
     "divergence": divergence,
+    "divergence_twice": lambda device: two_jobs(device, "divergence"),
     "memory": memory,
-    "memory_twice": memory_twice,
+    "memory_twice": lambda device: two_jobs(device, "memory"),
     "bitwise": bitwise,
     "metrics": metrics,
     "verified": verified,
-    "eager": eager,
-    "graph": graph,
-    "shared": lambda device: shared(device, 2 if device.rehearse else 4, mps=False),
-    "shared_mps": lambda device: shared(device, 2 if device.rehearse else 4, mps=True),
-    "compiled": compiled,  # last: what it takes depends on what the compiler has cached
+    "eager": gpu_speed.eager,
+    "graph": gpu_speed.graph,
+    "host": gpu_speed.host,
+    "shared": lambda device: gpu_speed.shared(device, 2 if device.rehearse else 4, mps=False),
+    "shared_mps": lambda device: gpu_speed.shared(device, 2 if device.rehearse else 4, mps=True),
+    "compiled": gpu_speed.compiled,  # last: what it takes depends on what the compiler has cached
 }
 
 
@@ -494,7 +269,7 @@ def run_all(arguments: argparse.Namespace) -> int:
         if left < 5:
             found.append((name, "", "left out: no time"))
             continue
-        command = [sys.executable, __file__, "--section", name, *(["--rehearse"] if arguments.rehearse else [])]
+        command = section(name, Device(arguments.rehearse))
         with tempfile.TemporaryFile("w+") as output:  # what came before the end of time counts
             try:
                 code = subprocess.run(command, stdout=output, check=False, timeout=left).returncode
@@ -532,7 +307,7 @@ def main() -> int:
         if not torch.cuda.is_available():
             print(json.dumps(("failed", arguments.section, "there is no GPU that torch can use: try --rehearse")))
             return 1
-    sections = {**SECTIONS, "shared_job": lambda device: shared_job(device, arguments.begins)}
+    sections = {**SECTIONS, "shared_job": lambda device: gpu_speed.shared_job(device, arguments.begins)}
     for row in sections[arguments.section](device):
         print(json.dumps(row), flush=True)
     return 0

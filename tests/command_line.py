@@ -7,7 +7,6 @@ start their own.
 
 from __future__ import annotations
 
-import array
 import atexit
 import gc
 import importlib
@@ -20,10 +19,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 ROOT = Path(__file__).parent.parent
 LOOKED_AT_ONCE = ("LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
@@ -40,11 +40,60 @@ LATER = (
 """What commands and jobs import only when they need it."""
 
 
+class Command:
+    """A command that runs, as :class:`subprocess.Popen` has it, with captured text."""
+
+    def __init__(self, words: Sequence[str], process: int, ended: TextIO, outputs: Sequence[int]) -> None:
+        self.args = ["recbench", *words]
+        self.pid = process
+        self.returncode: int | None = None
+        self._texts = ["", ""]
+        self._threads = [threading.Thread(target=self._wait, args=(ended,), daemon=True)]
+        self._threads += [threading.Thread(target=self._read, args=each, daemon=True) for each in enumerate(outputs)]
+        for thread in self._threads:
+            thread.start()
+
+    def _wait(self, ended: TextIO) -> None:
+        with ended:
+            self.returncode = int(ended.readline())
+
+    def _read(self, number: int, output: int) -> None:
+        with open(output, encoding="utf-8") as stream:
+            self._texts[number] = stream.read()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._join(self._threads[:1], timeout)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self._join(self._threads, timeout)
+        return self._texts[0], self._texts[1]
+
+    def _join(self, threads: Sequence[threading.Thread], timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for thread in threads:
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+
+
 class CommandLine:
-    """Runs commands of recbench, by forking where nobody can tell."""
+    """Runs commands of recbench, by forking where nobody can tell: on Linux, and with the environment of this process
+    as far as it is looked at once."""
 
     def __init__(self) -> None:
-        self._requests, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests, other = socket.socketpair()
         self._environment = dict(os.environ)
         command = [sys.executable, "-m", "tests.command_line", str(other.fileno())]
         self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[other.fileno()], start_new_session=True)
@@ -63,47 +112,32 @@ class CommandLine:
         Raises:
             subprocess.TimeoutExpired: the command took longer, and was killed.
         """
+        command = self.start(*arguments, cwd=cwd, environment=environment)
+        try:
+            out, err = command.communicate(timeout=timeout)
+        except BaseException:
+            command.kill()
+            raise
+        return subprocess.CompletedProcess(command.args, command.wait(), out, err)
+
+    def start(self, *arguments: object, cwd: Path, environment: Mapping[str, str]) -> Command | subprocess.Popen[str]:
+        """Do what ``subprocess.Popen([sys.executable, "-m", "recbench", *arguments], …)`` does, with captured text."""
         words = [str(argument) for argument in arguments]
         names = {name for name in {*self._environment, *environment} if name.startswith(LOOKED_AT_ONCE)}
-        if any(self._environment.get(name) != environment.get(name) for name in names):
-            command = [sys.executable, "-m", "recbench", *words]
-            return subprocess.run(
-                command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-            )
-        return self._forked(words, cwd, environment, timeout)
-
-    def _forked(
-        self, words: list[str], cwd: Path, environment: Mapping[str, str], timeout: float
-    ) -> subprocess.CompletedProcess[str]:
+        other = any(self._environment.get(name) != environment.get(name) for name in names)
+        if other or sys.platform != "linux":  # elsewhere libraries may not survive a fork
+            command, pipe = [sys.executable, "-m", "recbench", *words], subprocess.PIPE
+            return subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
         ours, theirs = socket.socketpair()
         pipes = os.pipe(), os.pipe()
-        given = array.array("i", [theirs.fileno(), *(write for _, write in pipes)])
-        self._requests.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+        socket.send_fds(self._requests, [b"."], [theirs.fileno(), *(write for _, write in pipes)])
         theirs.close()
         for _, write in pipes:
             os.close(write)
-        texts = ["", ""]
-
-        def read(number: int) -> None:
-            with open(pipes[number][0], encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor
-                texts[number] = stream.read()
-
-        readers = [threading.Thread(target=read, args=(number,)) for number in range(2)]
-        for reader in readers:
-            reader.start()
-        with ours, ours.makefile("rw", encoding="utf-8") as talk:
-            print(json.dumps([words, str(cwd), dict(environment)]), file=talk, flush=True)
-            process = int(talk.readline())
-            ours.settimeout(timeout)
-            try:
-                code = int(talk.readline())
-            except TimeoutError:
-                os.killpg(process, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(["recbench", *words], timeout) from None
-            finally:
-                for reader in readers:
-                    reader.join()
-        return subprocess.CompletedProcess(["recbench", *words], code, *texts)
+        with ours:
+            talk = ours.makefile("rw", encoding="utf-8")
+        print(json.dumps([words, str(cwd), dict(environment)]), file=talk, flush=True)
+        return Command(words, int(talk.readline()), talk, [read for read, _ in pipes])
 
 
 def serve(requests: socket.socket) -> list[str]:

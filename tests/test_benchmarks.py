@@ -31,6 +31,7 @@ LONG = [pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="takes long: make 
             "not channels last",
             marks=LONG,
         ),
+        ("gpu_check.py", ["--rehearse", "--only", "machine", "host"], "all is well"),
         ("scale.py", ["--jobs", "100", "--real", "3"], "a coordinator of 100 jobs"),
         ("verdicts.py", ["--methods", "3", "--images", "50", "--metrics", "2", "--boards", "3"], "peak of memory"),
     ],

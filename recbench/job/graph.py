@@ -119,7 +119,8 @@ class ReplayedStep:
             self._refuse("Lion has its learning rate as a number, and that changes at every step")
 
     def __call__(self, target: Tensor, epoch: int, step: int, *, checked: bool) -> Tensor:
-        """Take a step; arguments, result and errors are those of :class:`~recbench.job.step.Step`."""
+        """Take a step; arguments, result and errors are those of :class:`~recbench.job.step.Step`, but that the next
+        step may write into the result."""
         frozen = _frozen(self.step, step)
         if frozen != self._frozen:
             self._frozen, self._recorded, self.warm = frozen, None, 0
@@ -224,7 +225,7 @@ class _Recorded:
     def __call__(self, target: Tensor) -> Tensor:
         self.target.copy_(target)
         self.recording.replay()
-        return self.terms.clone()
+        return self.terms
 
 
 class Watched(Context):

@@ -23,18 +23,22 @@ class Diverged(RecbenchError):
 class Guard:
     """A detector of the first step with NaN or infinity.
 
-    Looking at a value makes a GPU wait for it, so values are collected there and looked at every so often; the step
-    is still the exact one. Nothing of later steps is kept, since the job ends.
+    Looking at a value makes a GPU wait for it, so values go to a ring buffer there, which is looked at whenever it is
+    full; the step is still the exact one. Nothing of later steps is kept, since the job ends.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.every = 1 if device.type == "cpu" else 50
-        self.seen: list[tuple[Tensor, int, int]] = []
+    def __init__(self, device: torch.device, every: int | None = None) -> None:
+        """Make room for the values of ``every`` steps; by default one on a CPU, and 50 elsewhere."""
+        every = every or (1 if device.type == "cpu" else 50)
+        self.ring = torch.zeros(every, len(TERMS), dtype=torch.float64, device=device)
+        self.steps: list[tuple[int, int]] = []
+        """Epoch and step of each row that was not looked at."""
 
     def see(self, terms: Tensor, position: Position) -> None:
         """Note the values of all terms of a step, in the order of ``TERMS``."""
-        self.seen.append((terms, position.epoch, position.step))
-        if len(self.seen) >= self.every:
+        self.ring[len(self.steps)] = terms
+        self.steps.append((position.epoch, position.step))
+        if len(self.steps) == len(self.ring):
             self.check()
 
     def check(self) -> None:
@@ -43,11 +47,10 @@ class Guard:
         Raises:
             Diverged: something of it is NaN or infinite.
         """
-        if not self.seen:
+        if not self.steps:
             return
-        values = torch.stack([terms for terms, _, _ in self.seen]).tolist()
-        for row, (_, epoch, step) in zip(values, self.seen, strict=True):
+        for row, (epoch, step) in zip(self.ring.tolist(), self.steps, strict=False):
             for term, value in zip(TERMS, row, strict=True):
                 if not math.isfinite(value):
                     raise Diverged(f"the {term} became {value} in epoch {epoch}, step {step}", epoch, step)
-        self.seen.clear()
+        self.steps.clear()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from recbench.contracts.executor import Task
 from recbench.job import observers
 from recbench.job.observers import Observers, disabled
 from recbench.plugin.manager import load_plugins
+from tests.command_line import CommandLine
 from tests.conftest import TINY, Recbench
 
 ONE = ("run", "tiny.yaml", "--plugin", TINY, "--set", "seeds=[0]", "--set", "losses=[l2]", "--device", "cpu")
@@ -200,16 +199,15 @@ def test_unknown_trackers_options_and_missing_packages_are_named_before_anything
 
 @pytest.mark.slow
 def test_an_interrupted_job_continues_its_run_and_repeats_nothing(
-    tiny: Path, notes: Path, recbench: Recbench, environment: dict[str, str]
+    tiny: Path, notes: Path, recbench: Recbench, command_line: CommandLine, environment: dict[str, str]
 ) -> None:
     """Interrupted politely, then killed, then finished: every epoch comes once, in order, in one run."""
     long = (*ONE[:-4], "--set", "training.epochs=40", "--set", "losses=[{name: misbehaving, params: {what: slow}}]")
     long = (*long, "--set", "seeds=[0]", "--device", "cpu", "--plugin", notes, "--track", "notes")
-    command = [sys.executable, "-m", "recbench", *map(str, long), "--checkpoint-seconds", "0.3"]
     file = tiny.parent / "notes.txt"
     for number in (signal.SIGINT, signal.SIGKILL):
         before = len(calls(file))
-        process = subprocess.Popen(command, cwd=tiny.parent, env=environment, stderr=subprocess.DEVNULL)
+        process = command_line.start(*long, "--checkpoint-seconds", "0.3", cwd=tiny.parent, environment=environment)
         deadline = time.monotonic() + 120
         while len(calls(file)) < before + 6 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -230,12 +228,11 @@ def test_an_interrupted_job_continues_its_run_and_repeats_nothing(
 
 @pytest.mark.slow
 def test_a_tracker_that_is_added_later_gets_what_it_missed(
-    tiny: Path, notes: Path, recbench: Recbench, environment: dict[str, str]
+    tiny: Path, notes: Path, recbench: Recbench, command_line: CommandLine, environment: dict[str, str]
 ) -> None:
     long = ("run", "tiny.yaml", "--plugin", TINY, "--set", "training.epochs=20", "--set", "seeds=[0]")
     long = (*long, "--set", "losses=[{name: misbehaving, params: {what: slow}}]", "--device", "cpu", "--plugin", notes)
-    command = [sys.executable, "-m", "recbench", *map(str, long), "--checkpoint-seconds", "0.1"]
-    process = subprocess.Popen(command, cwd=tiny.parent, env=environment, stderr=subprocess.DEVNULL)
+    process = command_line.start(*long, "--checkpoint-seconds", "0.1", cwd=tiny.parent, environment=environment)
     deadline = time.monotonic() + 120
     history: list[str] = []
     while len(history) < 5 and time.monotonic() < deadline:

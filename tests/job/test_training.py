@@ -215,8 +215,10 @@ def test_nan_ends_training_with_the_epoch_and_step(step: int, tmp_path: Path) ->
 
 
 def test_the_guard_names_the_first_bad_step_though_it_looks_later() -> None:
-    guard = Guard(torch.device("cpu"))
-    guard.every = 50
+    guard = Guard(torch.device("cpu"), every=50)
+    for step in range(1, 5):
+        guard.see(torch.zeros(5), Position(epoch=1, step=step))
+    guard.check()
     for step in range(1, 30):
         auxiliary = float("inf") if step >= 7 else 0.5
         guard.see(torch.tensor([0.5, 0.5, 0.5, auxiliary, 0.0]), Position(epoch=2, step=step))

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.command_line import CommandLine
 from tests.conftest import TINY, Recbench
 from tests.sweep.test_sweep import LONG, OBSERVER, RUN, outcome, records, wait_for_checkpoint, workers
 from tests.tiny_plugin import CHILD
@@ -44,17 +45,21 @@ def wait(for_what: Callable[[], object], seconds: float = 240) -> None:
 
 
 @contextmanager
-def started(
-    root: Path, environment: dict[str, str], *arguments: object, **more: Any
-) -> Iterator[subprocess.Popen[str]]:
-    """A command line in the background; it is ended with the block."""
-    command = [sys.executable, "-m", "recbench", *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, **more)
+def ended(process: Any) -> Iterator[Any]:
+    """A command in the background; it is ended with the block."""
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def started(
+    root: Path, environment: dict[str, str], *arguments: object, **more: Any
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A command in the background, in a process that shares nothing."""
+    command = [sys.executable, "-m", "recbench", *map(str, arguments)]
+    return ended(subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, **more))
 
 
 def children_left() -> list[str]:
@@ -150,16 +155,20 @@ def test_a_job_that_holds_the_interpreter_in_c_dies_with_a_killed_coordinator(
 
 
 def test_coordinators_share_the_work_and_take_over_from_the_dead(
-    tiny: Path, environment: dict[str, str], recbench: Recbench
+    tiny: Path, environment: dict[str, str], recbench: Recbench, command_line: CommandLine
 ) -> None:
     """Three on one folder; one is killed in the middle. The others end with all jobs done, each trained once but for
     those that the dead one was at. Observers of a killed job die with it, perhaps before they have noted its start."""
     root = tiny.parent
     (root / "observer.py").write_text(OBSERVER)
     suite = (*RUN, *LONG, "--plugin", "observer.py", "--checkpoint-seconds", "0.1", "--set", "seeds=[0, 1, 2, 3]")
-    with started(root, environment, *suite) as victim, started(root, environment, *suite) as one:
+
+    def coordinator() -> AbstractContextManager[Any]:
+        return ended(command_line.start(*suite, cwd=root, environment=environment))
+
+    with coordinator() as victim, coordinator() as one:
         wait_for_checkpoint(root, victim)
-        with started(root, environment, *suite) as other:
+        with coordinator() as other:
             wait(lambda: len(records(root)) >= 1)
             mine = len(workers(root))
             victim.kill()
@@ -430,9 +439,10 @@ def test_nothing_of_a_sweep_is_left_behind_wherever_its_temporary_files_lie(
 # 16. Checkpoints and image caches that are damaged, and disks that are full
 
 
-def interrupted(root: Path, environment: dict[str, str], *arguments: object) -> Path:
+def interrupted(commands: CommandLine, root: Path, environment: dict[str, str], *arguments: object) -> Path:
     """Interrupt a sweep of one job after a checkpoint; gives the checkpoint."""
-    with started(root, environment, *RUN, *arguments, "--checkpoint-seconds", "0.1") as process:
+    run = (*RUN, *arguments, "--checkpoint-seconds", "0.1")
+    with ended(commands.start(*run, cwd=root, environment=environment)) as process:
         wait_for_checkpoint(root, process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=240)
@@ -452,15 +462,18 @@ SLOW = (
 
 
 def test_a_job_with_a_damaged_checkpoint_and_a_damaged_cache_says_so_and_gets_the_same_numbers(
-    tiny: Path, recbench: Recbench, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    tiny: Path,
+    recbench: Recbench,
+    command_line: CommandLine,
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     root, cache = tiny.parent, tmp_path_factory.mktemp("own") / "cache"
-    with started(root, environment, *RUN, *SLOW) as process:
-        process.communicate(timeout=240)
+    assert recbench(*RUN, *SLOW).returncode == 0
     undisturbed = outcome(root)
     (root / "results").rename(root / "undisturbed")
     own = {**environment, "RECBENCH_CACHE": str(cache)}
-    checkpoint = interrupted(root, own, *SLOW)
+    checkpoint = interrupted(command_line, root, own, *SLOW)
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
@@ -477,13 +490,13 @@ def test_a_job_with_a_damaged_checkpoint_and_a_damaged_cache_says_so_and_gets_th
 
 
 def test_a_disk_that_is_full_when_a_large_checkpoint_is_written_costs_nothing(
-    tiny: Path, recbench: Recbench, environment: dict[str, str]
+    tiny: Path, recbench: Recbench, command_line: CommandLine, environment: dict[str, str]
 ) -> None:
     """Files may have 1 MiB, and the checkpoint has more: so is a disk full for it, and for nothing else."""
     root = tiny.parent
     large = ("--set", "datasets=[{name: blobs, params: {size: 48, count: 32}}]", *SLOW, "--device", "cpu")
     wide = (*large, "--set", "architectures=[{name: linear, params: {latent_size: 16}}]")
-    checkpoint = interrupted(root, environment, *wide)
+    checkpoint = interrupted(command_line, root, environment, *wide)
     before = checkpoint.read_bytes()
     assert len(before) > 2**20
     command = " ".join(["ulimit -f 1024;", "exec", sys.executable, "-m", "recbench", '"$@"'])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,10 +104,9 @@ PER_JOB_FILES = ("model.safetensors", "images.npz", "epochs.npz")
 
 
 @contextmanager
-def running(root: Path, environment: dict[str, str], *extra: str) -> Iterator[subprocess.Popen[str]]:
+def running(commands: CommandLine, root: Path, environment: dict[str, str]) -> Iterator[Any]:
     """``recbench run`` of a slow suite in the background; nothing of it is left afterwards."""
-    command = [sys.executable, "-m", "recbench", *map(str, RUN), *LONG, "--checkpoint-seconds", "0.1", *extra]
-    process = subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+    process = commands.start(*RUN, *LONG, "--checkpoint-seconds", "0.1", cwd=root, environment=environment)
     try:
         yield process
     finally:
@@ -117,7 +114,7 @@ def running(root: Path, environment: dict[str, str], *extra: str) -> Iterator[su
         process.wait()
 
 
-def wait_for_checkpoint(root: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_checkpoint(root: Path, process: Any) -> None:
     deadline = time.monotonic() + 120
     while not list(root.glob("results/tiny/jobs/*/checkpoint/state.pt")):
         assert process.poll() is None, "the run ended before its first checkpoint"
@@ -163,10 +160,14 @@ def undisturbed(
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_continues(
-    tiny: Path, recbench: Recbench, environment: dict[str, str], undisturbed: tuple[dict[Any, Any], str]
+    tiny: Path,
+    recbench: Recbench,
+    command_line: CommandLine,
+    environment: dict[str, str],
+    undisturbed: tuple[dict[Any, Any], str],
 ) -> None:
     root = tiny.parent
-    with running(root, environment) as process:
+    with running(command_line, root, environment) as process:
         wait_for_checkpoint(root, process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
@@ -184,12 +185,16 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(
 
 @pytest.mark.soak
 def test_sigkill_at_any_moment_changes_nothing_in_the_end(
-    tiny: Path, recbench: Recbench, environment: dict[str, str], undisturbed: tuple[dict[Any, Any], str]
+    tiny: Path,
+    recbench: Recbench,
+    command_line: CommandLine,
+    environment: dict[str, str],
+    undisturbed: tuple[dict[Any, Any], str],
 ) -> None:
     root = tiny.parent
     moments = random.Random(0)
     for _ in range(60 if SOAK else 3):
-        with running(root, environment) as process:
+        with running(command_line, root, environment) as process:
             time.sleep(moments.uniform(0.5, 6))
             process.kill()
         deadline = time.monotonic() + 10

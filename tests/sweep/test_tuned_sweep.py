@@ -18,6 +18,7 @@ from recbench.plan.plan import Plan
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
 from recbench.store.store import Store
+from tests.command_line import CommandLine
 from tests.conftest import SOAK, TINY, Recbench
 
 pytestmark = pytest.mark.slow(seconds=25)
@@ -134,16 +135,18 @@ def test_what_is_wrong_with_another_suites_jobs_is_not_taken_over(root: Path, re
 
 @pytest.mark.soak
 def test_a_kill_at_any_moment_changes_nothing_in_the_end(
-    root: Path, recbench: Recbench, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    root: Path,
+    recbench: Recbench,
+    command_line: CommandLine,
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     (undisturbed / "tiny.yaml").write_text(SUITE)
-    command = [sys.executable, "-m", "recbench", *map(str, RUN), "--set", SLOW, "--checkpoint-seconds", "0.1"]
-    subprocess.run(command, cwd=undisturbed, env=environment, check=True, capture_output=True)
-    for seconds in (3.0, 4.0, 5.0, 6.0, 7.0, 9.0) if SOAK else (4.0, 7.0):
-        process = subprocess.Popen(
-            command, cwd=root, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+    run = (*RUN, "--set", SLOW, "--checkpoint-seconds", "0.1")
+    assert command_line.run(*run, cwd=undisturbed, environment=environment).returncode == 0
+    for seconds in (0.5, 1.0, 2.0, 3.0, 4.0, 6.0) if SOAK else (1.0, 3.0):
+        process = command_line.start(*run, cwd=root, environment=environment)
         time.sleep(seconds)
         process.kill()
         process.wait()
