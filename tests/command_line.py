@@ -21,9 +21,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 ROOT = Path(__file__).parent.parent
 LOOKED_AT_ONCE = ("LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
@@ -43,19 +44,19 @@ LATER = (
 class Command:
     """A command that runs, as :class:`subprocess.Popen` has it, with captured text."""
 
-    def __init__(self, words: Sequence[str], process: int, ended: TextIO, outputs: Sequence[int]) -> None:
+    def __init__(self, words: Sequence[str], process: int, code: TextIO, outputs: Sequence[int]) -> None:
         self.args = ["recbench", *words]
         self.pid = process
         self.returncode: int | None = None
         self._texts = ["", ""]
-        self._threads = [threading.Thread(target=self._wait, args=(ended,), daemon=True)]
+        self._threads = [threading.Thread(target=self._wait, args=(code,), daemon=True)]
         self._threads += [threading.Thread(target=self._read, args=each, daemon=True) for each in enumerate(outputs)]
         for thread in self._threads:
             thread.start()
 
-    def _wait(self, ended: TextIO) -> None:
-        with ended:
-            self.returncode = int(ended.readline())
+    def _wait(self, code: TextIO) -> None:
+        with code:
+            self.returncode = int(code.readline())
 
     def _read(self, number: int, output: int) -> None:
         with open(output, encoding="utf-8") as stream:
@@ -138,6 +139,16 @@ class CommandLine:
             talk = ours.makefile("rw", encoding="utf-8")
         print(json.dumps([words, str(cwd), dict(environment)]), file=talk, flush=True)
         return Command(words, int(talk.readline()), talk, [read for read, _ in pipes])
+
+
+@contextmanager
+def ended(process: Any) -> Iterator[Any]:
+    """A command that runs in the background, until the block ends at the latest."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def serve(requests: socket.socket) -> list[str]:

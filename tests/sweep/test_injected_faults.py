@@ -12,14 +12,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, ended
 from tests.conftest import TINY, Recbench
 from tests.sweep.test_sweep import LONG, OBSERVER, RUN, outcome, records, wait_for_checkpoint, workers
 from tests.tiny_plugin import CHILD
@@ -42,16 +42,6 @@ def wait(for_what: Callable[[], object], seconds: float = 240) -> None:
     while not for_what():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
-
-
-@contextmanager
-def ended(process: Any) -> Iterator[Any]:
-    """A command in the background; it is ended with the block."""
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def started(

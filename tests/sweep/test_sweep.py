@@ -6,15 +6,14 @@ import json
 import random
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recbench.files import lock
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, ended
 from tests.conftest import SOAK, TINY, TINY_SUITE, Recbench, environment_with
 
 pytestmark = pytest.mark.slow(seconds=25)
@@ -103,15 +102,9 @@ LONG = ("--set", "training.epochs=6", "--set", "losses=[{name: misbehaving, para
 PER_JOB_FILES = ("model.safetensors", "images.npz", "epochs.npz")
 
 
-@contextmanager
-def running(commands: CommandLine, root: Path, environment: dict[str, str]) -> Iterator[Any]:
+def running(commands: CommandLine, root: Path, environment: dict[str, str]) -> AbstractContextManager[Any]:
     """``recbench run`` of a slow suite in the background; nothing of it is left afterwards."""
-    process = commands.start(*RUN, *LONG, "--checkpoint-seconds", "0.1", cwd=root, environment=environment)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return ended(commands.start(*RUN, *LONG, "--checkpoint-seconds", "0.1", cwd=root, environment=environment))
 
 
 def wait_for_checkpoint(root: Path, process: Any) -> None:
