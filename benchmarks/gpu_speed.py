@@ -21,6 +21,7 @@ from torch import Tensor
 from recbench.job import training
 from recbench.job.graph import ReplayedStep
 from recbench.job.graph import _Recorded as Recorded
+from recbench.job.host_state import HostState
 from recbench.plan.model import Training
 
 SLOT, STARTING = 5.0, 30.0
@@ -80,7 +81,7 @@ class IdleStep(ReplayedStep):
 
     def _record(self, target: Tensor, epoch: int, step: int) -> Tensor:
         terms = self.step(target, epoch, step, checked=False)
-        self._recorded = Recorded(Nothing(), target.clone(), terms, {}, None)
+        self._recorded = Recorded(Nothing(), target.clone(), terms, {}, None, HostState((), set()))
         return terms
 
 

@@ -7,8 +7,10 @@ drawn anew from the device's generator, recording leaves everything as it was, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -44,13 +46,47 @@ class OperationsRecorder:
         random = torch.get_rng_state()
         mode = _Mode()
         try:
-            with mode:
+            with mode, _no_values():
                 result = work()
         finally:
             for storage, content in mode.before:
                 storage.copy_(content)
             torch.set_rng_state(random)
         return mode.operations, result
+
+
+NOT_PERMITTED = "operation not permitted when stream is capturing"
+_OPERATIONS = torch.ops.aten
+_WAITING = {
+    _OPERATIONS._local_scalar_dense,
+    _OPERATIONS.nonzero,
+    _OPERATIONS.masked_select,
+    _OPERATIONS._unique2,
+    _OPERATIONS.unique_consecutive,
+    _OPERATIONS.equal,
+}
+"""Operations whose result, or its size, a GPU would have to tell the host."""
+
+
+def _by_mask(func: Any, args: Any) -> bool:
+    """Whether a mask chooses elements, whose number a GPU would have to tell; not where one number is assigned to them."""
+    if func.overloadpacket not in (_OPERATIONS.index, _OPERATIONS.index_put, _OPERATIONS.index_put_):
+        return False
+    masked = any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+    return masked and (func.overloadpacket is _OPERATIONS.index or args[2].numel() != 1)
+
+
+@contextmanager
+def _no_values() -> Iterator[None]:
+    """Refuse what gives values to the host without an operation."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(NOT_PERMITTED)
+
+    with ExitStack() as patched:
+        for name in ("tolist", "numpy", "__array__"):
+            patched.enter_context(patch.object(Tensor, name, refuse))
+        yield
 
 
 class _Mode(TorchDispatchMode):
@@ -62,8 +98,8 @@ class _Mode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
-            raise RuntimeError("operation not permitted when stream is capturing")
+        if func.overloadpacket in _WAITING or _by_mask(func, args):
+            raise RuntimeError(NOT_PERMITTED)
         for tensor in _written(func, args, kwargs):
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in self.known:

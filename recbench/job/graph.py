@@ -22,6 +22,7 @@ from torch import Tensor
 
 from recbench.contracts.loss import Context
 from recbench.job.accidents import reason_of
+from recbench.job.host_state import HostState
 from recbench.job.snapshot import Snapshot
 from recbench.job.step import Step
 
@@ -32,6 +33,8 @@ WARM_UP = 3
 algorithms and allocate what they keep, and optimizers begin."""
 TOLERANCE = 1e-3
 """Relative difference of a term that a replay may have where algorithms are not deterministic."""
+NORM_TOLERANCE = 1e-2
+"""The same of the norm of a weight, a buffer or what an optimizer keeps, which sums of many small gradients make."""
 
 
 class Recording(Protocol):
@@ -113,10 +116,9 @@ class ReplayedStep:
         self.refused = False
         self.warm = 0
         self.replays = 0
+        self._looked = False
         self._frozen: tuple[float, ...] = ()
         self._recorded: _Recorded | None = None
-        if step.config.optimizer == "lion" and step.config.schedule == "cosine":
-            self._refuse("Lion has its learning rate as a number, and that changes at every step")
 
     def __call__(self, target: Tensor, epoch: int, step: int, *, checked: bool) -> Tensor:
         """Take a step; arguments, result and errors are those of :class:`~recbench.job.step.Step`, but that the next
@@ -126,8 +128,11 @@ class ReplayedStep:
             self._frozen, self._recorded, self.warm = frozen, None, 0
         if self.refused or checked or self.warm < WARM_UP:
             self.warm += 1
+            self._looked = False  # plugins were called between epochs, and may have changed what is frozen
             return self.step(target, epoch, step, checked=checked)
-        if self._recorded is None or not self._recorded.fits(target, epoch):
+        stale = not self._looked and self._recorded is not None and bool(self._recorded.host.changed())
+        self._looked = True
+        if stale or self._recorded is None or not self._recorded.fits(target, epoch):
             self._recorded = None  # before the next one is made, which can have its memory
             return self._record(target, epoch, step)
         self.replays += 1
@@ -162,6 +167,8 @@ class ReplayedStep:
         Returns:
             The terms of the eager step, if it was taken; and why it must be eager, empty if it need not.
         """
+        if begin.host.unseen:
+            return None, begin.host.unseen
         seen: set[str] = set()
         said: list[str] = []
         static = target.clone()
@@ -174,7 +181,7 @@ class ReplayedStep:
                 said.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
                 raise
 
-        self.step.make_context = lambda **facts: Watched(seen, **facts)
+        self.step.make_context = lambda **facts: Watched.of(seen, facts)
         try:
             recording, terms = self.recorder.record(work)
         except Exception as error:
@@ -185,7 +192,10 @@ class ReplayedStep:
         finally:
             self.step.make_context = Context
         logged = dict(self.step.logged)
-        why = "the loss reads the number of the step" if "step" in seen else begin.changed_on_host()
+        if "copy" in seen:
+            why = "the loss copies its context"
+        else:
+            why = "the loss reads the number of the step" if "step" in seen else begin.changed_on_host()
         if not why and not all(_is_on(value, self.step.device) for value in logged.values()):
             why = "the loss logs numbers of the host"
         if why:
@@ -195,12 +205,15 @@ class ReplayedStep:
         after = Snapshot(self.step)
         begin.restore()
         recording.replay()
-        exact = self.step.config.deterministic
-        same = torch.equal(terms, expected) and after.matches() if exact else _near(terms, expected)
+        if self.step.config.deterministic:
+            same = torch.equal(terms, expected) and after.matches()
+        else:
+            same = _near(terms, expected) and after.matches(NORM_TOLERANCE)
         after.restore()
         if not same:
             return expected, "a recorded step gave other numbers than an eager one"
-        self._recorded = _Recorded(recording, static, terms, logged, epoch if "epoch" in seen else None)
+        frozen_epoch = epoch if "epoch" in seen else None
+        self._recorded = _Recorded(recording, static, terms, logged, frozen_epoch, after.host)
         return expected, ""
 
     def _refuse(self, why: str) -> None:
@@ -210,13 +223,15 @@ class ReplayedStep:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A recorded step with its memory, and the epoch that is frozen in it, if it was asked for."""
+    """A recorded step with its memory, and what is frozen in it: the epoch, if it was asked for, and what plugins kept
+    on the host."""
 
     recording: Recording
     target: Tensor
     terms: Tensor
     logged: Mapping[str, Tensor | float]
     epoch: int | None
+    host: HostState
 
     def fits(self, target: Tensor, epoch: int) -> bool:
         same = (target.shape, target.dtype) == (self.target.shape, self.target.dtype)
@@ -231,20 +246,28 @@ class _Recorded:
 class Watched(Context):
     """A context that notes which of its facts were asked for, since a recording freezes them."""
 
-    def __init__(self, seen: set[str], **facts: Any) -> None:
-        super().__init__(**facts)
-        object.__setattr__(self, "_seen", seen)
+    @classmethod
+    def of(cls, seen: set[str], facts: Mapping[str, Any]) -> Watched:
+        """Return a context that notes in ``seen`` whether ``epoch`` and ``step`` were asked for, and, as ``copy``,
+        whether all of it was, as by :func:`dataclasses.replace` or :func:`vars`."""
+        made = cls(**facts)
+        object.__setattr__(made, "_seen", seen)
+        return made
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("epoch", "step"):
-            object.__getattribute__(self, "_seen").add(name)
+        if name in _NOTED:
+            facts = object.__getattribute__(self, "__dict__")
+            facts.get("_seen", set()).add(_NOTED[name])
         return object.__getattribute__(self, name)
 
     def detached(self) -> Context:
         facts = {field.name: object.__getattribute__(self, field.name) for field in fields(Context)}
         alone = Context(**facts).detached()
         seen = object.__getattribute__(self, "_seen")
-        return Watched(seen, **{name: getattr(alone, name) for name in facts})
+        return Watched.of(seen, {name: getattr(alone, name) for name in facts})
+
+
+_NOTED = {"epoch": "epoch", "step": "step", "__dict__": "copy", "__dataclass_fields__": "copy"}
 
 
 def _is_on(value: object, device: torch.device) -> bool:

@@ -27,6 +27,7 @@ from recbench.contracts.loss import Auxiliary, Context
 from recbench.contracts.numerics import allow_tf32
 from recbench.job.device import autocast, precision_on
 from recbench.job.images import convert
+from recbench.job.lion import LionInMemory
 from recbench.job.parts import Model
 from recbench.plan.model import Training
 
@@ -169,8 +170,8 @@ class Step:
 def make_optimizers(model: Model, config: Training, auxiliaries: Sequence[Auxiliary]) -> list[torch.optim.Optimizer]:
     """Return the optimizer of all trained parameters, and Adam for each auxiliary objective.
 
-    On a GPU they can be parts of a CUDA graph, so that a learning rate that always changes is in memory, and Lion takes
-    a few kernels for all parameters instead of some for each.
+    On a GPU they can be parts of a CUDA graph: a learning rate that changes at every step is in memory there, and Lion
+    takes a few kernels for all parameters instead of some for each.
     """
     apart = {id(parameter) for auxiliary in auxiliaries for parameter in auxiliary.parameters}
     candidates = (*model.architecture.parameters(), *model.loss.parameters())
@@ -178,15 +179,16 @@ def make_optimizers(model: Model, config: Training, auxiliaries: Sequence[Auxili
     betas = config.beta1, config.beta2
     device = next(model.architecture.parameters()).device
     on_gpu = device.type == "cuda"
+    in_memory = on_gpu and config.schedule == "cosine"
     optimizers: list[torch.optim.Optimizer] = []
     if config.optimizer == "lion":
-        lion = lion_pytorch.foreach.Lion if on_gpu else lion_pytorch.Lion
+        lion = LionInMemory if in_memory else lion_pytorch.foreach.Lion if on_gpu else lion_pytorch.Lion
         optimizers.append(lion(learning, lr=config.learning_rate, betas=betas))
     else:
         adam = torch.optim.Adam(learning, lr=config.learning_rate, betas=betas, fused=True, capturable=on_gpu)
         optimizers.append(adam)
-        if on_gpu and config.schedule == "cosine":
-            adam.param_groups[0]["lr"] = torch.tensor(config.learning_rate, device=device)
+    if in_memory:
+        optimizers[0].param_groups[0]["lr"] = torch.tensor(config.learning_rate, device=device)
     optimizers += (each.optimizer(fused=True, capturable=on_gpu) for each in auxiliaries)
     return optimizers
 

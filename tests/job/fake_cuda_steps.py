@@ -236,6 +236,7 @@ def test_every_loss_takes_a_step_with_every_architecture(architecture: str) -> N
     [
         ("wiener", {}),
         ("barron", {"optimizer": "lion"}),
+        ("l1", {"optimizer": "lion", "schedule": "cosine"}),
         ("sigma_gaussian", {"schedule": "plateau"}),
         ("mix", {}),
         ("vqgan", {"schedule": "plateau", "precision": "bf16"}),

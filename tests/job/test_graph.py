@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lion_pytorch
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from recbench.contracts.loss import Auxiliary, Context
 from recbench.job import step as steps
 from recbench.job.graph import Watched
 from recbench.job.guard import Diverged
+from recbench.job.lion import LionInMemory
 from recbench.job.parts import Model
 from recbench.job.training import Interrupted, seed_everything
 from recbench_losses_frequency.watson import losses, shift
@@ -66,7 +68,12 @@ def test_a_resumed_training_ends_bitwise_like_an_undisturbed_one(name: str, stop
     assert same(whole, continued)
 
 
-def test_a_learning_rate_in_memory_changes_under_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "lion"])
+def test_a_learning_rate_in_memory_changes_under_a_recording(
+    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lion_pytorch, "Lion", LionInMemory)
+
     def in_memory(*args: Any) -> list[torch.optim.Optimizer]:
         found = make_optimizers(*args)
         found[0].param_groups[0]["lr"] = torch.tensor(CONFIG.learning_rate)  # as on a GPU
@@ -74,7 +81,7 @@ def test_a_learning_rate_in_memory_changes_under_a_recording(tmp_path: Path, mon
 
     make_optimizers = steps.make_optimizers
     monkeypatch.setattr(steps, "make_optimizers", in_memory)
-    config = CONFIG.model_copy(update={"schedule": "cosine", "epochs": 3})
+    config = CONFIG.model_copy(update={"optimizer": optimizer, "schedule": "cosine", "epochs": 3})
     eager = Made(tmp_path / "a", loss_of("l2"), config)
     recorder = OperationsRecorder()
     replayed = Made(tmp_path / "b", loss_of("l2"), config, recorder)
@@ -95,10 +102,21 @@ def test_a_rate_that_is_a_number_is_recorded_anew_when_it_changes(tmp_path: Path
     assert recorder.made == len({line["learning_rate"] for line in eager.history}) > 1
 
 
-def test_lion_with_a_rate_that_always_changes_is_eager(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"optimizer": "lion", "schedule": "cosine"})
-    replayed = Made(tmp_path, loss_of("l2"), config, OperationsRecorder())
-    assert "learning rate" in replayed.notes[0] and replayed.steps[0].replays == 0
+def test_lion_with_its_rate_in_memory_has_the_numbers_of_the_package() -> None:
+    torch.manual_seed(0)
+    first = [torch.randn(5, 3, requires_grad=True), torch.randn(7, requires_grad=True)]
+    second = [each.detach().clone().requires_grad_() for each in first]
+    theirs = lion_pytorch.Lion(first, lr=1e-2, betas=(0.9, 0.99))
+    ours = LionInMemory(second, lr=1e-2, betas=(0.9, 0.99))
+    ours.param_groups[0]["lr"] = rate = torch.tensor(1e-2)
+    for step in range(20):
+        theirs.param_groups[0]["lr"] = 1e-2 / (1 + step)
+        rate.fill_(1e-2 / (1 + step))
+        for optimizer, params in ((theirs, first), (ours, second)):
+            optimizer.zero_grad()
+            (params[0].square().sum() + (params[1] - 1).abs().sum()).backward()
+            optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
 def test_a_loss_that_diverges_is_found_at_its_step(tmp_path: Path) -> None:
@@ -164,7 +182,8 @@ def test_auxiliary_objectives_are_a_part_of_the_recording(start: int, tmp_path: 
 
 def test_a_context_notes_what_was_asked_for() -> None:
     seen: set[str] = set()
-    context = Watched(seen, z=torch.ones(2, requires_grad=True), epoch=3, step=4, training=True)
+    facts = {"z": torch.ones(2, requires_grad=True), "epoch": 3, "step": 4, "training": True}
+    context = Watched.of(seen, facts)
     assert context.training and context.detached().z is not None and not seen
     assert not context.detached().z.requires_grad  # type: ignore[union-attr]
     assert context.detached().epoch == 3 and seen == {"epoch"}
