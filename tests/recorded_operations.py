@@ -69,7 +69,7 @@ _WAITING = {
 
 
 def _by_mask(func: Any, args: Any) -> bool:
-    """Whether a mask chooses elements, whose number a GPU would have to tell; not where one number is assigned to them."""
+    """Whether a mask chooses elements, whose count a GPU would have to tell; not where all of them get one number."""
     if func.overloadpacket not in (_OPERATIONS.index, _OPERATIONS.index_put, _OPERATIONS.index_put_):
         return False
     masked = any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in args[1])

@@ -31,11 +31,11 @@ _MOST = 100_000
 _LARGE = 2**26
 """Bytes of an array or tensor that is no buffer, above which it cannot be given its numbers back."""
 
-_Found = Iterator[tuple[str, object]]
+_Reached = Iterator[tuple[str, object]]
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Holding:
     """A tuple of what something held, how to look at it again, and how to undo changes."""
 
     name: str
@@ -47,7 +47,7 @@ class _Kept:
 
 
 class HostState:
-    """What a model keeps on the host now.
+    """The state of a model on the host, as it is now.
 
     Args:
         roots: modules and functions that it consists of.
@@ -60,7 +60,7 @@ class HostState:
     def __init__(self, roots: Iterable[object], places: set[int]) -> None:
         self._places = places
         self.unseen = ""
-        self._kept: list[_Kept] = []
+        self._holdings: list[_Holding] = []
         known: dict[int, object] = {}  # which keeps them, so that no id is used twice
         waiting = deque((type(root).__name__, root) for root in roots)
         while waiting and len(known) < _MOST:
@@ -75,17 +75,17 @@ class HostState:
 
     def changed(self) -> str:
         """Return what is another now, as a sentence; empty if nothing is."""
-        for kept in self._kept:
-            now = kept.look()
-            if not _alike(kept.content, now):
-                key = _first_changed(dict(kept.content), dict(now)) if kept.keys else ""
-                return f"{kept.name}{key} changes from step to step"
+        for holding in self._holdings:
+            now = holding.look()
+            if not _alike(holding.content, now):
+                key = _first_changed(dict(holding.content), dict(now)) if holding.keys else ""
+                return f"{holding.name}{key} changes from step to step"
         return ""
 
     def restore(self) -> None:
         """Give everything what it held."""
-        for kept in self._kept:
-            kept.undo()
+        for holding in self._holdings:
+            holding.undo()
 
     def _keep(
         self,
@@ -95,10 +95,10 @@ class HostState:
         keys: bool = False,
     ) -> tuple[Any, ...]:
         content = look()
-        self._kept.append(_Kept(name, content, look, functools.partial(undo, content), keys))
+        self._holdings.append(_Holding(name, content, look, functools.partial(undo, content), keys))
         return content
 
-    def _look_at(self, name: str, value: Any) -> _Found:
+    def _look_at(self, name: str, value: Any) -> _Reached:
         """Keep what an object holds, and yield what is to be looked at next."""
         if isinstance(value, Tensor):
             self._look_at_tensor(name, value)
@@ -127,7 +127,7 @@ class HostState:
         elif isinstance(value, Iterator):
             self.unseen = self.unseen or f"nobody can see where {name}, a {type(value).__name__}, is"
 
-    def _look_at_code(self, name: str, value: Any) -> _Found:
+    def _look_at_code(self, name: str, value: Any) -> _Reached:
         if isinstance(value, types.FunctionType):
             if not _foreign(value):
                 yield from _under(name, (*(value.__closure__ or ()), *(value.__defaults__ or ()), vars(value)))
@@ -146,7 +146,7 @@ class HostState:
             self._keep(name, lambda: (value.cache_info().misses,), lambda _: None)
             yield name, value.__wrapped__
 
-    def _look_at_object(self, name: str, value: Any) -> _Found:
+    def _look_at_object(self, name: str, value: Any) -> _Reached:
         if isinstance(getattr(value, "__dict__", None), dict):
             yield from self._items(name, vars(value))
         slots = tuple(slot for base in type(value).__mro__ for slot in _slots(base))
@@ -156,7 +156,7 @@ class HostState:
             yield from zip((f"{name}.{slot}" for slot in slots), content, strict=True)
         yield "", type(value)
 
-    def _attributes_of_class(self, kind: type) -> _Found:
+    def _attributes_of_class(self, kind: type) -> _Reached:
         for base in kind.__mro__:
             if base is not kind and not _foreign(base):
                 yield "", base
@@ -171,14 +171,14 @@ class HostState:
         content = self._keep(kind.__name__, look, lambda content: _set_all(kind, names, content))
         yield from zip((f"{kind.__name__}.{name}" for name in names), content, strict=True)
 
-    def _globals(self, function: types.FunctionType) -> _Found:
+    def _globals(self, function: types.FunctionType) -> _Reached:
         space = function.__globals__
         names = tuple(sorted(name for name in _names(function.__code__) if name in space))
         where = f"a global of {function.__name__}()"
         undo = lambda content: space.update(zip(names, content, strict=True))  # noqa: E731
         yield from zip(names, self._keep(where, lambda: tuple(map(space.get, names)), undo), strict=True)
 
-    def _items(self, name: str, value: dict[Any, Any], apart: tuple[str, ...] = ()) -> _Found:
+    def _items(self, name: str, value: dict[Any, Any], apart: tuple[str, ...] = ()) -> _Reached:
         """Keep a dictionary, but for the values of these keys."""
 
         def look() -> tuple[Any, ...]:
@@ -244,7 +244,7 @@ def _foreign(value: Any) -> bool:
     return str(getattr(value, "__module__", None)).partition(".")[0] in _OTHERS
 
 
-def _under(name: str, values: Iterable[object]) -> _Found:
+def _under(name: str, values: Iterable[object]) -> _Reached:
     return ((name, value) for value in values)
 
 
