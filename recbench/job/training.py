@@ -31,7 +31,8 @@ from recbench.contracts.checked import (
 )
 from recbench.contracts.loss import Context, Loss
 from recbench.contracts.numerics import allow_tf32
-from recbench.errors import RecbenchError
+from recbench.errors import OutOfSpaceError, RecbenchError
+from recbench.files import FULL
 from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
 from recbench.job.device import autocast
@@ -203,7 +204,8 @@ def train(
         tick = _clock(position, tick)
         values = _epoch_values(position, batches, batch_size)
         values["learning_rate"] = step.rate
-        values.update(logged(model))
+        with _refusing(guard, step, position):
+            values.update(logged(model))
         if schedule:
             with _refusing(guard, step, position):
                 values["validation"] = validation_loss(model, data.validation, config, position)
@@ -321,17 +323,18 @@ def logged(model: Model) -> dict[str, float]:
 
 @contextmanager
 def _refusing(guard: Guard, step: Step, position: Position) -> Iterator[None]:
-    """Report a model that diverged as such, where an operation refuses its NaN before the guard has looked."""
+    """Report a model that diverged as such, where an operation or a check refuses its NaN before the guard looks."""
     try:
         yield
-    except RecbenchError:
+    except (Diverged, Interrupted, OutOfSpaceError):
         raise
     except Exception as error:
-        if reason_of(error) == "out of memory":
+        if reason_of(error) == "out of memory" or (isinstance(error, OSError) and error.errno in FULL):
             raise
         guard.check()
         numbers: list[Tensor] = [*step.model.architecture.parameters(), *step.model.loss.parameters()]
-        numbers += [] if step.decoded is None else [step.decoded]
+        if step.decoded is not None and not isinstance(error, RecbenchError):  # a contract may be broken without NaN
+            numbers.append(step.decoded)
         if all(bool(each.isfinite().all()) for each in numbers):
             raise
         place = f"in epoch {position.epoch}, after {position.step} steps"
