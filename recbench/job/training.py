@@ -156,7 +156,8 @@ def train(
     tick = saved = shown = time.perf_counter()
     pause = watch.checkpoint_seconds
     told: set[str] = set()
-    began, cold = (position.step, position.seconds), True
+    began, cold = position.step, True
+    counted = position.step, position.seconds
     while position.epoch <= config.epochs:
         order = epoch_order(len(images), seed, position.epoch).to(images.device)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
@@ -176,11 +177,10 @@ def train(
             position.batch += 1
             position.step += 1
             guard.see(terms, position)
-            if cold and position.step - began[0] >= WARM_UP_STEPS:
+            if cold and position.step - began >= WARM_UP_STEPS:
                 guard.check()  # waits for the device
                 tick, cold = _clock(position, tick), False
-                position.warm_steps += position.step - began[0]
-                position.warm_seconds += position.seconds - began[1]
+                _warm_up(position, counted)
             now = time.perf_counter()
             if now - shown > 0.5:
                 done = (position.epoch - 1) * batches + position.batch
@@ -194,6 +194,7 @@ def train(
                 guard.check()
                 position.sums, position.logged = sums.tolist(), logs.sums()
                 now = _clock(position, tick)
+                counted = _warm_up(position, counted) if cold else counted
                 checkpoint.save(position)
                 tick = saved = time.perf_counter()
                 pause = max(watch.checkpoint_seconds, (saved - now) / CHECKPOINT_SHARE)
@@ -228,6 +229,8 @@ def train(
         position.epoch, position.batch = position.epoch + 1, 0
         position.sums, position.logged, position.epoch_seconds = [0.0] * len(TERMS), [], 0.0
         tick = time.perf_counter()
+    if cold:
+        _warm_up(position, counted)
     seen.write(checkpoint.work)
     return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}
 
@@ -348,6 +351,13 @@ def _clock(position: Position, tick: float) -> float:
     position.seconds += now - tick
     position.epoch_seconds += now - tick
     return now
+
+
+def _warm_up(position: Position, counted: tuple[int, float]) -> tuple[int, float]:
+    """Count the steps and seconds since ``counted`` as warm-up; return those of the position."""
+    position.warm_steps += position.step - counted[0]
+    position.warm_seconds += position.seconds - counted[1]
+    return position.step, position.seconds
 
 
 def _epoch_values(position: Position, batches: int, batch_size: int) -> dict[str, float]:
