@@ -259,7 +259,10 @@ class _Attempt:
             epoch = int(values["epoch"])
             self.observers.notify("recbench_epoch_ended", job_id=job.id, epoch=epoch, values=values)
 
-        watch = Watch(tell, epoch_ended, stop, self.task.checkpoint_seconds)
+        def begins(precision: str) -> None:
+            self.training = config.model_copy(update={"precision": precision})
+
+        watch = Watch(tell, epoch_ended, stop, self.task.checkpoint_seconds, begins)
         data = TrainingImages(
             train=on_device(prepared, "train", self.device),
             validation=on_device(prepared, "validation", self.device),

@@ -35,7 +35,7 @@ from recbench.errors import OutOfSpaceError, RecbenchError
 from recbench.files import FULL
 from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
-from recbench.job.device import autocast
+from recbench.job.device import autocast, precision_on
 from recbench.job.epochs import EpochWatch
 from recbench.job.graph import ReplayedStep, recorder_for
 from recbench.job.guard import Diverged, Guard
@@ -67,12 +67,14 @@ class Watch:
         stop: asked after every step; training ends with a checkpoint once it says True.
         checkpoint_seconds: seconds between checkpoints, or more where writing them would take more than
             ``CHECKPOINT_SHARE`` of the time.
+        begins: called before the first step with what the network computes in, where the suite says ``auto``.
     """
 
     progress: Callable[[int, float, float, float], None]
     epoch_ended: Callable[[Mapping[str, float]], None]
     stop: Callable[[], bool]
     checkpoint_seconds: float
+    begins: Callable[[str], None] = lambda _: None
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:
@@ -146,6 +148,10 @@ def train(
     modules = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
     checkpoint = Checkpoint(folder, modules, [*step.optimizers, *([schedule] if schedule else [])], work, origin)
     position = checkpoint.load()
+    if config.precision == "auto":
+        position.precision = position.precision or precision_on("auto", device)
+        step.config = config = config.model_copy(update={"precision": position.precision})
+        watch.begins(position.precision)
     step.settle()
     recorder = recorder_for(device)
     take_step = step if recorder is None else ReplayedStep(step, recorder, print)

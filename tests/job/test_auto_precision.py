@@ -13,6 +13,8 @@ from recbench import run_task
 from recbench.contracts.executor import Task
 from recbench.data.cache import prepare
 from recbench.job import runner
+from recbench.job.checkpoint import Checkpoint, Position
+from recbench.job.training import Interrupted, train
 from recbench.job.verification import verify
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
@@ -20,7 +22,9 @@ from recbench.store.record import Record
 from recbench.store.store import Store
 from recbench.suite.suite import load_suite
 from tests.conftest import TINY
+from tests.job.test_training import CONFIG, IMAGES, make, state, watch
 
+AUTO = CONFIG.model_copy(update={"precision": "auto"})
 SUITE = """\
 name: tiny
 datasets: [blobs]
@@ -37,6 +41,44 @@ Here = Callable[[bool], None]
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     """Make this machine one that multiplies bf16, or one that does not."""
     return lambda fast: monkeypatch.setattr("recbench.job.device._multiplies_bf16", lambda _: fast)
+
+
+@pytest.mark.parametrize(("first", "precision"), [(True, "bf16"), (False, "float32")])
+def test_training_goes_on_in_the_precision_that_it_began_with(
+    first: bool, precision: str, here: Here, tmp_path: Path
+) -> None:
+    whole = make()
+    train(whole, IMAGES, CONFIG.model_copy(update={"precision": precision}), 0, tmp_path / "whole", watch())
+    here(first)
+    steps = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        train(make(), IMAGES, AUTO, 0, tmp_path, watch(lambda: next(steps)))
+    here(not first)
+    continued = make()
+    position, _ = train(continued, IMAGES, AUTO, 0, tmp_path, watch())
+    assert position.precision == precision
+    for name, wanted in state(whole).items():
+        assert torch.equal(state(continued)[name], wanted), name
+
+
+def test_an_older_checkpoint_goes_on_as_the_machine_chooses(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Checkpoint.save
+
+    def save_as_before(self: Checkpoint, position: Position) -> None:
+        facts = dict(vars(position))
+        del position.precision
+        save(self, position)
+        vars(position).update(facts)
+
+    monkeypatch.setattr(Checkpoint, "save", save_as_before)
+    here(False)
+    with pytest.raises(Interrupted):
+        train(make(), IMAGES, AUTO, 0, tmp_path, watch(lambda: True))
+    here(True)
+    position, _ = train(make(), IMAGES, AUTO, 0, tmp_path, watch())
+    assert position.precision == "bf16"
 
 
 # Records
@@ -90,6 +132,20 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(runner, "evaluate", noted)
     return found
+
+
+def test_the_record_of_a_resumed_job_names_the_precision_that_it_had(
+    jobs: Jobs, here: Here, evaluated: list[str]
+) -> None:
+    here(True)
+    assert jobs.run(stop=lambda: True) is None
+    here(False)
+    record = jobs.run()
+    assert record is not None
+    assert record.status == "done"
+    assert record.provenance.precision == "bf16"
+    assert record.job.training.precision == "auto"
+    assert evaluated == ["bf16"]
 
 
 @pytest.mark.parametrize("fast", [True, False])
