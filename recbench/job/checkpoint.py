@@ -32,6 +32,8 @@ class Position:
     whole run.
 
     The first steps of every process are apart, as warm-up: libraries choose algorithms, and memory is allocated.
+    Where a suite says ``auto``, ``precision`` is what the first machine has chosen, in which all others go on; it is
+    empty elsewhere, and in older checkpoints.
     """
 
     epoch: int = 1
@@ -43,6 +45,7 @@ class Position:
     warm_steps: int = 0
     warm_seconds: float = 0.0
     logged: list[LogSums] = field(default_factory=list)
+    precision: str = ""
 
     @property
     def step_seconds(self) -> float:

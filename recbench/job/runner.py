@@ -29,7 +29,7 @@ from recbench.job.observers import Observers
 from recbench.job.parts import MetricSpec, Model, build
 from recbench.job.provenance import now, provenance
 from recbench.job.scoring import adopt, is_scorable, rescored, score, stale
-from recbench.job.stored_model import StoredModelError, load_model
+from recbench.job.stored_model import StoredModelError, load_model, training_of
 from recbench.job.training import Interrupted, TrainingImages, Watch, seed_everything, train
 from recbench.plan.model import EvaluationSplit, Job
 from recbench.plugin.manager import Plugins, load_plugins
@@ -172,6 +172,8 @@ class _Attempt:
         self.device = choose_device(task.device)
         self.prepared: Prepared | None = None
         self.libraries: set[str] = set()
+        self.training = job.training
+        """As it is made, or was made: in the precision that ``auto`` stands for, once that is known."""
         self.kept: dict[str, Any] = {}
         """What the record of a failure says of training, once that is done."""
 
@@ -215,7 +217,7 @@ class _Attempt:
             raise StoredModelError("it has no model that was trained on these images")
         adopted = adopt(self.store, self.job, registry, prepared, self.device, self.work.path)
         if adopted is not None:
-            model, built, self.kept = adopted
+            model, built, self.kept, self.training = adopted
             return self.evaluated(model, built, prepared, {})
         return self.trained(registry, prepared, progress, stop)
 
@@ -223,6 +225,7 @@ class _Attempt:
         """Score the stored model, which trains nothing."""
         wanted = stale(before, self.job.metrics) if self.is_done else self.job.metrics
         model, built = load_model(self.store, before, registry, shape_of(prepared), self.device, wanted)
+        self.training = training_of(before)
         check_code(self.job, self.plugins)
         if not self.is_done:
             self.kept = {name: getattr(before, name) for name in ("trained", "cost", "files")}
@@ -256,7 +259,10 @@ class _Attempt:
             epoch = int(values["epoch"])
             self.observers.notify("recbench_epoch_ended", job_id=job.id, epoch=epoch, values=values)
 
-        watch = Watch(tell, epoch_ended, stop, self.task.checkpoint_seconds)
+        def begins(precision: str) -> None:
+            self.training = config.model_copy(update={"precision": precision})
+
+        watch = Watch(tell, epoch_ended, stop, self.task.checkpoint_seconds, begins)
         data = TrainingImages(
             train=on_device(prepared, "train", self.device),
             validation=on_device(prepared, "validation", self.device),
@@ -331,7 +337,7 @@ class _Attempt:
 
     def evaluate(self, model: Model, metrics: Mapping[str, MetricSpec], prepared: Prepared) -> Evaluation:
         reference = reference_of(prepared, self.job.split, self.device, Path(self.task.cache))
-        return evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=self.job.training)
+        return evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=self.training)
 
     def record(self, status: JobStatus, **known: Any) -> Record:
         data = self.prepared and Data(fingerprint=self.prepared.fingerprint, **self.prepared.counts)
@@ -350,7 +356,7 @@ class _Attempt:
         return provenance(
             self.plugins,
             device=device_name(self.device),
-            precision=precision_on(self.job.training.precision, self.device),
+            precision=precision_on(self.training.precision, self.device),
             threads=torch.get_num_threads(),
             started=self.started,
             libraries=self.libraries,

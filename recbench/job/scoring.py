@@ -21,8 +21,8 @@ from recbench.errors import RecbenchError
 from recbench.files import write_atomically
 from recbench.job.evaluation import Evaluation, NotFinite
 from recbench.job.parts import MetricSpec, Model
-from recbench.job.stored_model import StoredModelError, load_model
-from recbench.plan.model import ComponentSpec, EvaluationSplit, Job
+from recbench.job.stored_model import StoredModelError, load_model, training_of
+from recbench.plan.model import ComponentSpec, EvaluationSplit, Job, Training
 from recbench.plugin.registry import Registry
 from recbench.store import artifacts
 from recbench.store.artifacts import EPOCHS, HISTORY, MODEL, SCORES, TRACES, ArtifactError
@@ -47,14 +47,15 @@ def is_scorable(record: Record | None, fingerprint: str) -> bool:
 
 def adopt(
     store: Store, job: Job, registry: Registry, prepared: Prepared, device: torch.device, work: Path
-) -> tuple[Model, dict[str, MetricSpec], dict[str, Any]] | None:
+) -> tuple[Model, dict[str, MetricSpec], dict[str, Any], Training] | None:
     """Return the model of the job that differs only in the split that it is scored on: it had the same training.
 
     What training has left is copied to the folder ``work``. A job whose loss or metrics have traces is not taken, since
     these are of the images that it is scored on.
 
     Returns:
-        The model, the job's own metrics, and what a record says of training; None if there is no such model.
+        The model, the job's own metrics, what a record says of training, and the training in the precision that it had;
+        None if there is no such model.
     """
     other: EvaluationSplit = "validation" if job.split == "test" else "test"
     try:
@@ -77,7 +78,7 @@ def adopt(
         return None
     sys.stdout.write(f"the model is that of job {record.job_id}, which had the same training\n")
     trained = record.trained.model_copy(update={"job": record.trained.job or record.job_id})
-    return model, metrics, {"trained": trained, "cost": record.cost, "files": files}
+    return model, metrics, {"trained": trained, "cost": record.cost, "files": files}, training_of(record)
 
 
 @dataclass(frozen=True)

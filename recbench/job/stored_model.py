@@ -17,7 +17,7 @@ from recbench.contracts.entries import ArchitectureEntry, ImageShape, Range
 from recbench.errors import RecbenchError
 from recbench.files import read_regular
 from recbench.job.parts import MetricSpec, Model, build, create_architecture
-from recbench.plan.model import ComponentSpec
+from recbench.plan.model import ComponentSpec, Training
 from recbench.plugin.registry import Registry
 from recbench.store.artifacts import MODEL, ArtifactError, read_model
 from recbench.store.record import File, Record
@@ -75,6 +75,15 @@ def load_architecture(
     _fill(architecture, state, "architecture")
     architecture = architecture.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return architecture, cast(ArchitectureEntry, registered.entry).value_range
+
+
+def training_of(record: Record) -> Training:
+    """Return the training of a stored model in the precision that it had: where its suite says ``auto``, that which
+    was chosen then, since this machine may choose another."""
+    training, chosen = record.job.training, record.provenance.precision
+    if training.precision != "auto" or chosen is None:  # as in older records
+        return training
+    return training.model_copy(update={"precision": chosen})
 
 
 def _state(store: Store, record: Record) -> dict[str, Tensor]:

@@ -31,10 +31,11 @@ from recbench.contracts.checked import (
 )
 from recbench.contracts.loss import Context, Loss
 from recbench.contracts.numerics import allow_tf32
-from recbench.errors import RecbenchError
+from recbench.errors import OutOfSpaceError, RecbenchError
+from recbench.files import FULL
 from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import TERMS, Checkpoint, Position
-from recbench.job.device import autocast
+from recbench.job.device import autocast, precision_on
 from recbench.job.epochs import EpochWatch
 from recbench.job.graph import ReplayedStep, recorder_for
 from recbench.job.guard import Diverged, Guard
@@ -66,12 +67,14 @@ class Watch:
         stop: asked after every step; training ends with a checkpoint once it says True.
         checkpoint_seconds: seconds between checkpoints, or more where writing them would take more than
             ``CHECKPOINT_SHARE`` of the time.
+        begins: called before the first step with what the network computes in, where the suite says ``auto``.
     """
 
     progress: Callable[[int, float, float, float], None]
     epoch_ended: Callable[[Mapping[str, float]], None]
     stop: Callable[[], bool]
     checkpoint_seconds: float
+    begins: Callable[[str], None] = lambda _: None
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:
@@ -145,6 +148,10 @@ def train(
     modules = nn.ModuleDict({"architecture": model.architecture, "loss": model.loss})
     checkpoint = Checkpoint(folder, modules, [*step.optimizers, *([schedule] if schedule else [])], work, origin)
     position = checkpoint.load()
+    if config.precision == "auto":
+        position.precision = position.precision or precision_on("auto", device)
+        step.config = config = config.model_copy(update={"precision": position.precision})
+        watch.begins(position.precision)
     step.settle()
     recorder = recorder_for(device)
     take_step = step if recorder is None else ReplayedStep(step, recorder, print)
@@ -155,7 +162,8 @@ def train(
     tick = saved = shown = time.perf_counter()
     pause = watch.checkpoint_seconds
     told: set[str] = set()
-    began, cold = (position.step, position.seconds), True
+    began, cold = position.step, True
+    counted = position.step, position.seconds
     while position.epoch <= config.epochs:
         order = epoch_order(len(images), seed, position.epoch).to(images.device)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=device)
@@ -175,11 +183,10 @@ def train(
             position.batch += 1
             position.step += 1
             guard.see(terms, position)
-            if cold and position.step - began[0] >= WARM_UP_STEPS:
+            if cold and position.step - began >= WARM_UP_STEPS:
                 guard.check()  # waits for the device
                 tick, cold = _clock(position, tick), False
-                position.warm_steps += position.step - began[0]
-                position.warm_seconds += position.seconds - began[1]
+                _warm_up(position, counted)
             now = time.perf_counter()
             if now - shown > 0.5:
                 done = (position.epoch - 1) * batches + position.batch
@@ -193,6 +200,7 @@ def train(
                 guard.check()
                 position.sums, position.logged = sums.tolist(), logs.sums()
                 now = _clock(position, tick)
+                counted = _warm_up(position, counted) if cold else counted
                 checkpoint.save(position)
                 tick = saved = time.perf_counter()
                 pause = max(watch.checkpoint_seconds, (saved - now) / CHECKPOINT_SHARE)
@@ -203,7 +211,8 @@ def train(
         tick = _clock(position, tick)
         values = _epoch_values(position, batches, batch_size)
         values["learning_rate"] = step.rate
-        values.update(logged(model))
+        with _refusing(guard, step, position):
+            values.update(logged(model))
         if schedule:
             with _refusing(guard, step, position):
                 values["validation"] = validation_loss(model, data.validation, config, position)
@@ -226,6 +235,8 @@ def train(
         position.epoch, position.batch = position.epoch + 1, 0
         position.sums, position.logged, position.epoch_seconds = [0.0] * len(TERMS), [], 0.0
         tick = time.perf_counter()
+    if cold:
+        _warm_up(position, counted)
     seen.write(checkpoint.work)
     return position, {name: torch.stack(values) for name, values in checkpoint.traces.items()}
 
@@ -321,17 +332,18 @@ def logged(model: Model) -> dict[str, float]:
 
 @contextmanager
 def _refusing(guard: Guard, step: Step, position: Position) -> Iterator[None]:
-    """Report a model that diverged as such, where an operation refuses its NaN before the guard has looked."""
+    """Report a model that diverged as such, where an operation or a check refuses its NaN before the guard looks."""
     try:
         yield
-    except RecbenchError:
+    except (Diverged, Interrupted, OutOfSpaceError):
         raise
     except Exception as error:
-        if reason_of(error) == "out of memory":
+        if reason_of(error) == "out of memory" or (isinstance(error, OSError) and error.errno in FULL):
             raise
         guard.check()
         numbers: list[Tensor] = [*step.model.architecture.parameters(), *step.model.loss.parameters()]
-        numbers += [] if step.decoded is None else [step.decoded]
+        if step.decoded is not None and not isinstance(error, RecbenchError):  # a contract may be broken without NaN
+            numbers.append(step.decoded)
         if all(bool(each.isfinite().all()) for each in numbers):
             raise
         place = f"in epoch {position.epoch}, after {position.step} steps"
@@ -345,6 +357,13 @@ def _clock(position: Position, tick: float) -> float:
     position.seconds += now - tick
     position.epoch_seconds += now - tick
     return now
+
+
+def _warm_up(position: Position, counted: tuple[int, float]) -> tuple[int, float]:
+    """Count the steps and seconds since ``counted`` as warm-up; return those of the position."""
+    position.warm_steps += position.step - counted[0]
+    position.warm_seconds += position.seconds - counted[1]
+    return position.step, position.seconds
 
 
 def _epoch_values(position: Position, batches: int, batch_size: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ from recbench.job.device import choose_device, device_name, precision_on
 from recbench.job.evaluation import evaluate
 from recbench.job.provenance import now, provenance
 from recbench.job.runner import EVALUATION_BATCH, reference_of, shape_of
-from recbench.job.stored_model import StoredModelError, load_model
+from recbench.job.stored_model import StoredModelError, load_model, training_of
 from recbench.job.training import seed_everything
 from recbench.plan.merge import flat
 from recbench.plan.model import Frozen
@@ -131,7 +131,7 @@ def verify(
     except StoredModelError as error:
         return Verification(**found, checks=(*checks, ScoreCheck(name="model", state="wrong", says=str(error))))
     reference = reference_of(prepared, record.job.split, where, cache)
-    evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=record.job.training)
+    evaluation = evaluate(model, metrics, reference, batch_size=EVALUATION_BATCH, config=training_of(record))
     allowed = tolerance if tolerance is not None else 0.0 if exact else ELSEWHERE
     computed = {name: score.mean for name, score in evaluation.scores.items()}
     images = evaluation.per_image
@@ -197,7 +197,7 @@ def _environment(record: Record, plugins: Plugins, device: torch.device) -> list
     here = provenance(
         plugins,
         device=device_name(device),
-        precision=precision_on(record.job.training.precision, device),
+        precision=precision_on(training_of(record).precision, device),
         threads=torch.get_num_threads(),
         started=now(),
         libraries=record.provenance.packages,

@@ -97,14 +97,14 @@ def _decode_one(
     from recbench.contracts.architecture import Decoded
     from recbench.job.device import autocast, choose_device
     from recbench.job.images import to_range
-    from recbench.job.stored_model import load_architecture
+    from recbench.job.stored_model import load_architecture, training_of
 
     record = job.record
     assert record is not None
     code = registry.get("architectures", record.job.architecture.name).code
     if code != record.job.architecture.code:
         raise RecbenchError(f"the code of the architecture {record.job.architecture.name} has changed since it ran")
-    device, precision = choose_device("auto"), record.job.training.precision
+    device, precision = choose_device("auto"), training_of(record).precision
     architecture, image_range = load_architecture(store, record, registry, ImageShape(*ends.shape[1:]), device)
 
     def encoded(images: Images) -> torch.Tensor:

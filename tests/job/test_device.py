@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -47,6 +48,9 @@ def flags() -> Iterator[None]:
         "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate(handle)`",
+        "CUDA error: CUSPARSE_STATUS_INSUFFICIENT_RESOURCES when calling `cusparseSpMM(handle)`",
+        "Unable to find a valid cuDNN algorithm to run convolution",
         "Triton Error [CUDA]: out of memory",
         "GET was unable to find an engine to execute this computation",
         "Unable to find an engine to execute this computation",
@@ -66,10 +70,37 @@ def test_out_of_memory_has_many_spellings(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["CUDA error: device-side assert triggered", "CUDNN_STATUS_BAD_PARAM", "no memory of it"]
+    "text",
+    [
+        "CUDA error: device-side assert triggered",
+        "CUDNN_STATUS_BAD_PARAM",
+        "no memory of it",
+        "cuFFT error: CUFFT_INTERNAL_ERROR",
+        "cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnSgeqrf(handle, m, n)`",
+        "the option on_out_of_memory is unknown",
+    ],
 )
 def test_other_errors_are_exceptions(text: str) -> None:
     assert reason_of(RuntimeError(text)) == "exception"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NameError("name 'out_of_memory' is not defined"),
+        NameError("name 'CUDA_ERROR_OUT_OF_MEMORY' is not defined"),
+        AttributeError("module 'plugin' has no attribute 'bad_alloc'"),
+        KeyError("on_out_of_memory"),
+        KeyError("out of memory"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/out_of_memory/x.npy"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/out of memory/x.npy"),
+    ],
+    ids=repr,
+)
+def test_a_name_that_sounds_like_memory_is_no_lack_of_it(error: Exception) -> None:
+    assert reason_of(error) == "exception"
+    error.__cause__ = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    assert reason_of(error) == "out of memory"
 
 
 def test_a_gpu_that_torch_cannot_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from recbench.contracts.architecture import Architecture, Deterministic
+from recbench.contracts.checked import ContractError
 from recbench.contracts.entries import ImageShape
 from recbench.contracts.last_layer import as_last_layer
 from recbench.contracts.loss import Context, Loss, Setting
@@ -210,3 +212,50 @@ def test_a_loss_that_refuses_nan_does_not_hide_the_divergence(monkeypatch: pytes
 def test_an_error_of_a_model_that_is_whole_stays_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="numbers only"):
         train_until("l2", Refusing(refuses=True), monkeypatch, tmp_path, broken_at=6)
+
+
+class Logging(Architecture):
+    """A linear autoencoder of 8 × 8 pixels that logs a norm of its weights, which the gradient of a step breaks."""
+
+    def __init__(self, broken_at: int, logs: float | None = None) -> None:
+        super().__init__()
+        self.latent_size = 3
+        self.encoder, self.decoder = nn.Linear(64, 3), nn.Linear(3, 64)
+        self.broken_at, self.logs = broken_at, logs
+        self.calls = 0
+
+    def encode(self, images: Tensor) -> Deterministic:
+        self.calls += 1
+        z: Tensor = self.encoder(images.flatten(1))
+        if self.calls == self.broken_at:
+            z.register_hook(lambda gradient: gradient * math.nan)
+        return Deterministic(z)
+
+    def decode(self, z: Tensor) -> Tensor:
+        decoded: Tensor = self.decoder(z).reshape(-1, 1, 8, 8)
+        return decoded
+
+    def log(self) -> dict[str, float]:
+        return {"norm": float(self.encoder.weight.detach().norm()) if self.logs is None else self.logs}
+
+
+def train_logging(network: Logging, folder: Path) -> None:
+    images = torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    callbacks = Callbacks(lambda *_: None, lambda _: None, lambda: False, 1e9)
+    model = Model(network, Refusing(refuses=False), (0.0, 1.0), (0.0, 1.0), 1.0)
+    data = TrainingImages(images, images[:0], images[:0])
+    train(model, data, Training(epochs=2, batch_size=4), 0, folder, callbacks)
+
+
+def test_a_network_that_logs_its_nan_has_diverged(tmp_path: Path) -> None:
+    """The objective of the last step of epoch 1 is finite, the weights after it are not."""
+    with pytest.raises(
+        Diverged, match=r"in epoch 1, after 4 steps, which ContractError says: .*'norm' is nan"
+    ) as caught:
+        train_logging(Logging(broken_at=4), tmp_path)
+    assert caught.value.epoch == 1
+
+
+def test_a_network_that_is_whole_and_logs_nan_breaks_its_contract(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="'norm' is nan"):
+        train_logging(Logging(broken_at=0, logs=math.nan), tmp_path)
