@@ -6,9 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from itertools import takewhile
 
-_NAMES_A_GPU = re.compile(r"[0-9]+|(GPU|MIG)-\S+")
+_NUMBER = re.compile(r"\s*([+-]?[0-9]+)")
 
 
 def visible_gpus() -> list[str]:
@@ -17,8 +16,8 @@ def visible_gpus() -> list[str]:
     A GPU that is cut into instances (MIG) is as many as it has instances.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:  # CUDA reads as far as the first name that is none
-        return list(takewhile(_NAMES_A_GPU.fullmatch, (name.strip() for name in chosen.split(","))))
+    if chosen is not None:
+        return _read(chosen)
     lister = shutil.which("nvidia-smi")
     if lister is None:
         return []
@@ -33,3 +32,21 @@ def visible_gpus() -> list[str]:
         elif found and (instance := re.fullmatch(r"\s+MIG .*\(UUID:\s*(MIG-[^)\s]+)\)\s*", line)):
             found[-1].append(instance[1])
     return [name for index, instances in enumerate(found) for name in instances or [str(index)]]
+
+
+def _read(chosen: str) -> list[str]:
+    """Return the GPUs of a user's CUDA_VISIBLE_DEVICES as torch reads it: up to the first name that is of another kind
+    than the first (a number, ``GPU-…`` or ``MIG-…``) or none, and no GPU at all if one is named twice before that."""
+    found: list[str] = []
+    kind = chosen[:4] if chosen.startswith(("GPU-", "MIG-")) else ""
+    for item in chosen.split(","):
+        name = item
+        if not kind:  # "1x" counts as 1
+            number = _NUMBER.match(item)
+            name = str(int(number[1])) if number else "-1"
+        if name in found:
+            return []
+        if not name.startswith(kind or tuple("0123456789")):
+            break
+        found.append(name)
+    return found

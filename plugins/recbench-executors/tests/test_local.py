@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from recbench.contracts.executor import Task
 from recbench.errors import UserError
@@ -61,14 +62,30 @@ GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-3)
 
 @pytest.mark.parametrize(
     ("visible", "found"),
-    [("2, 0", ["2", "0"]), ("0,-1,1", ["0"]), ("NoDevFiles", []), ("GPU-5ebe,MIG-1/2", ["GPU-5ebe", "MIG-1/2"])],
+    [
+        ("2, 0", ["2", "0"]),
+        ("0,-1,1", ["0"]),
+        ("0x", ["0"]),
+        ("NoDevFiles", []),
+        ("0,0", []),
+        ("1,2,01", []),
+        ("0,-1,0", ["0"]),
+        ("GPU-a,GPU-b", ["GPU-a", "GPU-b"]),
+        ("GPU-a,GPU-a", []),
+        ("MIG-1/2,MIG-1/3", ["MIG-1/2", "MIG-1/3"]),
+        ("MIG-1/2,MIG-1/2", []),
+        ("GPU-5d,MIG-c6,2", ["GPU-5d"]),
+        ("2,GPU-5d,2", ["2"]),
+        ("GPU-a, GPU-b", ["GPU-a"]),
+    ],
 )
-def test_the_users_choice_is_read_as_cuda_reads_it(
+def test_the_users_choice_is_read_as_torch_reads_it(
     visible: str, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to the first name that is none."""
+    """Otherwise jobs would share a GPU, or get one that torch does not see."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert visible_gpus() == found
+    assert [str(name) for name in torch.cuda._parse_visible_devices()] == found
 
 
 @pytest.mark.parametrize(
@@ -127,7 +144,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: p
 def test_devices_are_counted_among_the_visible_ones(
     device: str, params: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c")
     executor = make(**params)
     executor.check([Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device=device)])
     assert executor.describe(1).startswith(words)
