@@ -6,24 +6,36 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
+DEVICES = Path("/dev")
+"""Where a driver has a file for each GPU."""
 _NUMBER = re.compile(r"\s*([+-]?[0-9]+)")
 
 
-def visible_gpus() -> list[str]:
+def visible_gpus(note: Callable[[str], None] = lambda text: None) -> list[str]:
     """Return GPUs as CUDA_VISIBLE_DEVICES names them, without initializing CUDA, which a fork could not share.
 
     A GPU that is cut into instances (MIG) is as many as it has instances.
+
+    Args:
+        note: told why none is listed where there may be one.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return _read(chosen)
     lister = shutil.which("nvidia-smi")
     if lister is None:
+        if any(DEVICES.glob("nvidia[0-9]*")):
+            note("there is no nvidia-smi, which lists GPUs; CUDA_VISIBLE_DEVICES=0 names one")
         return []
     try:
         listed = subprocess.run([lister, "-L"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):  # a driver without a working device
+    except (OSError, subprocess.SubprocessError) as error:  # a driver without a working device
+        said = error.stderr.strip() or error.stdout.strip() if isinstance(error, subprocess.CalledProcessError) else ""
+        why = said.splitlines()[-1] if said else str(error)
+        note(f"nvidia-smi -L failed: {why}; CUDA_VISIBLE_DEVICES=0 names a GPU without it")
         return []
     found: list[list[str]] = []
     for line in listed.stdout.splitlines():
