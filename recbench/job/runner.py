@@ -183,8 +183,10 @@ class _Attempt:
         return self.before is not None and self.before.status == "done"
 
     def publish(self, record: Record) -> None:
-        if self.task.device.startswith("cuda") and not record.provenance.device.startswith("cuda"):
-            raise RecbenchError(f"the job was given {self.task.device}, and ran on {record.provenance.device}")
+        ran = (record.rescored[-1] if self.is_done else record).provenance.device  # trained it may be elsewhere
+        given = self.task.device.partition(":")[0]
+        if given != "auto" and not ran.startswith(given):
+            raise RecbenchError(f"the job was given {self.task.device}, and ran on {ran}")
         if self.is_done:
             self.work.replace(record)
         else:

@@ -10,19 +10,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from recbench.contracts.checked import ContractError, respected
+from recbench.contracts.executor import Task
 from recbench.contracts.numerics import allow_tf32, float32_flags, ieee, set_float32_flags
 from recbench.errors import RecbenchError
 from recbench.job import device as devices
 from recbench.job.accidents import reason_of
 from recbench.job.checkpoint import Position, random_states, restore_random_states
 from recbench.job.device import autocast, choose_device, peak_memory, precision_on
+from recbench.job.runner import _Attempt
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -236,6 +240,30 @@ def test_the_duration_of_a_step_leaves_the_warm_up_out() -> None:
     assert Position(step=120, seconds=14.0, warm_steps=20, warm_seconds=4.0).step_seconds == 0.1
     assert Position(step=20, seconds=4.0, warm_steps=20, warm_seconds=4.0).step_seconds == 0.2
     assert Position(step=5, seconds=1.0).step_seconds == 0.2
+
+
+@pytest.mark.parametrize(
+    ("given", "trained", "scored", "refused"),
+    [
+        ("cpu", "cuda:0 (NVIDIA H200)", None, True),
+        ("cuda:1", "cpu", None, True),
+        ("auto", "cuda:0 (NVIDIA H200)", None, False),
+        ("cpu", "cuda:0 (NVIDIA H200)", "cpu", False),
+        ("cuda", "cpu", "cuda:0 (NVIDIA H200)", False),
+        ("cpu", "cpu", "cuda:0 (NVIDIA H200)", True),
+    ],
+)
+def test_a_record_of_another_device_than_the_job_was_given_is_refused(
+    given: str, trained: str, scored: str | None, refused: bool
+) -> None:
+    """What counts is where this attempt ran: a model is scored wherever it was trained."""
+    made = [SimpleNamespace(provenance=SimpleNamespace(device=device)) for device in (trained, scored)]
+    record: Any = SimpleNamespace(provenance=made[0].provenance, rescored=made[1:])
+    task = Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device=given)
+    work = SimpleNamespace(replace=lambda _: None, publish=lambda *_: None)
+    attempt: Any = SimpleNamespace(task=task, is_done=scored is not None, before=None, work=work, store=None)
+    with pytest.raises(RecbenchError, match="the job was given") if refused else nullcontext():
+        _Attempt.publish(attempt, record)
 
 
 # A driver that writes down who asks it

@@ -87,28 +87,29 @@ class Local(Executor):
         self.stopping = False
         self.workers: list[_Worker] = []
         self.repeated: Counter[str] = Counter()
+        self.troubles: list[str] = []
 
     @cached_property
     def gpus(self) -> list[str]:
         """The GPUs of this machine, determined before the first job starts."""
-        return visible_gpus()
+        return visible_gpus(self.troubles.append)
 
     def check(self, tasks: Sequence[Task]) -> None:
         self.device = tasks[0].device if tasks else self.device
         if self.device.startswith("cuda") and not self.gpus:
-            raise UserError(f"--device {self.device}: no NVIDIA GPU was found on this machine")
+            raise UserError(f"--device {self.device}: no NVIDIA GPU was found on this machine{self._why()}")
         if self.device.startswith("cuda:") and not self._chosen():
             raise UserError(f"--device {self.device}: there are {len(self.gpus)} GPUs on this machine, from cuda:0")
         if self.devices:
             if not self.gpus:
-                raise UserError(f"--devices {self.devices}: no NVIDIA GPU was found on this machine")
+                raise UserError(f"--devices {self.devices}: no NVIDIA GPU was found on this machine{self._why()}")
             if self.device not in ("auto", "cuda"):
                 raise UserError(f"--devices {self.devices} and --device {self.device} exclude each other: give one")
             self._chosen()
 
     def describe(self, tasks: int) -> str:
         slots, chosen = self._slots(), self._chosen()
-        where = f"on {len(chosen)} GPU{'s' * (len(chosen) > 1)}" if chosen else "on the CPU"
+        where = f"on {len(chosen)} GPU{'s' * (len(chosen) > 1)}" if chosen else f"on the CPU{self._why()}"
         threads = self._threads(slots)
         return f"{slots} side by side {where}, {threads} thread{'s' * (threads > 1)} each"
 
@@ -183,6 +184,10 @@ class Local(Executor):
                 raise UserError(f"--devices {self.devices}: expected different GPUs from {there}, got '{name}'")
             chosen.append(self.gpus[place])
         return chosen
+
+    def _why(self) -> str:
+        """Return why no GPU is listed, in parentheses, where there may be one."""
+        return f" ({self.troubles[0]})" if self.troubles else ""
 
     def _slots(self) -> int:
         chosen = self._chosen()
@@ -338,6 +343,9 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
             os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         task = replace(task, device="cuda")  # with "auto" it would train on the CPU where torch cannot use the GPU
+    elif not task.device.startswith("cuda"):  # one that is not listed is not ours; torch says where "cuda" has none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        task = replace(task, device="cpu")
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW  # a link could lead to any other file
     log = os.fdopen(os.open(Path(task.folder) / "log.txt", flags, 0o666), "a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)

@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from recbench.contracts.executor import Task
 from recbench.errors import UserError
-from recbench_executors import local, recbench_executors
+from recbench_executors import gpus, local, recbench_executors
 from recbench_executors.gpus import visible_gpus
 
 TASK = Task(job_id="0" * 16, folder="nowhere", cache="nowhere")
@@ -31,7 +33,7 @@ def make(**params: Any) -> local.Local:
 
 @pytest.mark.usefixtures("eight_cores")
 @pytest.mark.parametrize(
-    ("gpus", "params", "words"),
+    ("visible", "params", "words"),
     [
         ("", {}, "8 side by side on the CPU, 1 thread each"),
         ("", {"jobs": 2}, "2 side by side on the CPU, 4 threads each"),
@@ -43,9 +45,9 @@ def make(**params: Any) -> local.Local:
     ],
 )
 def test_jobs_and_threads_follow_the_machine_and_never_the_number_of_tasks(
-    gpus: str, params: dict[str, int], words: str, monkeypatch: pytest.MonkeyPatch
+    visible: str, params: dict[str, int], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert {make(**params).describe(tasks) for tasks in (1, 7, 1000)} == {words}
 
 
@@ -61,14 +63,30 @@ GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-3)
 
 @pytest.mark.parametrize(
     ("visible", "found"),
-    [("2, 0", ["2", "0"]), ("0,-1,1", ["0"]), ("NoDevFiles", []), ("GPU-5ebe,MIG-1/2", ["GPU-5ebe", "MIG-1/2"])],
+    [
+        ("2, 0", ["2", "0"]),
+        ("0,-1,1", ["0"]),
+        ("0x", ["0"]),
+        ("NoDevFiles", []),
+        ("0,0", []),
+        ("1,2,01", []),
+        ("0,-1,0", ["0"]),
+        ("GPU-a,GPU-b", ["GPU-a", "GPU-b"]),
+        ("GPU-a,GPU-a", []),
+        ("MIG-1/2,MIG-1/3", ["MIG-1/2", "MIG-1/3"]),
+        ("MIG-1/2,MIG-1/2", []),
+        ("GPU-5d,MIG-c6,2", ["GPU-5d"]),
+        ("2,GPU-5d,2", ["2"]),
+        ("GPU-a, GPU-b", ["GPU-a"]),
+    ],
 )
-def test_the_users_choice_is_read_as_cuda_reads_it(
+def test_the_users_choice_is_read_as_torch_reads_it(
     visible: str, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to the first name that is none."""
+    """Otherwise jobs would share a GPU, or get one that torch does not see."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert visible_gpus() == found
+    assert [str(name) for name in torch.cuda._parse_visible_devices()] == found
 
 
 @pytest.mark.parametrize(
@@ -104,6 +122,53 @@ def test_gpus_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytes
     assert visible_gpus() == []
 
 
+def run_work(device: str, gpu: str | None, **environment: str) -> list[str]:
+    """Return the device and the visible GPUs that a job of this device, which was given this GPU, runs with."""
+    script = (
+        "import os, sys\n"
+        "from recbench_executors import local\n"
+        "from recbench.contracts.executor import Task\n"
+        "def replaced(task, device): print(device, file=sys.stderr); return task\n"
+        "def stop(*_): print(repr(os.environ.get('CUDA_VISIBLE_DEVICES')), file=sys.stderr); os._exit(0)\n"
+        "local.replace, local.os.open = replaced, stop\n"
+        f"local.work(Task(job_id='0' * 16, folder='.', cache='.', device={device!r}), None, {gpu!r}, 1)\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=True)
+    return done.stderr.split()
+
+
+def test_a_job_that_was_given_no_gpu_sees_none() -> None:
+    """Torch may see one that nvidia-smi does not list; every core's job would take it."""
+    assert run_work("auto", None) == ["cpu", "''"]
+    assert run_work("cpu", None, CUDA_VISIBLE_DEVICES="0") == ["cpu", "''"]
+    assert run_work("cuda", None) == ["None"]  # as it is: torch says that there is none, and never is it the CPU
+    assert run_work("auto", "1") == ["cuda", "'1'"]
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_a_list_of_gpus_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lister = tmp_path / "nvidia-smi"
+    lister.write_text("#!/bin/sh\necho 'Driver/library version mismatch' >&2\nexit 18\n")
+    lister.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    why = "(nvidia-smi -L failed: Driver/library version mismatch; CUDA_VISIBLE_DEVICES=0 names a GPU without it)"
+    assert make().describe(1) == f"8 side by side on the CPU {why}, 1 thread each"
+    for params, device in (({}, "cuda"), ({"devices": "0"}, "auto")):
+        with pytest.raises(UserError, match=r"no NVIDIA GPU was found .*version mismatch"):
+            make(**params).check([replace(TASK, device=device)])
+    cpu = make()
+    cpu.check([replace(TASK, device="cpu")])
+    assert cpu.describe(1) == "8 side by side on the CPU, 1 thread each"
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(gpus, "DEVICES", tmp_path)
+    assert make().describe(1) == "8 side by side on the CPU, 1 thread each"
+    (tmp_path / "nvidia0").touch()
+    assert "on the CPU (there is no nvidia-smi, which lists GPUs; " in make().describe(1)
+
+
 def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     task = Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device="cuda")
@@ -127,7 +192,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_job_starts(monkeypatch: p
 def test_devices_are_counted_among_the_visible_ones(
     device: str, params: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c")
     executor = make(**params)
     executor.check([Task(job_id="0" * 16, folder="nowhere", cache="nowhere", device=device)])
     assert executor.describe(1).startswith(words)
