@@ -19,7 +19,7 @@ from recbench.cli.hangup import ignore_hangup
 from recbench.cli.options import CommandFunction, FiniteRange, check_device, parameters, read_profile
 from recbench.cli.terminal import err, print_leaderboard
 from recbench.contracts.entries import TrackerEntry
-from recbench.contracts.executor import Executor
+from recbench.contracts.executor import ChosenDevice, Executor
 from recbench.data.cache import default_cache
 from recbench.errors import UserError
 from recbench.plan.plan import Plan
@@ -157,7 +157,15 @@ def options_of(
     """
     check_device(settings["device"])
     if settings["jobs_per_device"] == "auto":
-        settings["jobs_per_device"] = _measured(plan, settings, loading(registry, plugin_files, blocked))
+        if plan is None or settings["executor"] != "local":
+            raise UserError(
+                "--jobs-per-device auto is measured on this machine, by 'recbench run' with the executor local; give a "
+                "number here"
+            )
+        settings["jobs_per_device"] = None
+        executor, _ = _executor(registry, wanted.get("local", {}), settings)
+        place = executor.chosen_device(settings["device"])
+        settings["jobs_per_device"] = _measured(plan, place, loading(registry, plugin_files, blocked))
     timeout = settings["timeout"]
     executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(
@@ -175,17 +183,11 @@ def options_of(
     )
 
 
-def _measured(plan: Plan | None, settings: Settings, plugins: Loading) -> int:
+def _measured(plan: Plan, place: ChosenDevice, plugins: Loading) -> int:
     """Return how many jobs should share a device, and say what was measured."""
     from recbench.sweep.sharing import measured
 
-    if plan is None or settings["executor"] != "local":
-        raise UserError(
-            "--jobs-per-device auto is measured on this machine, by 'recbench run' with the executor local; give a "
-            "number here"
-        )
-    cores = len(os.sched_getaffinity(0))
-    jobs, found = measured(plan, **plugins, device=settings["device"], cores=cores)
+    jobs, found = measured(plan, **plugins, place=place, cores=len(os.sched_getaffinity(0)))
     shown = ", ".join(f"{each.jobs} train {each.rate:,.0f} images/s" for each in found)
     err.print(f"jobs per device: {shown}; so {jobs}", soft_wrap=True)
     return jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +101,19 @@ class Ended:
 Event = JobProgress | Ended
 
 
+@dataclass(frozen=True)
+class ChosenDevice:
+    """The device that a process on this machine uses.
+
+    Attributes:
+        device: as of :class:`Task`.
+        variables: environment variables with which the process starts.
+    """
+
+    device: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
 class Executor(ABC):
     """Base class of executors, which run tasks by calling :func:`recbench.run_task` for each, on any machine.
 
@@ -133,6 +146,15 @@ class Executor(ABC):
         Args:
             tasks: number of tasks.
         """
+
+    def chosen_device(self, device: str) -> ChosenDevice:
+        """Return where something is measured on this machine for jobs with this device: on the first device that they
+        would have. By default the device as it is given.
+
+        Raises:
+            UserError: there is no such device.
+        """
+        return ChosenDevice(device)
 
     @abstractmethod
     def map(self, tasks: Sequence[Task]) -> Iterator[Event]:

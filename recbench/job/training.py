@@ -341,7 +341,8 @@ def _refusing(guard: Guard, step: Step, position: Position) -> Iterator[None]:
         if reason_of(error) == "out of memory" or (isinstance(error, OSError) and error.errno in FULL):
             raise
         guard.check()
-        numbers: list[Tensor] = [*step.model.architecture.parameters(), *step.model.loss.parameters()]
+        parts = (step.model.architecture, step.model.loss)
+        numbers = [each for part in parts for each in (*part.parameters(), *part.buffers())]
         if step.decoded is not None and not isinstance(error, RecbenchError):  # a contract may be broken without NaN
             numbers.append(step.decoded)
         if all(bool(each.isfinite().all()) for each in numbers):

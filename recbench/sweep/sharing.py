@@ -6,6 +6,7 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from recbench.contracts.executor import ChosenDevice
 from recbench.errors import UserError
 from recbench.plan.plan import Plan
 from recbench.sweep.preflight import flights_of
@@ -75,12 +77,12 @@ def best_sharing(measure: Callable[[int], Shared | None], most: int) -> tuple[in
 
 
 def measured(
-    plan: Plan, *, plugin_files: Sequence[str], blocked: Sequence[str], device: str, cores: int
+    plan: Plan, *, plugin_files: Sequence[str], blocked: Sequence[str], place: ChosenDevice, cores: int
 ) -> tuple[int, list[Shared]]:
     """Return how many jobs of a plan should share a device of this machine, by its first method, and what was measured.
 
     Args:
-        device: as for jobs.
+        place: the device.
         cores: of the processor, which jobs that run on it share.
 
     Raises:
@@ -89,17 +91,18 @@ def measured(
     flights = flights_of(plan, lambda *_: True)
     if not flights:
         raise UserError("--jobs-per-device auto: the suite has nothing to train")
-    request = {"plugin_files": list(plugin_files), "blocked": list(blocked), "device": device, "seconds": SECONDS}
+    request = {"plugin_files": list(plugin_files), "blocked": list(blocked), "device": place.device, "seconds": SECONDS}
     flight = {**flights[0][1], "metrics": False}
-    return best_sharing(lambda jobs: _together({**request, "flights": {0: flight}}, jobs, cores), most=cores)
+    request["flights"] = {0: flight}
+    return best_sharing(lambda jobs: _together(request, jobs, cores, place.variables), most=cores)
 
 
-def _together(request: Mapping[str, Any], jobs: int, cores: int) -> Shared | None:
+def _together(request: Mapping[str, Any], jobs: int, cores: int, variables: Mapping[str, str]) -> Shared | None:
     """Let jobs take steps at the same time; None if one of them ends early or is not ready in time."""
     line = json.dumps({**request, "threads": max(1, cores // jobs)}).encode() + b"\n"
     command = [sys.executable, "-P", "-m", "recbench.job.shared_steps"]
     with ExitStack() as stack:
-        processes = [stack.enter_context(_process(command)) for _ in range(jobs)]
+        processes = [stack.enter_context(_process(command, variables)) for _ in range(jobs)]
         for each in processes:
             stack.callback(each.kill)
         try:
@@ -116,9 +119,14 @@ def _together(request: Mapping[str, Any], jobs: int, cores: int) -> Shared | Non
     return Shared(jobs, sum(rates), max(memory), max(totals))
 
 
-def _process(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _process(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - a module of ours
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **variables},
+        start_new_session=True,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recbench.contracts.executor import ChosenDevice
 from recbench.errors import UserError
 from recbench.plugin.manager import load_plugins
 from recbench.plugin.registry import Registry
@@ -55,11 +56,11 @@ def test_jobs_on_this_machine_are_measured(tmp_path: Path, monkeypatch: pytest.M
     suite = tmp_path / "tiny.yaml"
     suite.write_text(TINY_SUITE)
     plan = load_suite(suite, Registry(load_plugins((str(TINY),)))).plan
-    jobs, found = measured(plan, plugin_files=(str(TINY),), blocked=(), device="cpu", cores=2)
+    jobs, found = measured(plan, plugin_files=(str(TINY),), blocked=(), place=ChosenDevice("cpu"), cores=2)
     assert jobs in (1, 2) and [each.jobs for each in found] == [1, 2]
     assert all(each.rate > 0 and each.memory > 1e7 and each.total == 0 for each in found)
     with pytest.raises(UserError, match="no job can run"):
-        measured(plan, plugin_files=("missing.py",), blocked=(), device="cpu", cores=2)
+        measured(plan, plugin_files=("missing.py",), blocked=(), place=ChosenDevice("cpu"), cores=2)
 
 
 @pytest.mark.slow
@@ -72,3 +73,26 @@ def test_auto_says_what_was_measured_and_runs(recbench: Recbench, tmp_path: Path
     assert refused.returncode == 2 and "'recbench run' with the executor local" in refused.stderr
     wrong = recbench("run", "tiny.yaml", "--jobs-per-device", "few", "--plugin", str(TINY))
     assert wrong.returncode == 2 and "few" in wrong.stderr
+
+
+def test_the_gpu_is_measured_that_jobs_would_have(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stand-in for nvidia-smi that lists two, with the variables that jobs get."""
+    listing = tmp_path / "bin" / "nvidia-smi"
+    listing.parent.mkdir()
+    listing.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-a)'\necho 'GPU 1: A (UUID: GPU-b)'\n")
+    listing.chmod(0o755)
+    monkeypatch.setenv("PATH", str(listing.parent), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    local = Registry(load_plugins()).get("executors", "local")
+    for devices, device, place in (
+        ("1", "auto", ChosenDevice("cuda", {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"})),
+        ("", "cuda:1", ChosenDevice("cuda", {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"})),
+        ("", "cpu", ChosenDevice("cpu", {"CUDA_VISIBLE_DEVICES": ""})),
+    ):
+        assert local.create(local.entry.complete({"devices": devices})).chosen_device(device) == place
+    seen = []
+    monkeypatch.setattr(sharing, "_process", lambda _, variables: seen.append(variables) or 1 / 0)
+    plan = load_suite(tiny, Registry(load_plugins((str(TINY),)))).plan
+    with pytest.raises(ZeroDivisionError):
+        measured(plan, plugin_files=(), blocked=(), place=ChosenDevice("cuda", {"CUDA_VISIBLE_DEVICES": "1"}), cores=2)
+    assert seen == [{"CUDA_VISIBLE_DEVICES": "1"}]

@@ -46,6 +46,15 @@ def visible_gpus(note: Callable[[str], None] = lambda text: None) -> list[str]:
     return [name for index, instances in enumerate(found) for name in instances or [str(index)]]
 
 
+def variables_for(gpu: str | None) -> dict[str, str]:
+    """Return the environment variables with which a process sees one GPU, or none."""
+    if gpu is None:
+        return {"CUDA_VISIBLE_DEVICES": ""}
+    # Numbers are nvidia-smi's; those of a user mean what they meant.
+    order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {**order, "CUDA_VISIBLE_DEVICES": gpu}
+
+
 def _read(chosen: str) -> list[str]:
     """Return the GPUs of a user's CUDA_VISIBLE_DEVICES as torch reads it: up to the first name that is of another kind
     than the first (a number, ``GPU-…`` or ``MIG-…``) or none, and no GPU at all if one is named twice before that."""

@@ -24,10 +24,10 @@ from pathlib import Path
 from types import ModuleType
 
 from recbench import Store, holder
-from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
+from recbench.contracts.executor import ChosenDevice, Ended, Event, Executor, JobProgress, Task
 from recbench.errors import UserError
 from recbench_executors import forking
-from recbench_executors.gpus import visible_gpus
+from recbench_executors.gpus import variables_for, visible_gpus
 from recbench_executors.processes import SAFE_PATH, die_with_parent, how_it_died, kill_group, memory_kills
 
 ALLOCATOR = {
@@ -106,6 +106,11 @@ class Local(Executor):
             if self.device not in ("auto", "cuda"):
                 raise UserError(f"--devices {self.devices} and --device {self.device} exclude each other: give one")
             self._chosen()
+
+    def chosen_device(self, device: str) -> ChosenDevice:
+        self.check([Task("", "", "", device=device)])
+        first = next(iter(self._chosen()), None)
+        return ChosenDevice("cpu" if first is None else "cuda", variables_for(first))
 
     def describe(self, tasks: int) -> str:
         slots, chosen = self._slots(), self._chosen()
@@ -339,12 +344,10 @@ def work(task: Task, pipe: Connection, gpu: str | None, threads: int) -> None:
         os._exit(1)  # it was killed before this process could be told; the job is started again
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if gpu is not None:
-        if "CUDA_VISIBLE_DEVICES" not in os.environ:  # numbers are nvidia-smi's; those of a user mean what they meant
-            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        os.environ |= variables_for(gpu)
         task = replace(task, device="cuda")  # with "auto" it would train on the CPU where torch cannot use the GPU
     elif not task.device.startswith("cuda"):  # one that is not listed is not ours; torch says where "cuda" has none
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ |= variables_for(None)
         task = replace(task, device="cpu")
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW  # a link could lead to any other file
     log = os.fdopen(os.open(Path(task.folder) / "log.txt", flags, 0o666), "a", buffering=1, encoding="utf-8")
