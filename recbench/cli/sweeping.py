@@ -164,8 +164,8 @@ def options_of(
             )
         settings["jobs_per_device"] = None
         executor, _ = _executor(registry, wanted.get("local", {}), settings)
-        place = executor.chosen_device(settings["device"])
-        settings["jobs_per_device"] = _measured(plan, place, loading(registry, plugin_files, blocked))
+        chosen = executor.chosen_device(settings["device"])
+        settings["jobs_per_device"] = _measured(plan, chosen, loading(registry, plugin_files, blocked))
     timeout = settings["timeout"]
     executor, params = _executor(registry, wanted.get(settings["executor"], {}), settings)
     return executor, Options(
@@ -183,11 +183,11 @@ def options_of(
     )
 
 
-def _measured(plan: Plan, place: ChosenDevice, plugins: Loading) -> int:
+def _measured(plan: Plan, chosen: ChosenDevice, plugins: Loading) -> int:
     """Return how many jobs should share a device, and say what was measured."""
     from recbench.sweep.sharing import measured
 
-    jobs, found = measured(plan, **plugins, place=place, cores=len(os.sched_getaffinity(0)))
+    jobs, found = measured(plan, **plugins, chosen=chosen, cores=len(os.sched_getaffinity(0)))
     shown = ", ".join(f"{each.jobs} train {each.rate:,.0f} images/s" for each in found)
     err.print(f"jobs per device: {shown}; so {jobs}", soft_wrap=True)
     return jobs

@@ -194,8 +194,10 @@ class ReplayedStep:
         logged = dict(self.step.logged)
         if "copy" in seen:
             why = "the loss copies its context"
+        elif "step" in seen:
+            why = "the loss reads the number of the step"
         else:
-            why = "the loss reads the number of the step" if "step" in seen else begin.changed_on_host()
+            why = begin.changed_on_host()
         if not why and not all(_is_on(value, self.step.device) for value in logged.values()):
             why = "the loss logs numbers of the host"
         if why:

@@ -77,12 +77,12 @@ def best_sharing(measure: Callable[[int], Shared | None], most: int) -> tuple[in
 
 
 def measured(
-    plan: Plan, *, plugin_files: Sequence[str], blocked: Sequence[str], place: ChosenDevice, cores: int
+    plan: Plan, *, plugin_files: Sequence[str], blocked: Sequence[str], chosen: ChosenDevice, cores: int
 ) -> tuple[int, list[Shared]]:
     """Return how many jobs of a plan should share a device of this machine, by its first method, and what was measured.
 
     Args:
-        place: the device.
+        chosen: the device.
         cores: of the processor, which jobs that run on it share.
 
     Raises:
@@ -91,10 +91,15 @@ def measured(
     flights = flights_of(plan, lambda *_: True)
     if not flights:
         raise UserError("--jobs-per-device auto: the suite has nothing to train")
-    request = {"plugin_files": list(plugin_files), "blocked": list(blocked), "device": place.device, "seconds": SECONDS}
+    request = {
+        "plugin_files": list(plugin_files),
+        "blocked": list(blocked),
+        "device": chosen.device,
+        "seconds": SECONDS,
+    }
     flight = {**flights[0][1], "metrics": False}
     request["flights"] = {0: flight}
-    return best_sharing(lambda jobs: _together(request, jobs, cores, place.variables), most=cores)
+    return best_sharing(lambda jobs: _together(request, jobs, cores, chosen.variables), most=cores)
 
 
 def _together(request: Mapping[str, Any], jobs: int, cores: int, variables: Mapping[str, str]) -> Shared | None:

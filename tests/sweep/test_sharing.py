@@ -56,11 +56,11 @@ def test_jobs_on_this_machine_are_measured(tmp_path: Path, monkeypatch: pytest.M
     suite = tmp_path / "tiny.yaml"
     suite.write_text(TINY_SUITE)
     plan = load_suite(suite, Registry(load_plugins((str(TINY),)))).plan
-    jobs, found = measured(plan, plugin_files=(str(TINY),), blocked=(), place=ChosenDevice("cpu"), cores=2)
+    jobs, found = measured(plan, plugin_files=(str(TINY),), blocked=(), chosen=ChosenDevice("cpu"), cores=2)
     assert jobs in (1, 2) and [each.jobs for each in found] == [1, 2]
     assert all(each.rate > 0 and each.memory > 1e7 and each.total == 0 for each in found)
     with pytest.raises(UserError, match="no job can run"):
-        measured(plan, plugin_files=("missing.py",), blocked=(), place=ChosenDevice("cpu"), cores=2)
+        measured(plan, plugin_files=("missing.py",), blocked=(), chosen=ChosenDevice("cpu"), cores=2)
 
 
 @pytest.mark.slow
@@ -94,5 +94,5 @@ def test_the_gpu_is_measured_that_jobs_would_have(tiny: Path, tmp_path: Path, mo
     monkeypatch.setattr(sharing, "_process", lambda _, variables: seen.append(variables) or 1 / 0)
     plan = load_suite(tiny, Registry(load_plugins((str(TINY),)))).plan
     with pytest.raises(ZeroDivisionError):
-        measured(plan, plugin_files=(), blocked=(), place=ChosenDevice("cuda", {"CUDA_VISIBLE_DEVICES": "1"}), cores=2)
+        measured(plan, plugin_files=(), blocked=(), chosen=ChosenDevice("cuda", {"CUDA_VISIBLE_DEVICES": "1"}), cores=2)
     assert seen == [{"CUDA_VISIBLE_DEVICES": "1"}]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from recbench.contracts.executor import Ended, Event, Executor, JobProgress, Task
 from recbench_executors import slurm_array, slurm_queue
+from recbench_executors.gpus import variables_for
 from recbench_executors.local import Local
 
 STOP = signal.SIGINT
@@ -123,7 +124,7 @@ def main(folder: Path) -> None:
     index = int(os.environ["SLURM_ARRAY_TASK_ID"])
     array = slurm_array.read(folder)
     if not array.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # those of this node are not ours
+        os.environ |= variables_for(None)  # those of this node are not ours
     worker = SlurmWorker(folder, index, local(array), f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}")
 
     for number in (STOP, signal.SIGTERM):

@@ -89,47 +89,17 @@ def test_the_users_choice_is_read_as_torch_reads_it(
     assert [str(name) for name in torch.cuda._parse_visible_devices()] == found
 
 
-@pytest.mark.parametrize(
-    ("before", "order"), [({}, "PCI_BUS_ID"), ({"CUDA_VISIBLE_DEVICES": "1"}, None)], ids=["nvidia-smi", "the user"]
-)
-def test_numbers_mean_what_they_meant_to_whom_they_are_of(before: dict[str, str], order: str | None) -> None:
-    """The driver's list is in the order of the bus; numbers that a user gave are in CUDA's own, which is another."""
-    script = (
-        "import os, sys\n"
-        "import recbench_executors.local as local\n"
-        "from recbench.contracts.executor import Task\n"
-        "def stop(*_): print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ.get('CUDA_DEVICE_ORDER')); os._exit(0)\n"
-        "local.os.open = stop\n"
-        "local.work(Task(job_id='0' * 16, folder='.', cache='.'), None, '1', 1)\n"
-    )
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={**clean, **before}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["1", str(order)]
-
-
-def test_gpus_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lister = tmp_path / "nvidia-smi"
-    lister.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-2)'\n")
-    lister.chmod(0o755)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert visible_gpus() == ["0", "1"]
-    lister.write_text(f"#!/bin/sh\ncat <<'END'\n{MIG}\nEND\n")
-    assert visible_gpus() == ["MIG-c6d4f1ef", "MIG-e7c1", "1", "MIG-GPU-3/1/0"]
-    lister.write_text("#!/bin/sh\necho 'No devices were found' >&2\nexit 6\n")
-    assert visible_gpus() == []
-
-
 def run_work(device: str, gpu: str | None, **environment: str) -> list[str]:
-    """Return the device and the visible GPUs that a job of this device, which was given this GPU, runs with."""
+    """Return the device, the visible GPUs and their order that a job of this device, which was given this GPU, has."""
     script = (
         "import os, sys\n"
         "from recbench_executors import local\n"
         "from recbench.contracts.executor import Task\n"
         "def replaced(task, device): print(device, file=sys.stderr); return task\n"
-        "def stop(*_): print(repr(os.environ.get('CUDA_VISIBLE_DEVICES')), file=sys.stderr); os._exit(0)\n"
+        "def stop(*_):\n"
+        "    for name in ('CUDA_VISIBLE_DEVICES', 'CUDA_DEVICE_ORDER'):\n"
+        "        print(repr(os.environ.get(name)), file=sys.stderr)\n"
+        "    os._exit(0)\n"
         "local.replace, local.os.open = replaced, stop\n"
         f"local.work(Task(job_id='0' * 16, folder='.', cache='.', device={device!r}), None, {gpu!r}, 1)\n"
     )
@@ -139,21 +109,46 @@ def run_work(device: str, gpu: str | None, **environment: str) -> list[str]:
     return done.stderr.split()
 
 
+@pytest.mark.parametrize(
+    ("before", "order"), [({}, "PCI_BUS_ID"), ({"CUDA_VISIBLE_DEVICES": "1"}, None)], ids=["nvidia-smi", "the user"]
+)
+def test_numbers_mean_what_they_meant_to_whom_they_are_of(before: dict[str, str], order: str | None) -> None:
+    """The driver's list is in the order of the bus; numbers that a user gave are in CUDA's own, which is another."""
+    assert run_work("auto", "1", **before) == ["cuda", "'1'", repr(order)]
+
+
+@pytest.fixture
+def lister(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for nvidia-smi, to be written, which is found first."""
+    file = tmp_path / "nvidia-smi"
+    file.touch(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return file
+
+
+def test_gpus_are_those_that_the_driver_lists(lister: Path) -> None:
+    lister.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-2)'\n")
+    assert visible_gpus() == ["0", "1"]
+    lister.write_text(f"#!/bin/sh\ncat <<'END'\n{MIG}\nEND\n")
+    assert visible_gpus() == ["MIG-c6d4f1ef", "MIG-e7c1", "1", "MIG-GPU-3/1/0"]
+    lister.write_text("#!/bin/sh\necho 'No devices were found' >&2\nexit 6\n")
+    assert visible_gpus() == []
+
+
 def test_a_job_that_was_given_no_gpu_sees_none() -> None:
     """Torch may see one that nvidia-smi does not list; every core's job would take it."""
-    assert run_work("auto", None) == ["cpu", "''"]
-    assert run_work("cpu", None, CUDA_VISIBLE_DEVICES="0") == ["cpu", "''"]
-    assert run_work("cuda", None) == ["None"]  # as it is: torch says that there is none, and never is it the CPU
-    assert run_work("auto", "1") == ["cuda", "'1'"]
+    assert run_work("auto", None) == ["cpu", "''", "None"]
+    assert run_work("cpu", None, CUDA_VISIBLE_DEVICES="0") == ["cpu", "''", "None"]
+    assert run_work("cuda", None) == [
+        "None",
+        "None",
+    ]  # torch says that there is none; never is it the CPU
 
 
 @pytest.mark.usefixtures("eight_cores")
-def test_a_list_of_gpus_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lister = tmp_path / "nvidia-smi"
+def test_a_list_of_gpus_that_fails_is_told(lister: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lister.write_text("#!/bin/sh\necho 'Driver/library version mismatch' >&2\nexit 18\n")
-    lister.chmod(0o755)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     why = "(nvidia-smi -L failed: Driver/library version mismatch; CUDA_VISIBLE_DEVICES=0 names a GPU without it)"
     assert make().describe(1) == f"8 side by side on the CPU {why}, 1 thread each"
     for params, device in (({}, "cuda"), ({"devices": "0"}, "auto")):
